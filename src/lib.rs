@@ -1,0 +1,51 @@
+//! hubgate: a Prometheus remote-write receiving gateway for hub-and-spoke clusters.
+//!
+//! Spoke clusters' Prometheus servers remote-write to hubgate; it knows which spoke sends, lets
+//! only that spoke's `cluster` label through, forwards to the hub Prometheus, and answers with
+//! what the hub really did.
+//!
+//! # Map
+//!
+//! The modules in the order in which a request meets them:
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`listener`] | connections: cap, source ranges, HTTP, drain |
+//! | [`write`](mod@write) | a request from its headers to its answer: who, from where, how much, what |
+//! | [`wire`] | the remote-write messages, walked and written in place |
+//! | [`policy`] | which series may travel on, and with which labels |
+//! | [`forward`] | the way to the hub |
+//!
+//! Beside them: [`config`] (one YAML file, checked whole), [`spoke`] (a spoke at run time),
+//! [`metrics`] and [`telemetry`] (what is seen from outside), [`admin`] (the operators'
+//! listener), [`gateway`] (puts the parts together), [`cli`] (the commands).
+//!
+//! # Words
+//!
+//! **spoke**: a configured source cluster; its name is the value of its cluster label. **hub**: an
+//! upstream that takes remote write. **verdict**: what the inspection of a request decided.
+//! **refusal**: an answer that is not 2xx, with its reason. **V1**: `prometheus.WriteRequest`.
+//! **V2**: `io.prometheus.write.v2.Request`.
+//!
+//! # Invariants
+//!
+//! 1. No 2xx before the hub's 2xx. Nothing is queued: the spoke's write-ahead log is the queue,
+//!    so killing hubgate at any moment loses nothing.
+//! 2. A 4xx only for facts about the request itself, because Prometheus drops a batch on every
+//!    4xx. [`write::refusal`] and [`write::answer`] are the only places that choose a status.
+//! 3. What is checked is what travels on. The hub gets canonical headers and either the bytes
+//!    that were walked, when they hold nothing else and nothing changed, or a message written
+//!    from the walk. Bytes of two requests never meet.
+//! 4. received = written + rejected + failed, for each spoke and kind.
+//! 5. `wire` and `policy` know no tokio, no HTTP and no metrics: bytes in, values out.
+//! 6. Who sends is known before a byte of the body is read, and what a request may hold is taken
+//!    from the budget before it is held.
+//! 7. Only [`metrics`] names metrics, only [`config`] reads its files, only [`gateway`] starts
+//!    long-lived tasks.
+//! 8. A configuration is loaded whole or not at all, credentials included, so there is no moment
+//!    in which a good credential is unknown: without a configuration there is no listener, and a
+//!    broken one leaves the old in force.
+
+
+/// The User-Agent of requests to hubs.
+pub const USER_AGENT: &str = concat!("hubgate/", env!("CARGO_PKG_VERSION"));
