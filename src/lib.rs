@@ -46,6 +46,7 @@
 //!    in which a good credential is unknown: without a configuration there is no listener, and a
 //!    broken one leaves the old in force.
 
+pub mod config;
 
 /// The User-Agent of requests to hubs.
 pub const USER_AGENT: &str = concat!("hubgate/", env!("CARGO_PKG_VERSION"));

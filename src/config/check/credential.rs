@@ -1,0 +1,247 @@
+//! How a spoke proves who it is: one item of `credentials`.
+//!
+//! Everything here handles secrets. Messages never quote a value, not even a wrong one: a token
+//! pasted in the wrong place is still a token.
+
+use std::path::Path;
+
+use argon2::password_hash::phc::PasswordHash;
+use argon2::{Algorithm, Params, Version};
+use bcrypt::HashParts;
+use sha2::{Digest, Sha256};
+
+use super::Check;
+use super::entry::{Entry, Fields, Keys};
+use super::value;
+use crate::config::errors::Reported;
+use crate::config::{Credential, Secret};
+
+const KINDS: &[&str] = &["token_sha256", "token_file", "basic"];
+const BASIC_KEYS: &[&str] = &["username", "password_hash"];
+
+/// Hex digits of a SHA-256.
+const DIGEST_DIGITS: usize = 64;
+
+/// Hex digits of a token's digest in its name: enough to find it in the file, useless to an
+/// attacker.
+const NAME_DIGITS: usize = 8;
+
+/// A token is looked up by its plain SHA-256, which only protects what cannot be guessed.
+const TOKEN_CHARS_MIN: usize = 20;
+
+/// Above any token; header fields end not far beyond.
+const TOKEN_FILE_BYTES_MAX: usize = 8 << 10;
+
+const USERNAME_BYTES_MAX: usize = 128;
+
+/// Memory of one verification; a few at once must not hurt the process.
+const ARGON2_MEMORY_KIB_MAX: u32 = 256 << 10;
+
+/// Memory times passes of one verification, which is some seconds of one core.
+const ARGON2_WORK_KIB_MAX: u64 = 1 << 20;
+
+/// What argon2 itself demands of a salt.
+const ARGON2_SALT_BYTES_MIN: usize = 8;
+
+/// About a second of one core.
+const BCRYPT_COST_MAX: u32 = 14;
+
+/// The least the algorithm allows.
+const BCRYPT_COST_MIN: u32 = 4;
+
+/// Checks one item of `credentials`.
+pub(super) fn credential(check: &mut Check<'_>, entry: &Entry<'_>) -> Result<Credential, Reported> {
+    let fields = entry.fields(&mut check.report, Keys::Secret, KINDS);
+    match (fields.found(), fields.reported()) {
+        ([], Some(reported)) => Err(reported),
+        ([], None) => Err(entry.fail(
+            &mut check.report,
+            format!("holds no credential; one of: {}", KINDS.join(", ")),
+        )),
+        ([(kind, value)], _) => match *kind {
+            "token_sha256" => token_digest(check, value),
+            "token_file" => token_file(check, value),
+            _ => basic(check, value),
+        },
+        (several, _) => {
+            let kinds: Vec<_> = several.iter().map(|(kind, _)| *kind).collect();
+            let message = format!(
+                "holds {} at once; give each its own item of the list",
+                kinds.join(" and ")
+            );
+            Err(entry.fail(&mut check.report, message))
+        }
+    }
+}
+
+fn token_digest(check: &mut Check<'_>, entry: &Entry<'_>) -> Result<Credential, Reported> {
+    let digest = entry.read(&mut check.report, parse_digest)?;
+    let digits = entry.text(&mut check.report)?.to_ascii_lowercase();
+    let name = format!("token_sha256:{}", &digits[..NAME_DIGITS]);
+    token(check, entry, name, digest)
+}
+
+fn token_file(check: &mut Check<'_>, entry: &Entry<'_>) -> Result<Credential, Reported> {
+    let written = entry.text(&mut check.report)?;
+    entry.read(&mut check.report, |text| value::path(text).map(|_| ()))?;
+    let path = entry.file.resolve(written);
+    let digest = match check.sources.read(&path, TOKEN_FILE_BYTES_MAX) {
+        Ok(content) => digest_token(&content),
+        Err(reason) => Err(unreadable(entry, written, &reason)),
+    };
+    let digest = digest.map_err(|message| entry.fail(&mut check.report, message))?;
+    token(check, entry, format!("token_file:{written}"), digest)
+}
+
+/// Names the folder a relative path starts at, but not the path: it may be a token by mistake.
+fn unreadable(entry: &Entry<'_>, written: &str, reason: &str) -> String {
+    let folder = entry.file.folder();
+    if Path::new(written).is_absolute() || folder.as_os_str().is_empty() {
+        return format!("cannot read this file: {reason}");
+    }
+    let folder = folder.display();
+    format!("cannot read this file, looked for in {folder}: {reason}")
+}
+
+fn token(
+    check: &mut Check<'_>,
+    entry: &Entry<'_>,
+    name: String,
+    digest: [u8; 32],
+) -> Result<Credential, Reported> {
+    check.seen.token(&mut check.report, entry, digest)?;
+    Ok(Credential {
+        name,
+        secret: Secret::Token(digest),
+    })
+}
+
+fn basic(check: &mut Check<'_>, entry: &Entry<'_>) -> Result<Credential, Reported> {
+    let fields = entry.fields(&mut check.report, Keys::Secret, BASIC_KEYS);
+    let username = username(check, &fields);
+    let password_hash = fields.required(&mut check.report, "password_hash", parse_password_hash);
+    let username = username?;
+    Ok(Credential {
+        name: format!("basic:{username}"),
+        secret: Secret::Basic {
+            username,
+            password_hash: password_hash?,
+        },
+    })
+}
+
+fn username(check: &mut Check<'_>, fields: &Fields<'_>) -> Result<String, Reported> {
+    let entry = fields.require(&mut check.report, "username")?;
+    let username = entry.read(&mut check.report, parse_username)?;
+    check.seen.username(&mut check.report, entry, &username)?;
+    Ok(username)
+}
+
+fn parse_username(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.len() > USERNAME_BYTES_MAX {
+        return Err(format!("must have 1 to {USERNAME_BYTES_MAX} bytes"));
+    }
+    if text.contains(':') || text.chars().any(char::is_control) {
+        return Err("must hold neither a colon nor control characters".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+fn parse_digest(text: &str) -> Result<[u8; 32], String> {
+    let wanted = "is not a SHA-256 in 64 hex digits; `hubgate token` prints a token with its own";
+    let digits: Option<Vec<u8>> = text.chars().map(hex_digit).collect();
+    let digits = digits.filter(|digits| digits.len() == DIGEST_DIGITS);
+    let digits = digits.ok_or(wanted)?;
+    let mut digest = [0; 32];
+    for (byte, pair) in digest.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = pair.iter().fold(0, |value, digit| value << 4 | digit);
+    }
+    // What `printf %s "$UNSET" | sha256sum` and `echo $UNSET | sha256sum` give.
+    if [&b""[..], b"\n"]
+        .iter()
+        .any(|nothing| sha256(nothing) == digest)
+    {
+        return Err("is the SHA-256 of an empty text, not of a token".to_owned());
+    }
+    Ok(digest)
+}
+
+fn hex_digit(digit: char) -> Option<u8> {
+    digit
+        .to_digit(16)
+        .and_then(|value| u8::try_from(value).ok())
+}
+
+/// Takes the token out of a file and digests it.
+fn digest_token(content: &[u8]) -> Result<[u8; 32], String> {
+    let token = content.trim_ascii();
+    if token.is_empty() {
+        return Err("names an empty file; put a token there, `hubgate token` makes one".to_owned());
+    }
+    if !token.iter().all(u8::is_ascii_graphic) {
+        return Err(
+            "names a file with more than one word of ASCII; put the token alone".to_owned(),
+        );
+    }
+    if token.len() < TOKEN_CHARS_MIN {
+        return Err(format!(
+            "names a file whose token has fewer than {TOKEN_CHARS_MIN} characters, which can be \
+             guessed; make one with `hubgate token`"
+        ));
+    }
+    Ok(sha256(token))
+}
+
+/// Accepts a hash that can be verified, and verified at a price that does no harm.
+fn parse_password_hash(text: &str) -> Result<String, String> {
+    if text.starts_with("$argon2") {
+        check_argon2(text)?;
+    } else if text.starts_with("$2") {
+        check_bcrypt(text)?;
+    } else {
+        let wanted = "wanted argon2 ($argon2id$...) or bcrypt ($2a$, $2b$, $2y$)";
+        return Err(format!("is no password hash; {wanted}"));
+    }
+    Ok(text.to_owned())
+}
+
+fn check_argon2(text: &str) -> Result<(), String> {
+    let broken = "is not a complete argon2 hash; wanted $argon2id$v=19$m=...,t=...,p=...$SALT$HASH";
+    let hash = PasswordHash::new(text).map_err(|_| broken)?;
+    Algorithm::try_from(hash.algorithm.as_str()).map_err(|_| broken)?;
+    if let Some(version) = hash.version {
+        Version::try_from(version).map_err(|_| broken)?;
+    }
+    let salt = hash.salt.as_ref().ok_or(broken)?;
+    if salt.len() < ARGON2_SALT_BYTES_MIN || hash.hash.is_none() {
+        return Err(broken.to_owned());
+    }
+    let params = Params::try_from(&hash).map_err(|_| broken)?;
+    let work = u64::from(params.m_cost()) * u64::from(params.t_cost());
+    if params.m_cost() > ARGON2_MEMORY_KIB_MAX || work > ARGON2_WORK_KIB_MAX {
+        return Err(format!(
+            "costs too much to verify; allowed: memory m up to {ARGON2_MEMORY_KIB_MAX} (KiB), and \
+             m times passes t up to {ARGON2_WORK_KIB_MAX}"
+        ));
+    }
+    Ok(())
+}
+
+fn check_bcrypt(text: &str) -> Result<(), String> {
+    let broken = "is not a complete bcrypt hash; wanted 60 characters that begin with $2a$, $2b$ \
+                  or $2y$";
+    let parts: HashParts = text.parse().map_err(|_| broken)?;
+    if text.starts_with("$2x$") {
+        return Err(broken.to_owned());
+    }
+    if !(BCRYPT_COST_MIN..=BCRYPT_COST_MAX).contains(&parts.get_cost()) {
+        return Err(format!(
+            "has a cost out of range; allowed: {BCRYPT_COST_MIN} to {BCRYPT_COST_MAX}"
+        ));
+    }
+    Ok(())
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}

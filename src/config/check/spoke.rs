@@ -1,0 +1,153 @@
+//! Spokes, wherever they are written, and what `spoke_defaults` says for all of them.
+
+use super::Check;
+use super::credential::credential;
+use super::entry::{Entry, Fields, Keys};
+use super::value;
+use crate::config::errors::{Report, Reported};
+use crate::config::{
+    Absent, Credential, LabelPolicy, Mismatch, SourceRanges, Spoke, SpokeLimits, defaults,
+};
+
+const KEYS: &[&str] = &["name", "credentials", "source_ranges", "labels", "limits"];
+const LABELS_KEYS: &[&str] = &["absent", "mismatch"];
+const LIMITS_KEYS: &[&str] = &[
+    "series_per_request_max",
+    "labels_per_series_max",
+    "label_value_bytes_max",
+];
+
+/// What `spoke_defaults` may hold: anything a spoke may, except who it is.
+pub(super) const DEFAULTS_KEYS: &[&str] = &["source_ranges", "labels", "limits"];
+
+/// What a spoke says, or `spoke_defaults` says for it; `None` is not said.
+#[derive(Default)]
+pub(super) struct Settings {
+    source_ranges: Option<SourceRanges>,
+    absent: Option<Absent>,
+    mismatch: Option<Mismatch>,
+    series_per_request_max: Option<usize>,
+    labels_per_series_max: Option<usize>,
+    label_value_bytes_max: Option<usize>,
+}
+
+impl Settings {
+    /// Checks the settings among the fields of a spoke or of `spoke_defaults`.
+    pub(super) fn check(report: &mut Report, fields: &Fields<'_>) -> Self {
+        let labels = fields.section(report, "labels", LABELS_KEYS);
+        let limits = fields.section(report, "limits", LIMITS_KEYS);
+        let label_value_size = value::size(defaults::BODY_BYTES_CEILING);
+        Self {
+            source_ranges: source_ranges(report, fields),
+            absent: labels.optional(report, "absent", value::absent),
+            mismatch: labels.optional(report, "mismatch", value::mismatch),
+            series_per_request_max: limits.optional(report, "series_per_request_max", value::count),
+            labels_per_series_max: limits.optional(report, "labels_per_series_max", value::count),
+            label_value_bytes_max: limits.optional(
+                report,
+                "label_value_bytes_max",
+                label_value_size,
+            ),
+        }
+    }
+
+    /// Fills in, leaf by leaf, what was not said.
+    fn or(self, defaults: &Self) -> Self {
+        Self {
+            source_ranges: self
+                .source_ranges
+                .or_else(|| defaults.source_ranges.clone()),
+            absent: self.absent.or(defaults.absent),
+            mismatch: self.mismatch.or(defaults.mismatch),
+            series_per_request_max: self
+                .series_per_request_max
+                .or(defaults.series_per_request_max),
+            labels_per_series_max: self
+                .labels_per_series_max
+                .or(defaults.labels_per_series_max),
+            label_value_bytes_max: self
+                .label_value_bytes_max
+                .or(defaults.label_value_bytes_max),
+        }
+    }
+
+    fn labels(&self) -> LabelPolicy {
+        LabelPolicy {
+            absent: self.absent.unwrap_or(defaults::ABSENT),
+            mismatch: self.mismatch.unwrap_or(defaults::MISMATCH),
+        }
+    }
+
+    fn limits(&self) -> SpokeLimits {
+        SpokeLimits {
+            series_per_request_max: self
+                .series_per_request_max
+                .unwrap_or(defaults::SERIES_PER_REQUEST_MAX),
+            labels_per_series_max: self
+                .labels_per_series_max
+                .unwrap_or(defaults::LABELS_PER_SERIES_MAX),
+            label_value_bytes_max: self
+                .label_value_bytes_max
+                .unwrap_or(defaults::LABEL_VALUE_BYTES_MAX),
+        }
+    }
+}
+
+/// Checks one spoke.
+pub(super) fn spoke(
+    check: &mut Check<'_>,
+    entry: &Entry<'_>,
+    defaults: &Settings,
+) -> Result<Spoke, Reported> {
+    let fields = entry.fields(&mut check.report, Keys::Shown, KEYS);
+    let name = name(check, &fields);
+    let credentials = credentials(check, &fields);
+    let settings = Settings::check(&mut check.report, &fields).or(defaults);
+    Ok(Spoke {
+        name: name?,
+        credentials: credentials?,
+        labels: settings.labels(),
+        limits: settings.limits(),
+        source_ranges: settings
+            .source_ranges
+            .unwrap_or_else(SourceRanges::everywhere),
+    })
+}
+
+fn name(check: &mut Check<'_>, fields: &Fields<'_>) -> Result<String, Reported> {
+    let entry = fields.require(&mut check.report, "name")?;
+    let name = entry.read(&mut check.report, value::spoke_name)?;
+    check.seen.name(&mut check.report, entry, &name)?;
+    Ok(name)
+}
+
+fn credentials(check: &mut Check<'_>, fields: &Fields<'_>) -> Result<Vec<Credential>, Reported> {
+    let list = fields.require(&mut check.report, "credentials")?;
+    let items = list.items(&mut check.report)?;
+    if items.is_empty() {
+        let message =
+            "is empty, so nobody could write as this spoke; `hubgate token` makes a token";
+        return Err(list.fail(&mut check.report, message));
+    }
+    // All of them are looked at before the first error counts.
+    let checked: Vec<_> = items.iter().map(|item| credential(check, item)).collect();
+    checked.into_iter().collect()
+}
+
+/// Checks `source_ranges`, which means the same for the listener and for a spoke.
+///
+/// An empty list is an error rather than "nobody" or "everybody": either reading would surprise
+/// someone, and one of them opens the gate.
+pub(super) fn source_ranges(report: &mut Report, fields: &Fields<'_>) -> Option<SourceRanges> {
+    let list = fields.get("source_ranges")?;
+    let items = list.items(report).ok()?;
+    if items.is_empty() {
+        list.fail(report, "is empty; leave the key out to allow every address");
+        return None;
+    }
+    let ranges: Vec<_> = items
+        .iter()
+        .map(|item| item.read(report, value::range))
+        .collect();
+    ranges.into_iter().collect::<Result<_, _>>().ok()
+}

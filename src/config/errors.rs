@@ -1,0 +1,163 @@
+//! What is wrong with a configuration: every error with its file, place and key.
+//!
+//! The checker collects errors in a [`Report`] instead of stopping at the first one, and hands out
+//! [`Reported`] as the only way to give a value up, so nothing is dropped in silence. Messages name
+//! keys and what is allowed. They never quote a value that may be a secret.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// All that is wrong with a configuration: at least one error, in the order of the files and then
+/// of position.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Errors(Vec<Error>);
+
+impl Errors {
+    /// Returns the errors in order.
+    pub fn iter(&self) -> std::slice::Iter<'_, Error> {
+        self.0.iter()
+    }
+}
+
+impl<'a> IntoIterator for &'a Errors {
+    type Item = &'a Error;
+    type IntoIter = std::slice::Iter<'a, Error>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl fmt::Display for Errors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            error.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Errors {}
+
+/// One thing that is wrong, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    /// The file as it was named.
+    pub file: PathBuf,
+    /// The place in the file; absent when the file as a whole could not be read.
+    pub position: Option<Position>,
+    /// The key as a path, such as `spokes[1].labels.absent`; empty for the file itself.
+    pub key: String,
+    /// What is wrong and what is allowed.
+    pub message: String,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.file.display())?;
+        if let Some(position) = self.position {
+            write!(f, "{position}:")?;
+        }
+        if !self.key.is_empty() {
+            write!(f, " {}:", self.key)?;
+        }
+        write!(f, " {}", self.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// A place in a file, both counted from 1; columns count characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// The line.
+    pub line: usize,
+    /// The character in the line.
+    pub column: usize,
+}
+
+impl Position {
+    /// The beginning of a file.
+    pub(super) const START: Self = Self { line: 1, column: 1 };
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.line, self.column)
+    }
+}
+
+/// A file errors can stand in.
+pub(super) struct File {
+    /// How many files were read before it; errors are sorted by it.
+    order: usize,
+    /// Its name in messages.
+    pub(super) path: PathBuf,
+}
+
+impl File {
+    /// Names a file, the `order`th of the configuration.
+    pub(super) fn new(order: usize, path: &Path) -> Self {
+        Self {
+            order,
+            path: path.to_owned(),
+        }
+    }
+
+    /// Resolves a path written in this file: a relative one starts at the file's own folder.
+    pub(super) fn resolve(&self, written: &str) -> PathBuf {
+        self.folder().join(written)
+    }
+
+    /// The folder it stands in; empty for the current one.
+    pub(super) fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or_else(|| Path::new(""))
+    }
+}
+
+/// Proof that an error was reported, so a missing value is accounted for.
+#[derive(Clone, Copy)]
+pub(super) struct Reported(());
+
+/// Collects errors while checking goes on.
+#[derive(Default)]
+pub(super) struct Report {
+    errors: Vec<(usize, Error)>,
+}
+
+impl Report {
+    /// Adds an error.
+    pub(super) fn add(
+        &mut self,
+        file: &File,
+        position: Option<Position>,
+        key: &str,
+        message: impl Into<String>,
+    ) -> Reported {
+        let error = Error {
+            file: file.path.clone(),
+            position,
+            key: key.to_owned(),
+            message: message.into(),
+        };
+        self.errors.push((file.order, error));
+        Reported(())
+    }
+
+    /// Gives the value out if nothing was reported, else all errors in order.
+    pub(super) fn finish<T>(mut self, checked: Result<T, Reported>) -> Result<T, Errors> {
+        match checked {
+            Ok(value) if self.errors.is_empty() => Ok(value),
+            Ok(_) | Err(Reported(())) => {
+                self.errors
+                    .sort_by_key(|(order, error)| (*order, error.position));
+                Err(Errors(
+                    self.errors.into_iter().map(|(_, error)| error).collect(),
+                ))
+            }
+        }
+    }
+}

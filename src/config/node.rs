@@ -1,0 +1,201 @@
+//! A YAML document as a tree in which every node knows its place.
+//!
+//! Deserializing straight into structs stops at the first error and forgets places, so the checker
+//! walks this tree instead. Scalars keep their text: whether `off` or `123` is a string is decided
+//! by the key it stands under. Anchors, aliases and tags are refused: without them a document
+//! cannot grow while it is read, and size, depth and number of nodes bound all the memory it takes.
+
+use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, options};
+
+use super::errors::Position;
+
+/// Far above the five levels the configuration has, far below what could exhaust the stack.
+const DEPTH_MAX: usize = 32;
+
+/// Some 10,000 spokes in one file; bounds the tree to a few dozen megabytes.
+const NODES_MAX: usize = 500_000;
+
+const ALIASES: &str = "anchors and aliases are not supported; say what spokes share in \
+                       spoke_defaults, and quote a text that begins with & or *";
+
+/// A value of a document.
+///
+/// It implements no `Debug`: secrets are among the scalars.
+pub(super) struct Node {
+    /// Where it begins.
+    pub(super) at: Position,
+    /// What it is.
+    pub(super) kind: Kind,
+}
+
+/// The kinds of values.
+pub(super) enum Kind {
+    /// Key and value pairs in order; a key can stand twice.
+    Mapping(Vec<(Key, Node)>),
+    /// Nothing, `~` or `null`.
+    Null,
+    /// A text, number or truth value, as written.
+    Scalar(String),
+    /// Values in order.
+    Sequence(Vec<Node>),
+}
+
+/// A key of a mapping.
+pub(super) struct Key {
+    /// Where it begins.
+    pub(super) at: Position,
+    /// Its text.
+    pub(super) text: String,
+}
+
+/// Why a text is not a document.
+pub(super) struct Fault {
+    /// Where reading stopped.
+    pub(super) at: Position,
+    /// What is wrong there.
+    pub(super) message: String,
+}
+
+/// Reads a text as one YAML document.
+pub(super) fn parse(text: &str) -> Result<Node, Fault> {
+    let options = options! {
+        block_nesting_limit: DEPTH_MAX,
+        flow_nesting_limit: DEPTH_MAX,
+    };
+    let mut tree = Tree::default();
+    for event in Parser::new_from_str_with_options(text, options) {
+        let (event, span) = event.map_err(syntax_fault)?;
+        tree.take(event, position(&span))?;
+    }
+    Ok(tree.root.unwrap_or(Node {
+        at: Position::START,
+        kind: Kind::Null,
+    }))
+}
+
+/// A tree under construction.
+#[derive(Default)]
+struct Tree {
+    /// Collections that are not closed yet, outermost first.
+    open: Vec<Open>,
+    root: Option<Node>,
+    nodes: usize,
+    documents: usize,
+}
+
+/// A collection that is not closed yet.
+enum Open {
+    Mapping(Position, Vec<(Key, Node)>, Option<Key>),
+    Sequence(Position, Vec<Node>),
+}
+
+impl Tree {
+    fn take(&mut self, event: Event<'_>, at: Position) -> Result<(), Fault> {
+        if event.tag().is_some() {
+            return Err(fault(at, "tags are not supported; quote the value instead"));
+        }
+        if event.anchor_id().is_some() || event.is_alias() {
+            return Err(fault(at, ALIASES));
+        }
+        match event {
+            Event::DocumentStart(..) => {
+                self.documents += 1;
+                if self.documents > 1 {
+                    return Err(fault(at, "a second document begins here; one is allowed"));
+                }
+            }
+            Event::Scalar(text, style, ..) => {
+                let kind = if style == ScalarStyle::Plain && is_null(&text) {
+                    Kind::Null
+                } else {
+                    Kind::Scalar(text.into_owned())
+                };
+                self.attach(Node { at, kind })?;
+            }
+            Event::SequenceStart(..) => self.open.push(Open::Sequence(at, Vec::new())),
+            Event::MappingStart(..) => self.open.push(Open::Mapping(at, Vec::new(), None)),
+            Event::SequenceEnd | Event::MappingEnd => self.close()?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<(), Fault> {
+        let node = match self.open.pop() {
+            Some(Open::Mapping(at, entries, _)) => Node {
+                at,
+                kind: Kind::Mapping(entries),
+            },
+            Some(Open::Sequence(at, items)) => Node {
+                at,
+                kind: Kind::Sequence(items),
+            },
+            None => return Ok(()),
+        };
+        self.attach(node)
+    }
+
+    fn attach(&mut self, node: Node) -> Result<(), Fault> {
+        self.nodes += 1;
+        if self.nodes > NODES_MAX {
+            let message =
+                format!("more than {NODES_MAX} values; split the spokes into spoke_files");
+            return Err(fault(node.at, &message));
+        }
+        match self.open.last_mut() {
+            None => self.root = Some(node),
+            Some(Open::Sequence(_, items)) => items.push(node),
+            Some(Open::Mapping(_, entries, key)) => match key.take() {
+                Some(key) => entries.push((key, node)),
+                None => *key = Some(Key::from_node(node)?),
+            },
+        }
+        Ok(())
+    }
+}
+
+impl Key {
+    fn from_node(node: Node) -> Result<Self, Fault> {
+        let text = match node.kind {
+            Kind::Scalar(text) => text,
+            Kind::Null => "null".to_owned(),
+            Kind::Mapping(_) | Kind::Sequence(_) => {
+                return Err(fault(node.at, "a key must be a text"));
+            }
+        };
+        Ok(Self { at: node.at, text })
+    }
+}
+
+/// The spellings of null in YAML's core schema.
+fn is_null(text: &str) -> bool {
+    matches!(text, "" | "~" | "null" | "Null" | "NULL")
+}
+
+fn position(span: &Span) -> Position {
+    Position {
+        line: span.start.line(),
+        column: span.start.col() + 1,
+    }
+}
+
+fn syntax_fault(error: ScanError) -> Fault {
+    let at = Position {
+        line: error.marker().line(),
+        column: error.marker().col() + 1,
+    };
+    match error.kind() {
+        ErrorKind::UnknownAnchor => fault(at, ALIASES),
+        ErrorKind::RecursionLimitExceeded => {
+            fault(at, &format!("nested deeper than {DEPTH_MAX} levels"))
+        }
+        kind => fault(at, &format!("not valid YAML: {kind}")),
+    }
+}
+
+fn fault(at: Position, message: &str) -> Fault {
+    Fault {
+        at,
+        message: message.to_owned(),
+    }
+}

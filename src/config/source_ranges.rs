@@ -1,0 +1,141 @@
+//! Which addresses may connect: a list of CIDRs.
+//!
+//! A dual-stack socket reports an IPv4 peer as `::ffff:a.b.c.d`, and people write either form, so
+//! both the ranges and the peers are brought to IPv4 before they are compared.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+/// Prefix length of `::ffff:0:0/96`, in which IPv6 holds the IPv4 addresses.
+const MAPPED_PREFIX_LEN: u8 = 96;
+
+/// A list of CIDRs. IPv4-mapped IPv6 is IPv4, on both sides: `::ffff:203.0.113.0/120` is
+/// `203.0.113.0/24`, and `::/0` holds no IPv4 peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceRanges(Vec<IpNet>);
+
+impl SourceRanges {
+    /// Returns the ranges that hold every IPv4 and every IPv6 address.
+    pub fn everywhere() -> Self {
+        let v4 = Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0);
+        let v6 = Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0);
+        Self(vec![v4.into(), v6.into()])
+    }
+
+    /// Tells whether an address lies in one of the ranges.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.0.iter().any(|range| range.contains(&address))
+    }
+}
+
+impl FromIterator<IpNet> for SourceRanges {
+    fn from_iter<I: IntoIterator<Item = IpNet>>(ranges: I) -> Self {
+        Self(ranges.into_iter().map(canonical).collect())
+    }
+}
+
+impl fmt::Display for SourceRanges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, range) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str(", ")?;
+            }
+            range.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads `ADDRESS/LENGTH`, or `ADDRESS` for that address alone.
+pub(super) fn parse_range(text: &str) -> Option<IpNet> {
+    let range = text.parse::<IpNet>();
+    range
+        .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+        .ok()
+}
+
+/// Drops host bits and brings IPv4-mapped ranges to IPv4.
+fn canonical(range: IpNet) -> IpNet {
+    let range = range.trunc();
+    let IpNet::V6(v6) = range else { return range };
+    let mapped = v6.addr().to_ipv4_mapped();
+    let prefix_len = v6.prefix_len().checked_sub(MAPPED_PREFIX_LEN);
+    match mapped.zip(prefix_len) {
+        Some((address, length)) => Ipv4Net::new(address, length).map_or(range, IpNet::from),
+        None => range,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{SourceRanges, parse_range};
+
+    fn ranges(texts: &[&str]) -> SourceRanges {
+        texts
+            .iter()
+            .map(|text| parse_range(text).expect(text))
+            .collect()
+    }
+
+    #[test]
+    fn holds_addresses_of_its_ranges_only() {
+        let cases: [(&[&str], &str, bool); 16] = [
+            (&["203.0.113.0/24"], "203.0.113.9", true),
+            (&["203.0.113.0/24"], "203.0.114.9", false),
+            (&["203.0.113.0/24"], "::ffff:203.0.113.9", true),
+            (&["203.0.113.0/24"], "::203.0.113.9", false),
+            (&["203.0.113.77/24"], "203.0.113.9", true),
+            (&["203.0.113.7"], "203.0.113.7", true),
+            (&["203.0.113.7"], "203.0.113.8", false),
+            (&["::ffff:203.0.113.0/120"], "203.0.113.9", true),
+            (&["::ffff:203.0.113.0/120"], "::ffff:203.0.113.9", true),
+            (&["::ffff:203.0.113.0/120"], "203.0.114.9", false),
+            (&["::ffff:203.0.113.7"], "203.0.113.7", true),
+            (&["::ffff:0:0/96"], "198.51.100.1", true),
+            (&["::/0"], "2001:db8::1", true),
+            (&["::/0"], "198.51.100.1", false),
+            (&["2001:db8::/32"], "2001:db8:1::5", true),
+            (&["10.0.0.0/8", "2001:db8::/32"], "192.0.2.1", false),
+        ];
+        for (texts, address, expected) in cases {
+            let found = ranges(texts).contains(address.parse().expect(address));
+            assert_eq!(found, expected, "{address} in {texts:?}");
+        }
+    }
+
+    #[test]
+    fn everywhere_holds_both_families() {
+        for address in ["192.0.2.1", "::ffff:192.0.2.1", "2001:db8::1", "::1"] {
+            assert!(SourceRanges::everywhere().contains(address.parse().expect(address)));
+        }
+    }
+
+    #[test]
+    fn an_empty_list_holds_nobody() {
+        assert!(!ranges(&[]).contains("127.0.0.1".parse().expect("an address")));
+    }
+
+    #[test]
+    fn shows_what_it_compares_with() {
+        let shown = ranges(&["203.0.113.77/24", "::ffff:192.0.2.1", "2001:db8::1"]).to_string();
+        assert_eq!(shown, "203.0.113.0/24, 192.0.2.1/32, 2001:db8::1/128");
+    }
+
+    #[test]
+    fn refuses_what_is_no_range() {
+        for text in [
+            "",
+            "10.0.0.0/33",
+            "10.0.0/8",
+            "host",
+            "10.0.0.1/",
+            "::1/129",
+            "fe80::1%lo",
+        ] {
+            assert!(parse_range(text).is_none(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Configurations as texts: what they become, and what each bad value is told.
+
+mod files;
+mod values;
+
+use std::time::Duration;
+
+use proptest::prelude::{ProptestConfig, any, prop_assert, proptest};
+use proptest::sample::{Index, select};
+
+use super::{Absent, Config, LabelPolicy, Mismatch, Secret, SpokeLimits, parse};
+
+/// SHA-256 of `test`.
+const DIGEST: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+const BCRYPT: &str = "$2b$12$EXRkfkdmXn2gzds2SSitu.MW9.gAVqa9eLS1//RYtYCmB1eLHg.9q";
+const ARGON2: &str = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21l$\
+                      PpcTKd+SiYo0PvLS5dEOvzXsSIwd+4X+ZSLTb2YBTeg";
+
+const COMPLETE: &str = r#"
+cluster_label: cluster
+listen:
+  address: 0.0.0.0:9480
+  source_ranges: [0.0.0.0/0, "::/0"]
+  connections_max: 4096
+admin:
+  address: 127.0.0.1:9481
+hub:
+  url: http://127.0.0.1:9090/api/v1/write
+  timeout: 1m30s
+limits:
+  bytes_in_flight_max: 256MiB
+  body_bytes_max: 32MiB
+  decoded_bytes_max: 1000000
+spoke_defaults:
+  labels: {absent: reject}
+  limits: {labels_per_series_max: 64}
+spokes:
+  - name: production
+    credentials:
+      - token_sha256: 9F86D081884C7D659A2FEAA0C55AD015A3BF4F1B2B0B822CD15D6C15B0F00A08
+      - basic: {username: production, password_hash: "$2b$12$EXRkfkdmXn2gzds2SSitu.MW9.gAVqa9eLS1//RYtYCmB1eLHg.9q"}
+    source_ranges: [203.0.113.7/32, "::ffff:198.51.100.0/120"]
+    labels: {mismatch: rename}
+    limits: {series_per_request_max: 50000, label_value_bytes_max: 64KiB}
+  - name: off
+    credentials: [basic: {username: 123, password_hash: "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21l$PpcTKd+SiYo0PvLS5dEOvzXsSIwd+4X+ZSLTb2YBTeg"}]
+    labels: {absent: inject}
+"#;
+
+/// The errors of a text, one a line.
+fn errors(text: &str) -> String {
+    match parse(text) {
+        Ok(_) => String::new(),
+        Err(errors) => errors.to_string(),
+    }
+}
+
+/// A configuration whose only spoke has the given lines besides its name.
+fn with_spoke(lines: &str) -> String {
+    format!("hub: {{url: http://hub/}}\nspokes:\n- name: a\n{lines}\n")
+}
+
+fn names(config: &Config) -> Vec<&str> {
+    config.spokes.iter().map(|it| it.name.as_str()).collect()
+}
+
+#[test]
+fn complete_example_is_read() {
+    let config = parse(COMPLETE).expect("a valid configuration");
+    assert_eq!(config.hub.timeout, Duration::from_secs(90));
+    assert_eq!(config.limits.decoded_bytes_max, 1_000_000);
+    assert_eq!(names(&config), ["production", "off"]);
+    let [production, off] = &config.spokes[..] else {
+        panic!("two spokes");
+    };
+    assert_eq!(
+        production.source_ranges.to_string(),
+        "203.0.113.7/32, 198.51.100.0/24"
+    );
+    let credentials: Vec<_> = production.credentials.iter().map(|it| &it.name).collect();
+    assert_eq!(credentials, ["token_sha256:9f86d081", "basic:production"]);
+    assert!(
+        matches!(&off.credentials[0].secret, Secret::Basic { username, .. } if username == "123")
+    );
+}
+
+#[test]
+fn a_spokes_own_keys_win_leaf_by_leaf() {
+    let config = parse(COMPLETE).expect("a valid configuration");
+    let policy = |absent, mismatch| LabelPolicy { absent, mismatch };
+    assert_eq!(
+        config.spokes[0].labels,
+        policy(Absent::Reject, Mismatch::Rename)
+    );
+    assert_eq!(
+        config.spokes[1].labels,
+        policy(Absent::Inject, Mismatch::Reject)
+    );
+    let limits = SpokeLimits {
+        series_per_request_max: 50_000,
+        labels_per_series_max: 64,
+        label_value_bytes_max: 65_536,
+    };
+    assert_eq!(config.spokes[0].limits, limits);
+}
+
+#[test]
+fn keys_left_out_have_defaults() {
+    let text = with_spoke(&format!("  credentials: [token_sha256: {DIGEST}]"));
+    let config = parse(&text).expect("a valid configuration");
+    assert_eq!(config.cluster_label, "cluster");
+    assert_eq!(config.listen.address.to_string(), "0.0.0.0:9480");
+    assert_eq!(config.listen.source_ranges.to_string(), "0.0.0.0/0, ::/0");
+    assert_eq!(config.listen.connections_max, 4096);
+    assert_eq!(config.admin.address.to_string(), "127.0.0.1:9481");
+    assert_eq!(config.hub.timeout, Duration::from_secs(25));
+    assert_eq!(config.limits.bytes_in_flight_max, 256 << 20);
+    assert_eq!(config.limits.body_bytes_max, 32 << 20);
+    assert_eq!(config.limits.decoded_bytes_max, 32 << 20);
+    assert_eq!(config.spokes[0].limits.series_per_request_max, 50_000);
+    assert_eq!(config.spokes[0].labels.absent, Absent::Inject);
+}
+
+#[test]
+fn no_value_is_an_empty_list_or_mapping() {
+    let text = with_spoke(&format!(
+        "  credentials: [token_sha256: {DIGEST}]\n  labels:\n  limits: ~\nlisten:\nadmin: null\nspoke_files:"
+    ));
+    assert_eq!(errors(&text), "");
+}
+
+#[test]
+fn all_errors_are_reported_in_order() {
+    let text = "\
+cluster_label: 1st
+listen: {adress: 0.0.0.0:1, source_ranges: [nowhere]}
+hub:
+  timeout: 25
+limits: {body_bytes_max: 0}
+spokes:
+- name: unknown
+  credentials: []
+- credentials:
+  - token_sha256: abc
+  - token_file: no/such/file
+  labels: {absent: ignore}
+colour: blue
+";
+    let expected = [
+        "config:1:16: cluster_label: \"1st\" is no label name; it must match [a-zA-Z_][a-zA-Z0-9_]*",
+        "config:2:10: listen: unknown key \"adress\", did you mean address? allowed: address, source_ranges, connections_max",
+        "config:2:45: listen.source_ranges[0]: \"nowhere\" is no source range; write a CIDR such as 203.0.113.0/24 or 2001:db8::/32, or one address",
+        "config:4:3: hub.url: required key is missing",
+        "config:4:12: hub.timeout: \"25\" is no duration; write 25s or 1m30s",
+        "config:5:26: limits.body_bytes_max: \"0\" is out of range; allowed: 1 byte to 1.0 GiB",
+        "config:7:9: spokes[0].name: \"unknown\" stands for senders that are no spoke in metrics; choose another name",
+        "config:8:16: spokes[0].credentials: is empty, so nobody could write as this spoke; `hubgate token` makes a token",
+        "config:9:3: spokes[1].name: required key is missing",
+        "config:10:19: spokes[1].credentials[0].token_sha256: is not a SHA-256 in 64 hex digits; `hubgate token` prints a token with its own",
+        "config:11:17: spokes[1].credentials[1].token_file: cannot read this file: No such file or directory (os error 2)",
+        "config:12:20: spokes[1].labels.absent: unknown value \"ignore\"; allowed: inject, reject",
+        "config:13:1: unknown key \"colour\"; allowed: cluster_label, listen, admin, hub, limits, spoke_defaults, spokes, spoke_files",
+    ];
+    assert_eq!(errors(text).lines().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn nothing_shows_a_secret() {
+    let secret = "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0";
+    let cases = [
+        format!("  credentials: [token_sha256: {secret}]"),
+        format!("  credentials: [token: {secret}]"),
+        format!("  credentials: [token_file: {secret}]"),
+        format!("  credentials: [token_file: /{secret}/a]"),
+        format!("  credentials: [{secret}: token]"),
+        format!("  credentials: [{secret}]"),
+        format!("  credentials: {{token_sha256: {secret}}}"),
+        format!("  credentials: {secret}"),
+        format!("  credentials: [basic: {secret}]"),
+        format!("  credentials: [basic: {{username: a, password_hash: {secret}}}]"),
+        format!("  credentials: [basic: {{username: a, password_hash: $2b$12${secret}}}]"),
+        format!("  credentials: [basic: {{username: a, password_hash: $argon2id${secret}}}]"),
+        format!("  credentials: [basic: {{username: a, {secret}: b}}]"),
+        format!("  credentials: [token_sha256: {secret}, token_sha256: {secret}]"),
+        format!("  credentials: [token_sha256: \"{secret}]"),
+        format!("  credentials: [token_sha256: &{secret} a]"),
+        format!("  credentials: [token_sha256: *{secret}]"),
+        format!("  credentials: [token_sha256: !{secret} a]"),
+        format!("hub: {{url: http://user:{secret}@hub/}}"),
+        format!("hub: {{url: \"http://user:{secret}@hu b/\"}}"),
+    ];
+    for case in cases {
+        let found = parse(&with_spoke(&case)).expect_err(&case);
+        let shown = format!("{found} {found:?}");
+        assert!(!shown.contains(secret), "{shown}");
+    }
+    let config = parse(COMPLETE).expect("a valid configuration");
+    let shown = format!("{config:?}");
+    for part in ["EXRkfkdm", "PpcTKd", "884c7d65", "9F86D081884C"] {
+        assert!(!shown.contains(part), "{shown}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn any_text_is_read_or_refused(text in any::<String>()) {
+        prop_assert!(parse(&text).is_err());
+    }
+
+    #[test]
+    fn any_change_of_an_example_is_read_or_refused(
+        from in any::<Index>(),
+        to in any::<Index>(),
+        with in select(vec!["", ":", "- ", "[", "{", "}", "\n", "\n  ", "'", "\"", "~", "&a ", "*a", "!", "|", "é", "\t", "0", "---\n"]),
+    ) {
+        let (from, to) = (from.index(COMPLETE.len()), to.index(COMPLETE.len()));
+        let (from, to) = (from.min(to), from.max(to).min(from.min(to) + 40));
+        let text = format!("{}{with}{}", &COMPLETE[..from], &COMPLETE[to..]);
+        if let Err(errors) = parse(&text) {
+            prop_assert!(errors.iter().count() > 0);
+            prop_assert!(errors.iter().all(|error| !error.message.is_empty()));
+        }
+    }
+}

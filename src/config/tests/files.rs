@@ -1,0 +1,232 @@
+//! Configurations as files: relative paths, globs, symlinks, fingerprints, unreadable files.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use super::{DIGEST, names};
+use crate::config::{Fingerprint, Secret, load};
+
+/// A token that is long enough, and its digest.
+const TOKEN: &str = "0123456789abcdefghij";
+const TOKEN_DIGEST: [u8; 4] = [0x6b, 0xc1, 0x4b, 0xdc];
+
+/// A folder of configuration files.
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(TempDir::new().expect("a folder"))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(path, content).expect("a file");
+    }
+
+    fn main(&self) -> PathBuf {
+        self.path("hubgate.yaml")
+    }
+
+    /// The errors of the main file without the folder's own name.
+    fn errors(&self) -> String {
+        let errors = load(&self.main()).result.expect_err("no configuration");
+        errors
+            .to_string()
+            .replace(&format!("{}/", self.0.path().display()), "")
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        load(&self.main()).fingerprint
+    }
+}
+
+fn spoke(name: &str, credential: &str) -> String {
+    format!("name: {name}\ncredentials: [{credential}]\n")
+}
+
+fn with_files(patterns: &str) -> String {
+    format!("hub: {{url: http://hub/}}\nspoke_files: [{patterns}]\n")
+}
+
+#[test]
+fn paths_are_relative_to_their_own_file() {
+    let folder = Folder::new();
+    folder.write("hubgate.yaml", with_files("spokes.d/*.yaml"));
+    folder.write(
+        "spokes.d/b.yaml",
+        spoke("b", &format!("token_sha256: {DIGEST}")),
+    );
+    folder.write("spokes.d/a.yaml", spoke("a", "token_file: tokens/a"));
+    folder.write("spokes.d/tokens/a", format!(" {TOKEN}\r\n"));
+    let config = load(&folder.main()).result.expect("a valid configuration");
+    assert_eq!(names(&config), ["a", "b"]);
+    let credential = &config.spokes[0].credentials[0];
+    assert_eq!(credential.name, "token_file:tokens/a");
+    assert!(matches!(credential.secret, Secret::Token(digest) if digest[..4] == TOKEN_DIGEST));
+}
+
+/// A mounted ConfigMap or Secret: the files are links into `..data`, which links to a folder that
+/// is replaced as a whole.
+#[test]
+fn mounted_volumes_are_read_once_and_their_swap_is_seen() {
+    let folder = Folder::new();
+    folder.write(
+        "hubgate.yaml",
+        with_files("'spokes.d/**/*.yaml', 'spokes.d/*'"),
+    );
+    folder.write(
+        "spokes.d/..1/a.yaml",
+        spoke("a", &format!("token_sha256: {DIGEST}")),
+    );
+    folder.write(
+        "spokes.d/..2/a.yaml",
+        spoke("b", &format!("token_sha256: {DIGEST}")),
+    );
+    let link =
+        |target: &str, name: &str| symlink(Path::new(target), folder.path(name)).expect(name);
+    link("..1", "spokes.d/..data");
+    link("..data/a.yaml", "spokes.d/a.yaml");
+    let before = folder.fingerprint();
+    assert_eq!(folder.fingerprint(), before);
+
+    fs::remove_file(folder.path("spokes.d/..data")).expect("a link");
+    link("..2", "spokes.d/..data");
+    let after = load(&folder.main());
+    assert_ne!(after.fingerprint, before);
+    assert_eq!(names(&after.result.expect("a valid configuration")), ["b"]);
+}
+
+#[test]
+fn fingerprint_changes_with_everything_that_is_read() {
+    let folder = Folder::new();
+    let mut seen = vec![folder.fingerprint()];
+    let mut changed = |what: &str| {
+        let now = folder.fingerprint();
+        assert_eq!(now, folder.fingerprint(), "{what}");
+        assert!(!seen.contains(&now), "{what}");
+        seen.push(now);
+    };
+    folder.write("hubgate.yaml", "{");
+    changed("a broken main file appears");
+    folder.write("hubgate.yaml", with_files("'s/*.yaml'"));
+    changed("the main file is right");
+    folder.write("s/a.yaml", spoke("a", "token_file: token"));
+    changed("a spoke appears, its token is missing");
+    folder.write("s/token", "short");
+    changed("the token appears");
+    folder.write("s/token", TOKEN);
+    changed("the token changes");
+    folder.write("s/a.yaml", "}");
+    changed("a spoke breaks");
+    folder.write("s/b.yaml", "}");
+    changed("another appears, broken too");
+    fs::rename(folder.path("s/b.yaml"), folder.path("s/c.yaml")).expect("a file");
+    changed("it is renamed");
+    let shown = format!("{:?}", folder.fingerprint());
+    assert_eq!(shown.len(), "Fingerprint(01234567)".len(), "{shown}");
+}
+
+#[test]
+fn errors_of_all_files_are_reported() {
+    let folder = Folder::new();
+    folder.write(
+        "hubgate.yaml",
+        with_files("'s/*', missing.yaml") + "hube: {}\n",
+    );
+    folder.write(
+        "s/a.yaml",
+        spoke("same", &format!("token_sha256: {DIGEST}")),
+    );
+    folder.write("s/b.yaml", spoke("same", "token_file: ../short"));
+    folder.write(
+        "s/c.yaml",
+        "name: c\ncredentials: [token_file: ../empty]\nhub: {}\n",
+    );
+    folder.write("s/d.yaml", "name: [");
+    folder.write("s/e.yaml", b"name: e\n# \xc3\xa9\xff");
+    folder.write("s/f.yaml", vec![b' '; (4 << 20) + 1]);
+    folder.write("s/g.yaml", spoke("g", "token_file: ../words"));
+    folder.write("short", "0123456789abcdefghi\n");
+    folder.write("empty", "\n");
+    folder.write("words", "two words that are long\n");
+    let expected = [
+        "hubgate.yaml:3:1: unknown key \"hube\", did you mean hub? allowed: cluster_label, listen, admin, hub, limits, spoke_defaults, spokes, spoke_files",
+        "s/b.yaml:1:7: name: the name of a spoke may stand only once; this one stands at s/a.yaml:1:7 (name) already",
+        "s/b.yaml:2:27: credentials[0].token_file: names a file whose token has fewer than 20 characters, which can be guessed; make one with `hubgate token`",
+        "s/c.yaml:2:27: credentials[0].token_file: names an empty file; put a token there, `hubgate token` makes one",
+        "s/c.yaml:3:1: unknown key \"hub\"; allowed: name, credentials, source_ranges, labels, limits",
+        "s/d.yaml:1:7: not valid YAML: unclosed bracket '['",
+        "s/e.yaml:2:4: is not UTF-8 from here on",
+        "s/f.yaml: cannot be read: larger than 4194304 bytes",
+        "s/g.yaml:2:27: credentials[0].token_file: names a file with more than one word of ASCII; put the token alone",
+        "missing.yaml: cannot be read: No such file or directory (os error 2)",
+    ];
+    let found = folder.errors();
+    assert_eq!(found.lines().collect::<Vec<_>>(), expected);
+    for token in ["0123456789abcdefghi", "two words"] {
+        assert!(!found.contains(token), "{found}");
+    }
+}
+
+#[test]
+fn a_token_is_known_in_a_file_and_by_its_digest() {
+    let folder = Folder::new();
+    let digest: &str = "6bc14bdc";
+    folder.write("token", TOKEN);
+    folder.write("again", format!("{TOKEN}\n"));
+    folder.write(
+        "hubgate.yaml",
+        "hub: {url: http://hub/}\nspokes:\n- name: a\n  credentials: [token_file: token, token_file: again]\n",
+    );
+    let found = folder.errors();
+    assert_eq!(
+        found,
+        "hubgate.yaml:4:48: spokes[0].credentials[1].token_file: a token may stand only once; \
+         this one stands at hubgate.yaml:4:29 (spokes[0].credentials[0].token_file) already"
+    );
+    assert!(!found.contains(digest));
+}
+
+#[test]
+fn a_missing_token_file_is_told_where_it_was_looked_for() {
+    let folder = Folder::new();
+    folder.write("hubgate.yaml", with_files("'s/*.yaml'"));
+    folder.write("s/a.yaml", spoke("a", "token_file: tokens/a"));
+    let errors = load(&folder.main()).result.expect_err("no configuration");
+    let place = folder.path("s");
+    let expected = format!(
+        "{0}/a.yaml:2:27: credentials[0].token_file: cannot read this file, looked for in {0}: \
+         No such file or directory (os error 2)",
+        place.display()
+    );
+    assert_eq!(errors.to_string(), expected);
+}
+
+#[test]
+fn the_main_file_is_missing() {
+    let found = Folder::new().errors();
+    assert_eq!(
+        found,
+        "hubgate.yaml: cannot be read: No such file or directory (os error 2)"
+    );
+}
+
+#[test]
+fn a_folder_with_wildcards_in_its_name_is_taken_literally() {
+    let folder = Folder::new();
+    folder.write(
+        "a[1]/s/x.yaml",
+        spoke("x", &format!("token_sha256: {DIGEST}")),
+    );
+    folder.write("a[1]/hubgate.yaml", with_files("'s/*.yaml'"));
+    let config = load(&folder.path("a[1]/hubgate.yaml")).result;
+    assert_eq!(names(&config.expect("a valid configuration")), ["x"]);
+}

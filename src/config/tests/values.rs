@@ -1,0 +1,283 @@
+//! One bad value at a time: what it is told, and where.
+//!
+//! A table has one case a line: what is written, the place and key of its only error, and a part of
+//! the message. `\n` in it is a line break.
+
+use super::{ARGON2, BCRYPT, DIGEST, errors, with_spoke};
+
+/// Asserts that a text has one error, which begins and goes on as told.
+fn refuses(text: &str, place: &str, message: &str) {
+    let found = errors(text);
+    assert_eq!(found.lines().count(), 1, "of {text:?}: {found}");
+    let start = format!("config:{place}:");
+    assert!(
+        found.starts_with(&start) && found[start.len()..].contains(message),
+        "of {text:?}: {found}\nwanted: {place}: {message}"
+    );
+}
+
+fn refuses_each(table: &str, text: impl Fn(&str) -> String) {
+    for case in table.lines().filter(|line| !line.is_empty()) {
+        let case = case.replace("\\n", "\n");
+        let parts: Vec<_> = case.split(" => ").collect();
+        let [written, place, message] = parts[..] else {
+            panic!("three parts: {case}");
+        };
+        refuses(&text(written), place, message);
+    }
+}
+
+/// A configuration with a valid spoke and the given line in front.
+fn with_line(line: &str) -> String {
+    let rest = with_spoke(&format!("  credentials: [token_sha256: {DIGEST}]"));
+    if line.starts_with("hub:") {
+        rest.replacen("hub: {url: http://hub/}", line, 1)
+    } else {
+        format!("{line}\n{rest}")
+    }
+}
+
+#[test]
+fn bad_values_of_the_process() {
+    let table = "
+cluster_label: '' => 1:16: cluster_label => no label name
+cluster_label: a-b => 1:16: cluster_label => [a-zA-Z_][a-zA-Z0-9_]*
+cluster_label: __name__ => 1:16: cluster_label => choose another label
+cluster_label: ~ => 1:16: cluster_label => has no value
+cluster_label: [a] => 1:16: cluster_label => found a list
+cluster_label: {a: b} => 1:16: cluster_label => found a mapping
+listen: x => 1:9: listen => wanted a mapping, found a single value
+listen: [] => 1:9: listen => wanted a mapping, found a list
+listen: {address: ':9480'} => 1:19: listen.address => write IP:PORT
+listen: {address: localhost:1} => 1:19: listen.address => write IP:PORT
+listen: {address: 127.0.0.1:9481} => 1:19: listen.address => need two ports
+listen: {source_ranges: []} => 1:25: listen.source_ranges => is empty
+listen: {source_ranges: ~} => 1:25: listen.source_ranges => is empty
+listen: {source_ranges: 10.0.0.0/8} => 1:25: listen.source_ranges => wanted a list
+listen: {source_ranges: {a: b}} => 1:25: listen.source_ranges => wanted a list
+listen: {source_ranges: [10.0.0.0/33]} => 1:26: listen.source_ranges[0] => no source range
+listen: {connections_max: 0} => 1:27: listen.connections_max => from 1 to
+listen: {connections_max: +5} => 1:27: listen.connections_max => no count
+listen: {connections_max: 1e3} => 1:27: listen.connections_max => no count
+listen: {connections_max: -1} => 1:27: listen.connections_max => no count
+admin: {address: 1} => 1:18: admin.address => write IP:PORT
+hub: http://hub/ => 1:6: hub => wanted a mapping
+hub: {} => 1:6: hub.url => required key is missing
+hub: {url: https://hub/api} => 1:12: hub.url => https is not supported yet
+hub: {url: hub:9090} => 1:12: hub.url => no absolute http:// URL
+hub: {url: /api/v1/write} => 1:12: hub.url => no absolute http:// URL
+hub: {url: 'http://'} => 1:12: hub.url => is no URL
+hub: {url: 'http://:9090/'} => 1:12: hub.url => no absolute http:// URL
+hub: {url: 'ftp://hub/'} => 1:12: hub.url => no absolute http:// URL
+hub: {url: 'http://a@hub/'} => 1:12: hub.url => must not hold a user name
+hub: {url: 'http://hub/#a'} => 1:12: hub.url => must not hold a fragment
+hub: {url: http://hub/, timeout: 0s} => 1:34: hub.timeout => allowed: above 0 to 1h
+hub: {url: http://hub/, timeout: 2h} => 1:34: hub.timeout => allowed: above 0 to 1h
+hub: {url: http://hub/, timeout: soon} => 1:34: hub.timeout => write 25s or 1m30s
+limits: {body_bytes_max: big} => 1:26: limits.body_bytes_max => write 32MiB
+limits: {body_bytes_max: 2GiB} => 1:26: limits.body_bytes_max => 1 byte to 1.0 GiB
+limits: {bytes_in_flight_max: 2PiB} => 1:31: limits.bytes_in_flight_max => 1 byte to 1.0 TiB
+limits: {bytes_in_flight_max: 63MiB} => 1:31: limits.bytes_in_flight_max => must hold one
+limits: {body_bytes_max: 225MiB} => 1:26: limits.body_bytes_max => make 269484032
+spoke_files: a.yaml => 1:14: spoke_files => wanted a list
+spoke_files: ['['] => 1:15: spoke_files[0] => is not a glob
+spoke_defaults: {limits: {labels_per_series_max: 0}} => 1:50: spoke_defaults.limits.labels_per_series_max => from 1 to
+";
+    refuses_each(table, with_line);
+}
+
+#[test]
+fn keys_that_do_not_belong() {
+    let table = "
+cluster: a => 1:1 => unknown key \"cluster\"; allowed: cluster_label, listen, admin,
+clusterLabel: a => 1:1 => unknown key \"clusterLabel\", did you mean cluster_label? allowed:
+listen: {tls: {}} => 1:10: listen => \"tls\"; allowed: address, source_ranges, connections_max
+spoke_defaults: {name: a} => 1:18: spoke_defaults => allowed: source_ranges, labels, limits
+admin: {}\\nadmin: {} => 2:1: admin => key given twice; first with its value at 1:8
+~: a => 1:1 => unknown key \"null\"
+? {a: b}\\n: c => 1:3 => a key must be a text
+<<: {a: b} => 1:1 => unknown key \"<<\"
+";
+    refuses_each(table, with_line);
+}
+
+#[test]
+fn documents_that_are_refused_whole() {
+    let table = "
+cluster_label: &a b => 1:19 => anchors and aliases are not supported
+cluster_label: *a => 1:16 => anchors and aliases are not supported
+cluster_label: !!str b => 1:22 => tags are not supported
+a: b: c => 1:5 => not valid YAML
+cluster_label: a\\n---\\na: b\\n--- => 2:1 => a second document begins here
+";
+    refuses_each(table, with_line);
+    refuses("a", "1:1", "wanted a mapping, found a single value");
+    refuses("- a", "1:1", "wanted a mapping, found a list");
+    let empty = "config:1:1: hub.url: required key is missing";
+    assert!(errors("").starts_with(empty), "{}", errors(""));
+}
+
+#[test]
+fn nesting_and_size_are_bounded() {
+    refuses(&"[".repeat(100_000), "1:33", "nested deeper than 32 levels");
+    let levels = (0..40).map(|level| format!("{}a:\n", " ".repeat(level)));
+    let deep: String = levels.collect();
+    refuses(&deep, "33:33", "nested deeper than 32 levels");
+    let many = "- a\n".repeat(600_000);
+    refuses(&many, "500001:3", "more than 500000 values");
+}
+
+#[test]
+fn bad_values_of_a_spoke() {
+    let table = "
+name: '' => 3:9: spokes[0].name => is empty
+name: unknown => 3:9: spokes[0].name => choose another name
+name: \"a\\tb\" => 3:9: spokes[0].name => control character
+name: ' a' => 3:9: spokes[0].name => begins or ends with a space
+source_ranges: [::1] => 3:3: spokes[0].name => required key is missing
+name: a\\n  color: b => 4:3: spokes[0] => allowed: name, credentials, source_ranges, labels, limits
+name: a\\n  labels: {absent: ignore} => 4:20: spokes[0].labels.absent => unknown value \"ignore\"; allowed: inject, reject
+name: a\\n  labels: {mismatch: drop} => 4:22: spokes[0].labels.mismatch => allowed: reject, rename, overwrite
+name: a\\n  limits: {label_value_bytes_max: 0} => 4:35: spokes[0].limits.label_value_bytes_max => out of range
+name: a\\n  limits: {series_per_request_max: x} => 4:36: spokes[0].limits.series_per_request_max => from 1 to
+name: a\\n  source_ranges: [::1, ::g] => 4:24: spokes[0].source_ranges[1] => no source range
+";
+    let with = |lines: &str| {
+        let credentials = format!("credentials: [token_sha256: {DIGEST}]");
+        format!("hub: {{url: http://hub/}}\nspokes:\n- {lines}\n  {credentials}\n")
+    };
+    refuses_each(table, with);
+    let long = with(&format!("name: {}", "é".repeat(65)));
+    refuses(&long, "3:9: spokes[0].name", "longer than 128 bytes");
+}
+
+#[test]
+fn bad_credentials() {
+    let table = "
+[] => 4:16: spokes[0].credentials => is empty
+~ => 4:16: spokes[0].credentials => is empty
+a => 4:16: spokes[0].credentials => wanted a list
+[{}] => 4:17: spokes[0].credentials[0] => one of: token_sha256, token_file, basic
+[a] => 4:17: spokes[0].credentials[0] => wanted a mapping
+[tokn_file: a] => 4:17: spokes[0].credentials[0] => unknown key, did you mean token_file?
+[{token_sha256: DIGEST, token_file: a}] => 4:17: spokes[0].credentials[0] => token_sha256 and token_file at once
+[token_sha256: DIGEST0] => 4:31: spokes[0].credentials[0].token_sha256 => 64 hex digits
+[token_sha256: gDIGEST] => 4:31: spokes[0].credentials[0].token_sha256 => 64 hex digits
+[token_sha256: e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855] => 4:31: spokes[0].credentials[0].token_sha256 => SHA-256 of an empty text
+[token_file: ''] => 4:29: spokes[0].credentials[0].token_file => is empty
+[token_file: /dev/null] => 4:29: spokes[0].credentials[0].token_file => cannot read this file: not a regular file
+[basic: a] => 4:24: spokes[0].credentials[0].basic => wanted a mapping
+[basic: {password_hash: BCRYPT}] => 4:24: spokes[0].credentials[0].basic.username => missing
+[basic: {username: 'a:b', password_hash: BCRYPT}] => 4:35: spokes[0].credentials[0].basic.username => colon
+[basic: {username: '', password_hash: BCRYPT}] => 4:35: spokes[0].credentials[0].basic.username => 1 to 128 bytes
+[basic: {username: a}] => 4:24: spokes[0].credentials[0].basic.password_hash => missing
+[token_sha256: DIGEST, token_sha256: DIGEST] => 4:111: spokes[0].credentials[1].token_sha256 => stands at config:4:31 (spokes[0].credentials[0].token_sha256) already
+";
+    refuses_each(table, |credentials| {
+        let written = credentials.replace("DIGEST", DIGEST);
+        let written = written.replace("BCRYPT", BCRYPT);
+        with_spoke(&format!("  credentials: {written}"))
+    });
+    let none = "required key is missing";
+    refuses(&with_spoke(""), "3:3: spokes[0].credentials", none);
+}
+
+fn with_hash(hash: &str) -> String {
+    with_spoke(&format!(
+        "  credentials: [basic: {{username: a, password_hash: '{hash}'}}]"
+    ))
+}
+
+#[test]
+fn bad_password_hashes() {
+    let cases = [
+        ("password".into(), "wanted argon2 ($argon2id$...) or bcrypt"),
+        (
+            "$1$abc$def".into(),
+            "wanted argon2 ($argon2id$...) or bcrypt",
+        ),
+        (BCRYPT.replace("$2b$", "$2x$"), "$2a$, $2b$ or $2y$"),
+        (BCRYPT.replace("$12$", "$15$"), "allowed: 4 to 14"),
+        (BCRYPT.replace("$12$", "$03$"), "allowed: 4 to 14"),
+        (BCRYPT[..59].into(), "not a complete bcrypt hash"),
+        (ARGON2.replace("2id", "2ix"), "not a complete argon2 hash"),
+        (ARGON2.replace("v=19", "v=18"), "not a complete argon2 hash"),
+        (ARGON2.replace("p=1", "q=1"), "not a complete argon2 hash"),
+        (ARGON2.replace("m=19456", "m=1"), "not a complete argon2"),
+        (
+            ARGON2.replace("c29tZXNhbHRzb21l", "c29tZQ"),
+            "not a complete",
+        ),
+        (ARGON2[..ARGON2.len() - 44].into(), "not a complete argon2"),
+        (
+            ARGON2.replace("m=19456", "m=262145"),
+            "memory m up to 262144",
+        ),
+        (
+            ARGON2.replace("t=2", "t=100"),
+            "times passes t up to 1048576",
+        ),
+    ];
+    let place = "4:53: spokes[0].credentials[0].basic.password_hash";
+    for (hash, message) in cases {
+        let hash: String = hash;
+        refuses(&with_hash(&hash), place, message);
+    }
+}
+
+#[test]
+fn good_password_hashes() {
+    let hashes = [
+        BCRYPT.to_owned(),
+        BCRYPT.replace("$2b$", "$2a$"),
+        BCRYPT.replace("$2b$12$", "$2y$14$"),
+        ARGON2.to_owned(),
+        ARGON2.replace("argon2id", "argon2i"),
+        ARGON2.replace("argon2id", "argon2d"),
+        ARGON2.replace("m=19456,t=2", "m=65536,t=3"),
+    ];
+    for hash in hashes {
+        assert_eq!(errors(&with_hash(&hash)), "", "{hash}");
+    }
+}
+
+#[test]
+fn names_tokens_and_user_names_stand_once() {
+    let text = "\
+hub: {url: http://hub/}
+spokes:
+- name: a
+  credentials:
+  - token_sha256: DIGEST
+  - basic: {username: u, password_hash: BCRYPT}
+- name: a
+  credentials:
+  - token_sha256: UPPER
+  - basic: {username: u, password_hash: BCRYPT}
+";
+    let text = text.replace("UPPER", &DIGEST.to_uppercase());
+    let text = text.replace("DIGEST", DIGEST).replace("BCRYPT", BCRYPT);
+    let expected = "\
+config:7:9: spokes[1].name: the name of a spoke may stand only once; this one stands at config:3:9 (spokes[0].name) already
+config:9:19: spokes[1].credentials[0].token_sha256: a token may stand only once; this one stands at config:5:19 (spokes[0].credentials[0].token_sha256) already
+config:10:23: spokes[1].credentials[1].basic.username: a user name may stand only once; this one stands at config:6:23 (spokes[0].credentials[1].basic.username) already";
+    assert_eq!(errors(&text), expected);
+}
+
+#[test]
+fn spokes_must_be_listed_or_looked_for() {
+    let hub = "hub: {url: http://hub/}";
+    let message = "no spoke is configured; list some in spokes, or files in spoke_files";
+    refuses(hub, "1:1", message);
+    refuses(&format!("{hub}\nspokes: []"), "2:9: spokes", message);
+    let no_mapping = "wanted a mapping, found a single value";
+    refuses(
+        &format!("{hub}\nspokes: [a]"),
+        "2:10: spokes[0]",
+        no_mapping,
+    );
+    let both = format!("{hub}\nspokes: ~\nspoke_files: []");
+    refuses(&both, "2:9: spokes", message);
+    let no_match = format!("{hub}\nspoke_files: ['no/such/folder/*.yaml']");
+    assert_eq!(errors(&no_match), "");
+}
