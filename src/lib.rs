@@ -47,6 +47,7 @@
 //!    broken one leaves the old in force.
 
 pub mod config;
+pub mod wire;
 
 /// The User-Agent of requests to hubs.
 pub const USER_AGENT: &str = concat!("hubgate/", env!("CARGO_PKG_VERSION"));

@@ -1,0 +1,317 @@
+//! The remote-write wire format: bytes in, values out. No tokio, no HTTP, no metrics.
+//!
+//! Messages are walked where they lie. A walk checks the structure of everything, down to the
+//! buckets of histograms, and hands out slices; nothing is built that grows with the message.
+
+mod leaf;
+pub mod proto;
+pub mod protobuf;
+pub mod snappy;
+#[cfg(test)]
+pub(crate) mod tests;
+pub mod v1;
+pub mod v2;
+
+pub use protobuf::Malformed;
+
+/// A version of remote write, that is, its message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// `prometheus.WriteRequest`.
+    V1,
+    /// `io.prometheus.write.v2.Request`.
+    V2,
+}
+
+impl Protocol {
+    /// The name that configuration, metrics and logs use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::V1 => "v1",
+            Self::V2 => "v2",
+        }
+    }
+
+    /// The full name of the message.
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::V1 => "prometheus.WriteRequest",
+            Self::V2 => "io.prometheus.write.v2.Request",
+        }
+    }
+
+    /// The canonical Content-Type. Prometheus splits at `;` without trimming, so a space before
+    /// `proto=` would make it read the body as V1 (client_golang `exp/api/remote/remote_api.go`).
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::V1 => "application/x-protobuf",
+            Self::V2 => "application/x-protobuf;proto=io.prometheus.write.v2.Request",
+        }
+    }
+
+    /// The value of `X-Prometheus-Remote-Write-Version`.
+    pub fn version(self) -> &'static str {
+        match self {
+            Self::V1 => "0.1.0",
+            Self::V2 => "2.0.0",
+        }
+    }
+}
+
+/// What a request carries, counted apart as the Written headers count it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A float sample.
+    Float,
+    /// A native histogram sample.
+    Histogram,
+    /// An exemplar.
+    Exemplar,
+    /// The metadata of a metric family (V1) or of a series (V2).
+    Metadata,
+}
+
+impl Kind {
+    /// All kinds, in the order of [`Counts`].
+    pub const ALL: [Self; 4] = [Self::Float, Self::Histogram, Self::Exemplar, Self::Metadata];
+
+    /// The value of the metrics' label `kind`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Float => "float",
+            Self::Histogram => "histogram",
+            Self::Exemplar => "exemplar",
+            Self::Metadata => "metadata",
+        }
+    }
+}
+
+/// A count of each [`Kind`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts([u64; 4]);
+
+impl Counts {
+    /// Counts in the order of [`Kind::ALL`].
+    pub fn new(counts: [u64; 4]) -> Self {
+        Self(counts)
+    }
+
+    /// One of a kind.
+    pub fn one(kind: Kind) -> Self {
+        let mut counts = Self::default();
+        counts.add(kind, 1);
+        counts
+    }
+
+    /// The count of one kind.
+    pub fn of(&self, kind: Kind) -> u64 {
+        self.0[kind as usize]
+    }
+
+    /// Adds to the count of one kind.
+    #[inline]
+    pub fn add(&mut self, kind: Kind, count: u64) {
+        self.0[kind as usize] += count;
+    }
+
+    /// Adds each count of `other`.
+    #[inline]
+    pub fn add_all(&mut self, other: &Self) {
+        for (count, more) in self.0.iter_mut().zip(other.0) {
+            *count += more;
+        }
+    }
+
+    /// What is left of each count after `other` is taken away, at least 0.
+    pub fn minus(&self, other: &Self) -> Self {
+        Self(std::array::from_fn(|kind| {
+            self.0[kind].saturating_sub(other.0[kind])
+        }))
+    }
+
+    /// The smaller of each count.
+    pub fn min(&self, other: &Self) -> Self {
+        Self(std::array::from_fn(|kind| self.0[kind].min(other.0[kind])))
+    }
+
+    /// The sum over the kinds.
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    /// True when nothing was counted.
+    pub fn is_empty(&self) -> bool {
+        self.total() == 0
+    }
+}
+
+/// The oldest and newest timestamp seen, in milliseconds since the Unix epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Times {
+    /// The smallest; above `newest` when none was seen.
+    pub oldest: i64,
+    /// The largest.
+    pub newest: i64,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self {
+            oldest: i64::MAX,
+            newest: i64::MIN,
+        }
+    }
+}
+
+impl Times {
+    /// Takes one more timestamp in.
+    #[inline]
+    pub fn add(&mut self, timestamp: i64) {
+        self.oldest = self.oldest.min(timestamp);
+        self.newest = self.newest.max(timestamp);
+    }
+
+    /// Takes all of `other` in.
+    #[inline]
+    pub fn add_all(&mut self, other: &Self) {
+        self.oldest = self.oldest.min(other.oldest);
+        self.newest = self.newest.max(other.newest);
+    }
+
+    /// The newest timestamp, if any was seen.
+    pub fn newest(&self) -> Option<i64> {
+        (self.oldest <= self.newest).then_some(self.newest)
+    }
+}
+
+/// A label as it lies in the message; whether it is UTF-8 is for the policy to check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Label<'a> {
+    /// Its name.
+    pub name: &'a [u8],
+    /// Its value.
+    pub value: &'a [u8],
+}
+
+/// What is wrong with a series though its bytes are well-formed protobuf.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SeriesFault {
+    /// A label gives its name or its value twice: decoders would keep the last, scanners might
+    /// check the first.
+    RepeatedLabelField,
+    /// A string that is not UTF-8, outside the labels.
+    InvalidUtf8,
+    /// A symbol reference out of range, or an odd number of them.
+    SymbolReference,
+}
+
+/// One time series after its walk; its labels are in the [`Labels`] that the walk filled.
+#[derive(Debug, Clone, Copy)]
+pub struct Series<'a> {
+    /// The bytes of its message.
+    pub raw: &'a [u8],
+    /// What it carries.
+    pub counts: Counts,
+    /// The timestamps of its samples and histograms.
+    pub times: Times,
+    /// True when it holds fields that the message does not define, here or in its labels.
+    pub foreign: bool,
+    /// The first fault found.
+    pub fault: Option<SeriesFault>,
+}
+
+impl<'a> Series<'a> {
+    fn new(raw: &'a [u8]) -> Self {
+        Self {
+            raw,
+            counts: Counts::default(),
+            times: Times::default(),
+            foreign: false,
+            fault: None,
+        }
+    }
+
+    fn fail(&mut self, fault: SeriesFault) {
+        self.fault.get_or_insert(fault);
+    }
+}
+
+/// The labels of one series, in a list that is filled anew for each.
+#[derive(Debug, Default)]
+pub struct Labels<'a> {
+    list: Vec<Label<'a>>,
+    max: usize,
+    overflow: bool,
+    name_bytes: u64,
+}
+
+impl<'a> Labels<'a> {
+    /// An empty list that keeps at most `max` labels of a series, in the memory of `spare`.
+    pub fn new(spare: Labels<'_>, max: usize) -> Self {
+        Self {
+            list: recycle(spare.list),
+            max,
+            overflow: false,
+            name_bytes: 0,
+        }
+    }
+
+    /// Keeps a label, or remembers that it was one too many.
+    #[inline]
+    pub fn push(&mut self, label: Label<'a>) {
+        if self.list.len() < self.max {
+            self.name_bytes += label.name.len() as u64;
+            self.list.push(label);
+        } else {
+            self.overflow = true;
+        }
+    }
+
+    /// The memory that the list holds, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.list.capacity() * size_of::<Label<'_>>()
+    }
+
+    /// Starts the walk of a message.
+    pub fn start(&mut self) {
+        self.clear();
+        self.name_bytes = 0;
+    }
+
+    /// The bytes of the names of all labels kept since the start, whichever series they are of.
+    #[inline]
+    pub fn name_bytes(&self) -> u64 {
+        self.name_bytes
+    }
+
+    /// Forgets the labels of the series before.
+    #[inline]
+    pub fn clear(&mut self) {
+        self.list.clear();
+        self.overflow = false;
+    }
+
+    /// True when the series had more labels than are kept.
+    pub fn overflow(&self) -> bool {
+        self.overflow
+    }
+
+    /// The labels kept, in the order of the message.
+    pub fn list(&self) -> &[Label<'a>] {
+        &self.list
+    }
+
+    /// The list itself, to be changed.
+    pub fn list_mut(&mut self) -> &mut Vec<Label<'a>> {
+        &mut self.list
+    }
+}
+
+/// An empty list in the memory of another, whose items differ in their lifetimes alone: such an
+/// iterator is collected in place.
+fn recycle<A, B>(mut list: Vec<A>) -> Vec<B> {
+    list.clear();
+    list.into_iter()
+        .map(|_| unreachable!("the list is empty"))
+        .collect()
+}

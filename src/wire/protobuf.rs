@@ -1,0 +1,221 @@
+//! A cursor over protobuf bytes that only ever returns sub-slices and numbers, or says what is
+//! wrong.
+//!
+//! It accepts what prost accepts, with one rule that is stricter: groups are refused, since
+//! no remote-write message has ever held one and decoders disagree on how to skip them. Keys
+//! above 32 bits are refused like in prost; Go's generated code would cut them to another
+//! field's number.
+
+/// Why bytes are not the message they are said to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// A group, in any place.
+    #[error("it holds a group, which no remote-write message has")]
+    Group,
+    /// A key with field number 0, an unknown wire type or more than 32 bits.
+    #[error("it holds an invalid field key")]
+    Key,
+    /// The bytes end inside a field.
+    #[error("it ends inside a field")]
+    Truncated,
+    /// A varint of more than 64 bits.
+    #[error("it holds a varint of more than 64 bits")]
+    Varint,
+    /// A field of the message with another wire type than the message defines.
+    #[error("it gives a field another wire type than the message defines")]
+    WireType,
+}
+
+/// How the bytes of a field are laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WireType {
+    /// A varint.
+    Varint,
+    /// Eight bytes.
+    Fixed64,
+    /// A length and that many bytes.
+    Len,
+    /// Four bytes.
+    Fixed32,
+}
+
+/// Reads fields from the front of a slice.
+#[derive(Debug, Clone, Copy)]
+pub struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    /// Starts at the front of `bytes`.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes }
+    }
+
+    /// The bytes not yet read.
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    /// Reads the next field's number and wire type; `None` at the end.
+    #[inline]
+    pub fn key(&mut self) -> Result<Option<(u32, WireType)>, Malformed> {
+        let Some(&first) = self.rest.first() else {
+            return Ok(None);
+        };
+        let key = if first < 0x80 {
+            self.rest = &self.rest[1..];
+            u32::from(first)
+        } else {
+            u32::try_from(self.varint()?).map_err(|_| Malformed::Key)?
+        };
+        let wire_type = match key & 7 {
+            0 => WireType::Varint,
+            1 => WireType::Fixed64,
+            2 => WireType::Len,
+            5 => WireType::Fixed32,
+            3 | 4 => return Err(Malformed::Group),
+            _ => return Err(Malformed::Key),
+        };
+        match key >> 3 {
+            0 => Err(Malformed::Key),
+            field => Ok(Some((field, wire_type))),
+        }
+    }
+
+    /// Reads a varint of at most 64 bits.
+    #[inline]
+    pub fn varint(&mut self) -> Result<u64, Malformed> {
+        match self.rest {
+            [first, rest @ ..] if *first < 0x80 => {
+                self.rest = rest;
+                Ok(u64::from(*first))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    fn long_varint(&mut self) -> Result<u64, Malformed> {
+        let mut value = 0u64;
+        for (index, &byte) in self.rest.iter().take(10).enumerate() {
+            // The tenth byte holds the 64th bit alone.
+            if index == 9 && byte > 1 {
+                return Err(Malformed::Varint);
+            }
+            value |= u64::from(byte & 0x7f) << (7 * index);
+            if byte < 0x80 {
+                self.rest = &self.rest[index + 1..];
+                return Ok(value);
+            }
+        }
+        Err(Malformed::Truncated)
+    }
+
+    /// Reads a length and that many bytes.
+    #[inline]
+    pub fn bytes(&mut self) -> Result<&'a [u8], Malformed> {
+        let length = usize::try_from(self.varint()?).map_err(|_| Malformed::Truncated)?;
+        self.take(length)
+    }
+
+    /// Passes over eight bytes.
+    #[inline]
+    pub fn fixed64(&mut self) -> Result<(), Malformed> {
+        self.take(8).map(drop)
+    }
+
+    /// Passes over the value of a field.
+    pub fn skip(&mut self, wire_type: WireType) -> Result<(), Malformed> {
+        match wire_type {
+            WireType::Varint => self.varint().map(drop),
+            WireType::Fixed64 => self.take(8).map(drop),
+            WireType::Len => self.bytes().map(drop),
+            WireType::Fixed32 => self.take(4).map(drop),
+        }
+    }
+
+    #[inline]
+    fn take(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
+        let (head, rest) = self
+            .rest
+            .split_at_checked(length)
+            .ok_or(Malformed::Truncated)?;
+        self.rest = rest;
+        Ok(head)
+    }
+}
+
+/// Calls `each` with the values of a repeated varint field, packed or not.
+pub fn varints(
+    reader: &mut Reader<'_>,
+    wire_type: WireType,
+    mut each: impl FnMut(u64),
+) -> Result<(), Malformed> {
+    match wire_type {
+        WireType::Varint => each(reader.varint()?),
+        WireType::Len => {
+            let mut packed = Reader::new(reader.bytes()?);
+            while !packed.rest().is_empty() {
+                each(packed.varint()?);
+            }
+        }
+        _ => return Err(Malformed::WireType),
+    }
+    Ok(())
+}
+
+/// Passes over a repeated double field, packed or not.
+pub fn doubles(reader: &mut Reader<'_>, wire_type: WireType) -> Result<(), Malformed> {
+    match wire_type {
+        WireType::Fixed64 => reader.fixed64(),
+        WireType::Len if reader.bytes()?.len().is_multiple_of(8) => Ok(()),
+        WireType::Len => Err(Malformed::Truncated),
+        _ => Err(Malformed::WireType),
+    }
+}
+
+/// Fails unless a field has the wire type its message defines.
+#[inline]
+pub fn expect(actual: WireType, defined: WireType) -> Result<(), Malformed> {
+    if actual == defined {
+        Ok(())
+    } else {
+        Err(Malformed::WireType)
+    }
+}
+
+/// Appends a field key.
+#[inline]
+pub fn put_key(out: &mut Vec<u8>, field: u32, wire_type: WireType) {
+    let wire_type = match wire_type {
+        WireType::Varint => 0,
+        WireType::Fixed64 => 1,
+        WireType::Len => 2,
+        WireType::Fixed32 => 5,
+    };
+    put_varint(out, u64::from(field << 3 | wire_type));
+}
+
+/// Appends a varint.
+#[inline]
+pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push((value & 0x7f) as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push((value & 0x7f) as u8);
+}
+
+/// Appends a length-delimited field.
+#[inline]
+pub fn put_bytes(out: &mut Vec<u8>, field: u32, bytes: &[u8]) {
+    put_key(out, field, WireType::Len);
+    put_varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+/// The bytes that [`put_varint`] appends.
+#[inline]
+pub fn varint_len(value: u64) -> usize {
+    // Seven bits a byte; `| 1` makes 0 take one byte.
+    (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
+}

@@ -1,0 +1,150 @@
+//! The walks against prost, over random messages and over a table of malformed ones.
+
+mod blocks;
+pub(crate) mod generate;
+mod malformed;
+pub(crate) mod mirror;
+pub(crate) mod tree;
+
+use proptest::prelude::*;
+
+use self::mirror::PlainMessage;
+use super::protobuf::Reader;
+use super::{Counts, Kind, Labels, Malformed, Protocol, Times, v1, v2};
+
+/// 256 cases unless `PROPTEST_CASES` says otherwise. Failures become named tests, not seed files.
+pub(crate) fn config() -> ProptestConfig {
+    ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
+/// Walks a whole message and counts what it carries.
+fn walk(protocol: Protocol, bytes: &[u8]) -> Result<(Counts, Times), Malformed> {
+    let (mut counts, mut times) = (Counts::default(), Times::default());
+    let mut labels = Labels::new(Labels::default(), 1000);
+    let mut symbols = v2::Symbols::new(v2::Symbols::default(), 1000);
+    let mut count = |series: super::Series<'_>| {
+        counts.add_all(&series.counts);
+        times.add_all(&series.times);
+    };
+    let mut metadata_entries = 0;
+    let mut reader = Reader::new(bytes);
+    match protocol {
+        Protocol::V1 => {
+            while let Some(field) = v1::next_field(&mut reader)? {
+                match field {
+                    v1::Field::Series(raw) => count(v1::series(raw, &mut labels)?),
+                    v1::Field::Metadata(raw) => {
+                        v1::metadata(raw)?;
+                        metadata_entries += 1;
+                    }
+                    v1::Field::Foreign => {}
+                }
+            }
+        }
+        Protocol::V2 => {
+            symbols.collect(bytes)?;
+            while let Some(field) = v2::next_field(&mut reader)? {
+                if let v2::Field::Series(raw) = field {
+                    count(v2::series(raw, &symbols, &mut labels)?);
+                }
+            }
+        }
+    }
+    counts.add(Kind::Metadata, metadata_entries);
+    Ok((counts, times))
+}
+
+/// Our walk and prost accept or refuse alike and count the same; groups alone we refuse always.
+fn check_against_prost(protocol: Protocol, bytes: &[u8]) {
+    match (walk(protocol, bytes), PlainMessage::decode(protocol, bytes)) {
+        (Err(Malformed::Group), _) | (Err(_), Err(_)) => {}
+        (Ok((counts, times)), Ok(oracle)) => {
+            assert_eq!((counts, times), (oracle.counts(), oracle.times()));
+        }
+        (ours, prost) => panic!("ours: {ours:?}, prost: {prost:?}, bytes: {bytes:02x?}"),
+    }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn walks_valid_v1_as_prost_does(bytes in generate::valid(Protocol::V1)) {
+        prop_assert!(walk(Protocol::V1, &bytes).is_ok());
+        check_against_prost(Protocol::V1, &bytes);
+    }
+
+    #[test]
+    fn walks_valid_v2_as_prost_does(bytes in generate::valid(Protocol::V2)) {
+        prop_assert!(walk(Protocol::V2, &bytes).is_ok());
+        check_against_prost(Protocol::V2, &bytes);
+    }
+
+    #[test]
+    fn walks_mutated_v1_as_prost_does(bytes in generate::mutated(Protocol::V1)) {
+        check_against_prost(Protocol::V1, &bytes);
+    }
+
+    #[test]
+    fn walks_mutated_v2_as_prost_does(bytes in generate::mutated(Protocol::V2)) {
+        check_against_prost(Protocol::V2, &bytes);
+    }
+
+    #[test]
+    fn agrees_on_the_size_of_blocks(
+        plain in prop::collection::vec(0u8..3, 0..3000),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+    ) {
+        let mut body = super::snappy::compress(&mut snap::raw::Encoder::new(), &plain);
+        blocks::check(&body);
+        for (index, byte) in damage {
+            let at = index.index(body.len());
+            body[at] = byte;
+            blocks::check(&body);
+        }
+    }
+
+    #[test]
+    fn walks_any_bytes_as_prost_does(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+        check_against_prost(Protocol::V1, &bytes);
+        check_against_prost(Protocol::V2, &bytes);
+    }
+}
+
+#[test]
+fn reuses_the_memory_of_labels() {
+    let name = String::from("job");
+    let mut labels = Labels::new(Labels::default(), 100);
+    (0..100).for_each(|_| {
+        labels.push(super::Label {
+            name: name.as_bytes(),
+            value: b"node",
+        })
+    });
+    let place = labels.list().as_ptr().addr();
+    let spare: Labels<'static> = Labels::new(labels, 0);
+    drop(name);
+    let mut labels = Labels::new(spare, 100);
+    assert_eq!(
+        (labels.list().as_ptr().addr(), labels.list().len()),
+        (place, 0)
+    );
+    assert!(labels.list_mut().capacity() >= 100);
+}
+
+#[test]
+fn agrees_on_the_size_of_hostile_blocks() {
+    let cases: &[&[u8]] = &[
+        b"\xff\x06\x00\x00sNaPpY and more than the magic",
+        b"\xff\x06\x00\x00sNaPp",
+        b"\xff\x06\x00",
+        b"\xff\xff\xff\xff\x0f\xff\xff\xff\xff\xff",
+        b"\xff\xff\xff\xff\x10",
+        b"\x80\x80\x80\x80\x80\x00",
+        b"\x80\x80\x80\x80\x00",
+    ];
+    cases.iter().for_each(|body| blocks::check(body));
+}
