@@ -1,0 +1,273 @@
+//! The rules for the labels of one series.
+
+use crate::config::{Absent, LabelPolicy, Mismatch, SpokeLimits};
+use crate::wire::{Label, Labels, Series, SeriesFault};
+
+use super::Reason;
+
+const METRIC_NAME: &[u8] = b"__name__";
+
+/// How often `exported_` is put before the name of a label that has to make way, until the name
+/// is free. A scrape does so without end (Prometheus `scrape/target.go`, `resolveConflictingExposedLabels`).
+const EXPORTED_PREFIXES_MAX: usize = 8;
+
+/// Symbols are bounded by the series limit: room for eight strings that no other series has.
+const SYMBOLS_PER_SERIES: usize = 8;
+
+/// Room for the strings that all series share.
+const SYMBOLS_SHARED: usize = 1024;
+
+/// Label names are compared with each other, and a short V2 body can give every series the same
+/// long ones. So their sum is bounded by the series limit: room for 128 names of 16 bytes a series.
+const NAME_BYTES_PER_SERIES: u64 = 2048;
+
+/// Room for names that are longer, and more than a V1 body of the default size can hold.
+const NAME_BYTES_SHARED: u64 = 32 << 20;
+
+/// Keys and lengths of two labels, and the growth of the lengths around them.
+const ADDED_FRAMING_BYTES_MAX: usize = 40;
+
+/// Longest description of a series, in bytes.
+const DESCRIPTION_BYTES_MAX: usize = 160;
+
+/// What the rules say of a series.
+pub(super) enum Judgement {
+    /// It may travel on as it lies.
+    Keep,
+    /// It may travel on after [`Rules::apply`].
+    Change,
+    /// It may not travel on.
+    Refuse(Reason),
+}
+
+/// The label rules of one spoke, made once when the configuration is loaded.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    cluster_label: Vec<u8>,
+    spoke: Vec<u8>,
+    policy: LabelPolicy,
+    limits: SpokeLimits,
+    /// `exported_<cluster_label>`, `exported_exported_<cluster_label>`, and so on.
+    exported_labels: Vec<Vec<u8>>,
+}
+
+impl Rules {
+    /// The rules of the spoke `name`.
+    pub fn new(cluster_label: &str, name: &str, policy: LabelPolicy, limits: SpokeLimits) -> Self {
+        let exported = |count| ["exported_".repeat(count).as_str(), cluster_label].concat();
+        Self {
+            cluster_label: cluster_label.into(),
+            spoke: name.into(),
+            policy,
+            limits,
+            exported_labels: (1..=EXPORTED_PREFIXES_MAX)
+                .map(|n| exported(n).into())
+                .collect(),
+        }
+    }
+
+    /// Bytes that the rules add to a series at most: two labels and longer lengths.
+    pub(super) fn added_bytes_max(&self) -> usize {
+        let exported = self.exported_labels.last().map_or(0, Vec::len);
+        self.cluster_label.len() + self.spoke.len() + exported + ADDED_FRAMING_BYTES_MAX
+    }
+
+    pub(super) fn labels_max(&self) -> usize {
+        self.limits.labels_per_series_max
+    }
+
+    pub(super) fn series_max(&self) -> usize {
+        self.limits.series_per_request_max
+    }
+
+    pub(super) fn symbols_max(&self) -> usize {
+        self.series_max()
+            .saturating_mul(SYMBOLS_PER_SERIES)
+            .saturating_add(SYMBOLS_SHARED)
+    }
+
+    fn name_bytes_max(&self) -> u64 {
+        NAME_BYTES_SHARED
+            .saturating_add((self.series_max() as u64).saturating_mul(NAME_BYTES_PER_SERIES))
+    }
+
+    /// Judges a walked series, and says whether its cluster label names another spoke. Sorts the
+    /// labels if they are not.
+    #[inline]
+    pub(super) fn judge(&self, series: &Series<'_>, labels: &mut Labels<'_>) -> (Judgement, bool) {
+        if let Some(fault) = series.fault {
+            return (Judgement::Refuse(fault.into()), false);
+        }
+        if labels.overflow() {
+            return (Judgement::Refuse(Reason::LabelsPerSeries), false);
+        }
+        if labels.name_bytes() > self.name_bytes_max() {
+            return (Judgement::Refuse(Reason::LabelLength), false);
+        }
+        let sorted = labels.list().is_sorted_by(|a, b| a.name < b.name);
+        if !sorted {
+            labels.list_mut().sort_unstable_by_key(|label| label.name);
+        }
+        let found = match self.scan(labels.list()) {
+            Ok(found) => found,
+            Err(reason) => return (Judgement::Refuse(reason), false),
+        };
+        let changed = !sorted || found.empty_value || series.foreign;
+        self.judge_cluster(found.cluster, labels.list(), changed)
+    }
+
+    /// Checks everything about sorted labels but the cluster label's value.
+    #[inline]
+    fn scan<'a>(&self, labels: &[Label<'a>]) -> Result<Found<'a>, Reason> {
+        let mut found = Found {
+            cluster: b"",
+            empty_value: false,
+        };
+        let mut named = false;
+        let mut previous: &[u8] = b"";
+        for label in labels {
+            // Empty names sort first, so the second of two is a repetition of the first.
+            if label.name.is_empty() {
+                return Err(Reason::EmptyLabelName);
+            }
+            if label.name == previous {
+                return Err(Reason::DuplicateLabelName);
+            }
+            let longest = label.name.len().max(label.value.len());
+            if longest > self.limits.label_value_bytes_max {
+                return Err(Reason::LabelLength);
+            }
+            found.empty_value |= label.value.is_empty();
+            if label.name == self.cluster_label {
+                found.cluster = label.value;
+            } else if label.name == METRIC_NAME {
+                named = !label.value.is_empty();
+            }
+            previous = label.name;
+        }
+        if named {
+            Ok(found)
+        } else {
+            Err(Reason::MissingMetricName)
+        }
+    }
+
+    #[inline]
+    fn judge_cluster(
+        &self,
+        cluster: &[u8],
+        labels: &[Label<'_>],
+        changed: bool,
+    ) -> (Judgement, bool) {
+        if cluster == self.spoke {
+            let judgement = if changed {
+                Judgement::Change
+            } else {
+                Judgement::Keep
+            };
+            return (judgement, false);
+        }
+        if cluster.is_empty() {
+            return match self.policy.absent {
+                Absent::Inject => (Judgement::Change, false),
+                Absent::Reject => (Judgement::Refuse(Reason::AbsentLabel), false),
+            };
+        }
+        let judgement = match self.policy.mismatch {
+            Mismatch::Overwrite => Judgement::Change,
+            Mismatch::Rename if self.free_exported_label(labels).is_some() => Judgement::Change,
+            Mismatch::Rename | Mismatch::Reject => Judgement::Refuse(Reason::MismatchedLabel),
+        };
+        (judgement, true)
+    }
+
+    /// Makes the labels of a series that was judged [`Judgement::Change`] what they shall be.
+    pub(super) fn apply<'a>(&'a self, labels: &mut Vec<Label<'a>>) {
+        labels.retain(|label| !label.value.is_empty());
+        let exported = self.free_exported_label(labels);
+        let own = Label {
+            name: &self.cluster_label,
+            value: &self.spoke,
+        };
+        match labels
+            .iter_mut()
+            .find(|label| label.name == self.cluster_label)
+        {
+            None => labels.push(own),
+            Some(label) if label.value == self.spoke => {}
+            Some(label) => {
+                let foreign = std::mem::replace(label, own);
+                if let (Mismatch::Rename, Some(name)) = (self.policy.mismatch, exported) {
+                    labels.push(Label {
+                        name,
+                        value: foreign.value,
+                    });
+                }
+            }
+        }
+        labels.sort_unstable_by_key(|label| label.name);
+    }
+
+    fn free_exported_label(&self, labels: &[Label<'_>]) -> Option<&[u8]> {
+        let taken = |name: &[u8]| {
+            labels
+                .iter()
+                .any(|label| label.name == name && !label.value.is_empty())
+        };
+        self.exported_labels
+            .iter()
+            .map(Vec::as_slice)
+            .find(|name| !taken(name))
+    }
+
+    /// A series as a person would write it, the cluster label first, cut to some 160 bytes.
+    pub(super) fn describe(&self, labels: &[Label<'_>]) -> String {
+        let text = |bytes: &[u8]| {
+            let cut = &bytes[..bytes.len().min(DESCRIPTION_BYTES_MAX)];
+            String::from_utf8_lossy(cut).escape_debug().to_string()
+        };
+        let name = labels.iter().find(|label| label.name == METRIC_NAME);
+        let (own, others): (Vec<&Label<'_>>, Vec<&Label<'_>>) = labels
+            .iter()
+            .filter(|label| label.name != METRIC_NAME)
+            .partition(|label| label.name == self.cluster_label);
+        let mut out = name.map(|label| text(label.value)).unwrap_or_default();
+        out.push('{');
+        for (index, label) in own.into_iter().chain(others).enumerate() {
+            if out.len() > DESCRIPTION_BYTES_MAX {
+                break;
+            }
+            let comma = if index == 0 { "" } else { "," };
+            out.push_str(&format!(
+                "{comma}{}=\"{}\"",
+                text(label.name),
+                text(label.value)
+            ));
+        }
+        if out.len() > DESCRIPTION_BYTES_MAX {
+            out.truncate(out.floor_char_boundary(DESCRIPTION_BYTES_MAX));
+            out.push_str("...");
+        } else {
+            out.push('}');
+        }
+        out
+    }
+}
+
+/// What a scan over the labels of a series found.
+struct Found<'a> {
+    /// The cluster label's value; empty when it is absent.
+    cluster: &'a [u8],
+    /// A value is empty, which means that the label is absent.
+    empty_value: bool,
+}
+
+impl From<SeriesFault> for Reason {
+    fn from(fault: SeriesFault) -> Self {
+        match fault {
+            SeriesFault::RepeatedLabelField => Self::RepeatedLabelField,
+            SeriesFault::InvalidUtf8 => Self::InvalidUtf8,
+            SeriesFault::SymbolReference => Self::SymbolReference,
+        }
+    }
+}

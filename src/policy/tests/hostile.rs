@@ -1,0 +1,240 @@
+//! Bodies built to cost more than they weigh, in time or in memory.
+
+use std::time::{Duration, Instant};
+
+use prost::Message;
+
+use crate::config::{Absent, LabelPolicy, Mismatch, SpokeLimits};
+use crate::policy::tests::invariants::{Inspection, inspect};
+use crate::policy::{Reason, Scratch};
+use crate::wire::Protocol;
+use crate::wire::proto::v2;
+use crate::wire::protobuf::put_bytes;
+use crate::wire::tests::mirror::V2Request;
+
+use super::invariants::rules;
+use super::message;
+
+/// The limits that a spoke has by default.
+const LIMITS: SpokeLimits = SpokeLimits {
+    series_per_request_max: 50_000,
+    labels_per_series_max: 128,
+    label_value_bytes_max: 65_536,
+};
+
+const POLICY: LabelPolicy = LabelPolicy {
+    absent: Absent::Inject,
+    mismatch: Mismatch::Rename,
+};
+
+/// How often a small thing is repeated.
+const MANY: usize = 1 << 20;
+
+/// Inspects in a time that only a cost which is not linear can exceed, by minutes.
+fn inspect_soon(protocol: Protocol, message: &[u8]) -> Inspection {
+    let start = Instant::now();
+    let rules = rules(POLICY, LIMITS);
+    let inspection = inspect(protocol, message, &rules, &mut Scratch::default()).unwrap();
+    let elapsed = start.elapsed();
+    assert!(
+        elapsed < Duration::from_secs(20),
+        "{elapsed:?} for {} bytes",
+        message.len()
+    );
+    inspection
+}
+
+fn only_reason(inspection: &Inspection) -> (Reason, u64) {
+    let [rejection] = inspection.verdict.rejections.as_slice() else {
+        panic!("{:?}", inspection.verdict);
+    };
+    (rejection.reason, rejection.series)
+}
+
+/// Names of one length that differ in their last bytes alone, in falling order.
+fn long_names(count: usize) -> Vec<Vec<u8>> {
+    let name = |n: usize| [vec![b'n'; 60_000], format!("{n:03}").into_bytes()].concat();
+    (0..count).rev().map(name).collect()
+}
+
+/// `count` times one series with a metric name and these labels.
+fn repeated_series(labels: &[(Vec<u8>, Vec<u8>)], count: usize) -> Vec<u8> {
+    let mut symbols: Vec<Vec<u8>> = vec![vec![], b"__name__".into(), b"up".into()];
+    symbols.extend(
+        labels
+            .iter()
+            .flat_map(|(name, value)| [name.clone(), value.clone()]),
+    );
+    let labels_refs = (1..u32::try_from(symbols.len()).unwrap()).collect();
+    let series = v2::TimeSeries {
+        labels_refs,
+        ..v2::TimeSeries::default()
+    };
+    V2Request {
+        symbols,
+        timeseries: vec![series; count],
+    }
+    .encode_to_vec()
+}
+
+#[test]
+fn bounds_what_comparing_long_names_costs() {
+    let labels: Vec<_> = long_names(110)
+        .into_iter()
+        .map(|name| (name, b"x".to_vec()))
+        .collect();
+    let inspection = inspect_soon(Protocol::V2, &repeated_series(&labels, 2000));
+    let budget = LIMITS.series_per_request_max * 2048 + (32 << 20);
+    let expected = 2000 - (budget / (110 * 60_003)) as u64;
+    assert_eq!(only_reason(&inspection), (Reason::LabelLength, expected));
+    assert_eq!(inspection.verdict.kept_series, 2000 - expected);
+    assert!(
+        inspection.rewritten.is_some(),
+        "what is kept is the same in both walks"
+    );
+}
+
+#[test]
+fn hashes_long_values_once() {
+    let labels: Vec<_> = long_names(110)
+        .into_iter()
+        .enumerate()
+        .map(|(n, text)| (format!("n{n:03}").into_bytes(), text))
+        .collect();
+    let inspection = inspect_soon(Protocol::V2, &repeated_series(&labels, 2000));
+    assert_eq!(inspection.verdict.kept_series, 2000);
+    assert!(inspection.rewritten.is_some());
+}
+
+#[test]
+fn refuses_a_flood_of_empty_series() {
+    for (protocol, empty) in [(Protocol::V1, b"\x0a\0"), (Protocol::V2, b"\x2a\0")] {
+        let inspection = inspect_soon(protocol, &empty.repeat(MANY));
+        assert_eq!(
+            only_reason(&inspection),
+            (Reason::SeriesPerRequest, MANY as u64)
+        );
+    }
+}
+
+#[test]
+fn refuses_a_flood_of_symbols() {
+    let mut body = message(Protocol::V2, &[("__name__", "up")]);
+    body.extend(b"\x22\0".repeat(MANY));
+    assert_eq!(
+        only_reason(&inspect_soon(Protocol::V2, &body)),
+        (Reason::SymbolsPerRequest, 1)
+    );
+}
+
+/// The series is refused, its neighbour is not.
+#[test]
+fn refuses_a_series_of_a_flood_of_labels() {
+    for (protocol, field, labels) in [
+        (Protocol::V1, 1, b"\x0a\0".repeat(MANY)),
+        (Protocol::V2, 5, b"\x08\0".repeat(MANY)),
+        (Protocol::V2, 5, b"\x0a\x02\0\0".repeat(MANY)),
+    ] {
+        let mut body = message(protocol, &[("__name__", "up")]);
+        put_bytes(&mut body, field, &labels);
+        let inspection = inspect_soon(protocol, &body);
+        assert_eq!(only_reason(&inspection), (Reason::LabelsPerSeries, 1));
+        assert_eq!(inspection.verdict.kept_series, 1);
+    }
+}
+
+/// A series with `exemplars` as they stand, and no cluster label, so that it is written anew.
+fn with_exemplars(exemplars: &[u8]) -> Vec<u8> {
+    let mut series = vec![0x0a, 2, 1, 2];
+    series.extend_from_slice(exemplars);
+    let mut body = Vec::new();
+    [&b""[..], b"__name__", b"up"]
+        .iter()
+        .for_each(|symbol| put_bytes(&mut body, 4, symbol));
+    put_bytes(&mut body, 5, &series);
+    body
+}
+
+#[test]
+fn writes_a_flood_of_exemplars_no_larger() {
+    let mut refs = Vec::new();
+    put_bytes(&mut refs, 1, &vec![1; MANY]);
+    let mut one_large = Vec::new();
+    put_bytes(&mut one_large, 4, &refs);
+    for (name, exemplars) in [
+        ("empty", b"\x22\0".repeat(MANY)),
+        ("one of many labels", one_large),
+    ] {
+        let body = with_exemplars(&exemplars);
+        let rewritten = inspect_soon(Protocol::V2, &body).rewritten.unwrap();
+        assert!(
+            rewritten.len() < body.len() + 100,
+            "{name}: {}",
+            rewritten.len()
+        );
+    }
+}
+
+/// A request whose exemplar refers to each symbol once, and then to the fourth very often, which
+/// takes one byte each.
+fn with_refs(first: impl Iterator<Item = u32>) -> Vec<u8> {
+    let names = (3..20_003).map(|n| n.to_string().into_bytes());
+    let symbols = [&b""[..], b"__name__", b"up"].map(<[u8]>::to_vec);
+    let exemplar = v2::Exemplar {
+        labels_refs: first.chain(std::iter::repeat_n(3, MANY)).collect(),
+        ..v2::Exemplar::default()
+    };
+    let series = v2::TimeSeries {
+        labels_refs: vec![1, 2],
+        exemplars: vec![exemplar],
+        ..v2::TimeSeries::default()
+    };
+    let symbols = symbols.into_iter().chain(names).collect();
+    V2Request {
+        symbols,
+        timeseries: vec![series],
+    }
+    .encode_to_vec()
+}
+
+/// In the other order each reference takes three bytes instead of one; `inspect` asserts that the
+/// room foretold suffices.
+#[test]
+fn foretells_the_room_of_references_that_grow() {
+    let body = with_refs(3..20_003);
+    let rewritten = inspect_soon(Protocol::V2, &body).rewritten.unwrap();
+    assert!(rewritten.len() < body.len() + 100);
+    let body = with_refs((3..20_003).rev());
+    assert!(inspect_soon(Protocol::V2, &body).rewritten.is_some());
+}
+
+#[test]
+fn describes_one_series_a_reason() {
+    let mut body = Vec::new();
+    for n in 0..20_000 {
+        let cluster = ["staging", "x"][n % 2];
+        body.extend(message(
+            Protocol::V1,
+            &[("__name__", "up"), ("cluster", cluster)],
+        ));
+        body.extend(message(Protocol::V1, &[("cluster", cluster)]));
+    }
+    let rules = rules(
+        LabelPolicy {
+            mismatch: Mismatch::Reject,
+            ..POLICY
+        },
+        LIMITS,
+    );
+    let inspection = inspect(Protocol::V1, &body, &rules, &mut Scratch::default()).unwrap();
+    let rejections = inspection.verdict.rejections;
+    let series: Vec<_> = rejections.iter().map(|r| (r.reason, r.series)).collect();
+    assert_eq!(
+        series,
+        [
+            (Reason::MismatchedLabel, 20_000),
+            (Reason::MissingMetricName, 20_000)
+        ]
+    );
+    assert_eq!(rejections[0].example, r#"up{cluster="staging"}"#);
+}

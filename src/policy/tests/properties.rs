@@ -1,0 +1,139 @@
+//! Random requests: the invariants of any bytes, and the model for those that are well-formed.
+
+use proptest::prelude::*;
+use prost::Message;
+
+use crate::config::LabelPolicy;
+use crate::policy::tests::invariants::inspect;
+use crate::policy::{Reason, Scratch};
+use crate::wire::Protocol;
+use crate::wire::tests::generate;
+use crate::wire::tests::mirror::{PlainLabels, PlainMessage, V1Request, V2Request};
+
+use super::invariants::{LIMITS, check, leaving, policies, rules};
+use super::model;
+
+/// Each series of a message as a message of its own.
+fn singles(protocol: Protocol, message: &[u8]) -> Vec<Vec<u8>> {
+    match protocol {
+        Protocol::V1 => {
+            let request = V1Request::decode(message).unwrap();
+            let single = |series| V1Request {
+                timeseries: vec![series],
+                metadata: Vec::new(),
+            };
+            request
+                .timeseries
+                .into_iter()
+                .map(|series| single(series).encode_to_vec())
+                .collect()
+        }
+        Protocol::V2 => {
+            let V2Request {
+                symbols,
+                timeseries,
+            } = V2Request::decode(message).unwrap();
+            let single = |series| V2Request {
+                symbols: symbols.clone(),
+                timeseries: vec![series],
+            };
+            timeseries
+                .into_iter()
+                .map(|series| single(series).encode_to_vec())
+                .collect()
+        }
+    }
+}
+
+fn reason(protocol: Protocol, message: &[u8], policy: LabelPolicy) -> Option<Reason> {
+    let rules = rules(policy, LIMITS);
+    let inspection = inspect(protocol, message, &rules, &mut Scratch::default()).unwrap();
+    inspection
+        .verdict
+        .rejections
+        .first()
+        .map(|rejection| rejection.reason)
+}
+
+/// Each series fares as the model says, alone and among its neighbours.
+fn check_against_model(protocol: Protocol, message: &[u8], policy: LabelPolicy) {
+    let input = PlainMessage::decode(protocol, message).unwrap();
+    let mut kept: Vec<PlainLabels> = Vec::new();
+    let mut refused = Vec::new();
+    for (series, single) in input.series.iter().zip(singles(protocol, message)) {
+        let reason = reason(protocol, &single, policy);
+        match (model::judge(series, policy), reason) {
+            (Ok(labels), None) => kept.push(labels),
+            (Err(reasons), Some(reason)) if reasons.contains(&reason) => refused.push(reason),
+            (expected, reason) => panic!("expected {expected:?}, not {reason:?}: {series:?}"),
+        }
+    }
+    let rules = rules(policy, LIMITS);
+    let inspection = inspect(protocol, message, &rules, &mut Scratch::default()).unwrap();
+    for rejection in &inspection.verdict.rejections {
+        let expected = refused
+            .iter()
+            .filter(|reason| **reason == rejection.reason)
+            .count() as u64;
+        let metadata = if protocol == Protocol::V1 {
+            rejection.counts.total()
+        } else {
+            0
+        };
+        assert!(rejection.series >= expected && rejection.series <= expected + metadata);
+    }
+    let labels: Option<Vec<PlainLabels>> = leaving(message, &inspection).map(|leaving| {
+        let output = PlainMessage::decode(protocol, leaving).unwrap();
+        output
+            .series
+            .into_iter()
+            .map(|series| series.labels.unwrap())
+            .collect()
+    });
+    assert_eq!(labels.unwrap_or_default(), kept);
+}
+
+proptest! {
+    #![proptest_config(crate::wire::tests::config())]
+
+    #[test]
+    fn judges_v1_as_the_model_does(message in generate::valid(Protocol::V1)) {
+        policies().for_each(|policy| check_against_model(Protocol::V1, &message, policy));
+    }
+
+    #[test]
+    fn judges_v2_as_the_model_does(message in generate::valid(Protocol::V2)) {
+        policies().for_each(|policy| check_against_model(Protocol::V2, &message, policy));
+    }
+
+    #[test]
+    fn keeps_its_promises_for_valid_v1(message in generate::valid(Protocol::V1)) {
+        check(Protocol::V1, &message);
+    }
+
+    #[test]
+    fn keeps_its_promises_for_valid_v2(message in generate::valid(Protocol::V2)) {
+        check(Protocol::V2, &message);
+    }
+
+    #[test]
+    fn keeps_its_promises_for_mutated_v1(message in generate::mutated(Protocol::V1)) {
+        check(Protocol::V1, &message);
+    }
+
+    #[test]
+    fn keeps_its_promises_for_mutated_v2(message in generate::mutated(Protocol::V2)) {
+        check(Protocol::V2, &message);
+    }
+
+    /// Concatenated messages are one message to protobuf, so one body can speak both versions.
+    #[test]
+    fn keeps_its_promises_for_bodies_of_both_versions(
+        (v1, v2) in (generate::mutated(Protocol::V1), generate::mutated(Protocol::V2)),
+    ) {
+        for both in [[v1.as_slice(), &v2].concat(), [v2.as_slice(), &v1].concat()] {
+            check(Protocol::V1, &both);
+            check(Protocol::V2, &both);
+        }
+    }
+}
