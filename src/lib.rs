@@ -47,6 +47,7 @@
 //!    broken one leaves the old in force.
 
 pub mod config;
+pub mod metrics;
 pub mod policy;
 pub mod wire;
 
