@@ -49,6 +49,7 @@
 pub mod config;
 pub mod metrics;
 pub mod policy;
+pub mod telemetry;
 pub mod wire;
 
 /// The User-Agent of requests to hubs.
