@@ -49,6 +49,7 @@
 pub mod config;
 pub mod metrics;
 pub mod policy;
+pub mod spoke;
 pub mod telemetry;
 pub mod wire;
 
