@@ -47,11 +47,13 @@
 //!    broken one leaves the old in force.
 
 pub mod config;
+pub mod forward;
 pub mod metrics;
 pub mod policy;
 pub mod spoke;
 pub mod telemetry;
 pub mod wire;
+pub mod write;
 
 /// The User-Agent of requests to hubs.
 pub const USER_AGENT: &str = concat!("hubgate/", env!("CARGO_PKG_VERSION"));

@@ -1,0 +1,105 @@
+//! Credentials in, spokes out; what it costs is in the tests of `passwords`.
+
+use http::HeaderValue;
+
+use super::*;
+use crate::config::{self, Config};
+use crate::metrics::Metrics;
+use crate::spoke::Seen;
+
+const TOKEN_SHA256: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+
+fn hash(password: &str) -> String {
+    bcrypt::hash(password, 4).unwrap()
+}
+
+fn user(name: &str, hash: &str) -> String {
+    format!("{{basic: {{username: {name}, password_hash: \"{hash}\"}}}}")
+}
+
+fn config(credentials: &[String]) -> Config {
+    let credentials = credentials.join(", ");
+    let hub = "hub: {url: \"http://hub/api/v1/write\"}";
+    let spokes = format!("spokes: [{{name: production, credentials: [{credentials}]}}]");
+    config::parse(&format!("{hub}\n{spokes}\n")).unwrap()
+}
+
+fn authenticator(config: &Config, before: Option<&Authenticator>) -> Authenticator {
+    let spoke = &config.spokes[0];
+    let names = spoke.credentials.iter().map(|it| it.name.as_str());
+    let metrics = Metrics::new().spoke(&spoke.name, names);
+    let seen = Arc::new(Seen::default());
+    let run = Arc::new(Spoke::new(spoke, &config.cluster_label, metrics, seen));
+    let secrets = spoke.credentials.iter().enumerate();
+    let secrets = secrets.map(|(place, credential)| (&run, &credential.secret, place));
+    Authenticator::new(secrets, before).unwrap()
+}
+
+async fn identify(authenticator: &Authenticator, pair: &str) -> Result<usize, Refusal> {
+    let value = format!("Basic {}", BASE64_STANDARD.encode(pair));
+    let value = HeaderValue::try_from(value).unwrap();
+    let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
+    let identity = authenticator.identify(&headers).await?;
+    Ok(identity.credential)
+}
+
+#[test]
+fn debug_shows_no_secret() {
+    let hash = hash("password");
+    let token = format!("{{token_sha256: {TOKEN_SHA256}}}");
+    let config = config(&[token, user("basic", &hash)]);
+    let authenticator = authenticator(&config, None);
+    let digest = match &config.spokes[0].credentials[0].secret {
+        Secret::Token(digest) => format!("{digest:?}"),
+        Secret::Basic { .. } => unreachable!("the first is the token"),
+    };
+    for shown in [format!("{authenticator:?}"), format!("{config:?}")] {
+        for secret in [TOKEN_SHA256, &digest, &hash] {
+            assert!(!shown.contains(secret), "{shown}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reload_forgets_only_what_changed() {
+    let same = hash("same");
+    let of = |changed: &str| config(&[user("same", &same), user("changed", changed)]);
+    let before = authenticator(&of(&hash("old")), None);
+    assert_eq!(identify(&before, "same:same").await.unwrap(), 0);
+    assert_eq!(identify(&before, "changed:old").await.unwrap(), 1);
+
+    let after = authenticator(&of(&hash("new")), Some(&before));
+    identify(&after, "changed:old").await.unwrap_err();
+    assert_eq!(identify(&after, "changed:new").await.unwrap(), 1);
+    after.passwords.stop();
+    let remembered = identify(&after, "same:same").await;
+    assert_eq!(remembered.unwrap(), 0, "not checked again");
+}
+
+/// Times cannot be compared in a test, so what is compared is what takes the time.
+#[tokio::test]
+async fn an_unknown_user_costs_what_some_known_one_costs() {
+    let hashes = [hash("first"), hash("second")];
+    let config = config(&[user("first", &hashes[0]), user("second", &hashes[1])]);
+    let authenticator = authenticator(&config, None);
+    let names: Vec<_> = (0..100).map(|n| format!("unknown{n}")).collect();
+    let decoys = || names.iter().map(|name| authenticator.decoy(name).unwrap());
+    for hash in &hashes {
+        assert!(decoys().any(|decoy| **decoy == **hash), "each is used");
+    }
+    assert!(decoys().eq(decoys()), "always the same for a name");
+    // Nobody gets in with the password of a decoy.
+    for name in &names[..10] {
+        for password in ["first", "second"] {
+            let refused = identify(&authenticator, &format!("{name}:{password}")).await;
+            let unknown = matches!(refused, Err(Refusal::Unauthenticated(AuthFailure::Unknown)));
+            assert!(unknown, "{refused:?}");
+        }
+    }
+    authenticator.passwords.stop();
+    let busy = identify(&authenticator, "somebody:new").await;
+    assert!(
+        matches!(busy, Err(Refusal::AuthBusy)),
+        "is checked: {busy:?}"
+    );
+}

@@ -1,0 +1,158 @@
+//! Every refusal of a whole request: its status, its reason, its text.
+//!
+//! The status is a delivery contract. Prometheus drops a batch on every 4xx and retries 5xx for
+//! ever, so a 4xx is only for facts about the request itself, and whatever may pass is a 5xx.
+
+use std::net::IpAddr;
+
+use http::StatusCode;
+
+use crate::metrics::AuthFailure;
+use crate::wire::snappy::SnappyError;
+use crate::wire::{Malformed, Protocol};
+
+/// Why a request is answered without asking the hub.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// Password checks are queued up.
+    #[error("too many passwords wait to be checked; try again")]
+    AuthBusy,
+    /// The body is not what HTTP says a body looks like.
+    #[error("the body is not valid HTTP; check the sender and what stands between")]
+    BodyFraming,
+    /// The body did not arrive in time.
+    #[error("the body did not arrive within {seconds} s; send it faster or in smaller requests")]
+    BodyTimeout {
+        /// The deadline.
+        seconds: u64,
+    },
+    /// The body is over the limit.
+    #[error(
+        "the body is larger than {limit} bytes; lower max_samples_per_send at the spoke or raise \
+         limits.body_bytes_max"
+    )]
+    BodyTooLarge {
+        /// The limit, in bytes.
+        limit: usize,
+    },
+    /// The connection broke within the body.
+    #[error("the body ended early")]
+    BodyTruncated,
+    /// A Content-Encoding other than snappy.
+    #[error("Content-Encoding is {0:?}; send snappy (block format)")]
+    ContentEncoding(String),
+    /// A Content-Type that is not a remote-write message.
+    #[error(
+        "Content-Type is {0:?}; send application/x-protobuf, with \
+         proto=io.prometheus.write.v2.Request for remote write 2.0"
+    )]
+    ContentType(String),
+    /// V2 for a hub that speaks only V1.
+    #[error(
+        "the hub does not speak remote write 2.0; set protobuf_message: prometheus.WriteRequest \
+         in the spoke's remote_write"
+    )]
+    HubSpeaksV1,
+    /// An internal fault.
+    #[error("internal error; the log of hubgate says more")]
+    Internal,
+    /// The body is not the message that the headers name.
+    #[error("the body is not a valid {}: {malformed}; check the sender", .protocol.message())]
+    Malformed {
+        /// The message that the headers name.
+        protocol: Protocol,
+        /// What is wrong.
+        malformed: Malformed,
+    },
+    /// A method other than POST.
+    #[error("remote write is a POST")]
+    MethodNotAllowed,
+    /// A path that takes no writes.
+    #[error("no such path; remote write goes to /api/v1/write")]
+    NotFound,
+    /// The budget for bytes in flight is taken.
+    #[error("too many bytes in flight; try again")]
+    Overloaded,
+    /// The body does not decompress.
+    #[error("{0}; check the sender")]
+    Snappy(#[from] SnappyError),
+    /// The address is outside the spoke's source ranges.
+    #[error("{address} is outside the spoke's source_ranges; add it there if it is the spoke's")]
+    SourceRange {
+        /// The client's address.
+        address: IpAddr,
+    },
+    /// The sender is not identified.
+    #[error("{}", auth_text(*.0))]
+    Unauthenticated(AuthFailure),
+    /// The body holds only fields of another message.
+    #[error(
+        "the body holds no field of {}; Content-Type and body disagree",
+        .0.message()
+    )]
+    WrongMessage(Protocol),
+}
+
+impl Refusal {
+    /// The status that the spoke is told.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            // Facts about the request; sent again it would be refused again.
+            Self::BodyFraming | Self::Malformed { .. } | Self::WrongMessage(_) => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::Snappy(SnappyError::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Snappy(_) => StatusCode::BAD_REQUEST,
+            Self::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
+            Self::SourceRange { .. } => StatusCode::FORBIDDEN,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::ContentEncoding(_) | Self::ContentType(_) | Self::HubSpeaksV1 => {
+                StatusCode::UNSUPPORTED_MEDIA_TYPE
+            }
+            // The request may be good; the spoke must keep it.
+            Self::AuthBusy | Self::Overloaded | Self::BodyTimeout { .. } => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::BodyTruncated => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// The name that the log and the status page use.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::AuthBusy => "auth_busy",
+            Self::BodyFraming => "body_framing",
+            Self::BodyTimeout { .. } => "body_timeout",
+            Self::BodyTooLarge { .. } => "body_too_large",
+            Self::BodyTruncated => "body_truncated",
+            Self::ContentEncoding(_) => "content_encoding",
+            Self::ContentType(_) => "content_type",
+            Self::HubSpeaksV1 => "hub_speaks_v1",
+            Self::Internal => "internal",
+            Self::Malformed { .. } => "malformed",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::NotFound => "not_found",
+            Self::Overloaded => "overloaded",
+            Self::Snappy(SnappyError::TooLarge { .. }) => "decoded_too_large",
+            Self::Snappy(_) => "snappy",
+            Self::SourceRange { .. } => "source_range",
+            Self::Unauthenticated(_) => "unauthenticated",
+            Self::WrongMessage(_) => "wrong_message",
+        }
+    }
+}
+
+fn auth_text(failure: AuthFailure) -> &'static str {
+    match failure {
+        AuthFailure::Malformed => {
+            "the Authorization header cannot be read; send Bearer <token> or Basic <base64>"
+        }
+        AuthFailure::Missing => {
+            "no credential; set authorization or basic_auth in the spoke's remote_write"
+        }
+        AuthFailure::Unknown => "no spoke has this credential; check the token or password",
+    }
+}
