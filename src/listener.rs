@@ -1,0 +1,178 @@
+//! Accepts connections and has HTTP spoken on them: connection cap, source ranges, drain.
+//!
+//! The loop is our own so that all of this stands in one place and in this order, before any
+//! HTTP is parsed. What a request means is the handler's.
+
+mod activity;
+mod connection;
+mod sniff;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Incoming;
+use prometheus::IntGauge;
+use tokio::net::TcpListener;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::SourceRanges;
+use crate::metrics::{ConnectionRefusal, Metrics};
+use crate::telemetry::Repeats;
+
+use activity::Deadlines;
+use connection::connection;
+
+/// Pause after an accept that failed for want of file descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The body of any answer.
+pub type AnswerBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Answers requests of one listener.
+pub trait Handler: Send + Sync + 'static {
+    /// Answers one request of `peer`.
+    fn handle(
+        self: Arc<Self>,
+        peer: SocketAddr,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<AnswerBody>> + Send;
+
+    /// The ranges that connections may come from at this moment.
+    fn source_ranges(&self) -> SourceRanges {
+        SourceRanges::everywhere()
+    }
+
+    /// Where refused connections are counted.
+    fn metrics(&self) -> Option<&Metrics> {
+        None
+    }
+}
+
+/// Stops the listeners and waits for what they began.
+#[derive(Debug, Clone, Default)]
+pub struct Drain {
+    begun: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Drain {
+    /// The tasks that are waited for.
+    pub fn tasks(&self) -> &TaskTracker {
+        &self.tasks
+    }
+
+    /// True once draining has begun.
+    pub fn begun(&self) -> bool {
+        self.begun.is_cancelled()
+    }
+
+    /// Stops accepting, lets every connection finish the requests it began, and waits until all
+    /// have. Returns false when `deadline` passed first.
+    pub async fn drain(&self, deadline: Duration) -> bool {
+        self.begun.cancel();
+        self.tasks.close();
+        timeout(deadline, self.tasks.wait()).await.is_ok()
+    }
+}
+
+/// Accepts connections until draining begins. However it ends, draining begins: without it there
+/// is nothing to be ready for.
+pub async fn serve<H: Handler>(
+    listener: TcpListener,
+    connections_max: usize,
+    handler: Arc<H>,
+    drain: Drain,
+) {
+    let _ended = drain.begun.clone().drop_guard();
+    let permits = Arc::new(Semaphore::new(connections_max));
+    // Without file descriptors an accept fails ten times a second.
+    let mut failures = Repeats::default();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = drain.begun.cancelled() => return,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                if let Some(count) = failures.add(1, Instant::now()) {
+                    tracing::warn!(%error, count, "cannot accept connections");
+                }
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        if !handler.source_ranges().contains(peer.ip()) {
+            refuse(&*handler, ConnectionRefusal::SourceRange);
+            continue;
+        }
+        let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
+            refuse(&*handler, ConnectionRefusal::ConnectionsMax);
+            continue;
+        };
+        let open = Open::new(
+            permit,
+            handler
+                .metrics()
+                .map(|metrics| metrics.connections().clone()),
+        );
+        // A write waits for its answer and must not wait for more bytes. Fails when the peer is
+        // gone, which the connection finds out.
+        let _ = stream.set_nodelay(true);
+        let connection = connection(
+            stream,
+            peer,
+            Arc::clone(&handler),
+            drain.clone(),
+            Deadlines::default(),
+        );
+        drain.tasks.spawn(async move {
+            let _open = open;
+            if let Err(error) = connection.await {
+                tracing::debug!(%peer, error, "a connection ended");
+            }
+        });
+    }
+}
+
+/// Counts a connection that is closed before a request.
+fn refuse(handler: &impl Handler, reason: ConnectionRefusal) {
+    if let Some(metrics) = handler.metrics() {
+        metrics.connection_refused(reason);
+    }
+}
+
+/// A place among the open connections, shown in the gauge as long as it lives.
+struct Open {
+    gauge: Option<IntGauge>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Open {
+    fn new(permit: OwnedSemaphorePermit, gauge: Option<IntGauge>) -> Self {
+        if let Some(gauge) = &gauge {
+            gauge.inc();
+        }
+        Self {
+            gauge,
+            _permit: permit,
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if let Some(gauge) = &self.gauge {
+            gauge.dec();
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! What goes on on one connection, and until when something must.
+//!
+//! The service and the reading side say what happened; the connection's task waits here for a
+//! deadline to pass. It only tells which one: what follows from it is the task's.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::metrics::ConnectionRefusal;
+
+/// The deadlines of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deadlines {
+    /// For a request's head: the first one from the accept on, a later one from its first byte
+    /// on. Senders write a head in one piece, so that only lost packets take time.
+    pub(super) head: Duration,
+    /// For a connection without a request. Longer than the 5 minutes that Prometheus keeps an
+    /// idle connection: whoever closes first must be the sender, or a request may cross the
+    /// closing.
+    pub(super) idle: Duration,
+    /// For a connection without a request while draining: an answer just given is still sent,
+    /// and half a head does not hold up the end of the process.
+    pub(super) drain: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            head: Duration::from_secs(10),
+            idle: Duration::from_secs(6 * 60),
+            drain: Duration::from_secs(1),
+        }
+    }
+}
+
+/// What goes on on one connection.
+#[derive(Debug)]
+pub(super) struct Activity(watch::Sender<Phase>);
+
+#[derive(Debug, Clone, Copy)]
+enum Phase {
+    /// A head is awaited or arriving since then.
+    Head(Instant),
+    /// So many requests are in flight, never 0.
+    Busy(usize),
+    /// Nothing since then.
+    Idle(Instant),
+}
+
+impl Activity {
+    /// A connection that was just accepted.
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self(watch::Sender::new(Phase::Head(Instant::now()))))
+    }
+
+    /// Notes that bytes came, which are a head's when nothing is in flight. Not for HTTP/2, where
+    /// acknowledgements come at any time: its later heads are under the idle limit alone.
+    pub(super) fn received(&self) {
+        self.0.send_if_modified(|phase| {
+            let begins = matches!(phase, Phase::Idle(_));
+            if begins {
+                *phase = Phase::Head(Instant::now());
+            }
+            begins
+        });
+    }
+
+    /// Notes that a whole head came. The request is in flight as long as what this returns lives.
+    pub(super) fn begin(self: &Arc<Self>) -> InFlight {
+        self.0.send_if_modified(|phase| match phase {
+            Phase::Busy(requests) => {
+                *requests += 1;
+                false
+            }
+            Phase::Head(_) | Phase::Idle(_) => {
+                *phase = Phase::Busy(1);
+                true
+            }
+        });
+        InFlight(Arc::clone(self))
+    }
+
+    fn end(&self) {
+        self.0.send_if_modified(|phase| match phase {
+            Phase::Busy(requests @ 2..) => {
+                *requests -= 1;
+                false
+            }
+            _ => {
+                *phase = Phase::Idle(Instant::now());
+                true
+            }
+        });
+    }
+
+    /// Waits until a deadline for the sender has passed.
+    pub(super) async fn overdue(&self, deadlines: &Deadlines) -> ConnectionRefusal {
+        let mut phases = self.0.subscribe();
+        loop {
+            let phase = *phases.borrow_and_update();
+            let (since, patience, overdue) = match phase {
+                Phase::Head(since) => (since, deadlines.head, ConnectionRefusal::HeaderTimeout),
+                Phase::Idle(since) => (since, deadlines.idle, ConnectionRefusal::IdleTimeout),
+                Phase::Busy(_) => {
+                    // Fails only without a sender, and that is `self`.
+                    let _ = phases.changed().await;
+                    continue;
+                }
+            };
+            tokio::select! {
+                _ = phases.changed() => {}
+                () = sleep_until(since + patience) => return overdue,
+            }
+        }
+    }
+
+    /// Waits until there was no request for `time`, from now on.
+    pub(super) async fn quiet(&self, time: Duration) {
+        let mut phases = self.0.subscribe();
+        loop {
+            let busy = matches!(*phases.borrow_and_update(), Phase::Busy(_));
+            tokio::select! {
+                _ = phases.changed() => {}
+                () = sleep(time), if !busy => return,
+            }
+        }
+    }
+}
+
+/// A request in flight.
+#[derive(Debug)]
+pub(super) struct InFlight(Arc<Activity>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}

@@ -1,0 +1,194 @@
+//! Speaks HTTP on one connection until it ends, is overdue, or the gate drains.
+//!
+//! All deadlines are kept here and for both versions alike: hyper has one for the heads of
+//! HTTP/1.1, which covers the idle time before them as well, and none for HTTP/2. Who may connect
+//! is the accept loop's, what a request means the handler's.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Response;
+use http::header::CONNECTION;
+use hyper::body::{Body, Frame, SizeHint};
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulConnection;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::io::InspectReader;
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::ConnectionRefusal;
+
+use super::activity::{Activity, Deadlines, InFlight};
+use super::sniff::{self, Version};
+use super::{AnswerBody, Drain, Handler, refuse};
+
+/// Read buffer of an HTTP/1.1 connection, in bytes; bounds the headers as well.
+const READ_BUFFER_BYTES: usize = 64 * 1024;
+
+/// Requests at once on one HTTP/2 connection; Prometheus has at most 50 shards.
+const STREAMS_MAX: u32 = 64;
+
+/// What one HTTP/2 connection may have us buffer, in bytes.
+const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+
+/// What one HTTP/2 stream may have us buffer, in bytes.
+const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+
+/// Between two pings on an HTTP/2 connection, which find peers that are gone.
+const PING_INTERVAL: Duration = Duration::from_secs(60);
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+/// Speaks HTTP on one connection until its end.
+pub(super) async fn connection<S, H>(
+    stream: S,
+    peer: SocketAddr,
+    handler: Arc<H>,
+    drain: Drain,
+    deadlines: Deadlines,
+) -> Result<(), BoxError>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    H: Handler,
+{
+    let activity = Activity::new();
+    let (version, stream) = tokio::select! {
+        sniffed = sniff::sniff(stream) => sniffed?,
+        () = drain.begun.cancelled() => return Ok(()),
+        overdue = activity.overdue(&deadlines) => {
+            refuse(&*handler, overdue);
+            return Ok(());
+        }
+    };
+    let lifetime = Lifetime {
+        leave: drain.begun.child_token(),
+        activity,
+        deadlines,
+        drain,
+    };
+    let (activity, leave) = (Arc::clone(&lifetime.activity), lifetime.leave.clone());
+    let answering = Arc::clone(&handler);
+    let service = service_fn(move |request| {
+        let in_flight = activity.begin();
+        let leave = leave.clone();
+        let answer = Arc::clone(&answering).handle(peer, request);
+        async move {
+            let response = answer.await;
+            if closes(&response) {
+                leave.cancel();
+            }
+            Ok::<_, Infallible>(response.map(|body| Answering {
+                body,
+                _in_flight: in_flight,
+            }))
+        }
+    });
+    match version {
+        Version::Http1 => {
+            let activity = Arc::clone(&lifetime.activity);
+            let stream = InspectReader::new(stream, move |_: &[u8]| activity.received());
+            let connection = http1::Builder::new()
+                .header_read_timeout(None)
+                .max_buf_size(READ_BUFFER_BYTES)
+                .serve_connection(TokioIo::new(stream), service);
+            lifetime.run(connection, &*handler).await
+        }
+        Version::Http2 => {
+            let connection = http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .keep_alive_interval(PING_INTERVAL)
+                .max_concurrent_streams(STREAMS_MAX)
+                .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+                .initial_stream_window_size(STREAM_WINDOW_BYTES)
+                .serve_connection(TokioIo::new(stream), service);
+            lifetime.run(connection, &*handler).await
+        }
+    }
+}
+
+/// What ends a connection, other than its peer.
+struct Lifetime {
+    activity: Arc<Activity>,
+    deadlines: Deadlines,
+    drain: Drain,
+    /// No further request is wanted: the gate drains, or an answer said so.
+    leave: CancellationToken,
+}
+
+impl Lifetime {
+    async fn run<C>(&self, connection: C, handler: &impl Handler) -> Result<(), BoxError>
+    where
+        C: GracefulConnection<Error: Into<BoxError>>,
+    {
+        let mut connection = pin!(connection);
+        tokio::select! {
+            ended = connection.as_mut() => return ended.map_err(Into::into),
+            () = self.leave.cancelled() => {}
+            overdue = self.activity.overdue(&self.deadlines) => {
+                refuse(handler, overdue);
+                if overdue == ConnectionRefusal::HeaderTimeout {
+                    return Ok(());
+                }
+            }
+        }
+        connection.as_mut().graceful_shutdown();
+        tokio::select! {
+            ended = connection => ended.map_err(Into::into),
+            () = self.lingered() => Ok(()),
+        }
+    }
+
+    /// Waits until there is no cause to wait any longer for a connection that was asked to end.
+    async fn lingered(&self) {
+        let drained = async {
+            self.drain.begun.cancelled().await;
+            self.activity.quiet(self.deadlines.drain).await;
+        };
+        tokio::select! {
+            () = drained => {}
+            // As long as the rest of a refused body is read.
+            () = self.activity.quiet(self.deadlines.head) => {}
+        }
+    }
+}
+
+/// True when an answer asks for the end of its connection. The header is of HTTP/1.1, and hyper
+/// takes it out of answers of HTTP/2, where the same is said in a frame.
+fn closes(response: &Response<AnswerBody>) -> bool {
+    let connection = response.headers().get(CONNECTION);
+    connection.is_some_and(|value| value == "close")
+}
+
+/// The body of an answer, with which a request stays in flight until it is handed over.
+struct Answering {
+    body: AnswerBody,
+    _in_flight: InFlight,
+}
+
+impl Body for Answering {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

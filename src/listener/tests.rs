@@ -1,0 +1,282 @@
+//! The deadlines of a connection under a paused clock, over pipes in place of sockets.
+
+use http::header::CONNECTION;
+use http::{HeaderValue, StatusCode};
+use http_body_util::{BodyExt, Empty};
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+
+use super::sniff::Version;
+use super::*;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Longer than any deadline.
+const LONG: Duration = Duration::from_secs(15 * 60);
+
+/// What an HTTP/2 client says before its first request: the preface and empty SETTINGS.
+const HTTP2_OPENING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+/// Answers at once, after long, or with the wish to close.
+#[derive(Default)]
+struct Paths(Metrics);
+
+impl Handler for Paths {
+    async fn handle(
+        self: Arc<Self>,
+        _: SocketAddr,
+        request: Request<Incoming>,
+    ) -> Response<AnswerBody> {
+        let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
+        let mut response = Response::new(body);
+        match request.uri().path() {
+            "/long" => sleep(LONG).await,
+            "/close" => {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(CONNECTION, close);
+            }
+            _ => {}
+        }
+        response
+    }
+
+    fn metrics(&self) -> Option<&Metrics> {
+        Some(&self.0)
+    }
+}
+
+/// One connection served, and how long.
+struct Served {
+    handler: Arc<Paths>,
+    drain: Drain,
+    accepted: Instant,
+    task: JoinHandle<Duration>,
+}
+
+impl Served {
+    fn start() -> (Self, DuplexStream) {
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        let handler = Arc::new(Paths::default());
+        let drain = Drain::default();
+        let accepted = Instant::now();
+        let served = connection(
+            far,
+            SocketAddr::from(([127, 0, 0, 1], 1)),
+            Arc::clone(&handler),
+            drain.clone(),
+            Deadlines::default(),
+        );
+        let task = tokio::spawn(async move {
+            let _ = served.await;
+            accepted.elapsed()
+        });
+        let served = Self {
+            handler,
+            drain,
+            accepted,
+            task,
+        };
+        (served, near)
+    }
+
+    /// Waits for the end. Fails unless it came so long after the accept, and was counted so.
+    async fn ends(self, expected: Duration, reason: Option<&str>) {
+        let lasted = self.task.await.unwrap();
+        let late = lasted.saturating_sub(expected);
+        assert!(
+            lasted >= expected && late < Duration::from_millis(100),
+            "{lasted:?}, not {expected:?}"
+        );
+        let text = String::from_utf8(self.handler.0.encode().unwrap()).unwrap();
+        let family = "hubgate_connections_refused_total{reason=\"";
+        let counted: Vec<_> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix(family)?.strip_suffix("\"} 1"))
+            .collect();
+        assert_eq!(counted, Vec::from_iter(reason));
+    }
+}
+
+/// Requests of either version.
+enum Client {
+    Http1(http1::SendRequest<Empty<Bytes>>),
+    Http2(http2::SendRequest<Empty<Bytes>>),
+}
+
+impl Client {
+    async fn open(stream: DuplexStream, version: Version) -> Self {
+        let io = TokioIo::new(stream);
+        match version {
+            Version::Http1 => {
+                let (client, connection) = http1::handshake(io).await.unwrap();
+                tokio::spawn(connection);
+                Self::Http1(client)
+            }
+            Version::Http2 => {
+                let (client, connection) =
+                    http2::handshake(TokioExecutor::new(), io).await.unwrap();
+                tokio::spawn(connection);
+                Self::Http2(client)
+            }
+        }
+    }
+
+    async fn get(&mut self, path: &str) -> hyper::Result<StatusCode> {
+        let request = Request::get(format!("http://gate{path}")).body(Empty::new());
+        let request = request.unwrap();
+        let response = match self {
+            Self::Http1(client) => {
+                client.ready().await?;
+                client.send_request(request).await?
+            }
+            Self::Http2(client) => {
+                client.ready().await?;
+                client.send_request(request).await?
+            }
+        };
+        Ok(response.status())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_head_has_ten_seconds_from_the_accept() {
+    for opening in [b"".as_slice(), b"P", b"POST /api", HTTP2_OPENING] {
+        let (served, mut stream) = Served::start();
+        stream.write_all(opening).await.unwrap();
+        served
+            .ends(Duration::from_secs(10), Some("header_timeout"))
+            .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_trickles_gets_no_more_time() {
+    let (served, mut stream) = Served::start();
+    let trickle = tokio::spawn(async move {
+        for byte in b"POST /api/v1/write HTTP/1.1" {
+            sleep(Duration::from_secs(1)).await;
+            stream.write_all(&[*byte]).await?;
+        }
+        std::io::Result::Ok(())
+    });
+    served
+        .ends(Duration::from_secs(10), Some("header_timeout"))
+        .await;
+    trickle.await.unwrap().unwrap_err();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_later_head_has_ten_seconds_from_its_first_byte() {
+    let (served, mut stream) = Served::start();
+    let request = b"GET / HTTP/1.1\r\nHost: gate\r\n\r\n";
+    for _ in 0..2 {
+        stream.write_all(request).await.unwrap();
+        let mut answer = [0; 1024];
+        let length = stream.read(&mut answer).await.unwrap();
+        assert!(answer[..length].starts_with(b"HTTP/1.1 200"));
+        sleep(5 * MINUTE).await;
+    }
+    stream.write_all(b"G").await.unwrap();
+    served
+        .ends(
+            10 * MINUTE + Duration::from_secs(10),
+            Some("header_timeout"),
+        )
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_outlives_the_pool_of_its_sender() {
+    for version in [Version::Http1, Version::Http2] {
+        let (served, stream) = Served::start();
+        let mut client = Client::open(stream, version).await;
+        client.get("/").await.unwrap();
+        sleep(5 * MINUTE).await;
+        client.get("/").await.unwrap();
+        served.ends(11 * MINUTE, Some("idle_timeout")).await;
+        client.get("/").await.unwrap_err();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_in_flight_is_never_idle() {
+    for version in [Version::Http1, Version::Http2] {
+        let (served, stream) = Served::start();
+        let mut client = Client::open(stream, version).await;
+        client.get("/long").await.unwrap();
+        assert_eq!(served.accepted.elapsed().as_secs(), LONG.as_secs());
+        served.ends(LONG + 6 * MINUTE, Some("idle_timeout")).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_says_so_ends_its_connection() {
+    for version in [Version::Http1, Version::Http2] {
+        let (served, stream) = Served::start();
+        let mut client = Client::open(stream, version).await;
+        client.get("/close").await.unwrap();
+        served.ends(Duration::ZERO, None).await;
+        client.get("/").await.unwrap_err();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn draining_closes_what_has_no_request() {
+    for opening in [b"".as_slice(), b"POST /api", HTTP2_OPENING] {
+        let (served, mut stream) = Served::start();
+        stream.write_all(opening).await.unwrap();
+        sleep(Duration::from_secs(3)).await;
+        served.drain.begun.cancel();
+        let lasted = served.task.await.unwrap();
+        assert!(lasted <= Duration::from_millis(4100), "{lasted:?}");
+    }
+    for version in [Version::Http1, Version::Http2] {
+        let (served, stream) = Served::start();
+        let mut client = Client::open(stream, version).await;
+        client.get("/").await.unwrap();
+        sleep(Duration::from_secs(3)).await;
+        served.drain.begun.cancel();
+        served.ends(Duration::from_secs(3), None).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn draining_lets_requests_in_flight_finish() {
+    for version in [Version::Http1, Version::Http2] {
+        let (served, stream) = Served::start();
+        let mut client = Client::open(stream, version).await;
+        let asked = tokio::spawn(async move { client.get("/long").await });
+        sleep(MINUTE).await;
+        served.drain.begun.cancel();
+        asked.await.unwrap().unwrap();
+        served.ends(LONG, None).await;
+    }
+}
+
+/// An accept loop with a fault.
+struct Faulty;
+
+impl Handler for Faulty {
+    async fn handle(self: Arc<Self>, _: SocketAddr, _: Request<Incoming>) -> Response<AnswerBody> {
+        unreachable!("no connection is accepted")
+    }
+
+    fn source_ranges(&self) -> SourceRanges {
+        panic!("the fault of this test")
+    }
+}
+
+#[tokio::test]
+async fn an_accept_loop_that_dies_is_not_ready() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let drain = Drain::default();
+    let accepting = tokio::spawn(serve(listener, 1, Arc::new(Faulty), drain.clone()));
+    assert!(!drain.begun());
+    let _stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    assert!(accepting.await.unwrap_err().is_panic());
+    assert!(drain.begun());
+}
