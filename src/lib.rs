@@ -46,8 +46,11 @@
 //!    in which a good credential is unknown: without a configuration there is no listener, and a
 //!    broken one leaves the old in force.
 
+pub mod admin;
 pub mod config;
 pub mod forward;
+pub mod gateway;
+pub mod listener;
 pub mod metrics;
 pub mod policy;
 pub mod spoke;
