@@ -1,0 +1,178 @@
+//! One HTTP/1.1 connection to one server, opened when needed and again after an error.
+//!
+//! A shard of a real sender has one request in flight on one connection, so neither a pool nor a
+//! retry belongs here: every failure is the caller's to count. Times and answers are bounded.
+
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use bytes::{Bytes, BytesMut};
+use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::wire::Protocol;
+
+/// As long as Prometheus waits for a write by default.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Far above any `/metrics` or query result read here.
+const ANSWER_BYTES_MAX: usize = 16 << 20;
+
+const WRITTEN_SAMPLES: &str = "x-prometheus-remote-write-samples-written";
+
+/// A server's address, taken apart once.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// `host:port`, to connect to.
+    authority: String,
+    host: HeaderValue,
+}
+
+impl Server {
+    /// Takes the server out of an `http://` URL.
+    pub fn new(url: &Uri) -> anyhow::Result<Self> {
+        ensure!(
+            url.scheme_str() == Some("http"),
+            "{url}: only http:// URLs are supported"
+        );
+        let host = url.host().with_context(|| format!("{url}: no host"))?;
+        let port = url.port_u16().unwrap_or(80);
+        let authority = format!("{host}:{port}");
+        let host = HeaderValue::try_from(&authority).context("the host is not a header value")?;
+        Ok(Self { authority, host })
+    }
+}
+
+/// What the server said.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The whole body.
+    pub body: Bytes,
+}
+
+impl Answer {
+    /// The body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).trim_end().to_owned()
+    }
+
+    /// The count of written samples, if the receiver gave one.
+    pub fn samples_written(&self) -> Option<u64> {
+        self.headers
+            .get(WRITTEN_SAMPLES)?
+            .to_str()
+            .ok()?
+            .parse()
+            .ok()
+    }
+}
+
+/// Builds a remote-write request as Prometheus does.
+pub fn write_request(
+    path: &str,
+    protocol: Protocol,
+    authorization: Option<&HeaderValue>,
+    body: Bytes,
+) -> anyhow::Result<Request<Full<Bytes>>> {
+    let mut request = Request::builder()
+        .method(Method::POST)
+        .uri(path)
+        .header(CONTENT_TYPE, protocol.content_type())
+        .header(CONTENT_ENCODING, "snappy")
+        .header(
+            USER_AGENT,
+            concat!("hubgate-load/", env!("CARGO_PKG_VERSION")),
+        )
+        .header("x-prometheus-remote-write-version", protocol.version());
+    if let Some(authorization) = authorization {
+        request = request.header(AUTHORIZATION, authorization);
+    }
+    request.body(Full::new(body)).context("build the request")
+}
+
+/// Builds a plain GET.
+pub fn get_request(path: &str) -> anyhow::Result<Request<Full<Bytes>>> {
+    Request::get(path)
+        .body(Full::default())
+        .context("build the request")
+}
+
+/// One connection.
+pub struct Client {
+    server: Server,
+    connection: Option<http1::SendRequest<Full<Bytes>>>,
+}
+
+impl Client {
+    /// Makes a client; it connects at the first request.
+    pub fn new(server: Server) -> Self {
+        Self {
+            server,
+            connection: None,
+        }
+    }
+
+    /// Sends one request and reads the whole answer.
+    pub async fn send(&mut self, request: Request<Full<Bytes>>) -> anyhow::Result<Answer> {
+        timeout(REQUEST_TIMEOUT, self.exchange(request))
+            .await
+            .context("no answer in time")?
+    }
+
+    async fn exchange(&mut self, mut request: Request<Full<Bytes>>) -> anyhow::Result<Answer> {
+        let mut connection = self.connection().await?;
+        request.headers_mut().insert(HOST, self.server.host.clone());
+        let (head, body) = connection.send_request(request).await?.into_parts();
+        let body = read(body).await?;
+        self.connection = Some(connection);
+        Ok(Answer {
+            status: head.status,
+            headers: head.headers,
+            body,
+        })
+    }
+
+    async fn connection(&mut self) -> anyhow::Result<http1::SendRequest<Full<Bytes>>> {
+        if let Some(mut connection) = self.connection.take()
+            && connection.ready().await.is_ok()
+        {
+            return Ok(connection);
+        }
+        self.connect().await
+    }
+
+    async fn connect(&self) -> anyhow::Result<http1::SendRequest<Full<Bytes>>> {
+        let authority = &self.server.authority;
+        let stream = TcpStream::connect(authority)
+            .await
+            .with_context(|| format!("connect to {authority}"))?;
+        stream.set_nodelay(true)?;
+        let (connection, driver) = http1::handshake(TokioIo::new(stream)).await?;
+        // Its error reaches the request in flight; the task ends when the connection is dropped.
+        tokio::spawn(driver);
+        Ok(connection)
+    }
+}
+
+async fn read(mut body: Incoming) -> anyhow::Result<Bytes> {
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame?.into_data() {
+            if bytes.len() + data.len() > ANSWER_BYTES_MAX {
+                bail!("the answer is longer than {ANSWER_BYTES_MAX} bytes");
+            }
+            bytes.extend_from_slice(&data);
+        }
+    }
+    Ok(bytes.freeze())
+}

@@ -1,0 +1,267 @@
+//! Sends a load: one thread, one connection, one request in flight for each worker.
+//!
+//! A thread of its own lets a worker sleep to the tenth of a millisecond, which an open loop needs
+//! and tokio's timer (1 ms, rounded up) does not give. In an open loop a request's latency counts
+//! from when it was due, so a slow answer also shows in the requests it holds up.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, ScopedJoinHandle};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, anyhow};
+use http::HeaderValue;
+
+use super::bodies::{Body, Shape};
+use super::client::{self, Answer, Client, Server};
+use super::tally::Tally;
+
+/// Distinct bodies a connection sends in turn.
+const BODIES_PER_CONNECTION: usize = 2;
+
+/// Longest sleep before looking whether to stop.
+const NAP_MAX: Duration = Duration::from_millis(100);
+
+/// Pause after a request without an answer, so that a refused connection is no busy loop.
+const ERROR_PAUSE: Duration = Duration::from_millis(100);
+
+/// A load to send.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Where to.
+    pub server: Server,
+    /// Path of the remote-write endpoint.
+    pub path: String,
+    /// Value of the `Authorization` header.
+    pub authorization: Option<HeaderValue>,
+    /// The bodies.
+    pub shape: Shape,
+    /// Connections, each with one request in flight.
+    pub connections: usize,
+    /// When to stop sending.
+    pub duration: Duration,
+    /// An open loop's samples per second; a closed loop without.
+    pub samples_per_second: Option<f64>,
+}
+
+/// What others may see of a load under way, and its stop button.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Samples answered 2xx.
+    pub samples: AtomicU64,
+    /// Requests answered otherwise or not at all.
+    pub failures: AtomicU64,
+    /// Set to end the load early.
+    pub stop: AtomicBool,
+}
+
+/// A load with its bodies made, ready to be sent.
+pub struct Load<'a>(Vec<Worker<'a>>);
+
+impl<'a> Load<'a> {
+    /// Makes the bodies of all connections.
+    pub fn new(plan: &'a Plan, progress: &'a Progress) -> anyhow::Result<Self> {
+        let workers = (0..plan.connections).map(|number| Worker::new(plan, progress, number));
+        Ok(Self(workers.collect::<anyhow::Result<_>>()?))
+    }
+
+    /// Sends; returns what happened and how long it took. Blocks.
+    pub fn drive(self) -> anyhow::Result<(Tally, Duration)> {
+        let start = Instant::now();
+        let tallies = thread::scope(|scope| -> anyhow::Result<Vec<Tally>> {
+            let mut threads = Vec::with_capacity(self.0.len());
+            for worker in self.0 {
+                let thread = thread::Builder::new().name("load".to_owned());
+                let thread = thread.spawn_scoped(scope, move || worker.run(start));
+                threads.push(thread.context("start a thread")?);
+            }
+            let join = |thread: ScopedJoinHandle<'_, Tally>| {
+                thread
+                    .join()
+                    .map_err(|_| anyhow!("a worker of the load panicked"))
+            };
+            threads.into_iter().map(join).collect()
+        })?;
+        let duration = start.elapsed();
+        let mut sum = Tally::default();
+        for tally in &tallies {
+            sum.add(tally);
+        }
+        Ok((sum, duration))
+    }
+}
+
+struct Worker<'a> {
+    plan: &'a Plan,
+    progress: &'a Progress,
+    runtime: tokio::runtime::Runtime,
+    client: Client,
+    bodies: Vec<Body>,
+    pace: Option<Pace>,
+    tally: Tally,
+}
+
+impl<'a> Worker<'a> {
+    fn new(plan: &'a Plan, progress: &'a Progress, number: usize) -> anyhow::Result<Self> {
+        let body = |n| {
+            let first_body = number * BODIES_PER_CONNECTION;
+            Body::new(
+                &plan.shape,
+                (first_body + n) * plan.shape.series_per_request,
+            )
+        };
+        Ok(Self {
+            plan,
+            progress,
+            runtime: tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?,
+            client: Client::new(plan.server.clone()),
+            bodies: (0..BODIES_PER_CONNECTION).map(body).collect(),
+            pace: plan
+                .samples_per_second
+                .map(|rate| Pace::new(plan, rate, number)),
+            tally: Tally::default(),
+        })
+    }
+
+    fn run(mut self, start: Instant) -> Tally {
+        let end = start + self.plan.duration;
+        for turn in 0_u32.. {
+            let due = match self.pace {
+                Some(pace) => start + pace.offset + pace.interval * turn,
+                None => Instant::now(),
+            };
+            // Until the end also when nothing more is due: the rate is over the whole time.
+            if !self.sleep_until(due.min(end)) || due >= end {
+                break;
+            }
+            if Instant::now() >= end {
+                self.tally.requests_unsent = self.pace.map_or(0, |pace| pace.count(end - due));
+                break;
+            }
+            self.send(turn as usize % BODIES_PER_CONNECTION, due);
+        }
+        self.tally
+    }
+
+    /// Tells whether the time came; otherwise the load is to stop.
+    fn sleep_until(&self, due: Instant) -> bool {
+        loop {
+            if self.progress.stop.load(Ordering::Relaxed) {
+                return false;
+            }
+            let left = due.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            thread::sleep(left.min(NAP_MAX));
+        }
+    }
+
+    fn send(&mut self, body: usize, due: Instant) {
+        let body = &mut self.bodies[body];
+        let samples = body.samples() as u64;
+        let bytes = body.next(unix_ms());
+        self.tally.requests += 1;
+        let body_bytes = bytes.len() as u64;
+        let plan = self.plan;
+        let answer = client::write_request(
+            &plan.path,
+            plan.shape.protocol,
+            plan.authorization.as_ref(),
+            bytes,
+        )
+        .and_then(|request| self.runtime.block_on(self.client.send(request)));
+        match answer {
+            Ok(answer) => {
+                self.tally.bytes_sent += body_bytes;
+                self.count(&answer, samples, due.elapsed());
+            }
+            Err(error) => {
+                self.tally.errors += 1;
+                self.fail(|| format!("{error:#}"));
+                thread::sleep(ERROR_PAUSE);
+            }
+        }
+    }
+
+    fn count(&mut self, answer: &Answer, samples: u64, latency: Duration) {
+        self.tally.answered(answer.status, latency);
+        if let Some(written) = answer.samples_written() {
+            *self.tally.samples_written.get_or_insert(0) += written;
+        }
+        if answer.status.is_success() {
+            self.tally.samples += samples;
+            self.progress.samples.fetch_add(samples, Ordering::Relaxed);
+        } else {
+            self.fail(|| format!("{}: {}", answer.status, answer.text()));
+        }
+    }
+
+    fn fail(&mut self, text: impl FnOnce() -> String) {
+        self.progress.failures.fetch_add(1, Ordering::Relaxed);
+        self.tally.first_failure.get_or_insert_with(text);
+    }
+}
+
+/// When a worker's requests are due, from the start of the load.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    /// Workers take turns, so that requests come evenly.
+    offset: Duration,
+    interval: Duration,
+}
+
+impl Pace {
+    fn new(plan: &Plan, samples_per_second: f64, worker: usize) -> Self {
+        let request_seconds = plan.shape.series_per_request as f64 / samples_per_second;
+        Self {
+            offset: Duration::from_secs_f64(request_seconds * worker as f64),
+            interval: Duration::from_secs_f64(request_seconds * plan.connections as f64),
+        }
+    }
+
+    /// Requests that begin to be due within `span`, of which one at its start.
+    fn count(self, span: Duration) -> u64 {
+        let count = span.as_nanos().div_ceil(self.interval.as_nanos().max(1));
+        u64::try_from(count).unwrap_or(u64::MAX)
+    }
+}
+
+/// The wall clock as remote write wants it.
+pub fn unix_ms() -> i64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Protocol;
+
+    #[test]
+    fn spreads_an_open_loop_evenly_over_connections() {
+        let plan = Plan {
+            server: Server::new(&"http://127.0.0.1".parse().unwrap()).unwrap(),
+            path: "/".to_owned(),
+            authorization: None,
+            shape: Shape {
+                protocol: Protocol::V1,
+                series_per_request: 100,
+                labels: 14,
+                cluster: None,
+            },
+            connections: 4,
+            duration: Duration::from_secs(1),
+            samples_per_second: None,
+        };
+        let offsets = [0, 1, 2, 3].map(|worker| Pace::new(&plan, 1_000.0, worker).offset);
+        assert_eq!(offsets, [0, 100, 200, 300].map(Duration::from_millis));
+        let pace = Pace::new(&plan, 1_000.0, 0);
+        assert_eq!(pace.interval, Duration::from_millis(400));
+        let counts = [1, 400, 401].map(|millis| pace.count(Duration::from_millis(millis)));
+        assert_eq!(counts, [1, 1, 2]);
+    }
+}
