@@ -1,0 +1,250 @@
+//! A hub in the demo's own process: takes remote writes and answers instant queries.
+//!
+//! It stands in for a Prometheus on machines that have none, so it reads messages with prost,
+//! another reader than the gate's, and keeps the last sample and the count of each series. It has
+//! no storage and no order: what it is sent, it takes.
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, ensure};
+use axum::extract::{DefaultBodyLimit, RawQuery, State};
+use axum::response::{IntoResponse, Response as HttpResponse};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, StatusCode};
+use tokio::net::TcpListener;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::message::{self, Series};
+use super::query::{self, Data, Found, QUERY_PATH, Response, Selector};
+use crate::cli::load::drive::unix_ms;
+use crate::wire::Protocol;
+use crate::wire::proto::v1::Label;
+
+/// The metric by which the hub tells how many samples it took, those of the load included.
+pub(super) const SAMPLES_METRIC: &str = "demo_hub_samples_total";
+
+/// As large as Prometheus takes.
+const BODY_BYTES_MAX: usize = 32 << 20;
+
+/// The demo writes about 40 000; the hub of a demo that stays up must not grow for ever.
+const SERIES_MAX: usize = 200_000;
+
+/// A running hub; dropping it ends it.
+pub(super) struct Hub {
+    address: SocketAddr,
+    _server: AbortOnDropHandle<std::io::Result<()>>,
+}
+
+impl Hub {
+    /// Binds a free port and serves in the background.
+    pub(super) async fn start() -> anyhow::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .await
+            .context("bind the hub")?;
+        let address = listener.local_addr()?;
+        let router = Router::new()
+            .route("/api/v1/write", post(write))
+            .route(QUERY_PATH, get(instant_query))
+            .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+            .with_state(Arc::new(Mutex::new(Store::default())));
+        let server = tokio::spawn(async move { axum::serve(listener, router).await });
+        Ok(Self {
+            address,
+            _server: AbortOnDropHandle::new(server),
+        })
+    }
+
+    /// Where it listens.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+#[derive(Default)]
+struct Store {
+    series: HashMap<Vec<Label>, Last>,
+    samples: u64,
+}
+
+struct Last {
+    value: f64,
+    timestamp_ms: i64,
+}
+
+impl Store {
+    /// Keeps all of a message or nothing; tells how many samples.
+    fn keep(&mut self, message: Vec<Series>) -> anyhow::Result<usize> {
+        ensure!(
+            self.series.len() + message.len() <= SERIES_MAX,
+            "the demo's hub is full"
+        );
+        let samples = message.iter().map(|series| series.samples.len()).sum();
+        for series in message {
+            let Some(&(value, timestamp_ms)) = series.samples.last() else {
+                continue;
+            };
+            let last = Last {
+                value,
+                timestamp_ms,
+            };
+            match self.series.get_mut(&series.labels) {
+                Some(kept) => *kept = last,
+                None => drop(self.series.insert(series.labels, last)),
+            }
+        }
+        self.samples += samples as u64;
+        Ok(samples)
+    }
+
+    fn select(&self, selector: &Selector) -> Vec<Found> {
+        let selected = |labels: &[Label]| {
+            let label = |name: &str| labels.iter().find(|label| label.name == name);
+            selector.matches(|name| label(name).map(|label| label.value.as_str()))
+        };
+        let found = self.series.iter().filter(|(labels, _)| selected(labels));
+        let found = found.map(|(labels, last)| found_series(labels, last));
+        let own = [Label {
+            name: "__name__".to_owned(),
+            value: SAMPLES_METRIC.to_owned(),
+        }];
+        let last = Last {
+            value: self.samples as f64,
+            timestamp_ms: unix_ms(),
+        };
+        let count = selected(&own).then(|| found_series(&own, &last));
+        found.chain(count).collect()
+    }
+}
+
+fn found_series(labels: &[Label], last: &Last) -> Found {
+    let pair = |label: &Label| (label.name.clone(), label.value.clone());
+    let seconds = last.timestamp_ms as f64 / 1e3;
+    Found {
+        metric: labels.iter().map(pair).collect(),
+        value: (seconds, last.value.to_string()),
+    }
+}
+
+async fn write(
+    State(store): State<Arc<Mutex<Store>>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> HttpResponse {
+    let content_type = headers
+        .get(CONTENT_TYPE)
+        .map_or(&b""[..], |value| value.as_bytes());
+    let v2 = content_type == Protocol::V2.content_type().as_bytes();
+    let protocol = if v2 { Protocol::V2 } else { Protocol::V1 };
+    let message = match message::decode(protocol, &body) {
+        Ok(message) => message,
+        Err(error) => return (StatusCode::BAD_REQUEST, format!("{error:#}\n")).into_response(),
+    };
+    let kept = store
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .keep(message);
+    match (kept, protocol) {
+        (Err(error), _) => {
+            (StatusCode::SERVICE_UNAVAILABLE, format!("{error:#}\n")).into_response()
+        }
+        (Ok(_), Protocol::V1) => StatusCode::NO_CONTENT.into_response(),
+        (Ok(samples), Protocol::V2) => {
+            let written = [
+                (
+                    "x-prometheus-remote-write-samples-written",
+                    samples.to_string(),
+                ),
+                (
+                    "x-prometheus-remote-write-histograms-written",
+                    "0".to_owned(),
+                ),
+                (
+                    "x-prometheus-remote-write-exemplars-written",
+                    "0".to_owned(),
+                ),
+            ];
+            (StatusCode::NO_CONTENT, written).into_response()
+        }
+    }
+}
+
+async fn instant_query(
+    State(store): State<Arc<Mutex<Store>>>,
+    RawQuery(parameters): RawQuery,
+) -> HttpResponse {
+    let parameters = parameters.unwrap_or_default();
+    let text = parameters
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("query="));
+    let text = text.and_then(query::percent_decode);
+    let Some(selector) = text.as_deref().and_then(Selector::parse) else {
+        let text = "the demo's hub only knows query=metric{label=\"value\"}\n";
+        return (StatusCode::BAD_REQUEST, text).into_response();
+    };
+    let result = store
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .select(&selector);
+    let data = Data {
+        result_type: "vector".to_owned(),
+        result,
+    };
+    Json(Response {
+        status: "success".to_owned(),
+        data,
+    })
+    .into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::cli::load::bodies::Shape;
+    use crate::cli::load::client::Server;
+    use crate::cli::load::drive::{Load, Plan, Progress};
+
+    fn plan(hub: SocketAddr, protocol: Protocol) -> Plan {
+        Plan {
+            server: Server::new(&format!("http://{hub}").parse().unwrap()).unwrap(),
+            path: "/api/v1/write".to_owned(),
+            authorization: None,
+            shape: Shape {
+                protocol,
+                series_per_request: 50,
+                labels: 14,
+                cluster: None,
+            },
+            connections: 2,
+            duration: Duration::from_millis(100),
+            samples_per_second: None,
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn takes_what_a_load_sends_and_answers_queries() {
+        let hub = Hub::start().await.unwrap();
+        let mut sent = 0;
+        for protocol in [Protocol::V1, Protocol::V2] {
+            let plan = plan(hub.address(), protocol);
+            let load = move || Load::new(&plan, &Progress::default())?.drive();
+            let (tally, _) = tokio::task::spawn_blocking(load).await.unwrap().unwrap();
+            assert!(tally.is_clean(), "{tally:?}");
+            let written = (protocol == Protocol::V2).then_some(tally.samples);
+            assert_eq!(tally.samples_written, written);
+            sent += tally.samples;
+        }
+        let count = query::query(hub.address(), SAMPLES_METRIC).await.unwrap();
+        assert_eq!(count[0].value.1, sent.to_string());
+        let selector = "container_cpu_usage_seconds_total{service=\"kubelet\"}";
+        let found = query::query(hub.address(), selector).await.unwrap();
+        assert!(!found.is_empty());
+        assert!(query::query(hub.address(), "sum(up)").await.is_err());
+    }
+}

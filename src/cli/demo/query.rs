@@ -1,0 +1,167 @@
+//! Instant queries: the client that asks a hub for series, and the selectors it may use.
+//!
+//! The demo's hub answers the one form `metric{label="value"}` in Prometheus' own JSON, so the same
+//! checks ask it and a real Prometheus.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+
+use anyhow::{Context, ensure};
+use http::Uri;
+use serde::{Deserialize, Serialize};
+
+use crate::cli::load::client::{Answer, Client, Server, get_request};
+
+/// Path of instant queries.
+pub(super) const QUERY_PATH: &str = "/api/v1/query";
+
+/// The JSON of an instant query's answer.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Response {
+    pub(super) status: String,
+    pub(super) data: Data,
+}
+
+/// Its `data`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Data {
+    pub(super) result_type: String,
+    pub(super) result: Vec<Found>,
+}
+
+/// A series with its last value.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Found {
+    pub(super) metric: BTreeMap<String, String>,
+    /// Seconds since the Unix epoch, and the value as text.
+    pub(super) value: (f64, String),
+}
+
+impl Found {
+    /// The value of a label; empty when absent.
+    pub(super) fn label(&self, name: &str) -> &str {
+        self.metric.get(name).map_or("", String::as_str)
+    }
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let labels = self.metric.iter().filter(|(name, _)| *name != "__name__");
+        let labels: Vec<String> = labels
+            .map(|(name, value)| format!("{name}={value:?}"))
+            .collect();
+        write!(
+            f,
+            "{}{{{}}} {}",
+            self.label("__name__"),
+            labels.join(","),
+            self.value.1
+        )
+    }
+}
+
+/// Makes a client of a server on this machine.
+pub(super) fn client(address: SocketAddr) -> anyhow::Result<Client> {
+    let url: Uri = format!("http://{address}").parse()?;
+    Ok(Client::new(Server::new(&url)?))
+}
+
+/// Gets a page.
+pub(super) async fn get(address: SocketAddr, path: &str) -> anyhow::Result<Answer> {
+    let answer = client(address)?.send(get_request(path)?).await?;
+    let status = answer.status;
+    ensure!(
+        status.is_success(),
+        "http://{address}{path} answered {status}: {}",
+        answer.text()
+    );
+    Ok(answer)
+}
+
+/// Asks a hub for the series that match a selector.
+pub(super) async fn query(hub: SocketAddr, selector: &str) -> anyhow::Result<Vec<Found>> {
+    let path = format!("{QUERY_PATH}?query={}", percent_encode(selector));
+    let answer = get(hub, &path).await?;
+    let response: Response = serde_json::from_slice(&answer.body)
+        .with_context(|| format!("the hub's answer to {selector} is not as expected"))?;
+    Ok(response.data.result)
+}
+
+/// The metric and labels that a series must have.
+#[derive(Debug, PartialEq)]
+pub(super) struct Selector(Vec<(String, String)>);
+
+impl Selector {
+    /// Reads `metric{label="value",...}`; `None` for anything else PromQL allows.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let (metric, matchers) = text.split_once('{').unwrap_or((text, "}"));
+        let matchers = matchers.strip_suffix('}')?;
+        let is_name = |name: &str| {
+            !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        };
+        let mut labels = vec![("__name__".to_owned(), metric.to_owned())];
+        for matcher in matchers.split(',').filter(|matcher| !matcher.is_empty()) {
+            let (name, value) = matcher.split_once('=')?;
+            let value = value.strip_prefix('"')?.strip_suffix('"')?;
+            labels.push((name.to_owned(), value.to_owned()));
+        }
+        (is_name(metric) && labels.iter().all(|(name, _)| is_name(name))).then_some(Self(labels))
+    }
+
+    /// Tells whether a series has all of the labels.
+    pub(super) fn matches<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> bool {
+        self.0
+            .iter()
+            .all(|(name, value)| label(name).unwrap_or("") == value)
+    }
+}
+
+fn percent_encode(text: &str) -> String {
+    let encode = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(encode).collect()
+}
+
+/// Undoes percent-encoding; `None` when an escape is broken.
+pub(super) fn percent_decode(text: &str) -> Option<String> {
+    let mut pieces = text.split('%');
+    let mut bytes = pieces.next()?.as_bytes().to_vec();
+    for piece in pieces {
+        bytes.push(u8::from_str_radix(piece.get(..2)?, 16).ok()?);
+        bytes.extend_from_slice(&piece.as_bytes()[2..]);
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn selects_by_metric_and_labels() {
+        let labels = BTreeMap::from([("__name__", "up"), ("cluster", "staging")]);
+        let check = |text: &str, expected: Option<bool>| {
+            let selector = Selector::parse(text);
+            let found = selector.map(|selector| selector.matches(|name| labels.get(name).copied()));
+            assert_eq!(found, expected, "{text}");
+        };
+        check("up", Some(true));
+        check(r#"up{cluster="staging"}"#, Some(true));
+        check(r#"up{cluster="production"}"#, Some(false));
+        check(r#"up{cluster="staging",job=""}"#, Some(true));
+        check("sum(up)", None);
+        check(r#"up{cluster=~"staging"}"#, None);
+        check(r#"{cluster="staging"}"#, None);
+    }
+
+    #[test]
+    fn undoes_its_own_percent_encoding() {
+        let text = r#"up{cluster="größer %"}"#;
+        assert_eq!(percent_decode(&percent_encode(text)).as_deref(), Some(text));
+        assert_eq!(percent_decode("100%"), None);
+    }
+}
