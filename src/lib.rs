@@ -47,6 +47,7 @@
 //!    broken one leaves the old in force.
 
 pub mod admin;
+pub mod cli;
 pub mod config;
 pub mod forward;
 pub mod gateway;

@@ -1,0 +1,81 @@
+//! `hubgate check-config FILE`: says what `serve` would say of a configuration, without serving.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::config::{self, Config, Errors};
+
+/// Checks a configuration: a summary on stdout and exit code 0, or all errors on stderr and 1.
+pub(crate) fn run(file: &Path) -> ExitCode {
+    let written = match config::load(file).result {
+        Ok(config) => summarize(&mut io::stdout().lock(), &config).map(|()| ExitCode::SUCCESS),
+        Err(errors) => complain(&mut io::stderr().lock(), &errors).map(|()| ExitCode::FAILURE),
+    };
+    written.unwrap_or(ExitCode::FAILURE)
+}
+
+fn complain(out: &mut impl Write, errors: &Errors) -> io::Result<()> {
+    writeln!(out, "{errors}")
+}
+
+fn summarize(out: &mut impl Write, config: &Config) -> io::Result<()> {
+    let url = &config.hub.url;
+    // Without the query, which may hold what is nobody's business.
+    let host = url.authority().map_or("", |authority| authority.as_str());
+    writeln!(out, "hub: http://{host}{}", url.path())?;
+    writeln!(out, "spokes: {}", config.spokes.len())?;
+    for spoke in &config.spokes {
+        let credentials: Vec<_> = spoke
+            .credentials
+            .iter()
+            .map(|it| it.name.as_str())
+            .collect();
+        writeln!(out, "  {}: {}", spoke.name, credentials.join(", "))?;
+    }
+    if config.spokes.is_empty() {
+        writeln!(
+            out,
+            "no file matches spoke_files; every write would be answered 401"
+        )?;
+    }
+    writeln!(out, "the configuration is valid")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{complain, summarize};
+    use crate::config;
+
+    #[test]
+    fn summary_names_hub_spokes_and_their_credentials() {
+        let config = config::parse(
+            "hub: {url: 'http://hub:9090/api/v1/write?key=hidden'}
+spokes:
+  - name: production
+    credentials:
+      - token_sha256: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+      - basic: {username: prod, password_hash: $2b$12$EXRkfkdmXn2gzds2SSitu.MW9.gAVqa9eLS1//RYtYCmB1eLHg.9q}
+",
+        )
+        .expect("a valid configuration");
+        let mut out = Vec::new();
+        summarize(&mut out, &config).expect("a vector takes all");
+        assert_eq!(
+            String::from_utf8_lossy(&out),
+            "hub: http://hub:9090/api/v1/write
+spokes: 1
+  production: token_sha256:9f86d081, basic:prod
+the configuration is valid
+"
+        );
+    }
+
+    #[test]
+    fn errors_are_lines() {
+        let errors = config::parse("hub: {}\nspokes: 1\n").expect_err("no configuration");
+        let mut out = Vec::new();
+        complain(&mut out, &errors).expect("a vector takes all");
+        assert_eq!(String::from_utf8_lossy(&out).lines().count(), 2);
+    }
+}

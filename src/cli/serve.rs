@@ -1,0 +1,211 @@
+//! `hubgate serve`: runs the gateway until a signal, and reloads its configuration.
+
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+
+use crate::config::{self, Fingerprint};
+use crate::gateway::Gateway;
+use crate::telemetry::{self, Format, Level};
+
+/// For requests in flight when the process is told to end; below the 30 s that Kubernetes gives
+/// a pod.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// The exit code of a process that a second signal ended.
+const EXIT_INTERRUPTED: u8 = 130;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ServeArgs {
+    /// The configuration file.
+    #[arg(
+        long = "config.file",
+        value_name = "FILE",
+        default_value = "hubgate.yaml"
+    )]
+    config_file: PathBuf,
+    /// How often the configuration's files are compared with what was loaded; 0s is never.
+    #[arg(
+        long = "config.auto-reload-interval",
+        value_name = "DURATION",
+        default_value = "5s",
+        value_parser = humantime::parse_duration
+    )]
+    auto_reload_interval: Duration,
+    /// The least important level that is logged: debug, info, warn or error.
+    #[arg(long = "log.level", value_name = "LEVEL", default_value = "info")]
+    log_level: Level,
+    /// How log lines are written.
+    #[arg(long = "log.format", value_name = "FORMAT", default_value = "logfmt")]
+    log_format: Format,
+}
+
+pub(super) fn run(args: &ServeArgs) -> ExitCode {
+    telemetry::start(args.log_format, args.log_level);
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "cannot start the runtime");
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(serve(args)).unwrap_or_else(|error| {
+        tracing::error!(error = format!("{error:#}"), "cannot serve");
+        ExitCode::FAILURE
+    });
+    // A file that never ends may hold a blocking thread.
+    runtime.shutdown_background();
+    code
+}
+
+async fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
+    let load = config::load(&args.config_file);
+    let config = match load.result {
+        Ok(config) => config,
+        Err(errors) => {
+            for error in errors.iter() {
+                tracing::error!(%error, "the configuration is not valid");
+            }
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    // Before anything is announced, so that no signal finds the default action.
+    let mut signals = Signals::new().context("cannot listen for signals")?;
+    let gateway = Gateway::start(config).await?;
+    let mut server = Server {
+        args,
+        gateway,
+        fingerprint: load.fingerprint,
+    };
+    tokio::select! {
+        () = signals.end.next() => {}
+        never = server.reload_forever(&mut signals.hang_up) => match never {},
+    }
+    tracing::info!("finishing the requests in flight");
+    tokio::select! {
+        drained = server.gateway.shutdown(DRAIN_TIMEOUT) => {
+            if !drained {
+                tracing::warn!("the deadline cut requests in flight");
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        () = signals.end.next() => {
+            tracing::warn!("a second signal cut requests in flight");
+            // Blocking threads may still be at work, and nobody shall wait for them.
+            std::process::exit(EXIT_INTERRUPTED.into())
+        }
+    }
+}
+
+struct Server<'a> {
+    args: &'a ServeArgs,
+    gateway: Gateway,
+    /// What was last loaded, or tried to.
+    fingerprint: Fingerprint,
+}
+
+impl Server<'_> {
+    /// Reloads whenever there is cause.
+    async fn reload_forever(&mut self, hang_up: &mut Signal) -> Infallible {
+        let polling = !self.args.auto_reload_interval.is_zero();
+        let period = self.args.auto_reload_interval.max(Duration::from_millis(1));
+        let mut poll = interval_at(Instant::now() + period, period);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // The first tick comes at once, and the files were loaded just now.
+        poll.tick().await;
+        loop {
+            tokio::select! {
+                // It logs what came of it.
+                _ = hang_up.recv() => drop(self.reload().await),
+                reload = self.gateway.reload_requested() => {
+                    // Whoever asked may have gone away.
+                    let _ = reload.send(self.reload().await);
+                }
+                _ = poll.tick(), if polling => self.reload_if_changed().await,
+            }
+        }
+    }
+
+    async fn reload(&mut self) -> Result<(), String> {
+        let load = load(self.args.config_file.clone()).await?;
+        self.apply(load)
+    }
+
+    async fn reload_if_changed(&mut self) {
+        match load(self.args.config_file.clone()).await {
+            Ok(load) if load.fingerprint == self.fingerprint => {}
+            Ok(load) => drop(self.apply(load)),
+            Err(error) => tracing::error!(error, "cannot look at the configuration"),
+        }
+    }
+
+    fn apply(&mut self, load: config::Load) -> Result<(), String> {
+        self.fingerprint = load.fingerprint;
+        let result = match load.result {
+            Ok(config) => self
+                .gateway
+                .reload(config)
+                .map_err(|error| format!("{error:#}")),
+            Err(errors) => Err(errors.to_string()),
+        };
+        match &result {
+            Ok(()) => tracing::info!("the configuration is reloaded"),
+            Err(errors) => {
+                self.gateway.reload_failed();
+                tracing::error!(
+                    errors,
+                    "the configuration is not valid; the old one stays in force"
+                );
+            }
+        }
+        result
+    }
+}
+
+/// Reads files, so it must not hold up a worker.
+async fn load(file: PathBuf) -> Result<config::Load, String> {
+    let load = tokio::task::spawn_blocking(move || config::load(&file));
+    load.await.map_err(|error| error.to_string())
+}
+
+/// The signals that mean something to a server.
+struct Signals {
+    end: EndSignals,
+    /// SIGHUP: reload.
+    hang_up: Signal,
+}
+
+/// SIGTERM and SIGINT.
+struct EndSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            end: EndSignals {
+                terminate: signal(SignalKind::terminate())?,
+                interrupt: signal(SignalKind::interrupt())?,
+            },
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+impl EndSignals {
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
