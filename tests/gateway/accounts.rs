@@ -1,0 +1,170 @@
+//! Exact accounts: received = written + rejected + failed, for each spoke and kind.
+
+use crate::support::body::{Protocol, bare, metadata_v1};
+use crate::support::gate::{Gate, config, spoke, token};
+use crate::support::hub::ScriptedHub;
+use crate::support::sender::Request;
+
+async fn start(hub: &ScriptedHub) -> Gate {
+    let spokes = ["production", "staging"].map(|name| spoke(name, ""));
+    Gate::start(&config(&hub.url(), &spokes)).await
+}
+
+/// What real servers sent, and how many of each kind are in it: floats, histograms, exemplars,
+/// metadata.
+const BODIES: [(&str, Protocol, &str, [f64; 4]); 8] = [
+    (
+        "prometheus-2.42-v1-mixed",
+        Protocol::V1,
+        "staging",
+        [298.0, 0.0, 2.0, 0.0],
+    ),
+    (
+        "prometheus-2.42-v1-metadata",
+        Protocol::V1,
+        "staging",
+        [0.0, 0.0, 0.0, 206.0],
+    ),
+    (
+        "prometheus-3.12-v1-mixed",
+        Protocol::V1,
+        "production",
+        [281.0, 17.0, 2.0, 0.0],
+    ),
+    (
+        "prometheus-3.12-v1-2000",
+        Protocol::V1,
+        "production",
+        [2000.0, 0.0, 0.0, 0.0],
+    ),
+    (
+        "prometheus-3.12-v1-metadata",
+        Protocol::V1,
+        "production",
+        [0.0, 0.0, 0.0, 267.0],
+    ),
+    (
+        "prometheus-3.12-v2-mixed",
+        Protocol::V2,
+        "production",
+        [281.0, 17.0, 2.0, 300.0],
+    ),
+    (
+        "prometheus-3.12-v2-floats",
+        Protocol::V2,
+        "production",
+        [300.0, 0.0, 0.0, 300.0],
+    ),
+    (
+        "prometheus-3.12-v2-2000",
+        Protocol::V2,
+        "production",
+        [2000.0, 0.0, 0.0, 2000.0],
+    ),
+];
+
+#[tokio::test]
+async fn real_bodies_pass_and_are_counted() {
+    let hub = ScriptedHub::start().await;
+    let gate = start(&hub).await;
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/");
+    for (file, protocol, name, counts) in BODIES {
+        let body = std::fs::read(format!("{folder}{file}.snappy")).unwrap();
+        let before = gate.metrics().await;
+        let request = Request::write(protocol, body.clone()).token(&token(name));
+        let answer = gate.send(request).await;
+        assert_eq!(answer.status, 204, "{file}: {answer:?}");
+        for received in hub.take() {
+            assert_eq!(received.body, body, "{file}");
+        }
+        let after = gate.metrics().await;
+        for (kind, count) in ["float", "histogram", "exemplar", "metadata"]
+            .iter()
+            .zip(counts)
+        {
+            let labels = [("spoke", name), ("kind", *kind)];
+            let grown = |metric| after.sum(metric, &labels) - before.sum(metric, &labels);
+            assert_eq!(
+                grown("hubgate_samples_received_total"),
+                count,
+                "{file} {kind}"
+            );
+            assert_eq!(
+                grown("hubgate_samples_rejected_total"),
+                0.0,
+                "{file} {kind}"
+            );
+        }
+        gate.expect_accounts(name).await;
+    }
+}
+
+#[tokio::test]
+async fn every_kind_has_its_exact_account() {
+    let hub = ScriptedHub::start().await;
+    let gate = start(&hub).await;
+    for protocol in Protocol::BOTH {
+        let before = gate.metrics().await;
+        let batch = [
+            bare("__name__=a")
+                .sample(1.0, 1)
+                .sample(2.0, 2)
+                .exemplar("trace_id=a", 1),
+            bare("__name__=h").histogram(1),
+            bare("__name__=x,cluster=other")
+                .sample(1.0, 1)
+                .sample(2.0, 2)
+                .sample(3.0, 3),
+            bare("__name__=x,cluster=other").histogram(1).histogram(2),
+            bare("__name__=x,job=x,job=y")
+                .sample(1.0, 1)
+                .exemplar("trace_id=a", 1),
+        ];
+        let request = Request::series(protocol, &batch).token(&token("production"));
+        gate.send(request).await.expect(400);
+        let after = gate.metrics().await;
+        let grown = |metric: &str, labels: &[(&str, &str)]| {
+            let labels = [&[("spoke", "production")], labels].concat();
+            after.sum(metric, &labels) - before.sum(metric, &labels)
+        };
+        for (kind, received, written, mismatched, duplicate) in [
+            ("float", 6.0, 2.0, 3.0, 1.0),
+            ("histogram", 3.0, 1.0, 2.0, 0.0),
+            ("exemplar", 2.0, 1.0, 0.0, 1.0),
+        ] {
+            let kind = ("kind", kind);
+            let rejected = |reason| {
+                grown(
+                    "hubgate_samples_rejected_total",
+                    &[kind, ("reason", reason)],
+                )
+            };
+            assert_eq!(
+                grown("hubgate_samples_received_total", &[kind]),
+                received,
+                "{kind:?}"
+            );
+            assert_eq!(
+                grown("hubgate_samples_written_total", &[kind]),
+                written,
+                "{kind:?}"
+            );
+            assert_eq!(rejected("mismatched_label"), mismatched, "{kind:?}");
+            assert_eq!(rejected("duplicate_label_name"), duplicate, "{kind:?}");
+        }
+        assert_eq!(grown("hubgate_label_mismatches_total", &[]), 2.0);
+        gate.expect_accounts("production").await;
+    }
+}
+
+#[tokio::test]
+async fn v1_metadata_alone_is_a_204_and_counted() {
+    let hub = ScriptedHub::start().await;
+    let gate = start(&hub).await;
+    let request = Request::write(Protocol::V1, metadata_v1("up")).token(&token("production"));
+    gate.send(request).await.expect(204);
+    let metrics = gate.metrics().await;
+    let labels = [("spoke", "production"), ("kind", "metadata")];
+    assert_eq!(metrics.sum("hubgate_samples_received_total", &labels), 1.0);
+    gate.expect_accounts("production").await;
+}

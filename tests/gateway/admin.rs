@@ -1,0 +1,234 @@
+//! What operators see: metrics, status as JSON, the log; and that no secret is in any of them.
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use crate::support::body::{Protocol, bare, now, series};
+use crate::support::gate::{Gate, bcrypt, config, sha256, spoke, spoke_with, token};
+use crate::support::hub::ScriptedHub;
+use crate::support::prometheus::find_on_path;
+use crate::support::sender::Request;
+
+/// A gate that has seen a stored, a partly refused, a refused and an unidentified request.
+async fn busy(hub: &ScriptedHub) -> Gate {
+    let basic = bcrypt("staging", "basic-password");
+    let spokes = [spoke("production", ""), spoke_with("staging", &basic, "")];
+    let gate = Gate::start(&config(&hub.url(), &spokes)).await;
+    for protocol in Protocol::BOTH {
+        let batch = [series("__name__=up"), series("__name__=bad,cluster=\"\\\n")];
+        let request = Request::series(protocol, &batch[..1]);
+        gate.send(request.token(&token("production")))
+            .await
+            .expect(204);
+        let request = Request::series(protocol, &batch);
+        gate.send(request.token(&token("production")))
+            .await
+            .expect(400);
+    }
+    let request = Request::series(Protocol::V1, &[series("__name__=up")]);
+    gate.send(request.clone().basic("staging", "basic-password"))
+        .await
+        .expect(204);
+    gate.send(request.clone().basic("staging", "wrong-password"))
+        .await
+        .expect(401);
+    gate.send(request.token("wrong-token")).await.expect(401);
+    gate
+}
+
+#[tokio::test]
+async fn metrics_pass_promtool() {
+    let promtool = find_on_path("promtool").expect("promtool on PATH; run tests/run.sh");
+    let hub = ScriptedHub::start().await;
+    let gate = busy(&hub).await;
+    let mut promtool = Command::new(promtool)
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let text = gate.metrics().await.text;
+    promtool
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(text.as_bytes())
+        .unwrap();
+    let output = promtool.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success() && said.is_empty(), "{said}\n{text}");
+}
+
+/// Dashboards and alerts hang on these, so a change has to be meant.
+#[tokio::test]
+async fn names_and_help_of_metrics_are_pinned() {
+    let hub = ScriptedHub::start().await;
+    let gate = busy(&hub).await;
+    let metrics = gate.metrics().await;
+    let mut pinned: BTreeSet<String> = BTreeSet::new();
+    let comments = metrics
+        .text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# "));
+    for comment in comments {
+        let (kind, rest) = comment.split_once(' ').unwrap();
+        let (name, text) = rest.split_once(' ').unwrap();
+        pinned.insert(format!("{name} {kind} {text}\n"));
+    }
+    let pinned: String = pinned.into_iter().collect();
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/metrics.txt");
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(path, &pinned).unwrap();
+    }
+    let committed = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        committed == pinned,
+        "metrics changed; if that is meant, run `UPDATE=1 cargo test --test gateway admin::`\n{pinned}"
+    );
+}
+
+#[tokio::test]
+async fn series_of_a_configured_spoke_exist_from_the_start() {
+    let hub = ScriptedHub::start().await;
+    let gate = Gate::start(&config(&hub.url(), &[spoke("production", "")])).await;
+    let metrics = gate.metrics().await;
+    for kind in ["float", "histogram", "exemplar", "metadata"] {
+        let labels = [("spoke", "production"), ("kind", kind)];
+        for fate in ["received", "written", "failed"] {
+            assert_eq!(
+                metrics.sum(&format!("hubgate_samples_{fate}_total"), &labels),
+                0.0
+            );
+        }
+        for reason in [
+            "absent_label",
+            "mismatched_label",
+            "missing_metric_name",
+            "hub",
+        ] {
+            let labels = [&labels[..], &[("reason", reason)]].concat();
+            assert_eq!(metrics.sum("hubgate_samples_rejected_total", &labels), 0.0);
+        }
+    }
+    assert!(
+        !metrics.text.contains("cluster="),
+        "the label is `spoke`:\n{}",
+        metrics.text
+    );
+}
+
+#[tokio::test]
+async fn freshness_and_size_are_measured() {
+    let hub = ScriptedHub::start().await;
+    let gate = Gate::start(&config(&hub.url(), &[spoke("production", "")])).await;
+    let newest = now() - 60_000;
+    let batch = [series("__name__=up")];
+    let mut batch = batch.map(|series| series.sample(1.0, newest));
+    batch[0].samples.remove(0);
+    let request = Request::series(Protocol::V1, &batch).token(&token("production"));
+    gate.send(request).await.expect(204);
+    let metrics = gate.metrics().await;
+    let spoke = [("spoke", "production")];
+    let seen = metrics.sum("hubgate_newest_sample_timestamp_seconds", &spoke);
+    assert!((seen - newest as f64 / 1000.0).abs() < 0.01, "{seen}");
+    let written = metrics.sum("hubgate_last_write_timestamp_seconds", &spoke);
+    assert!((written - now() as f64 / 1000.0).abs() < 10.0, "{written}");
+    for name in [
+        "request_duration_seconds",
+        "request_body_bytes",
+        "request_decoded_bytes",
+    ] {
+        assert!(
+            metrics.sum(&format!("hubgate_{name}_count"), &[]) >= 1.0,
+            "{name}"
+        );
+    }
+    assert_eq!(metrics.sum("hubgate_bytes_in_flight", &[]), 0.0);
+    assert_eq!(
+        metrics.sum("hubgate_bytes_in_flight_limit", &[]),
+        268_435_456.0
+    );
+    let stored = [("spoke", "production"), ("code", "204")];
+    assert_eq!(metrics.sum("hubgate_requests_total", &stored), 1.0);
+}
+
+/// One clock that runs wild must not hide for ever that a spoke fell silent.
+#[tokio::test]
+async fn a_sample_of_the_far_future_is_not_the_newest() {
+    let hub = ScriptedHub::start().await;
+    let gate = Gate::start(&config(&hub.url(), &[spoke("production", "")])).await;
+    let name = "hubgate_newest_sample_timestamp_seconds";
+    for protocol in [Protocol::V2, Protocol::V1] {
+        let batch = [bare("__name__=up").sample(1.0, i64::MAX)];
+        let request = Request::series(protocol, &batch).token(&token("production"));
+        gate.send(request).await.expect(204);
+        let horizon = now() as f64 / 1000.0 + 600.0;
+        let seen = gate.metrics().await.sum(name, &[("spoke", "production")]);
+        assert!(seen <= horizon, "{protocol:?}: {seen}");
+        let ahead = now() + 60_000;
+        let batch = [bare("__name__=up").sample(1.0, ahead)];
+        let request = Request::series(protocol, &batch).token(&token("production"));
+        gate.send(request).await.expect(204);
+        let seen = gate.metrics().await.sum(name, &[("spoke", "production")]);
+        assert!((seen - ahead as f64 / 1000.0).abs() < 0.01, "{seen}");
+    }
+}
+
+#[tokio::test]
+async fn spokes_are_shown_as_json() {
+    let hub = ScriptedHub::start().await;
+    let gate = busy(&hub).await;
+    let status = gate.spokes().await;
+    let text = status.to_string();
+    for fact in [
+        "production",
+        "staging",
+        "mismatched_label",
+        "bad",
+        "Prometheus/2.42.0",
+        "127.0.0.1",
+    ] {
+        assert!(text.contains(fact), "{fact}: {status:#}");
+    }
+}
+
+#[tokio::test]
+async fn secrets_are_nowhere_to_be_seen() {
+    let hub = ScriptedHub::start().await;
+    let mut gate = busy(&hub).await;
+    let file = std::fs::read_to_string(gate.config()).unwrap();
+    let hash = file
+        .split("password_hash: \"")
+        .nth(1)
+        .unwrap()
+        .split('"')
+        .next()
+        .unwrap()
+        .to_owned();
+    let mut shown = String::new();
+    for path in [
+        "/metrics",
+        "/api/v1/spokes",
+        "/",
+        "/-/ready",
+        "/config",
+        "/debug/pprof",
+    ] {
+        shown += &gate.admin(Request::get(path)).await.text;
+    }
+    gate.signal("TERM");
+    gate.wait_exit().await;
+    shown += &gate.log().join("\n");
+    for secret in [
+        token("production"),
+        sha256(&token("production")),
+        hash,
+        "basic-password".to_owned(),
+        "wrong-password".to_owned(),
+        "wrong-token".to_owned(),
+    ] {
+        assert!(!shown.contains(&secret), "{secret} in {shown}");
+    }
+}

@@ -1,0 +1,108 @@
+//! What travels to the hub: canonical headers, and bodies as they came where nothing changed.
+
+use crate::support::body::{Protocol, Series, encode, series};
+use crate::support::gate::{Gate, config, spoke, token};
+use crate::support::hub::ScriptedHub;
+use crate::support::sender::Request;
+
+async fn start(hub: &ScriptedHub) -> Gate {
+    Gate::start(&config(&hub.url(), &[spoke("production", "")])).await
+}
+
+fn one() -> [Series; 1] {
+    [series("__name__=up")]
+}
+
+#[tokio::test]
+async fn the_hub_gets_canonical_headers_and_never_the_spoke_s_own() {
+    let hub = ScriptedHub::start().await;
+    let gate = start(&hub).await;
+    for protocol in Protocol::BOTH {
+        let request = Request::series(protocol, &one())
+            .token(&token("production"))
+            .header("content-type", &protocol.content_type().replace(";", " ; "))
+            .header("x-scope-orgid", "other")
+            .header("x-forwarded-for", "10.0.0.1")
+            .header("cookie", "a=b")
+            .header("retry-attempt", "3")
+            .header("x-prometheus-remote-write-version", "9.9.9")
+            .path("/api/v1/push");
+        gate.send(request).await.expect(204);
+        let received = hub.one();
+        assert_eq!(received.path, "/api/v1/write");
+        let value = |name| {
+            received
+                .headers
+                .get(name)
+                .map(|value| value.to_str().unwrap())
+        };
+        assert_eq!(value("content-type"), Some(protocol.content_type()));
+        assert_eq!(value("content-encoding"), Some("snappy"));
+        assert_eq!(
+            value("x-prometheus-remote-write-version"),
+            Some(protocol.version())
+        );
+        assert!(value("user-agent").unwrap().starts_with("hubgate/"));
+        for name in [
+            "authorization",
+            "x-scope-orgid",
+            "x-forwarded-for",
+            "cookie",
+        ] {
+            assert_eq!(value(name), None, "{name}");
+        }
+    }
+    let metrics = gate.metrics().await;
+    assert_eq!(
+        metrics.sum("hubgate_retried_requests_total", &[("spoke", "production")]),
+        2.0
+    );
+}
+
+#[tokio::test]
+async fn an_unchanged_body_travels_as_it_came() {
+    let hub = ScriptedHub::start().await;
+    let gate = start(&hub).await;
+    for protocol in Protocol::BOTH {
+        let stale = f64::from_bits(0x7ff0_0000_0000_0002);
+        let batch = [
+            series("__name__=up,cluster=production")
+                .sample(stale, 7)
+                .exemplar("trace_id=a", 7),
+            Series {
+                samples: Vec::new(),
+                ..series("__name__=h,cluster=production")
+            }
+            .histogram(9),
+        ];
+        let body = encode(protocol, &batch);
+        for request in [
+            Request::write(protocol, body.clone()),
+            Request::write(protocol, body.clone()).chunked(),
+            Request::write(protocol, body.clone()).http2(),
+            Request::write(protocol, body.clone()).path("/api/v1/receive"),
+        ] {
+            gate.send(request.token(&token("production")))
+                .await
+                .expect(204);
+            assert_eq!(hub.one().body, body, "{protocol:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_forward_under_way_is_finished_when_the_spoke_hangs_up() {
+    let hub = ScriptedHub::start().await;
+    let gate = start(&hub).await;
+    hub.hold();
+    let request = Request::series(Protocol::V1, &one()).token(&token("production"));
+    let address = gate.write_address();
+    let sender = tokio::spawn(async move { request.send(address).await });
+    hub.wait_received(1).await;
+    sender.abort();
+    hub.release();
+    let float = [("spoke", "production"), ("kind", "float")];
+    gate.metric_becomes("hubgate_samples_written_total", &float, 1.0)
+        .await;
+    gate.expect_accounts("production").await;
+}

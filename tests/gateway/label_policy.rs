@@ -1,0 +1,201 @@
+//! What the label policy makes of a request, seen from the hub.
+
+use crate::support::body::{Protocol, Series, bare, series};
+use crate::support::gate::{Gate, config, spoke, token};
+use crate::support::hub::ScriptedHub;
+use crate::support::sender::Request;
+
+const POLICIES: [&str; 5] = ["plain", "absent-reject", "reject", "rename", "overwrite"];
+
+/// A gate with one spoke for each policy, named after it.
+async fn start(hub: &ScriptedHub) -> Gate {
+    let spokes = POLICIES.map(|policy| {
+        let labels = match policy {
+            "plain" => String::new(),
+            "absent-reject" => "labels: {absent: reject}".to_owned(),
+            mismatch => format!("labels: {{mismatch: {mismatch}}}"),
+        };
+        spoke(policy, &labels)
+    });
+    Gate::start(&config(&hub.url(), &spokes)).await
+}
+
+async fn write(gate: &Gate, name: &str, protocol: Protocol, batch: &[Series], status: u16) {
+    let request = Request::series(protocol, batch).token(&token(name));
+    let answer = gate.send(request).await;
+    assert_eq!(answer.status, status, "{name} {protocol:?}: {answer:?}");
+}
+
+/// What the label rules make of one series, by policy; nothing is a refusal.
+const LABELS: [(&str, &str, Option<&str>); 20] = [
+    ("plain", "__name__=up", Some("__name__=up,cluster=plain")),
+    (
+        "plain",
+        "__name__=up,cluster=plain",
+        Some("__name__=up,cluster=plain"),
+    ),
+    (
+        "plain",
+        "__name__=up,cluster=",
+        Some("__name__=up,cluster=plain"),
+    ),
+    (
+        "plain",
+        "__name__=up,a=1,z=2",
+        Some("__name__=up,a=1,cluster=plain,z=2"),
+    ),
+    (
+        "plain",
+        "z=2,cluster=plain,a=1,__name__=up",
+        Some("__name__=up,a=1,cluster=plain,z=2"),
+    ),
+    (
+        "plain",
+        "Z=1,__name__=up",
+        Some("Z=1,__name__=up,cluster=plain"),
+    ),
+    (
+        "plain",
+        "__name__=up,a=,cluster=plain,z=2",
+        Some("__name__=up,cluster=plain,z=2"),
+    ),
+    ("plain", "__name__=up,cluster=PLAIN", None),
+    ("plain", "__name__=up,cluster=plain ", None),
+    ("plain", "__name__=up,cluster=other", None),
+    ("reject", "__name__=up,cluster=other", None),
+    ("reject", "__name__=up", Some("__name__=up,cluster=reject")),
+    ("absent-reject", "__name__=up", None),
+    ("absent-reject", "__name__=up,cluster=", None),
+    (
+        "absent-reject",
+        "__name__=up,cluster=absent-reject",
+        Some("__name__=up,cluster=absent-reject"),
+    ),
+    (
+        "overwrite",
+        "__name__=up,cluster=other,z=1",
+        Some("__name__=up,cluster=overwrite,z=1"),
+    ),
+    (
+        "rename",
+        "__name__=up,cluster=other,z=1",
+        Some("__name__=up,cluster=rename,exported_cluster=other,z=1"),
+    ),
+    (
+        "rename",
+        "__name__=up,cluster=rename",
+        Some("__name__=up,cluster=rename"),
+    ),
+    ("rename", "__name__=up,cluster=a,cluster=b", None),
+    ("overwrite", "__name__=up,cluster=a,cluster=overwrite", None),
+];
+
+#[tokio::test]
+async fn labels_leave_as_the_policy_says() {
+    let hub = ScriptedHub::start().await;
+    let gate = start(&hub).await;
+    for (policy, sent, left) in LABELS {
+        for protocol in Protocol::BOTH {
+            let neighbour = series("__name__=zz");
+            let status = if left.is_some() { 204 } else { 400 };
+            let batch = match policy {
+                "absent-reject" => vec![series(sent), series("__name__=zz,cluster=absent-reject")],
+                _ => vec![series(sent), neighbour],
+            };
+            write(&gate, policy, protocol, &batch, status).await;
+            let mut labels = hub.one().labels();
+            assert_eq!(
+                labels.pop().unwrap(),
+                format!("__name__=zz,cluster={policy}")
+            );
+            assert_eq!(
+                labels.pop().as_deref(),
+                left,
+                "{protocol:?} {policy}: {sent}"
+            );
+        }
+    }
+    for policy in POLICIES {
+        gate.expect_accounts(policy).await;
+    }
+}
+
+/// A scrape moves a label out of the way as often as needed, and never over another one.
+#[tokio::test]
+async fn renaming_never_makes_a_label_twice() {
+    let hub = ScriptedHub::start().await;
+    let gate = start(&hub).await;
+    for protocol in Protocol::BOTH {
+        let batch = [
+            series("__name__=up,cluster=a,exported_cluster=b"),
+            series("__name__=zz"),
+        ];
+        let request = Request::series(protocol, &batch).token(&token("rename"));
+        let answer = gate.send(request).await;
+        assert!([204, 400].contains(&answer.status), "{answer:?}");
+        for series in hub.one().series {
+            let mut names: Vec<_> = series.labels.iter().map(|(name, _)| name).collect();
+            names.dedup();
+            assert_eq!(names.len(), series.labels.len(), "{}", series.notation());
+            assert!(
+                series
+                    .labels
+                    .contains(&("cluster".to_owned(), "rename".to_owned()))
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_label_s_name_is_configurable() {
+    let hub = ScriptedHub::start().await;
+    let spokes = [spoke("production", "labels: {mismatch: rename}")];
+    let yaml = format!("cluster_label: site\n{}", config(&hub.url(), &spokes));
+    let gate = Gate::start(&yaml).await;
+    for protocol in Protocol::BOTH {
+        let batch = [
+            series("__name__=up,cluster=x"),
+            series("__name__=up,site=y"),
+        ];
+        write(&gate, "production", protocol, &batch, 204).await;
+        assert_eq!(
+            hub.one().labels(),
+            [
+                "__name__=up,cluster=x,site=production",
+                "__name__=up,exported_site=y,site=production",
+            ]
+        );
+    }
+}
+
+#[tokio::test]
+async fn values_travel_bit_for_bit_when_labels_change() {
+    let hub = ScriptedHub::start().await;
+    let gate = start(&hub).await;
+    let stale = f64::from_bits(0x7ff0_0000_0000_0002);
+    for protocol in Protocol::BOTH {
+        let mut batch = vec![
+            bare("__name__=up,z=1")
+                .sample(stale, 1)
+                .sample(f64::from_bits(1), i64::MAX)
+                .sample(f64::INFINITY, i64::MIN)
+                .exemplar("trace_id=abc,cluster=elsewhere", 5),
+            bare("__name__=h").histogram(1_700_000_000_000),
+        ];
+        if protocol == Protocol::V2 {
+            batch[0] = batch[0].clone().help("whether it is up");
+        }
+        write(&gate, "plain", protocol, &batch, 204).await;
+        let received = hub.one().series;
+        assert_eq!(received[0].notation(), "__name__=up,cluster=plain,z=1");
+        for (sent, left) in batch.iter().zip(&received) {
+            assert_eq!(left.samples, sent.samples);
+            assert_eq!(left.histograms, sent.histograms);
+            assert_eq!(
+                left.exemplars, sent.exemplars,
+                "an exemplar's labels are no series'"
+            );
+            assert_eq!(left.metadata, sent.metadata);
+        }
+    }
+}

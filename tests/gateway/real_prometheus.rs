@@ -1,0 +1,243 @@
+//! Real Prometheus servers as hub and spokes: what an operator is promised, shown by query.
+//!
+//! Each scenario runs with every Prometheus found, one scenario at a time.
+
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+
+use crate::support::body::Protocol;
+use crate::support::eventually;
+use crate::support::gate::{Gate, bcrypt, config, spoke, spoke_with, token};
+use crate::support::prometheus::{Binary, Prometheus, Spoke};
+
+/// Several sets of Prometheus servers at once are too much for two cores.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+
+/// What the issue allows from the start to both spokes being seen.
+const SEEN: Duration = Duration::from_secs(30);
+
+/// Longest wait for a spoke to have sent what it had to retry.
+const CAUGHT_UP: Duration = Duration::from_secs(90);
+
+fn bearer<'a>(gate: &Gate, name: &'a str, protocol: Protocol) -> Spoke<'a> {
+    Spoke {
+        name,
+        url: gate.url(),
+        authentication: format!("authorization: {{credentials: {}}}", token(name)),
+        protocol,
+        foreign_cluster: None,
+    }
+}
+
+async fn now(server: &Prometheus) -> u64 {
+    server.value("vector(time())").await as u64
+}
+
+/// Waits until the hub has of a spoke's time exactly the samples that the spoke has itself.
+async fn expect_same(hub: &Prometheus, spoke: &Prometheus, cluster: &str, seconds: u64, to: u64) {
+    let own = spoke.samples("{job=\"prometheus\"}", seconds, to).await;
+    assert!(own.len() > 100, "the spoke has {} series only", own.len());
+    let selector = format!("{{job=\"prometheus\",cluster=\"{cluster}\"}}");
+    eventually("the hub has what the spoke has", CAUGHT_UP, async || {
+        let there = hub.samples(&selector, seconds, to).await;
+        let differing = own
+            .iter()
+            .find(|(series, samples)| there.get(*series) != Some(samples));
+        let foreign = there.keys().find(|series| !own.contains_key(*series));
+        match (differing, foreign) {
+            (None, None) => Ok(()),
+            (Some((series, samples)), _) => Err(format!(
+                "{series}: {samples:?} at the spoke, {:?} at the hub",
+                there.get(series)
+            )),
+            (None, Some(foreign)) => Err(format!("{foreign} at the hub only")),
+        }
+    })
+    .await;
+}
+
+async fn wait_seen(hub: &Prometheus, clusters: &[&str]) {
+    let query = format!(
+        "up{{job=\"prometheus\",cluster=~\"{}\"}}",
+        clusters.join("|")
+    );
+    eventually("up of every spoke at the hub", SEEN, async || {
+        let up = hub.query(&query).await;
+        if up.len() == clusters.len() {
+            Ok(())
+        } else {
+            Err(up)
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn two_spokes_are_seen_at_the_hub_and_lose_nothing() {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    for binary in Binary::all() {
+        for protocol in binary.protocols() {
+            eprintln!("{binary:?} {protocol:?}");
+            two_spokes(&binary, *protocol).await;
+        }
+    }
+}
+
+async fn two_spokes(binary: &Binary, protocol: Protocol) {
+    let hub = Prometheus::hub(binary).await;
+    let spokes = [
+        spoke("production", ""),
+        spoke_with("staging", &bcrypt("staging", "basic-password"), ""),
+    ];
+    let gate = Gate::start(&config(&hub.url(), &spokes)).await;
+    let production = bearer(&gate, "production", protocol);
+    let staging = Spoke {
+        name: "staging",
+        authentication: "basic_auth: {username: staging, password: basic-password}".to_owned(),
+        ..bearer(&gate, "staging", protocol)
+    };
+    let production = Prometheus::spoke(binary, &production).await;
+    let staging = Prometheus::spoke(binary, &staging).await;
+    wait_seen(&hub, &["production", "staging"]).await;
+    // Metadata is sent every two seconds: it has come and gone when so much has been written.
+    for name in ["production", "staging"] {
+        eventually("some flow", SEEN, async || {
+            let metrics = gate.metrics().await;
+            let labels = [("spoke", name), ("kind", "float")];
+            let written = metrics.sum("hubgate_samples_written_total", &labels);
+            if written > 5_000.0 {
+                Ok(())
+            } else {
+                Err(written)
+            }
+        })
+        .await;
+    }
+    for spoke in [&production, &staging] {
+        let metrics = spoke.metrics().await;
+        for kind in ["samples", "exemplars", "metadata", "histograms"] {
+            let name = format!("prometheus_remote_storage_{kind}_failed_total");
+            assert_eq!(metrics.sum(&name, &[]), 0.0, "{name}");
+        }
+    }
+    gate.expect_accounts("production").await;
+    gate.expect_accounts("staging").await;
+}
+
+#[tokio::test]
+async fn policies_for_a_target_with_its_own_cluster_label_show_at_the_hub() {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    for binary in Binary::all() {
+        let hub = Prometheus::hub(&binary).await;
+        let policies = ["reject", "rename", "overwrite"];
+        let spokes =
+            policies.map(|policy| spoke(policy, &format!("labels: {{mismatch: {policy}}}")));
+        let gate = Gate::start(&config(&hub.url(), &spokes)).await;
+        let mut servers = Vec::new();
+        for policy in policies {
+            let spoke = Spoke {
+                foreign_cluster: Some("kafka"),
+                ..bearer(&gate, policy, Protocol::V1)
+            };
+            servers.push(Prometheus::spoke(&binary, &spoke).await);
+        }
+        wait_seen(&hub, &policies).await;
+        gate_saw_mismatches(&gate, &policies).await;
+        for (query, series) in [
+            ("up{cluster=\"kafka\"}", 0),
+            ("up{cluster=\"reject\",job=\"kafka\"}", 0),
+            (
+                "up{cluster=\"rename\",job=\"kafka\",exported_cluster=\"kafka\"}",
+                1,
+            ),
+            (
+                "up{cluster=\"overwrite\",job=\"kafka\",exported_cluster=\"\"}",
+                1,
+            ),
+            ("up{job=\"prometheus\",exported_cluster!=\"\"}", 0),
+        ] {
+            eventually(query, SEEN, async || {
+                let found = hub.query(query).await;
+                if found.len() == series {
+                    Ok(())
+                } else {
+                    Err(found)
+                }
+            })
+            .await;
+        }
+    }
+}
+
+/// So that what is absent at the hub was refused and is not merely late.
+async fn gate_saw_mismatches(gate: &Gate, spokes: &[&str]) {
+    for name in spokes {
+        eventually("foreign labels at the gate", SEEN, async || {
+            let metrics = gate.metrics().await;
+            let seen = metrics.sum("hubgate_label_mismatches_total", &[("spoke", name)]);
+            if seen > 0.0 { Ok(()) } else { Err(seen) }
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_missing_after_the_hub_was_away_for_ten_seconds() {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    for binary in Binary::all() {
+        let mut hub = Prometheus::hub(&binary).await;
+        let gate = Gate::start(&config(&hub.url(), &[spoke("production", "")])).await;
+        let production = bearer(&gate, "production", Protocol::V1);
+        let production = Prometheus::spoke(&binary, &production).await;
+        wait_seen(&hub, &["production"]).await;
+        let from = now(&production).await;
+        hub.stop().await;
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        hub.restart().await;
+        wait_until(&production, from + 20).await;
+        expect_same(&hub, &production, "production", 18, from + 18).await;
+        let retried = production.metrics().await;
+        let retried = retried.sum("prometheus_remote_storage_samples_retried_total", &[]);
+        assert!(retried > 0.0, "the spoke never had to retry");
+        gate.expect_accounts("production").await;
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_missing_or_twice_after_the_gate_was_killed() {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    for binary in Binary::all() {
+        let hub = Prometheus::hub(&binary).await;
+        let yaml = config(&hub.url(), &[spoke("production", "")]);
+        let mut gate = Gate::start(&yaml).await;
+        let production = bearer(&gate, "production", Protocol::V1);
+        let production = Prometheus::spoke(&binary, &production).await;
+        wait_seen(&hub, &["production"]).await;
+        let from = now(&production).await;
+        for _ in 0..3 {
+            gate.signal("KILL");
+            gate.wait_exit().await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            gate.restart(&yaml).await;
+            // Flow between two kills is the point, and the spoke tells nobody of it.
+            tokio::time::sleep(Duration::from_secs(3)).await;
+        }
+        wait_until(&production, from + 16).await;
+        expect_same(&hub, &production, "production", 14, from + 14).await;
+        let failed = production.metrics().await;
+        assert_eq!(
+            failed.sum("prometheus_remote_storage_samples_failed_total", &[]),
+            0.0
+        );
+    }
+}
+
+/// Waits until a server's clock has passed a time.
+async fn wait_until(server: &Prometheus, time: u64) {
+    eventually("time passes", CAUGHT_UP, async || {
+        let now = now(server).await;
+        if now > time { Ok(()) } else { Err(now) }
+    })
+    .await;
+}

@@ -1,0 +1,323 @@
+//! What bad input gets: each line of the contract, on a real socket.
+
+use std::time::Duration;
+
+use crate::support::body::{Protocol, encode, field, message, series, snappy};
+use crate::support::gate::{Gate, config, spoke, token};
+use crate::support::hub::ScriptedHub;
+use crate::support::sender::{Request, raw};
+
+const MIB: usize = 1 << 20;
+
+/// Long enough for an answer, short enough to wait for in vain.
+const SILENCE: Duration = Duration::from_secs(2);
+
+async fn start() -> (ScriptedHub, Gate) {
+    let hub = ScriptedHub::start().await;
+    let limits = "limits: {body_bytes_max: 16MiB, decoded_bytes_max: 24MiB}\n";
+    let yaml = format!("{limits}{}", config(&hub.url(), &[spoke("production", "")]));
+    let gate = Gate::start(&yaml).await;
+    (hub, gate)
+}
+
+fn write(protocol: Protocol, body: Vec<u8>) -> Request {
+    Request::write(protocol, body).token(&token("production"))
+}
+
+fn good(protocol: Protocol) -> Request {
+    write(protocol, encode(protocol, &[series("__name__=up")]))
+}
+
+#[tokio::test]
+async fn without_a_credential_nothing_is_written() {
+    let (hub, gate) = start().await;
+    let request = Request::write(Protocol::V1, encode(Protocol::V1, &[series("__name__=up")]));
+    for (case, request) in [
+        ("no credential", request.clone()),
+        ("wrong token", request.clone().token("wrong")),
+        (
+            "token of the wrong length",
+            request.clone().token(&"x".repeat(4000)),
+        ),
+        (
+            "unknown scheme",
+            request.header("authorization", "Digest a=b"),
+        ),
+        (
+            "two credentials",
+            good(Protocol::V1).also("authorization", "Bearer wrong"),
+        ),
+    ] {
+        let answer = gate.send(request).await;
+        answer.expect_refusal(case, 401, &[]);
+        assert!(
+            answer.header("www-authenticate").is_some(),
+            "{case}: {answer:?}"
+        );
+    }
+    hub.expect_nothing();
+}
+
+#[tokio::test]
+async fn headers_decide_before_the_body() {
+    let (hub, gate) = start().await;
+    let broken = || write(Protocol::V1, b"\xff\xff\xff\xff\xff".to_vec());
+    let media = |text| broken().header("content-type", text);
+    let encoding = |text| broken().header("content-encoding", text);
+    let plain = |method: &str| Request::new(method, "/api/v1/write").token(&token("production"));
+    for (case, request, status, says) in [
+        (
+            "no media type of ours",
+            media("text/plain"),
+            415,
+            "text/plain",
+        ),
+        ("json", media("application/json"), 415, "production"),
+        (
+            "unknown message",
+            media("application/x-protobuf;proto=a.B"),
+            415,
+            "a.B",
+        ),
+        (
+            "message named twice",
+            media(
+                "application/x-protobuf;proto=prometheus.WriteRequest;proto=io.prometheus.write.v2.Request",
+            ),
+            415,
+            "proto",
+        ),
+        ("gzip", encoding("gzip"), 415, "snappy"),
+        ("zstd", encoding("zstd"), 415, "snappy"),
+        ("identity", encoding("identity"), 415, "snappy"),
+        ("two encodings", encoding("snappy, gzip"), 415, "snappy"),
+        ("get", plain("GET"), 405, "POST"),
+        ("put", plain("PUT"), 405, "POST"),
+        ("delete", plain("DELETE"), 405, "POST"),
+        (
+            "another path",
+            good(Protocol::V1).path("/api/v1/query"),
+            404,
+            "/api/v1/write",
+        ),
+        (
+            "the admin's path",
+            good(Protocol::V1).path("/metrics"),
+            404,
+            "",
+        ),
+        (
+            "a path below",
+            good(Protocol::V1).path("/api/v1/write/x"),
+            404,
+            "",
+        ),
+    ] {
+        let answer = gate.send(request).await;
+        answer.expect_refusal(case, status, &[says]);
+        let allow = answer.header("allow");
+        assert_eq!(
+            allow,
+            (status == 405).then_some("POST"),
+            "{case}: {answer:?}"
+        );
+    }
+    hub.expect_nothing();
+}
+
+#[tokio::test]
+async fn media_types_are_read_as_the_standard_says() {
+    let (hub, gate) = start().await;
+    for (content_type, protocol) in [
+        ("application/x-protobuf", Protocol::V1),
+        ("Application/X-Protobuf", Protocol::V1),
+        ("application/x-protobuf; charset=utf-8", Protocol::V1),
+        (
+            "application/x-protobuf;proto=prometheus.WriteRequest",
+            Protocol::V1,
+        ),
+        (
+            "application/x-protobuf;proto=io.prometheus.write.v2.Request",
+            Protocol::V2,
+        ),
+        (
+            "application/x-protobuf; proto=io.prometheus.write.v2.Request",
+            Protocol::V2,
+        ),
+        (
+            "application/x-protobuf ; PROTO=\"io.prometheus.write.v2.Request\"",
+            Protocol::V2,
+        ),
+    ] {
+        let request = good(protocol).header("content-type", content_type);
+        let answer = gate
+            .send(request.header("content-encoding", "Snappy"))
+            .await;
+        assert_eq!(answer.status, 204, "{content_type}: {answer:?}");
+        assert_eq!(hub.one().protocol, protocol, "{content_type}");
+    }
+}
+
+/// Sends a write's headers without its body, and returns the first line of the answer.
+async fn head_only(gate: &Gate, headers: &str) -> String {
+    let host = gate.write_address();
+    let head = format!(
+        "POST /api/v1/write HTTP/1.1\r\nHost: {host}\r\nContent-Encoding: snappy\r\n{headers}\r\n"
+    );
+    let answer = raw(host, head.as_bytes(), SILENCE).await;
+    let answer = String::from_utf8_lossy(&answer);
+    answer.lines().next().unwrap_or_default().to_owned()
+}
+
+/// Refused by their headers: the body decides nothing.
+fn refused_heads() -> [(String, &'static str); 3] {
+    let authorization = format!("Authorization: Bearer {}\r\n", token("production"));
+    let protobuf = "Content-Type: application/x-protobuf\r\n";
+    let (small, large) = ("Content-Length: 1000\r\n", "Content-Length: 17000000\r\n");
+    [
+        (
+            format!("Authorization: Bearer x\r\n{protobuf}{small}"),
+            "401",
+        ),
+        (
+            format!("{authorization}Content-Type: a/b\r\n{small}"),
+            "415",
+        ),
+        (format!("{authorization}{protobuf}{large}"), "413"),
+    ]
+}
+
+#[tokio::test]
+async fn refusals_by_headers_do_not_wait_for_the_body() {
+    let (hub, gate) = start().await;
+    for (headers, status) in refused_heads() {
+        for expect in ["", "Expect: 100-continue\r\n"] {
+            let answer = head_only(&gate, &format!("{expect}{headers}")).await;
+            assert!(
+                answer.starts_with(&format!("HTTP/1.1 {status} ")),
+                "{expect}: {answer}"
+            );
+        }
+    }
+    hub.expect_nothing();
+}
+
+#[tokio::test]
+async fn bodies_that_are_no_message_are_refused_whole() {
+    let (hub, gate) = start().await;
+    let valid = message(Protocol::V1, &[series("__name__=up,job=x")]);
+    let compressed = snappy(&valid);
+    let mut corrupt = compressed.clone();
+    *corrupt.last_mut().unwrap() = 0xff;
+    corrupt.truncate(corrupt.len() - 2);
+    let declares = |length: u64, rest: &[u8]| {
+        let mut body = Vec::new();
+        prost::encoding::encode_varint(length, &mut body);
+        body.extend_from_slice(rest);
+        body
+    };
+    let mut framed = b"\xff\x06\x00\x00sNaPpY".to_vec();
+    framed.extend_from_slice(&compressed);
+    let too_long_inside = field(1, &[field(1, b"\x0a\x7f\x61"), vec![]].concat());
+    for (case, body, status) in [
+        ("empty body", Vec::new(), 400),
+        ("framed snappy", framed, 400),
+        (
+            "cut snappy",
+            compressed[..compressed.len() - 5].to_vec(),
+            400,
+        ),
+        ("corrupt snappy", corrupt, 400),
+        ("declared size without end", vec![0xff; 10], 400),
+        (
+            "declares more than 22 times the body",
+            declares(MIB as u64, &[0x0c; 16]),
+            400,
+        ),
+        (
+            "declares more than the limit",
+            declares(25 << 20, &vec![0; 2 * MIB]),
+            413,
+        ),
+        (
+            "declares 4 GiB",
+            declares(u64::from(u32::MAX), &[0; 100]),
+            413,
+        ),
+        (
+            "protobuf ends early",
+            snappy(&valid[..valid.len() - 3]),
+            400,
+        ),
+        ("protobuf ends in a length", snappy(&[0x0a, 0xff]), 400),
+        ("length beyond the parent", snappy(&too_long_inside), 400),
+        ("a group", snappy(&[0x0b, 0x0c]), 400),
+        ("field number 0", snappy(&[0x02, 0x00]), 400),
+        (
+            "a number where a message belongs",
+            snappy(&[0x08, 0x01]),
+            400,
+        ),
+        ("not protobuf at all", snappy(b"up{cluster=\"x\"} 1\n"), 400),
+    ] {
+        let answer = gate.send(write(Protocol::V1, body)).await;
+        answer.expect_refusal(case, status, &["production"]);
+        hub.expect_nothing();
+    }
+    assert!(
+        gate.memory("VmHWM") < 128 * MIB as u64,
+        "{}",
+        gate.memory("VmHWM")
+    );
+}
+
+#[tokio::test]
+async fn bodies_over_the_limit_are_refused_announced_or_streamed() {
+    let hub = ScriptedHub::start().await;
+    let limits = "limits: {body_bytes_max: 1MiB}\n";
+    let yaml = format!("{limits}{}", config(&hub.url(), &[spoke("production", "")]));
+    let gate = Gate::start(&yaml).await;
+    for size in [MIB + 1, MIB + 100_000] {
+        let request = write(Protocol::V1, vec![0; size]);
+        for (case, request) in [
+            ("announced", request.clone()),
+            ("streamed", request.clone().chunked()),
+            ("http/2", request.http2()),
+        ] {
+            let answer = gate.send(request).await;
+            answer.expect_refusal(case, 413, &["production", "1048576"]);
+        }
+    }
+    hub.expect_nothing();
+    gate.metric_becomes("hubgate_bytes_in_flight", &[], 0.0)
+        .await;
+}
+
+#[tokio::test]
+async fn what_is_not_http_is_closed_and_hurts_nobody() {
+    let (hub, gate) = start().await;
+    let long = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(MIB));
+    for (case, bytes) in [
+        ("noise", &b"\x00\xff\x13\x37\r\n\r\n"[..]),
+        (
+            "a TLS hello",
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+        ),
+        ("a header of 1 MiB", long.as_bytes()),
+        (
+            "http/2, then noise",
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+        ),
+        (
+            "two lengths",
+            b"POST /api/v1/write HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
+        ),
+    ] {
+        let answer = raw(gate.write_address(), bytes, SILENCE).await;
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(!answer.contains("HTTP/1.1 2"), "{case}: {answer}");
+    }
+    hub.expect_nothing();
+    gate.send(good(Protocol::V1)).await.expect(204);
+    gate.metric_becomes("hubgate_connections", &[], 0.0).await;
+}

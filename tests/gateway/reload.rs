@@ -1,0 +1,226 @@
+//! Configuration changes at run time.
+
+use std::path::Path;
+
+use crate::support::body::{Protocol, series};
+use crate::support::gate::{Gate, config, spoke, token};
+use crate::support::hub::ScriptedHub;
+use crate::support::sender::Request;
+use crate::support::{DEADLINE, eventually};
+
+/// The status of a write with a spoke's token.
+async fn write(gate: &Gate, name: &str) -> u16 {
+    let request = Request::series(Protocol::V1, &[series("__name__=up")]);
+    gate.send(request.token(&token(name))).await.status
+}
+
+async fn wait_until_known(gate: &Gate, name: &str) {
+    eventually(name, DEADLINE, async || {
+        let status = write(gate, name).await;
+        if status == 204 { Ok(()) } else { Err(status) }
+    })
+    .await;
+}
+
+const SUCCESSFUL: &str = "hubgate_config_last_reload_successful";
+
+#[tokio::test]
+async fn spokes_come_and_go() {
+    let hub = ScriptedHub::start().await;
+    let gate = Gate::start(&config(
+        &hub.url(),
+        &[spoke("production", ""), spoke("old", "")],
+    ))
+    .await;
+    assert_eq!(
+        (write(&gate, "old").await, write(&gate, "new").await),
+        (204, 401)
+    );
+    let before = gate.metrics().await;
+    gate.configure(&config(
+        &hub.url(),
+        &[spoke("production", ""), spoke("new", "")],
+    ));
+    gate.reload().await.expect(200);
+    assert_eq!(
+        (write(&gate, "old").await, write(&gate, "new").await),
+        (401, 204)
+    );
+    let after = gate.metrics().await;
+    assert_eq!(after.sum(SUCCESSFUL, &[]), 1.0);
+    let time = "hubgate_config_last_reload_success_timestamp_seconds";
+    assert!(after.sum(time, &[]) >= before.sum(time, &[]));
+    let spokes = after.label_values("hubgate_samples_received_total", "spoke");
+    assert!(
+        spokes.contains(&"new") && !spokes.contains(&"old"),
+        "{spokes:?}"
+    );
+}
+
+#[tokio::test]
+async fn counters_of_a_spoke_that_stays_go_on() {
+    let hub = ScriptedHub::start().await;
+    let gate = Gate::start(&config(&hub.url(), &[spoke("production", "")])).await;
+    write(&gate, "production").await;
+    gate.configure(&config(
+        &hub.url(),
+        &[spoke("production", ""), spoke("new", "")],
+    ));
+    gate.reload().await.expect(200);
+    write(&gate, "production").await;
+    let metrics = gate.metrics().await;
+    let float = [("spoke", "production"), ("kind", "float")];
+    assert_eq!(metrics.sum("hubgate_samples_written_total", &float), 2.0);
+}
+
+#[tokio::test]
+async fn a_token_is_added_on_sighup() {
+    let hub = ScriptedHub::start().await;
+    let gate = Gate::start(&config(&hub.url(), &[spoke("production", "")])).await;
+    gate.configure(&config(
+        &hub.url(),
+        &[spoke("production", ""), spoke("new", "")],
+    ));
+    assert_eq!(write(&gate, "new").await, 401);
+    gate.signal("HUP");
+    wait_until_known(&gate, "new").await;
+}
+
+#[tokio::test]
+async fn the_hub_may_change() {
+    let (old, new) = (ScriptedHub::start().await, ScriptedHub::start().await);
+    let gate = Gate::start(&config(&old.url(), &[spoke("production", "")])).await;
+    assert_eq!(write(&gate, "production").await, 204);
+    old.one();
+    gate.configure(&config(&new.url(), &[spoke("production", "")]));
+    gate.reload().await.expect(200);
+    assert_eq!(write(&gate, "production").await, 204);
+    new.one();
+    old.expect_nothing();
+}
+
+#[tokio::test]
+async fn a_broken_file_changes_nothing_and_shows() {
+    let hub = ScriptedHub::start().await;
+    let good = config(&hub.url(), &[spoke("production", "")]);
+    let mut gate = Gate::start(&good).await;
+    gate.tolerate("hubgate.yaml");
+    for (case, broken) in [
+        ("unknown key", good.clone() + "spooks: []\n"),
+        ("not YAML", good.clone() + "}{"),
+        ("empty", String::new()),
+        (
+            "no such hash",
+            good.replace("token_sha256: ", "token_sha256: zz"),
+        ),
+    ] {
+        gate.configure(&broken);
+        let answer = gate.reload().await;
+        assert!(answer.status >= 400, "{case}: {answer:?}");
+        assert!(answer.text.contains("hubgate.yaml"), "{case}: {answer:?}");
+        assert_eq!(gate.metrics().await.sum(SUCCESSFUL, &[]), 0.0, "{case}");
+        assert_eq!(write(&gate, "production").await, 204, "{case}");
+    }
+    gate.logged(&["hubgate.yaml", "spooks"]).await;
+    gate.configure(&good);
+    gate.reload().await.expect(200);
+    assert_eq!(gate.metrics().await.sum(SUCCESSFUL, &[]), 1.0);
+}
+
+#[tokio::test]
+async fn a_token_file_is_read_again() {
+    let hub = ScriptedHub::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    std::fs::write(&path, token("first")).unwrap();
+    let credential = format!("{{token_file: \"{}\"}}", path.display());
+    let spokes = [crate::support::gate::spoke_with(
+        "production",
+        &credential,
+        "",
+    )];
+    let gate = Gate::start(&config(&hub.url(), &spokes)).await;
+    assert_eq!(
+        (write(&gate, "first").await, write(&gate, "second").await),
+        (204, 401)
+    );
+    std::fs::write(&path, token("second")).unwrap();
+    gate.reload().await.expect(200);
+    assert_eq!(
+        (write(&gate, "first").await, write(&gate, "second").await),
+        (401, 204)
+    );
+}
+
+/// A mounted Kubernetes volume: files link to `..data/`, which is swapped by a rename.
+#[tokio::test]
+async fn a_swapped_symlink_is_noticed() {
+    let hub = ScriptedHub::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let addresses = "listen: {address: \"127.0.0.1:0\"}\nadmin: {address: \"127.0.0.1:0\"}\n";
+    let yaml = |spokes: &[String]| format!("{addresses}{}", config(&hub.url(), spokes));
+    mount(folder.path(), "..1", &yaml(&[spoke("production", "")]));
+    std::os::unix::fs::symlink("..data/hubgate.yaml", folder.path().join("hubgate.yaml")).unwrap();
+    let gate = Gate::start_in(folder, "200ms").await;
+    assert_eq!(
+        (write(&gate, "production").await, write(&gate, "new").await),
+        (204, 401)
+    );
+    mount(
+        &gate.folder(),
+        "..2",
+        &yaml(&[spoke("production", ""), spoke("new", "")]),
+    );
+    wait_until_known(&gate, "new").await;
+    assert_eq!(write(&gate, "production").await, 204);
+}
+
+#[tokio::test]
+async fn a_new_spoke_file_is_noticed() {
+    let hub = ScriptedHub::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let spokes = folder.path().join("spokes.d");
+    std::fs::create_dir(&spokes).unwrap();
+    let addresses = "listen: {address: \"127.0.0.1:0\"}\nadmin: {address: \"127.0.0.1:0\"}\n";
+    let files = format!("spoke_files: [\"{}/*.yaml\"]\n", spokes.display());
+    let yaml = format!(
+        "{addresses}{files}{}",
+        config(&hub.url(), &[spoke("production", "")])
+    );
+    std::fs::write(folder.path().join("hubgate.yaml"), yaml).unwrap();
+    let gate = Gate::start_in(folder, "200ms").await;
+    assert_eq!(
+        (write(&gate, "production").await, write(&gate, "new").await),
+        (204, 401)
+    );
+    let element = spoke("new", "");
+    let mapping = element.trim_start_matches("- ");
+    std::fs::write(spokes.join("new.yaml"), mapping).unwrap();
+    wait_until_known(&gate, "new").await;
+}
+
+fn mount(folder: &Path, version: &str, yaml: &str) {
+    let data = folder.join(version);
+    std::fs::create_dir(&data).unwrap();
+    std::fs::write(data.join("hubgate.yaml"), yaml).unwrap();
+    let fresh = folder.join("..data_tmp");
+    std::os::unix::fs::symlink(version, &fresh).unwrap();
+    std::fs::rename(&fresh, folder.join("..data")).unwrap();
+}
+
+/// No request may fail because the configuration is swapped under it.
+#[tokio::test]
+async fn requests_under_way_survive_a_reload() {
+    let hub = ScriptedHub::start().await;
+    let yaml = config(&hub.url(), &[spoke("production", "")]);
+    let gate = Gate::start(&yaml).await;
+    hub.hold();
+    let address = gate.write_address();
+    let request = Request::series(Protocol::V1, &[series("__name__=up")]);
+    let sender = tokio::spawn(request.token(&token("production")).send(address));
+    hub.wait_received(1).await;
+    gate.configure(&config(&hub.url(), &[spoke("new", "")]));
+    gate.reload().await.expect(200);
+    hub.release();
+    sender.await.unwrap().expect("an answer").expect(204);
+}

@@ -1,0 +1,64 @@
+//! The machinery of the black-box tests: the gate as a process, hubs, senders.
+//!
+//! It knows the public contracts of hubgate (flags, configuration, HTTP, metric names) and the
+//! remote-write messages, and nothing of the crate's inside.
+
+use std::fmt::Debug;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+pub(crate) mod body;
+pub(crate) mod gate;
+pub(crate) mod hub;
+pub(crate) mod metrics;
+pub(crate) mod prometheus;
+pub(crate) mod sender;
+
+/// Longest wait for anything that should happen at once.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Polls until `observe` is satisfied, for things that tell nobody when they happen.
+///
+/// `observe` answers `Err` with what it saw instead; the last one is shown on failure.
+pub(crate) async fn eventually<T, E: Debug>(
+    what: &str,
+    deadline: Duration,
+    mut observe: impl AsyncFnMut() -> Result<T, E>,
+) -> T {
+    let started = tokio::time::Instant::now();
+    loop {
+        match observe().await {
+            Ok(seen) => return seen,
+            Err(instead) if started.elapsed() > deadline => {
+                panic!("{what}: not within {deadline:?}; last seen: {instead:?}")
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+/// Sends a signal to a process that a test started. `sh` has `kill` built in everywhere.
+fn signal(pid: u32, name: &str) {
+    let command = format!("kill -{name} {pid}");
+    let status = std::process::Command::new("sh")
+        .args(["-c", &command])
+        .status();
+    assert!(status.unwrap().success(), "{command}");
+}
+
+/// A GET without a runtime, for destructors; whatever happened is the text.
+fn get_blocking(from: SocketAddr, path: &str) -> String {
+    let exchange = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect_timeout(&from, Duration::from_secs(1))?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: gate\r\nConnection: close\r\n\r\n"
+        )?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        Ok(text)
+    };
+    exchange().unwrap_or_else(|error| error.to_string())
+}
