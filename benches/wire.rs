@@ -1,0 +1,164 @@
+//! What a request costs between its body in memory and the hub: decompress, inspect, rewrite.
+//!
+//! Bodies are captured from real Prometheus servers (`tests/fixtures`), and hostile ones made
+//! here. The baseline is prost with a fresh message each time, as a server would use it.
+
+use std::hint::black_box;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use hubgate::config::{Absent, LabelPolicy, Mismatch, SpokeLimits};
+use hubgate::policy::{self, Rules, Scratch};
+use hubgate::wire::proto::{v1, v2};
+use hubgate::wire::{Protocol, snappy};
+use prost::Message;
+
+/// The allocator of the binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const LIMIT: usize = 32 * 1024 * 1024;
+
+struct Body {
+    name: &'static str,
+    protocol: Protocol,
+    compressed: &'static [u8],
+}
+
+const BODIES: [Body; 4] = [
+    Body {
+        name: "v1-2000",
+        protocol: Protocol::V1,
+        compressed: include_bytes!("../tests/fixtures/prometheus-3.12-v1-2000.snappy"),
+    },
+    Body {
+        name: "v2-2000",
+        protocol: Protocol::V2,
+        compressed: include_bytes!("../tests/fixtures/prometheus-3.12-v2-2000.snappy"),
+    },
+    Body {
+        name: "v1-mixed",
+        protocol: Protocol::V1,
+        compressed: include_bytes!("../tests/fixtures/prometheus-3.12-v1-mixed.snappy"),
+    },
+    Body {
+        name: "v2-mixed",
+        protocol: Protocol::V2,
+        compressed: include_bytes!("../tests/fixtures/prometheus-3.12-v2-mixed.snappy"),
+    },
+];
+
+impl Body {
+    fn message(&self) -> Vec<u8> {
+        let mut message = Vec::new();
+        let length = decompress(self.compressed, &mut message);
+        message.truncate(length);
+        message
+    }
+}
+
+fn decompress(compressed: &[u8], buffer: &mut Vec<u8>) -> usize {
+    let message = snappy::decompress(compressed, LIMIT, buffer);
+    message.expect("a captured body").len()
+}
+
+fn rules(spoke: &str, cluster_label: &str) -> Rules {
+    let policy = LabelPolicy {
+        absent: Absent::Inject,
+        mismatch: Mismatch::Reject,
+    };
+    let limits = SpokeLimits {
+        series_per_request_max: 50_000,
+        labels_per_series_max: 128,
+        label_value_bytes_max: 65_536,
+    };
+    Rules::new(cluster_label, spoke, policy, limits)
+}
+
+fn decode(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("decode");
+    for body in BODIES {
+        let mut buffer = Vec::new();
+        group.throughput(Throughput::Bytes(body.message().len() as u64));
+        group.bench_function(body.name, |bencher| {
+            bencher.iter(|| decompress(black_box(body.compressed), &mut buffer));
+        });
+    }
+    group.finish();
+}
+
+fn inspect(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("inspect");
+    for body in BODIES {
+        let message = body.message();
+        let rules = rules("production", "cluster");
+        let mut scratch = Scratch::default();
+        let mut inspect = || {
+            policy::inspect(body.protocol, black_box(&message), &rules, &mut scratch)
+                .expect("a captured body")
+        };
+        assert!(!inspect().changed(), "{} is passed on as it is", body.name);
+        group.throughput(Throughput::Elements(inspect().received.total()));
+        group.bench_function(body.name, |bencher| bencher.iter(&mut inspect));
+    }
+    group.finish();
+}
+
+fn rewrite(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("inspect and inject");
+    for body in BODIES {
+        let message = body.message();
+        let rules = rules("production", "tenant");
+        let mut scratch = Scratch::default();
+        let mut rewrite = || {
+            let verdict = policy::inspect(body.protocol, &message, &rules, &mut scratch)
+                .expect("a captured body");
+            let room = policy::Room::new(body.protocol, message.len(), &verdict, &rules);
+            policy::rewrite(
+                body.protocol,
+                black_box(&message),
+                &rules,
+                &mut scratch,
+                room,
+            )
+            .expect("a captured body")
+        };
+        group.bench_function(body.name, |bencher| bencher.iter(&mut rewrite));
+    }
+    group.finish();
+}
+
+fn prost(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("prost decode");
+    for body in BODIES {
+        let message = body.message();
+        group.bench_function(body.name, |bencher| match body.protocol {
+            Protocol::V1 => {
+                bencher.iter(|| v1::WriteRequest::decode(black_box(message.as_slice())));
+            }
+            Protocol::V2 => bencher.iter(|| v2::Request::decode(black_box(message.as_slice()))),
+        });
+    }
+    group.finish();
+}
+
+fn hostile(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("hostile");
+    let empty_series = |field: u8| [field << 3 | 2, 0].repeat(1 << 20);
+    let cases = [
+        ("a million empty series, V1", Protocol::V1, empty_series(1)),
+        ("a million empty series, V2", Protocol::V2, empty_series(5)),
+        ("a million symbols", Protocol::V2, empty_series(4)),
+    ];
+    for (name, protocol, message) in cases {
+        let rules = rules("production", "cluster");
+        let mut scratch = Scratch::default();
+        group.throughput(Throughput::Bytes(message.len() as u64));
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| policy::inspect(protocol, black_box(&message), &rules, &mut scratch));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, decode, inspect, rewrite, prost, hostile);
+criterion_main!(benches);
