@@ -184,28 +184,27 @@ impl Rules {
     /// Makes the labels of a series that was judged [`Judgement::Change`] what they shall be.
     pub(super) fn apply<'a>(&'a self, labels: &mut Vec<Label<'a>>) {
         labels.retain(|label| !label.value.is_empty());
-        let exported = self.free_exported_label(labels);
         let own = Label {
             name: &self.cluster_label,
             value: &self.spoke,
         };
-        match labels
-            .iter_mut()
-            .find(|label| label.name == self.cluster_label)
+        // To judge was to sort, so each label goes to its place.
+        let place = |labels: &[Label<'_>], name: &[u8]| {
+            labels.binary_search_by(|label| label.name.cmp(name))
+        };
+        let index = match place(labels, own.name) {
+            Ok(index) => index,
+            Err(index) => return labels.insert(index, own),
+        };
+        let before = std::mem::replace(&mut labels[index], own);
+        if before.value != self.spoke
+            && self.policy.mismatch == Mismatch::Rename
+            && let Some(name) = self.free_exported_label(labels)
+            && let Err(index) = place(labels, name)
         {
-            None => labels.push(own),
-            Some(label) if label.value == self.spoke => {}
-            Some(label) => {
-                let foreign = std::mem::replace(label, own);
-                if let (Mismatch::Rename, Some(name)) = (self.policy.mismatch, exported) {
-                    labels.push(Label {
-                        name,
-                        value: foreign.value,
-                    });
-                }
-            }
+            let value = before.value;
+            labels.insert(index, Label { name, value });
         }
-        labels.sort_unstable_by_key(|label| label.name);
     }
 
     fn free_exported_label(&self, labels: &[Label<'_>]) -> Option<&[u8]> {
