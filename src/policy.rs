@@ -218,7 +218,7 @@ fn walk_v2<'a>(
             judge(&series, labels, rules, &mut verdict, sink)?;
         }
     }
-    verdict.symbols = symbols.len();
+    verdict.symbols = symbols.count();
     verdict.foreign = symbols.foreign();
     if symbols.displaced() || symbols.invalid() {
         verdict.change();

@@ -199,7 +199,7 @@ pub enum SeriesFault {
     /// A label gives its name or its value twice: decoders would keep the last, scanners might
     /// check the first.
     RepeatedLabelField,
-    /// A string that is not UTF-8, outside the labels.
+    /// A string that is not UTF-8.
     InvalidUtf8,
     /// A symbol reference out of range, or an odd number of them.
     SymbolReference,

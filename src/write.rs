@@ -29,13 +29,13 @@ use tokio_util::task::TaskTracker;
 use crate::config::Limits;
 use crate::forward::{Hub, RETRY_AFTER_MAX, RETRY_ATTEMPT, WRITTEN};
 use crate::metrics::{AuthFailure, Metrics};
-use crate::policy::Verdict;
+use crate::policy::{Reason, Verdict};
 use crate::spoke::Spoke;
 use crate::telemetry::Repeats;
 use crate::wire::Protocol;
 
 use admission::{Budget, Share};
-use answer::{Answer, Outcome, REJECTED_BY_HUB, RetryAfter};
+use answer::{Answer, Outcome, RetryAfter};
 use auth::Authenticator;
 use inspect::{Inspected, Inspector};
 use refusal::Refusal;
@@ -342,7 +342,7 @@ fn record(spoke: &Spoke, verdict: &Verdict, answer: &Answer, hub_text: &str) {
     spoke.metrics.written(&accounts.written, newest);
     spoke
         .metrics
-        .rejected(REJECTED_BY_HUB, &accounts.rejected_by_hub);
+        .rejected(Reason::Hub, &accounts.rejected_by_hub);
     spoke.metrics.failed(&accounts.failed);
     spoke.seen.written(&accounts.written, newest);
     if let Some((reason, count)) = hub_refusal(answer) {
@@ -395,7 +395,7 @@ fn jittered(seconds: u64) -> u64 {
 fn hub_refusal(answer: &Answer) -> Option<(&'static str, u64)> {
     let Answer { accounts, .. } = answer;
     if !accounts.rejected_by_hub.is_empty() {
-        Some((REJECTED_BY_HUB.name(), accounts.rejected_by_hub.total()))
+        Some((Reason::Hub.name(), accounts.rejected_by_hub.total()))
     } else if answer.status.is_server_error() {
         Some(("hub_failed", accounts.failed.total()))
     } else {

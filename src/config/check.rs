@@ -176,7 +176,7 @@ impl<'s> Check<'s> {
             body_bytes_max: body?,
             decoded_bytes_max: decoded?,
         };
-        // Admission would wait for ever for room such a request never gets.
+        // Such a request would be told for ever to come again.
         let request = limits.body_bytes_max + limits.decoded_bytes_max;
         if request > limits.bytes_in_flight_max {
             let entry = LIMITS_KEYS.iter().find_map(|key| fields.get(key));

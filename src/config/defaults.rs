@@ -51,8 +51,8 @@ pub(super) const LABEL_VALUE_BYTES_MAX: usize = 64 << 10;
 /// Ceiling of counts: beyond it a limit limits nothing.
 pub(super) const COUNT_CEILING: usize = 10_000_000;
 
-/// Ceiling of a body, sent or decoded: both together fit the 32 bits a semaphore counts at once,
-/// and the snappy block format ends at 4 GiB.
+/// Ceiling of a body, sent or decoded: the snappy block format ends at 4 GiB, and no sender comes
+/// near.
 pub(super) const BODY_BYTES_CEILING: u64 = GIB;
 
 /// Ceiling of the budget of all requests: beyond it no machine has the memory.

@@ -111,8 +111,7 @@ impl<'a> Symbols<'a> {
     }
 
     /// How many symbols are kept.
-    #[allow(clippy::len_without_is_empty, reason = "nobody asks")]
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.list.len()
     }
 

@@ -8,7 +8,7 @@ use std::fmt::Write;
 use http::StatusCode;
 
 use crate::forward::{HubAnswer, HubFailure};
-use crate::policy::{Reason, Verdict};
+use crate::policy::Verdict;
 use crate::wire::{Counts, Kind, Protocol};
 
 use super::refusal::Refusal;
@@ -228,7 +228,8 @@ impl Case<'_> {
         self.retryable(status, &reason, retry_after)
     }
 
-    /// Spoke, reason, count, example and advice come first: 200 bytes are what a log line shows.
+    /// Spoke, reason, count, advice and an example in the first 200 bytes, which is what a log
+    /// line shows. The example comes last, since it may be long.
     fn text(&self, hub_text: &str) -> String {
         let mut text = format!("spoke {}: ", self.spoke);
         for (index, rejection) in self.verdict.rejections.iter().enumerate() {
@@ -236,12 +237,12 @@ impl Case<'_> {
             // Writing to a string cannot fail.
             let _ = write!(
                 text,
-                "{separator}{}: {} of {} refused, e.g. {}: {}",
+                "{separator}{}: {} of {} refused: {}; e.g. {}",
                 rejection.reason.name(),
                 rejection.series,
                 self.verdict.series.max(rejection.series),
-                rejection.example,
                 rejection.reason.advice(),
+                rejection.example,
             );
         }
         if !hub_text.is_empty() {
@@ -262,5 +263,41 @@ pub(super) fn cut(mut text: String) -> String {
     text
 }
 
-/// The reason under which [`Accounts::rejected_by_hub`] is counted.
-pub const REJECTED_BY_HUB: Reason = Reason::Hub;
+#[cfg(test)]
+mod tests {
+    use crate::policy::{Reason, Rejection};
+
+    use super::*;
+
+    #[test]
+    fn says_the_main_things_in_the_first_200_bytes() {
+        for reason in Reason::ALL {
+            let mut verdict = Verdict::default();
+            verdict.series = 2000;
+            verdict.rejections = vec![Rejection {
+                reason,
+                series: 1999,
+                counts: Counts::default(),
+                example: format!("up{{cluster=\"staging\",{}", "x".repeat(200)),
+            }];
+            let told = answer(
+                "production",
+                Protocol::V1,
+                &verdict,
+                &Outcome::NothingToSend,
+            );
+            let start = &told.text[..200];
+            let wanted = [
+                "production",
+                reason.name(),
+                "1999",
+                reason.advice(),
+                "up{cluster=\"stag",
+            ];
+            for wanted in wanted {
+                assert!(start.contains(wanted), "{wanted} in {start}");
+            }
+            assert_eq!(told.status, StatusCode::BAD_REQUEST);
+        }
+    }
+}
