@@ -119,8 +119,6 @@ impl Server<'_> {
         let period = self.args.auto_reload_interval.max(Duration::from_millis(1));
         let mut poll = interval_at(Instant::now() + period, period);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // The first tick comes at once, and the files were loaded just now.
-        poll.tick().await;
         loop {
             tokio::select! {
                 // It logs what came of it.

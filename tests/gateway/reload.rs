@@ -175,6 +175,30 @@ async fn a_swapped_symlink_is_noticed() {
     assert_eq!(write(&gate, "production").await, 204);
 }
 
+/// Whoever asks need not wait for the next look at the files.
+#[tokio::test]
+async fn a_reload_that_is_asked_for_comes_at_once() {
+    let hub = ScriptedHub::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let addresses = "listen: {address: \"127.0.0.1:0\"}\nadmin: {address: \"127.0.0.1:0\"}\n";
+    let yaml = |spokes: &[String]| format!("{addresses}{}", config(&hub.url(), spokes));
+    let path = folder.path().join("hubgate.yaml");
+    std::fs::write(&path, yaml(&[spoke("production", "")])).unwrap();
+    let gate = Gate::start_in(folder, "1h").await;
+    std::fs::write(&path, yaml(&[spoke("production", ""), spoke("new", "")])).unwrap();
+    gate.reload().await.expect(200);
+    assert_eq!(write(&gate, "new").await, 204);
+    std::fs::write(&path, yaml(&[spoke("production", "")])).unwrap();
+    gate.signal("HUP");
+    eventually("the spoke is gone", DEADLINE, async || {
+        match write(&gate, "new").await {
+            401 => Ok(()),
+            other => Err(other),
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_new_spoke_file_is_noticed() {
     let hub = ScriptedHub::start().await;
