@@ -8,6 +8,7 @@
 mod check;
 mod defaults;
 mod errors;
+mod hub_header;
 mod node;
 mod source_ranges;
 mod sources;
@@ -20,6 +21,7 @@ use std::path::Path;
 use std::time::Duration;
 
 pub use errors::{Error, Errors, Position};
+pub use hub_header::{HubHeader, HubHeaderValue};
 pub use source_ranges::SourceRanges;
 pub use sources::Fingerprint;
 
@@ -63,8 +65,10 @@ pub struct Config {
     pub listen: Listen,
     /// Where operators look.
     pub admin: Admin,
-    /// Where checked requests go.
-    pub hub: Hub,
+    /// Where checked requests go, in the order of the file: at least one; names are unique.
+    pub hubs: Vec<Hub>,
+    /// Whose word counts when there are several hubs.
+    pub ack: Ack,
     /// Limits of the process.
     pub limits: Limits,
     /// The spokes, in the order of the file and then of `spoke_files`; names are unique.
@@ -89,13 +93,55 @@ pub struct Admin {
     pub address: SocketAddr,
 }
 
-/// `hub`: the upstream that takes remote write.
+/// `ack`: how many hubs must take a write before the spoke is told that it is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ack {
+    /// Every one.
+    All,
+    /// One of them; what the others miss is lost to them.
+    Any,
+}
+
+/// `hub`, or an element of `hubs`: an upstream that takes remote write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hub {
+    /// Its name in metrics and logs: as given, 1 to 128 bytes without control characters, or host
+    /// and port as they stand in the URL.
+    pub name: String,
     /// Absolute `http://` URL of the remote-write endpoint, without user name or fragment.
     pub url: http::Uri,
-    /// Whole time of one request to the hub, waiting for a connection included.
+    /// Whole time of a spoke's request at the hub: what is sent again in pieces and the wait for a
+    /// connection included.
     pub timeout: Duration,
+    /// What it is written in.
+    pub protocol: HubProtocol,
+    /// What happens to V1 metadata when the hub is written V2.
+    pub metadata: HubMetadata,
+    /// More headers of every request to it; at most 32, names are unique.
+    pub headers: Vec<HubHeader>,
+    /// Most further requests for one request of a spoke, to save what a bad sample or a too large
+    /// body would cost; 0 is never, else from 2 to 10,000.
+    pub salvage_requests_max: usize,
+}
+
+/// `protocol` of a hub.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HubProtocol {
+    /// Remote write 2.0 if the hub is found to speak it, else 1.0.
+    Auto,
+    /// Remote write 1.0.
+    V1,
+    /// Remote write 2.0.
+    V2,
+}
+
+/// `metadata` of a hub.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HubMetadata {
+    /// It goes no further: V2 has no form for metadata without samples.
+    Drop,
+    /// It is sent on as V1.
+    ForwardV1,
 }
 
 /// `limits`: bounds of the process, in bytes.

@@ -20,10 +20,11 @@ fn complain(out: &mut impl Write, errors: &Errors) -> io::Result<()> {
 }
 
 fn summarize(out: &mut impl Write, config: &Config) -> io::Result<()> {
-    let url = &config.hub.url;
-    // Without the query, which may hold what is nobody's business.
-    let host = url.authority().map_or("", |authority| authority.as_str());
-    writeln!(out, "hub: http://{host}{}", url.path())?;
+    for hub in &config.hubs {
+        // Without the query, which may hold what is nobody's business.
+        let host = hub.url.authority().map_or("", |it| it.as_str());
+        writeln!(out, "hub: http://{host}{}", hub.url.path())?;
+    }
     writeln!(out, "spokes: {}", config.spokes.len())?;
     for spoke in &config.spokes {
         let credentials: Vec<_> = spoke

@@ -1,10 +1,13 @@
 //! From the tree of a document to a [`Config`], or to everything that is wrong with it.
 //!
 //! Checking goes on after an error: a part that is wrong yields [`Reported`] or its default, and
-//! [`Report::finish`] withholds the result. The parts of a spoke are in the modules below.
+//! [`Report::finish`] withholds the result. The parts of hubs and spokes are in the modules
+//! below.
 
 mod credential;
 mod entry;
+mod header;
+mod hub;
 mod spoke;
 mod unique;
 mod value;
@@ -19,13 +22,15 @@ use unique::Seen;
 use super::errors::{Errors, File, Position, Report, Reported};
 use super::node::{self, Node};
 use super::sources::{DOCUMENT_BYTES_MAX, Sources};
-use super::{Admin, Config, Hub, Limits, Listen, SourceRanges, Spoke, defaults};
+use super::{Admin, Config, Limits, Listen, SourceRanges, Spoke, defaults};
 
 const KEYS: &[&str] = &[
     "cluster_label",
     "listen",
     "admin",
     "hub",
+    "hubs",
+    "ack",
     "limits",
     "spoke_defaults",
     "spokes",
@@ -33,7 +38,6 @@ const KEYS: &[&str] = &[
 ];
 const LISTEN_KEYS: &[&str] = &["address", "source_ranges", "connections_max"];
 const ADMIN_KEYS: &[&str] = &["address"];
-const HUB_KEYS: &[&str] = &["url", "timeout"];
 const LIMITS_KEYS: &[&str] = &["bytes_in_flight_max", "body_bytes_max", "decoded_bytes_max"];
 
 /// Reads and checks a file and the files it names.
@@ -106,7 +110,8 @@ impl<'s> Check<'s> {
         let label = defaults::CLUSTER_LABEL.to_owned();
         let cluster_label = root.value(&mut self.report, "cluster_label", value::label_name, label);
         let listeners = self.listeners(&root);
-        let hub = self.hub(&root);
+        let hubs = hub::hubs(self, &root);
+        let ack = root.value(&mut self.report, "ack", value::ack, defaults::ACK);
         let limits = self.limits(&root);
         let spokes = self.spokes(&root);
         let (listen, admin) = listeners?;
@@ -114,7 +119,8 @@ impl<'s> Check<'s> {
             cluster_label: cluster_label?,
             listen,
             admin,
-            hub: hub?,
+            hubs: hubs?,
+            ack: ack?,
             limits: limits?,
             spokes: spokes?,
         })
@@ -145,17 +151,6 @@ impl<'s> Check<'s> {
             address: admin_address,
         };
         Ok((listen, admin))
-    }
-
-    fn hub(&mut self, root: &Fields<'_>) -> Result<Hub, Reported> {
-        let report = &mut self.report;
-        let hub = root.section(report, "hub", HUB_KEYS);
-        let url = hub.required(report, "url", value::hub_url);
-        let timeout = hub.value(report, "timeout", value::duration, defaults::HUB_TIMEOUT);
-        Ok(Hub {
-            url: url?,
-            timeout: timeout?,
-        })
     }
 
     fn limits(&mut self, root: &Fields<'_>) -> Result<Limits, Reported> {

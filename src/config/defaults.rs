@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use super::{Absent, Mismatch};
+use super::{Absent, Ack, HubMetadata, HubProtocol, Mismatch};
 
 const MIB: usize = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -23,6 +23,18 @@ pub(super) const ADMIN_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr
 
 /// Below the 30 s after which Prometheus gives a request up, so that the spoke hears why.
 pub(super) const HUB_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// Only the spoke keeps data: a hub that misses a write which another one took misses it for good.
+pub(super) const ACK: Ack = Ack::All;
+
+/// To ask a hub costs one empty message, and its answer stays right when the hub is upgraded.
+pub(super) const HUB_PROTOCOL: HubProtocol = HubProtocol::Auto;
+
+/// A Prometheus hub stores none of it, so it is not worth further requests.
+pub(super) const HUB_METADATA: HubMetadata = HubMetadata::Drop;
+
+/// To find one bad sample among the usual 2000 by halving takes about 20; this is three of them.
+pub(super) const SALVAGE_REQUESTS_MAX: usize = 64;
 
 /// Four requests of the largest size at once, or thousands of the usual 200 KiB.
 pub(super) const BYTES_IN_FLIGHT_MAX: usize = 256 * MIB;
@@ -50,6 +62,9 @@ pub(super) const LABEL_VALUE_BYTES_MAX: usize = 64 << 10;
 
 /// Ceiling of counts: beyond it a limit limits nothing.
 pub(super) const COUNT_CEILING: usize = 10_000_000;
+
+/// Ceiling of further requests to a hub: a spoke gives its own request up long before.
+pub(super) const SALVAGE_REQUESTS_CEILING: usize = 10_000;
 
 /// Ceiling of a body, sent or decoded: the snappy block format ends at 4 GiB, and no sender comes
 /// near.

@@ -1,14 +1,19 @@
 //! Configurations as texts: what they become, and what each bad value is told.
 
 mod files;
+mod hubs;
 mod values;
 
 use std::time::Duration;
 
 use proptest::prelude::{ProptestConfig, any, prop_assert, proptest};
 use proptest::sample::{Index, select};
+use values::with_line;
 
-use super::{Absent, Config, LabelPolicy, Mismatch, Secret, SpokeLimits, parse};
+use super::{
+    Absent, Ack, Config, HubMetadata, HubProtocol, LabelPolicy, Mismatch, Secret, SpokeLimits,
+    parse,
+};
 
 /// SHA-256 of `test`.
 const DIGEST: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
@@ -27,6 +32,11 @@ admin:
 hub:
   url: http://127.0.0.1:9090/api/v1/write
   timeout: 1m30s
+  protocol: v2
+  metadata: forward_v1
+  headers: {X-Scope-OrgID: "${spoke}", Authorization: Bearer c2VjcmV0LWh1Yg}
+  salvage_requests_max: 0
+ack: any
 limits:
   bytes_in_flight_max: 256MiB
   body_bytes_max: 32MiB
@@ -67,7 +77,7 @@ fn names(config: &Config) -> Vec<&str> {
 #[test]
 fn complete_example_is_read() {
     let config = parse(COMPLETE).expect("a valid configuration");
-    assert_eq!(config.hub.timeout, Duration::from_secs(90));
+    assert_eq!(config.hubs[0].timeout, Duration::from_secs(90));
     assert_eq!(config.limits.decoded_bytes_max, 1_000_000);
     assert_eq!(names(&config), ["production", "off"]);
     let [production, off] = &config.spokes[..] else {
@@ -113,7 +123,16 @@ fn keys_left_out_have_defaults() {
     assert_eq!(config.listen.source_ranges.to_string(), "0.0.0.0/0, ::/0");
     assert_eq!(config.listen.connections_max, 4096);
     assert_eq!(config.admin.address.to_string(), "127.0.0.1:9481");
-    assert_eq!(config.hub.timeout, Duration::from_secs(25));
+    assert_eq!(config.ack, Ack::All);
+    let [hub] = &config.hubs[..] else {
+        panic!("one hub");
+    };
+    assert_eq!(hub.name, "hub");
+    assert_eq!(hub.timeout, Duration::from_secs(25));
+    assert_eq!(hub.protocol, HubProtocol::Auto);
+    assert_eq!(hub.metadata, HubMetadata::Drop);
+    assert_eq!(hub.headers, []);
+    assert_eq!(hub.salvage_requests_max, 64);
     assert_eq!(config.limits.bytes_in_flight_max, 256 << 20);
     assert_eq!(config.limits.body_bytes_max, 32 << 20);
     assert_eq!(config.limits.decoded_bytes_max, 32 << 20);
@@ -159,7 +178,7 @@ colour: blue
         "config:10:19: spokes[1].credentials[0].token_sha256: is not a SHA-256 in 64 hex digits; `hubgate token` prints a token with its own",
         "config:11:17: spokes[1].credentials[1].token_file: cannot read this file: No such file or directory (os error 2)",
         "config:12:20: spokes[1].labels.absent: unknown value \"ignore\"; allowed: inject, reject",
-        "config:13:1: unknown key \"colour\"; allowed: cluster_label, listen, admin, hub, limits, spoke_defaults, spokes, spoke_files",
+        "config:13:1: unknown key \"colour\"; allowed: cluster_label, listen, admin, hub, hubs, ack, limits, spoke_defaults, spokes, spoke_files",
     ];
     assert_eq!(errors(text).lines().collect::<Vec<_>>(), expected);
 }
@@ -188,15 +207,30 @@ fn nothing_shows_a_secret() {
         format!("  credentials: [token_sha256: !{secret} a]"),
         format!("hub: {{url: http://user:{secret}@hub/}}"),
         format!("hub: {{url: \"http://user:{secret}@hu b/\"}}"),
+        format!("hub: {{url: http://hub/, headers: {secret}}}"),
+        format!("hub: {{url: http://hub/, headers: [\"Authorization: Bearer {secret}\"]}}"),
+        format!("hub: {{url: http://hub/, headers: {{\"Bearer {secret}\": ~}}}}"),
+        format!("hub: {{url: http://hub/, headers: {{{secret}: ~}}}}"),
+        format!("hub: {{url: http://hub/, headers: {{{secret}: a, {secret}: b}}}}"),
+        format!("hub: {{url: http://hub/, headers: {{host: {secret}}}}}"),
+        format!("hub: {{url: http://hub/, headers: {{a: {{{secret}: a}}}}}}"),
+        format!("hub: {{url: http://hub/, headers: {{a: [{secret}]}}}}"),
+        format!("hub: {{url: http://hub/, headers: {{a: \"{secret}\\t\"}}}}"),
+        format!("hub: {{url: http://hub/, headers: {{a: \"{secret}${{{secret}}}\"}}}}"),
     ];
     for case in cases {
-        let found = parse(&with_spoke(&case)).expect_err(&case);
+        let text = if case.starts_with("hub:") {
+            with_line(&case)
+        } else {
+            with_spoke(&case)
+        };
+        let found = parse(&text).expect_err(&case);
         let shown = format!("{found} {found:?}");
         assert!(!shown.contains(secret), "{shown}");
     }
     let config = parse(COMPLETE).expect("a valid configuration");
     let shown = format!("{config:?}");
-    for part in ["EXRkfkdm", "PpcTKd", "884c7d65", "9F86D081884C"] {
+    for part in ["EXRkfkdm", "PpcTKd", "884c7d65", "9F86D081884C", "c2VjcmV0"] {
         assert!(!shown.contains(part), "{shown}");
     }
 }

@@ -4,7 +4,7 @@
 //! missing keys. What a value means is decided elsewhere.
 
 use crate::config::errors::{File, Position, Report, Reported};
-use crate::config::node::{Kind, Node};
+use crate::config::node::{Key, Kind, Node};
 
 /// Texts longer than this are cut in messages.
 const QUOTED_CHARS_MAX: usize = 48;
@@ -98,19 +98,43 @@ impl<'a> Entry<'a> {
             found: Vec::new(),
             faulty: None,
         };
-        let wrong = match &self.node.kind {
-            Kind::Mapping(entries) => {
+        match self.mapping(report) {
+            Ok(entries) => {
                 for (key, node) in entries {
                     fields.add(report, keys, allowed, (key.at, &key.text), node);
                 }
-                return fields;
             }
-            Kind::Null => return fields,
+            Err(reported) => fields.faulty = Some(Faulty::Kind(reported)),
+        }
+        fields
+    }
+
+    /// Takes the value as a mapping whose keys are the caller's to judge, each with its place; no
+    /// value is an empty one. A key can stand twice, and is not in the path of its value: it may
+    /// hold what belongs there.
+    pub(super) fn pairs(
+        &self,
+        report: &mut Report,
+    ) -> Result<Vec<(Position, &'a str, Self)>, Reported> {
+        let pairs = self.mapping(report)?.iter().map(|(key, node)| {
+            let value = Self {
+                file: self.file,
+                key: self.key.clone(),
+                node,
+            };
+            (key.at, key.text.as_str(), value)
+        });
+        Ok(pairs.collect())
+    }
+
+    fn mapping(&self, report: &mut Report) -> Result<&'a [(Key, Node)], Reported> {
+        let wrong = match &self.node.kind {
+            Kind::Mapping(entries) => return Ok(entries),
+            Kind::Null => return Ok(&[]),
             Kind::Scalar(_) => "wanted a mapping, found a single value",
             Kind::Sequence(_) => "wanted a mapping, found a list",
         };
-        fields.faulty = Some(Faulty::Kind(self.fail(report, wrong)));
-        fields
+        Err(self.fail(report, wrong))
     }
 }
 

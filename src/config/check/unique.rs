@@ -1,4 +1,5 @@
-//! What may stand only once in all files: names of spokes, tokens, user names.
+//! What may stand only once in all files: names of hubs and spokes, tokens,
+//! user names.
 //!
 //! An error names the other place, never the secret itself.
 
@@ -11,12 +12,30 @@ use crate::config::errors::{Report, Reported};
 /// Where names and credentials stood first.
 #[derive(Default)]
 pub(super) struct Seen {
+    hubs: HashMap<String, String>,
     names: HashMap<String, String>,
     tokens: HashMap<[u8; 32], String>,
     usernames: HashMap<String, String>,
 }
 
 impl Seen {
+    /// Claims the name of a hub.
+    pub(super) fn hub(
+        &mut self,
+        report: &mut Report,
+        entry: &Entry<'_>,
+        name: &str,
+    ) -> Result<(), Reported> {
+        claim(
+            &mut self.hubs,
+            name.to_owned(),
+            report,
+            entry,
+            "the name of a hub, by default host and port of its url,",
+            "; give each a `name`",
+        )
+    }
+
     /// Claims the name of a spoke.
     pub(super) fn name(
         &mut self,
@@ -30,6 +49,7 @@ impl Seen {
             report,
             entry,
             "the name of a spoke",
+            "",
         )
     }
 
@@ -40,7 +60,7 @@ impl Seen {
         entry: &Entry<'_>,
         digest: [u8; 32],
     ) -> Result<(), Reported> {
-        claim(&mut self.tokens, digest, report, entry, "a token")
+        claim(&mut self.tokens, digest, report, entry, "a token", "")
     }
 
     /// Claims a user name.
@@ -56,6 +76,7 @@ impl Seen {
             report,
             entry,
             "a user name",
+            "",
         )
     }
 }
@@ -66,9 +87,11 @@ fn claim<K: Eq + Hash>(
     report: &mut Report,
     entry: &Entry<'_>,
     what: &str,
+    remedy: &str,
 ) -> Result<(), Reported> {
     if let Some(first) = seen.get(&value) {
-        let message = format!("{what} may stand only once; this one stands at {first} already");
+        let message =
+            format!("{what} may stand only once; this one stands at {first} already{remedy}");
         return Err(entry.fail(report, message));
     }
     let place = format!(

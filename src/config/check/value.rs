@@ -13,14 +13,14 @@ use http::uri::Scheme;
 use ipnet::IpNet;
 
 use super::entry::quote;
-use crate::config::defaults::{COUNT_CEILING, TIMEOUT_CEILING};
+use crate::config::defaults::{COUNT_CEILING, SALVAGE_REQUESTS_CEILING, TIMEOUT_CEILING};
 use crate::config::source_ranges::parse_range;
-use crate::config::{Absent, Mismatch};
+use crate::config::{Absent, Ack, HubMetadata, HubProtocol, Mismatch};
 
 /// What metrics call senders that are no spoke.
 const UNKNOWN_SPOKE: &str = "unknown";
 
-/// Longest name of a spoke; it becomes a label value of every series.
+/// Longest name of a spoke or hub; a spoke's becomes a label value of every series.
 const NAME_BYTES_MAX: usize = 128;
 
 /// Reads `labels.absent`.
@@ -48,6 +48,40 @@ pub(super) fn mismatch(text: &str) -> Result<Mismatch, String> {
     }
 }
 
+/// Reads `ack`.
+pub(super) fn ack(text: &str) -> Result<Ack, String> {
+    match text {
+        "all" => Ok(Ack::All),
+        "any" => Ok(Ack::Any),
+        _ => Err(format!("unknown value {}; allowed: all, any", quote(text))),
+    }
+}
+
+/// Reads `protocol` of a hub.
+pub(super) fn hub_protocol(text: &str) -> Result<HubProtocol, String> {
+    match text {
+        "auto" => Ok(HubProtocol::Auto),
+        "v1" => Ok(HubProtocol::V1),
+        "v2" => Ok(HubProtocol::V2),
+        _ => Err(format!(
+            "unknown value {}; allowed: auto, v1, v2",
+            quote(text)
+        )),
+    }
+}
+
+/// Reads `metadata` of a hub.
+pub(super) fn hub_metadata(text: &str) -> Result<HubMetadata, String> {
+    match text {
+        "drop" => Ok(HubMetadata::Drop),
+        "forward_v1" => Ok(HubMetadata::ForwardV1),
+        _ => Err(format!(
+            "unknown value {}; allowed: drop, forward_v1",
+            quote(text)
+        )),
+    }
+}
+
 /// Reads an address to bind.
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
@@ -60,13 +94,27 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
 
 /// Reads the number of things that are counted one by one.
 pub(super) fn count(text: &str) -> Result<usize, String> {
+    whole_number(text, 1, COUNT_CEILING)
+}
+
+/// Reads how many further requests a hub may get for one of a spoke. A cut takes two.
+pub(super) fn salvage_requests(text: &str) -> Result<usize, String> {
+    match whole_number(text, 0, SALVAGE_REQUESTS_CEILING) {
+        Ok(1) => Err(format!(
+            "1 is too few, as a cut takes two; write 0 for none, or up to {SALVAGE_REQUESTS_CEILING}"
+        )),
+        checked => checked,
+    }
+}
+
+fn whole_number(text: &str, least: usize, most: usize) -> Result<usize, String> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     let number = text.parse().ok().filter(|_| digits);
     number
-        .filter(|number| (1..=COUNT_CEILING).contains(number))
+        .filter(|number| (least..=most).contains(number))
         .ok_or_else(|| {
             format!(
-                "{} is no count; write a whole number from 1 to {COUNT_CEILING}",
+                "{} is no count; write a whole number from {least} to {most}",
                 quote(text)
             )
         })
@@ -139,6 +187,25 @@ pub(super) fn spoke_name(text: &str) -> Result<String, String> {
     if text.is_empty() {
         return Err("is empty; it is the value of the spoke's cluster label".to_owned());
     }
+    check_name(text)?;
+    if text == UNKNOWN_SPOKE {
+        return Err(format!(
+            "{UNKNOWN_SPOKE:?} stands for senders that are no spoke in metrics; choose another name"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+/// Reads the name of a hub.
+pub(super) fn hub_name(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err("is empty; leave the key out to name the hub after its url".to_owned());
+    }
+    check_name(text)?;
+    Ok(text.to_owned())
+}
+
+fn check_name(text: &str) -> Result<(), String> {
     if text.len() > NAME_BYTES_MAX {
         return Err(format!("is longer than {NAME_BYTES_MAX} bytes"));
     }
@@ -148,12 +215,7 @@ pub(super) fn spoke_name(text: &str) -> Result<String, String> {
     if text.trim() != text {
         return Err("begins or ends with a space".to_owned());
     }
-    if text == UNKNOWN_SPOKE {
-        return Err(format!(
-            "{UNKNOWN_SPOKE:?} stands for senders that are no spoke in metrics; choose another name"
-        ));
-    }
-    Ok(text.to_owned())
+    Ok(())
 }
 
 /// Reads a path as it is written.

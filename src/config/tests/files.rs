@@ -158,7 +158,7 @@ fn errors_of_all_files_are_reported() {
     folder.write("empty", "\n");
     folder.write("words", "two words that are long\n");
     let expected = [
-        "hubgate.yaml:3:1: unknown key \"hube\", did you mean hub? allowed: cluster_label, listen, admin, hub, limits, spoke_defaults, spokes, spoke_files",
+        "hubgate.yaml:3:1: unknown key \"hube\", did you mean hub? allowed: cluster_label, listen, admin, hub, hubs, ack, limits, spoke_defaults, spokes, spoke_files",
         "s/b.yaml:1:7: name: the name of a spoke may stand only once; this one stands at s/a.yaml:1:7 (name) already",
         "s/b.yaml:2:27: credentials[0].token_file: names a file whose token has fewer than 20 characters, which can be guessed; make one with `hubgate token`",
         "s/c.yaml:2:27: credentials[0].token_file: names an empty file; put a token there, `hubgate token` makes one",

@@ -6,7 +6,7 @@
 use super::{ARGON2, BCRYPT, DIGEST, errors, with_spoke};
 
 /// Asserts that a text has one error, which begins and goes on as told.
-fn refuses(text: &str, place: &str, message: &str) {
+pub(super) fn refuses(text: &str, place: &str, message: &str) {
     let found = errors(text);
     assert_eq!(found.lines().count(), 1, "of {text:?}: {found}");
     let start = format!("config:{place}:");
@@ -16,7 +16,7 @@ fn refuses(text: &str, place: &str, message: &str) {
     );
 }
 
-fn refuses_each(table: &str, text: impl Fn(&str) -> String) {
+pub(super) fn refuses_each(table: &str, text: impl Fn(&str) -> String) {
     for case in table.lines().filter(|line| !line.is_empty()) {
         let case = case.replace("\\n", "\n");
         let parts: Vec<_> = case.split(" => ").collect();
@@ -27,10 +27,10 @@ fn refuses_each(table: &str, text: impl Fn(&str) -> String) {
     }
 }
 
-/// A configuration with a valid spoke and the given line in front.
-fn with_line(line: &str) -> String {
+/// A configuration with a valid spoke and the given line in front, or instead of the hub.
+pub(super) fn with_line(line: &str) -> String {
     let rest = with_spoke(&format!("  credentials: [token_sha256: {DIGEST}]"));
-    if line.starts_with("hub:") {
+    if line.starts_with("hub") {
         rest.replacen("hub: {url: http://hub/}", line, 1)
     } else {
         format!("{line}\n{rest}")
@@ -61,19 +61,8 @@ listen: {connections_max: +5} => 1:27: listen.connections_max => no count
 listen: {connections_max: 1e3} => 1:27: listen.connections_max => no count
 listen: {connections_max: -1} => 1:27: listen.connections_max => no count
 admin: {address: 1} => 1:18: admin.address => write IP:PORT
-hub: http://hub/ => 1:6: hub => wanted a mapping
-hub: {} => 1:6: hub.url => required key is missing
-hub: {url: https://hub/api} => 1:12: hub.url => https is not supported yet
-hub: {url: hub:9090} => 1:12: hub.url => no absolute http:// URL
-hub: {url: /api/v1/write} => 1:12: hub.url => no absolute http:// URL
-hub: {url: 'http://'} => 1:12: hub.url => is no URL
-hub: {url: 'http://:9090/'} => 1:12: hub.url => no absolute http:// URL
-hub: {url: 'ftp://hub/'} => 1:12: hub.url => no absolute http:// URL
-hub: {url: 'http://a@hub/'} => 1:12: hub.url => must not hold a user name
-hub: {url: 'http://hub/#a'} => 1:12: hub.url => must not hold a fragment
-hub: {url: http://hub/, timeout: 0s} => 1:34: hub.timeout => allowed: above 0 to 1h
-hub: {url: http://hub/, timeout: 2h} => 1:34: hub.timeout => allowed: above 0 to 1h
-hub: {url: http://hub/, timeout: soon} => 1:34: hub.timeout => write 25s or 1m30s
+ack: most => 1:6: ack => unknown value \"most\"; allowed: all, any
+ack: ~ => 1:6: ack => has no value
 limits: {body_bytes_max: big} => 1:26: limits.body_bytes_max => write 32MiB
 limits: {body_bytes_max: 2GiB} => 1:26: limits.body_bytes_max => 1 byte to 1.0 GiB
 limits: {bytes_in_flight_max: 2PiB} => 1:31: limits.bytes_in_flight_max => 1 byte to 1.0 TiB
@@ -113,7 +102,7 @@ cluster_label: a\\n---\\na: b\\n--- => 2:1 => a second document begins here
     refuses_each(table, with_line);
     refuses("a", "1:1", "wanted a mapping, found a single value");
     refuses("- a", "1:1", "wanted a mapping, found a list");
-    let empty = "config:1:1: hub.url: required key is missing";
+    let empty = "config:1:1: no hub is configured; give one in hub, or list several in hubs";
     assert!(errors("").starts_with(empty), "{}", errors(""));
 }
 

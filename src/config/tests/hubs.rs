@@ -1,0 +1,239 @@
+//! Hubs: one or several, their names, and the headers of the requests to them.
+
+use super::values::{refuses, refuses_each, with_line};
+use super::{COMPLETE, DIGEST, errors};
+use crate::config::{Ack, Config, Hub, HubMetadata, HubProtocol, parse};
+
+/// A configuration whose hubs are the given line.
+fn hubs(line: &str) -> Config {
+    parse(&with_line(line)).expect(line)
+}
+
+fn names(config: &Config) -> Vec<&str> {
+    config.hubs.iter().map(|hub| hub.name.as_str()).collect()
+}
+
+/// The headers of a hub for the requests of a spoke.
+fn headers(hub: &Hub, spoke: &str) -> Vec<(String, String)> {
+    let headers = hub.headers.iter().map(|header| {
+        let value = header.value.value(spoke);
+        assert!(value.is_sensitive());
+        let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+        (header.name.to_string(), value)
+    });
+    headers.collect()
+}
+
+#[test]
+fn one_hub_stands_alone_or_in_a_list() {
+    let alone = hubs("hub: {url: http://hub:9090/, protocol: v1}");
+    let listed = hubs("hubs: [{url: http://hub:9090/, protocol: v1}]");
+    assert_eq!(alone, listed);
+    assert_eq!(names(&alone), ["hub:9090"]);
+    assert_eq!(alone.hubs[0].protocol, HubProtocol::V1);
+}
+
+#[test]
+fn hubs_keep_their_order() {
+    let config = hubs(
+        "hubs: [{url: http://b/}, {url: http://a:80/1, name: ü 1}, {url: http://a:80/2}]\nack: any",
+    );
+    assert_eq!(names(&config), ["b", "ü 1", "a:80"]);
+    assert_eq!(config.ack, Ack::Any);
+}
+
+#[test]
+fn values_of_a_hub_are_read() {
+    let config = parse(COMPLETE).expect("a valid configuration");
+    let hub = &config.hubs[0];
+    assert_eq!(config.ack, Ack::Any);
+    assert_eq!(hub.protocol, HubProtocol::V2);
+    assert_eq!(hub.metadata, HubMetadata::ForwardV1);
+    assert_eq!(hub.salvage_requests_max, 0);
+    let written = "hubs: [{url: http://hub/, protocol: auto, metadata: drop, \
+                   salvage_requests_max: 10000, headers: {}}]\nack: all";
+    let config = hubs(written);
+    assert_eq!(config.ack, Ack::All);
+    assert_eq!(config.hubs[0].protocol, HubProtocol::Auto);
+    assert_eq!(config.hubs[0].metadata, HubMetadata::Drop);
+    assert_eq!(config.hubs[0].salvage_requests_max, 10_000);
+    assert_eq!(config.hubs[0].headers, []);
+}
+
+#[test]
+fn headers_name_the_spoke() {
+    let cases = [
+        ("a", "a"),
+        ("${spoke}", "ü 1"),
+        ("hub-${spoke}", "hub-ü 1"),
+        ("${spoke}/${spoke}${spoke}.", "ü 1/ü 1ü 1."),
+        ("$spoke $ {spoke} $$ }", "$spoke $ {spoke} $$ }"),
+        ("$${spoke}", "$ü 1"),
+        ("Bearer ö=", "Bearer ö="),
+        ("42", "42"),
+    ];
+    for (written, expected) in cases {
+        let config = hubs(&format!(
+            "hub: {{url: http://hub/, headers: {{X-Scope-OrgID: '{written}'}}}}"
+        ));
+        let expected = ("x-scope-orgid".to_owned(), expected.to_owned());
+        assert_eq!(headers(&config.hubs[0], "ü 1"), [expected]);
+    }
+}
+
+#[test]
+fn the_name_of_a_spoke_is_put_in_as_it_is() {
+    let config = hubs("hub: {url: http://hub/, headers: {a: 'x${spoke}'}}");
+    let names = ["${spoke}", "\u{a0}", "\u{10ffff}", "\u{ff}"];
+    for name in names {
+        let expected = ("a".to_owned(), format!("x{name}"));
+        assert_eq!(headers(&config.hubs[0], name), [expected]);
+    }
+}
+
+#[test]
+fn a_hub_that_differs_in_a_value_of_a_header_is_another() {
+    let with = |value: &str| {
+        let line = format!("hub: {{url: http://hub/, headers: {{a: '{value}'}}}}");
+        hubs(&line).hubs
+    };
+    assert_eq!(with("a${spoke}"), with("a${spoke}"));
+    assert_ne!(with("a${spoke}"), with("b${spoke}"));
+    assert_ne!(with("a${spoke}"), with("a"));
+}
+
+#[test]
+fn bad_values_of_a_hub() {
+    let table = "
+hub: http://hub/ => 1:6: hub => wanted a mapping
+hub: {} => 1:6: hub.url => required key is missing
+hub: {url: https://hub/api} => 1:12: hub.url => https is not supported yet
+hub: {url: hub:9090} => 1:12: hub.url => no absolute http:// URL
+hub: {url: /api/v1/write} => 1:12: hub.url => no absolute http:// URL
+hub: {url: 'http://'} => 1:12: hub.url => is no URL
+hub: {url: 'http://:9090/'} => 1:12: hub.url => no absolute http:// URL
+hub: {url: 'ftp://hub/'} => 1:12: hub.url => no absolute http:// URL
+hub: {url: 'http://a@hub/'} => 1:12: hub.url => must not hold a user name
+hub: {url: 'http://hub/#a'} => 1:12: hub.url => must not hold a fragment
+hub: {url: http://hub/, timeout: 0s} => 1:34: hub.timeout => allowed: above 0 to 1h
+hub: {url: http://hub/, timeout: 2h} => 1:34: hub.timeout => allowed: above 0 to 1h
+hub: {url: http://hub/, timeout: soon} => 1:34: hub.timeout => write 25s or 1m30s
+hub: {url: http://hub/, name: ''} => 1:31: hub.name => is empty; leave the key out
+hub: {url: http://hub/, name: ~} => 1:31: hub.name => has no value
+hub: {url: http://hub/, name: ' a'} => 1:31: hub.name => begins or ends with a space
+hub: {url: http://hub/, name: \"a\\tb\"} => 1:31: hub.name => control character
+hub: {url: http://hub/, protocol: v3} => 1:35: hub.protocol => unknown value \"v3\"; allowed: auto, v1, v2
+hub: {url: http://hub/, metadata: keep} => 1:35: hub.metadata => unknown value \"keep\"; allowed: drop, forward_v1
+hub: {url: http://hub/, salvage_requests_max: 10001} => 1:47: hub.salvage_requests_max => from 0 to 10000
+hub: {url: http://hub/, salvage_requests_max: 1} => 1:47: hub.salvage_requests_max => a cut takes two
+hub: {url: http://hub/, salvage_requests_max: -1} => 1:47: hub.salvage_requests_max => no count
+hub: {url: http://hub/, salvage_requests_max: ''} => 1:47: hub.salvage_requests_max => no count
+hub: {url: http://hub/, ack: all} => 1:25: hub => unknown key \"ack\"; allowed: name, url, timeout, protocol, metadata, headers, salvage_requests_max
+hubs: {url: http://hub/} => 1:7: hubs => wanted a list, found a mapping
+hubs: http://hub/ => 1:7: hubs => wanted a list, found a single value
+hubs: [http://hub/] => 1:8: hubs[0] => wanted a mapping
+hubs: [{url: http://hub/}, {name: a}] => 1:28: hubs[1].url => required key is missing
+";
+    refuses_each(table, with_line);
+    let long = format!("hub: {{url: http://hub/, name: {}}}", "é".repeat(65));
+    let message = "longer than 128 bytes";
+    refuses(&with_line(&long), "1:31: hub.name", message);
+}
+
+#[test]
+fn bad_headers() {
+    let table = "
+a => 1:34: hub.headers => wanted a mapping, found a single value
+['a: b'] => 1:34: hub.headers => wanted a mapping, found a list
+{'': a} => 1:35: hub.headers => no name of a header; allowed: letters, digits and any of
+{a b: c} => 1:35: hub.headers => no name of a header
+{'a:': c} => 1:35: hub.headers => no name of a header
+{':path': c} => 1:35: hub.headers => no name of a header
+{é: c} => 1:35: hub.headers => no name of a header
+{a: b, A: b} => 1:41: hub.headers => given twice, as case does not count; also at 1:35
+{a: b, a: b} => 1:41: hub.headers => given twice
+{a: ~} => 1:38: hub.headers => has no value
+{a: ''} => 1:38: hub.headers => is empty; give a value or leave the header out
+{a: {b: c}} => 1:38: hub.headers => wanted a single value
+{a: [b]} => 1:38: hub.headers => wanted a single value
+{a: ' b'} => 1:38: hub.headers => begins or ends with a space
+{a: \"b\\r\"} => 1:38: hub.headers => control character
+{a: \"b\\tc\"} => 1:38: hub.headers => control character
+{a: \"b\\x7f\"} => 1:38: hub.headers => control character
+{a: \"b\\x85\"} => 1:38: hub.headers => control character
+{a: '${cluster}'} => 1:38: hub.headers => holds an unknown ${...}; allowed: ${spoke}
+{a: '${spoke'} => 1:38: hub.headers => holds an unknown ${...}
+{a: '${}'} => 1:38: hub.headers => holds an unknown ${...}
+{a: '${Spoke}'} => 1:38: hub.headers => holds an unknown ${...}
+{a: '${ spoke }'} => 1:38: hub.headers => holds an unknown ${...}
+{a: '${spoke}${x}'} => 1:38: hub.headers => holds an unknown ${...}
+{a: '${${spoke}}'} => 1:38: hub.headers => holds an unknown ${...}
+";
+    let with = |headers: &str| with_line(&format!("hub: {{url: http://hub/, headers: {headers}}}"));
+    refuses_each(table, with);
+    let long = with(&format!("{{a: {}}}", "a".repeat(8193)));
+    refuses(&long, "1:38: hub.headers", "longer than 8192 bytes");
+    let many: Vec<_> = (0..33).map(|index| format!("a{index}: b")).collect();
+    let many = with(&format!("{{{}}}", many.join(", ")));
+    refuses(&many, "1:34: hub.headers", "more than 32 headers");
+    let both = with("{a b: '', a: b}");
+    assert_eq!(errors(&both).lines().count(), 2, "{}", errors(&both));
+}
+
+#[test]
+fn headers_that_are_hubgates_or_the_connections() {
+    let names = [
+        "accept-encoding",
+        "Connection",
+        "content-encoding",
+        "Content-Length",
+        "content-type",
+        "Expect",
+        "host",
+        "keep-alive",
+        "proxy-authorization",
+        "Proxy-Connection",
+        "retry-attempt",
+        "TE",
+        "trailer",
+        "Transfer-Encoding",
+        "upgrade",
+        "User-Agent",
+        "X-Prometheus-Remote-Write-Version",
+    ];
+    for name in names {
+        let line = format!("hub: {{url: http://hub/, headers: {{{name}: a}}}}");
+        let message = "is set by hubgate or belongs to the connection; allowed: any header but";
+        refuses(&with_line(&line), "1:35: hub.headers", message);
+    }
+    let line = "hub: {url: http://hub/, headers: {Authorization: a, hosts: a, x-proxy-a: a}}";
+    assert_eq!(errors(&with_line(line)), "");
+}
+
+#[test]
+fn names_of_hubs_stand_once() {
+    let table = "
+[{url: http://a/1}, {url: http://a/2}] => 1:27: hubs[1] => the name of a hub, by default host and port of its url, may stand only once; this one stands at config:1:8 (hubs[0]) already; give each a `name`
+[{url: http://a/}, {url: http://b/, name: a}] => 1:49: hubs[1].name => stands at config:1:8 (hubs[0]) already
+[{url: http://a/, name: b}, {url: http://b/}] => 1:35: hubs[1] => stands at config:1:31 (hubs[0].name) already
+";
+    refuses_each(table, |list| with_line(&format!("hubs: {list}")));
+    let line = "hubs: [{url: http://a/1}, {url: http://a/2, name: production}]";
+    // A spoke of the same name is another thing.
+    let text = with_line(line).replace("name: a", "name: production");
+    assert_eq!(errors(&text), "");
+}
+
+#[test]
+fn hubs_stand_in_one_place() {
+    let spokes = format!("spokes: [{{name: a, credentials: [token_sha256: {DIGEST}]}}]");
+    let none = "no hub is configured; give one in hub, or list several in hubs";
+    refuses(&spokes, "1:1", none);
+    refuses(&format!("hubs: []\n{spokes}"), "1:7: hubs", none);
+    refuses(&format!("hubs: ~\n{spokes}"), "1:7: hubs", none);
+    let both = format!("hub: {{url: http://a/}}\nhubs: [{{url: http://b/}}]\n{spokes}");
+    let message = "hub is given as well; list all hubs in hubs, or give one in hub";
+    refuses(&both, "2:7: hubs", message);
+    let found = errors("hub: {url: a}\nhubs: [{url: b}]\nack: c\nspokes: d");
+    assert_eq!(found.lines().count(), 5, "{found}");
+}
