@@ -1,17 +1,22 @@
 //! The remote-write wire format: bytes in, values out. No tokio, no HTTP, no metrics.
 //!
 //! Messages are walked where they lie. A walk checks the structure of everything, down to the
-//! buckets of histograms, and hands out slices; nothing is built that grows with the message.
+//! buckets of histograms, and hands out slices; nothing is built there that grows with the message but
+//! the table of a V2 message's symbols. What was walked can be written again, in either version.
 
+pub(crate) mod labels;
 mod leaf;
 pub mod proto;
 pub mod protobuf;
 pub mod snappy;
 #[cfg(test)]
 pub(crate) mod tests;
+pub mod transcode;
 pub mod v1;
 pub mod v2;
+pub mod writer;
 
+pub use labels::{Change, Label, Labels};
 pub use protobuf::Malformed;
 
 /// A version of remote write, that is, its message.
@@ -103,6 +108,11 @@ impl Counts {
         counts
     }
 
+    /// Each count that many times.
+    pub fn times(&self, factor: u64) -> Self {
+        Self(self.0.map(|count| count * factor))
+    }
+
     /// The count of one kind.
     pub fn of(&self, kind: Kind) -> u64 {
         self.0[kind as usize]
@@ -132,6 +142,22 @@ impl Counts {
     /// The smaller of each count.
     pub fn min(&self, other: &Self) -> Self {
         Self(std::array::from_fn(|kind| self.0[kind].min(other.0[kind])))
+    }
+
+    /// The larger of each count.
+    pub fn max(&self, other: &Self) -> Self {
+        Self(std::array::from_fn(|kind| self.0[kind].max(other.0[kind])))
+    }
+
+    /// Forgets the count of one kind.
+    pub fn clear(&mut self, kind: Kind) {
+        self.0[kind as usize] = 0;
+    }
+
+    /// The samples, float and histogram.
+    #[inline]
+    pub fn samples(&self) -> u64 {
+        self.of(Kind::Float) + self.of(Kind::Histogram)
     }
 
     /// The sum over the kinds.
@@ -184,15 +210,6 @@ impl Times {
     }
 }
 
-/// A label as it lies in the message; whether it is UTF-8 is for the policy to check.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Label<'a> {
-    /// Its name.
-    pub name: &'a [u8],
-    /// Its value.
-    pub value: &'a [u8],
-}
-
 /// What is wrong with a series though its bytes are well-formed protobuf.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SeriesFault {
@@ -218,6 +235,9 @@ pub struct Series<'a> {
     pub foreign: bool,
     /// The first fault found.
     pub fault: Option<SeriesFault>,
+    /// Its samples as they lie, keys included, where it carries nothing else and they hold what
+    /// both versions define and no more.
+    pub(crate) samples: Option<&'a [u8]>,
 }
 
 impl<'a> Series<'a> {
@@ -228,90 +248,16 @@ impl<'a> Series<'a> {
             times: Times::default(),
             foreign: false,
             fault: None,
+            samples: None,
         }
+    }
+
+    /// How many [pieces](writer::Piece) it can be cut into: one a sample or histogram, at least 1.
+    pub fn units(&self) -> u64 {
+        self.counts.samples().max(1)
     }
 
     fn fail(&mut self, fault: SeriesFault) {
         self.fault.get_or_insert(fault);
     }
-}
-
-/// The labels of one series, in a list that is filled anew for each.
-#[derive(Debug, Default)]
-pub struct Labels<'a> {
-    list: Vec<Label<'a>>,
-    max: usize,
-    overflow: bool,
-    name_bytes: u64,
-}
-
-impl<'a> Labels<'a> {
-    /// An empty list that keeps at most `max` labels of a series, in the memory of `spare`.
-    pub fn new(spare: Labels<'_>, max: usize) -> Self {
-        Self {
-            list: recycle(spare.list),
-            max,
-            overflow: false,
-            name_bytes: 0,
-        }
-    }
-
-    /// Keeps a label, or remembers that it was one too many.
-    #[inline]
-    pub fn push(&mut self, label: Label<'a>) {
-        if self.list.len() < self.max {
-            self.name_bytes += label.name.len() as u64;
-            self.list.push(label);
-        } else {
-            self.overflow = true;
-        }
-    }
-
-    /// The memory that the list holds, in bytes.
-    pub fn bytes(&self) -> usize {
-        self.list.capacity() * size_of::<Label<'_>>()
-    }
-
-    /// Starts the walk of a message.
-    pub fn start(&mut self) {
-        self.clear();
-        self.name_bytes = 0;
-    }
-
-    /// The bytes of the names of all labels kept since the start, whichever series they are of.
-    #[inline]
-    pub fn name_bytes(&self) -> u64 {
-        self.name_bytes
-    }
-
-    /// Forgets the labels of the series before.
-    #[inline]
-    pub fn clear(&mut self) {
-        self.list.clear();
-        self.overflow = false;
-    }
-
-    /// True when the series had more labels than are kept.
-    pub fn overflow(&self) -> bool {
-        self.overflow
-    }
-
-    /// The labels kept, in the order of the message.
-    pub fn list(&self) -> &[Label<'a>] {
-        &self.list
-    }
-
-    /// The list itself, to be changed.
-    pub fn list_mut(&mut self) -> &mut Vec<Label<'a>> {
-        &mut self.list
-    }
-}
-
-/// An empty list in the memory of another, whose items differ in their lifetimes alone: such an
-/// iterator is collected in place.
-fn recycle<A, B>(mut list: Vec<A>) -> Vec<B> {
-    list.clear();
-    list.into_iter()
-        .map(|_| unreachable!("the list is empty"))
-        .collect()
 }

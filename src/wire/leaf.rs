@@ -1,42 +1,135 @@
-//! The messages that V1 and V2 share field by field: sample and histogram.
+//! The messages that V1 and V2 share field by field: sample and histogram, and exemplar but for
+//! its labels.
 //!
 //! They are checked and copied, never built: values must arrive bit for bit, and a stale marker
-//! is a NaN that arithmetic could change.
+//! is a NaN that arithmetic could change. V2 defines one field more in each, the start timestamp,
+//! and alone carries histograms of custom buckets.
 
 use super::Protocol;
-use super::protobuf::{Malformed, Reader, WireType, doubles, expect, varints};
+use super::protobuf::{
+    Malformed, Reader, WireType, doubles, expect, put_key, put_varint, varint_len, varints,
+};
 
-/// Walks a `Sample` and returns its timestamp in milliseconds.
+const SAMPLE_VALUE: u32 = 1;
+const SAMPLE_TIMESTAMP: u32 = 2;
+const SAMPLE_START_TIMESTAMP: u32 = 3;
+
+/// References in V2.
+pub(super) const EXEMPLAR_LABELS: u32 = 1;
+pub(super) const EXEMPLAR_VALUE: u32 = 2;
+pub(super) const EXEMPLAR_TIMESTAMP: u32 = 3;
+
+const HISTOGRAM_SCHEMA: u32 = 4;
+const HISTOGRAM_TIMESTAMP: u32 = 15;
+const HISTOGRAM_CUSTOM_VALUES: u32 = 16;
+const HISTOGRAM_START_TIMESTAMP: u32 = 17;
+
+/// -53 in zigzag encoding: the schema of custom buckets (Prometheus `model/histogram/generic.go`,
+/// `CustomBucketsSchema`).
+const CUSTOM_BUCKETS_SCHEMA: u64 = 105;
+
+/// The key of a series' samples, field 2 in both versions.
+const SAMPLES_KEY: u8 = 2 << 3 | 2;
+
+/// Reads the sample at the front of `bytes`, when it is encoded as every encoder does; returns its
+/// timestamp in milliseconds and what follows it.
 #[inline]
-pub(super) fn sample(bytes: &[u8], protocol: Protocol) -> Result<i64, Malformed> {
-    // As every encoder writes it: the value, the timestamp, nothing else.
-    if let [0x09, _, _, _, _, _, _, _, _, 0x10, timestamp @ ..] = bytes {
-        let mut reader = Reader::new(timestamp);
-        let timestamp = reader.varint()?.cast_signed();
-        if reader.rest().is_empty() {
-            return Ok(timestamp);
+pub(super) fn first_sample(bytes: &[u8]) -> Option<(i64, &[u8])> {
+    let [SAMPLES_KEY, length, rest @ ..] = bytes else {
+        return None;
+    };
+    let (sample, rest) = rest.split_at_checked(usize::from(*length))?;
+    // Below 128 the length is a varint of one byte; a usual sample has 20 bytes at most.
+    Some((usual_sample(sample)?, rest))
+}
+
+/// The timestamp of a sample that gives its value and its timestamp and nothing else. Encoders
+/// leave out a value of 0.
+#[inline]
+fn usual_sample(bytes: &[u8]) -> Option<i64> {
+    let ([0x09, _, _, _, _, _, _, _, _, 0x10, timestamp @ ..] | [0x10, timestamp @ ..]) = bytes
+    else {
+        return None;
+    };
+    // Six bytes from 2004 to 2109.
+    if let [a, b, c, d, e, f] = timestamp
+        && (a & b & c & d & e) >= 0x80
+        && *f < 0x80
+    {
+        let bits = |byte: &u8, place: u32| u64::from(byte & 0x7f) << (7 * place);
+        let low = bits(a, 0) | bits(b, 1) | bits(c, 2);
+        return Some((low | bits(d, 3) | bits(e, 4) | bits(f, 5)).cast_signed());
+    }
+    let mut reader = Reader::new(timestamp);
+    let timestamp = reader.varint().ok()?.cast_signed();
+    reader.rest().is_empty().then_some(timestamp)
+}
+
+/// Reads an exemplar, whose labels are field 1 in both versions: hands these to `labels`, and
+/// appends the fields for value and timestamp to `rest` as they lie.
+pub(super) fn exemplar<'a>(
+    bytes: &'a [u8],
+    rest: &mut Vec<u8>,
+    mut labels: impl FnMut(&mut Reader<'a>, WireType) -> Result<(), Malformed>,
+) -> Result<(), Malformed> {
+    let mut reader = Reader::new(bytes);
+    loop {
+        let before = reader.rest();
+        let Some((field, wire_type)) = reader.key()? else {
+            return Ok(());
+        };
+        if field == EXEMPLAR_LABELS {
+            labels(&mut reader, wire_type)?;
+            continue;
         }
+        reader.skip(wire_type)?;
+        if matches!(field, EXEMPLAR_VALUE | EXEMPLAR_TIMESTAMP) {
+            rest.extend_from_slice(&before[..before.len() - reader.rest().len()]);
+        }
+    }
+}
+
+/// A sample after its walk.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sample {
+    /// Milliseconds since the Unix epoch.
+    pub timestamp: i64,
+    /// It holds its value and its timestamp once and nothing else.
+    pub usual: bool,
+}
+
+/// Walks a `Sample`.
+#[inline]
+pub(super) fn sample(bytes: &[u8], protocol: Protocol) -> Result<Sample, Malformed> {
+    if let Some(timestamp) = usual_sample(bytes) {
+        return Ok(Sample {
+            timestamp,
+            usual: true,
+        });
     }
     let mut reader = Reader::new(bytes);
     let mut timestamp = 0;
     while let Some((field, wire_type)) = reader.key()? {
         match field {
-            1 => {
+            SAMPLE_VALUE => {
                 expect(wire_type, WireType::Fixed64)?;
                 reader.fixed64()?;
             }
-            2 => {
+            SAMPLE_TIMESTAMP => {
                 expect(wire_type, WireType::Varint)?;
                 timestamp = reader.varint()?.cast_signed();
             }
-            3 if protocol == Protocol::V2 => {
+            SAMPLE_START_TIMESTAMP if protocol == Protocol::V2 => {
                 expect(wire_type, WireType::Varint)?;
                 reader.varint()?;
             }
             _ => reader.skip(wire_type)?,
         }
     }
-    Ok(timestamp)
+    Ok(Sample {
+        timestamp,
+        usual: false,
+    })
 }
 
 /// Walks a `Histogram` and returns its timestamp in milliseconds.
@@ -46,7 +139,7 @@ pub(super) fn histogram(bytes: &[u8], protocol: Protocol) -> Result<i64, Malform
     while let Some((field, wire_type)) = reader.key()? {
         match field {
             // count_int, schema, zero_count_int, reset_hint
-            1 | 4 | 6 | 14 => {
+            1 | HISTOGRAM_SCHEMA | 6 | 14 => {
                 expect(wire_type, WireType::Varint)?;
                 reader.varint()?;
             }
@@ -60,13 +153,13 @@ pub(super) fn histogram(bytes: &[u8], protocol: Protocol) -> Result<i64, Malform
                 bucket_span(reader.bytes()?)?;
             }
             9 | 12 => varints(&mut reader, wire_type, drop)?,
-            // negative_counts, positive_counts, custom_values
-            10 | 13 | 16 => doubles(&mut reader, wire_type)?,
-            15 => {
+            // negative_counts, positive_counts
+            10 | 13 | HISTOGRAM_CUSTOM_VALUES => doubles(&mut reader, wire_type)?,
+            HISTOGRAM_TIMESTAMP => {
                 expect(wire_type, WireType::Varint)?;
                 timestamp = reader.varint()?.cast_signed();
             }
-            17 if protocol == Protocol::V2 => {
+            HISTOGRAM_START_TIMESTAMP if protocol == Protocol::V2 => {
                 expect(wire_type, WireType::Varint)?;
                 reader.varint()?;
             }
@@ -85,4 +178,116 @@ fn bucket_span(bytes: &[u8]) -> Result<(), Malformed> {
         reader.skip(wire_type)?;
     }
     Ok(())
+}
+
+/// What the other version has no place for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Left {
+    /// It had a start timestamp, which is left out.
+    pub start_timestamp: bool,
+    /// It is a histogram of custom buckets, which was not appended at all.
+    pub custom_buckets: bool,
+}
+
+/// Appends a sample of the other version as the field `field`. What the version does not define
+/// is left out: it could be a field of this one.
+pub(super) fn put_sample(
+    out: &mut Vec<u8>,
+    field: u32,
+    bytes: &[u8],
+    from: Protocol,
+) -> Result<Left, Malformed> {
+    let mut left = Left::default();
+    let (mut value, mut timestamp): (&[u8], u64) = (&[], 0);
+    let mut reader = Reader::new(bytes);
+    while let Some((field, wire_type)) = reader.key()? {
+        match field {
+            SAMPLE_VALUE => {
+                value = reader.rest().get(..8).unwrap_or_default();
+                reader.fixed64()?;
+            }
+            SAMPLE_TIMESTAMP => timestamp = reader.varint()?,
+            SAMPLE_START_TIMESTAMP if from == Protocol::V2 => {
+                left.start_timestamp = reader.varint()? != 0;
+            }
+            _ => reader.skip(wire_type)?,
+        }
+    }
+    // What is not there is not written, lest a flood of empty samples grow.
+    let value_len = value.len() + usize::from(!value.is_empty());
+    let timestamp_len = match timestamp {
+        0 => 0,
+        timestamp => 1 + varint_len(timestamp),
+    };
+    put_key(out, field, WireType::Len);
+    put_varint(out, (value_len + timestamp_len) as u64);
+    if value_len > 0 {
+        put_key(out, SAMPLE_VALUE, WireType::Fixed64);
+        out.extend_from_slice(value);
+    }
+    if timestamp_len > 0 {
+        put_key(out, SAMPLE_TIMESTAMP, WireType::Varint);
+        put_varint(out, timestamp);
+    }
+    Ok(left)
+}
+
+/// Appends a histogram of the other version as the field `field`, like [`put_sample`] does.
+pub(super) fn put_histogram(
+    out: &mut Vec<u8>,
+    field: u32,
+    bytes: &[u8],
+    from: Protocol,
+) -> Result<Left, Malformed> {
+    let mut left = Left::default();
+    let (mut schema, mut length) = (0, 0);
+    for piece in histogram_fields(bytes) {
+        let (number, piece) = piece?;
+        match number {
+            HISTOGRAM_START_TIMESTAMP if from == Protocol::V2 => {
+                let mut reader = Reader::new(piece);
+                reader.key()?;
+                left.start_timestamp = reader.varint()? != 0;
+            }
+            HISTOGRAM_SCHEMA => {
+                let mut reader = Reader::new(piece);
+                reader.key()?;
+                // 32 bits, as decoders of `sint32` take them.
+                schema = reader.varint()? & u64::from(u32::MAX);
+                length += piece.len();
+            }
+            1..=HISTOGRAM_CUSTOM_VALUES => length += piece.len(),
+            _ => {}
+        }
+    }
+    if from == Protocol::V2 && schema == CUSTOM_BUCKETS_SCHEMA {
+        return Ok(Left {
+            custom_buckets: true,
+            ..Left::default()
+        });
+    }
+    put_key(out, field, WireType::Len);
+    put_varint(out, length as u64);
+    for piece in histogram_fields(bytes) {
+        let (number, piece) = piece?;
+        if number <= HISTOGRAM_CUSTOM_VALUES {
+            out.extend_from_slice(piece);
+        }
+    }
+    Ok(left)
+}
+
+/// The fields of a histogram with their numbers, each with its key as it lies.
+fn histogram_fields(bytes: &[u8]) -> impl Iterator<Item = Result<(u32, &[u8]), Malformed>> {
+    let mut reader = Reader::new(bytes);
+    std::iter::from_fn(move || {
+        let before = reader.rest();
+        let (field, wire_type) = match reader.key() {
+            Ok(Some(key)) => key,
+            Ok(None) => return None,
+            Err(malformed) => return Some(Err(malformed)),
+        };
+        let skipped = reader.skip(wire_type);
+        Some(skipped.map(|()| (field, &before[..before.len() - reader.rest().len()])))
+    })
 }

@@ -82,6 +82,18 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Passes over a key of one byte, if that comes next.
+    #[inline]
+    pub fn pass(&mut self, key: u8) -> bool {
+        match self.rest {
+            [first, rest @ ..] if *first == key => {
+                self.rest = rest;
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Reads a varint of at most 64 bits.
     #[inline]
     pub fn varint(&mut self) -> Result<u64, Malformed> {
@@ -89,6 +101,10 @@ impl<'a> Reader<'a> {
             [first, rest @ ..] if *first < 0x80 => {
                 self.rest = rest;
                 Ok(u64::from(*first))
+            }
+            [first, second, rest @ ..] if *second < 0x80 => {
+                self.rest = rest;
+                Ok(u64::from(*first & 0x7f) | u64::from(*second) << 7)
             }
             _ => self.long_varint(),
         }
@@ -218,4 +234,10 @@ pub fn put_bytes(out: &mut Vec<u8>, field: u32, bytes: &[u8]) {
 pub fn varint_len(value: u64) -> usize {
     // Seven bits a byte; `| 1` makes 0 take one byte.
     (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
+}
+
+/// The bytes of a length-delimited field of a number below 16.
+#[inline]
+pub fn field_len(length: usize) -> usize {
+    1 + varint_len(length as u64) + length
 }

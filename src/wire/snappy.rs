@@ -2,7 +2,7 @@
 //!
 //! Both remote-write specifications name the block format; the framed one must not be used.
 
-use snap::raw::{Decoder, Encoder};
+use snap::raw::{Decoder, Encoder, max_compress_len};
 
 /// No snappy element yields more than 64 bytes from three, so a body that declares more than this
 /// many times its own size is a bomb or cut short.
@@ -99,16 +99,16 @@ pub fn decompress<'b>(
     Ok(&buffer[..written])
 }
 
-/// Compresses `bytes` into a new buffer, which holds at most twice the memory it needs.
-pub fn compress(encoder: &mut Encoder, bytes: &[u8]) -> Vec<u8> {
-    let mut compressed = encoder
-        .compress_vec(bytes)
-        .expect("a message is far below snappy's limit of 4 GiB");
-    // The buffer was made for the worst case. To shrink is to copy, which is not worth it there.
-    if compressed.len() < compressed.capacity() / 2 {
-        compressed.shrink_to_fit();
+/// Compresses `bytes` into the front of `buffer`, which only ever grows, and returns that part.
+pub fn compress<'b>(encoder: &mut Encoder, bytes: &[u8], buffer: &'b mut Vec<u8>) -> &'b [u8] {
+    let length_max = max_compress_len(bytes.len());
+    if buffer.len() < length_max {
+        buffer.resize(length_max, 0);
     }
-    compressed
+    let written = encoder
+        .compress(bytes, buffer)
+        .expect("the buffer has room, and a message is far below snappy's limit of 4 GiB");
+    &buffer[..written]
 }
 
 #[cfg(test)]
