@@ -1,0 +1,332 @@
+//! The writer: checked series of either version in, a message of either version out.
+//!
+//! Only what a version defines is written, in the order that every encoder uses. A message for a
+//! V2 hub may have a second one beside it, in V1, for what V2 has no form for: metadata without a
+//! series, and exemplars without a sample. Buffers are kept from message to message.
+
+mod encoded;
+mod interner;
+mod v1;
+mod v2;
+
+use super::protobuf::{Malformed, Reader};
+use super::v2::Symbols;
+use super::{Change, Counts, Kind, Label, Protocol, Series};
+
+pub use interner::SYMBOL_BYTES;
+
+/// Largest V1 message that is made of one of V2, whose references let a few bytes stand for long
+/// strings. Prometheus takes no more (`storage/remote/write_handler.go`, decoded 32 MiB).
+pub const V1_BYTES_MAX: usize = 32 << 20;
+
+/// The message that a series is from.
+#[derive(Debug, Clone, Copy)]
+pub enum Source<'s, 'a> {
+    /// V1.
+    V1,
+    /// V2, with its symbols.
+    V2(&'s Symbols<'a>),
+}
+
+impl Source<'_, '_> {
+    fn protocol(self) -> Protocol {
+        match self {
+            Self::V1 => Protocol::V1,
+            Self::V2(_) => Protocol::V2,
+        }
+    }
+}
+
+/// Which of the samples and histograms of a series are meant, counted from its front. What else
+/// the series carries goes with the last of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Piece {
+    /// The first.
+    pub first: u64,
+    /// The one after the last.
+    pub end: u64,
+}
+
+impl Piece {
+    /// All of them.
+    pub const WHOLE: Self = Self {
+        first: 0,
+        end: u64::MAX,
+    };
+}
+
+/// What the version written has no place for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// Histograms of custom buckets.
+    pub custom_buckets: u64,
+    /// Metadata: of series where V1 is written, of metric families and of exemplars without a
+    /// sample where V2 is.
+    pub metadata: u64,
+    /// Start timestamps of samples and histograms; these themselves are written.
+    pub start_timestamps: u64,
+}
+
+impl Lost {
+    /// Adds each count of `other`.
+    pub fn add_all(&mut self, other: &Self) {
+        self.custom_buckets += other.custom_buckets;
+        self.metadata += other.metadata;
+        self.start_timestamps += other.start_timestamps;
+    }
+}
+
+/// A finished message and what it carries.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Message<'w> {
+    /// Its bytes; empty when nothing was put into it.
+    pub bytes: &'w [u8],
+    /// What it carries.
+    pub counts: Counts,
+}
+
+/// All that was written.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Written<'w> {
+    /// The message of the version asked for.
+    pub message: Message<'w>,
+    /// A V1 message with what V2 has no form for, to be sent after the other.
+    pub side: Message<'w>,
+    /// What is in neither.
+    pub lost: Lost,
+    /// Metadata of exemplars without a sample, whose series has its own in the message: it is
+    /// neither lost nor counted there.
+    pub merged_metadata: u64,
+    /// The V1 message, which may be the one beside, would be larger than it may be. It is no good,
+    /// while one of V2 is.
+    pub overflow: bool,
+}
+
+/// Writes messages, one after the other.
+#[derive(Debug)]
+pub struct Writer {
+    protocol: Protocol,
+    metadata: Metadata,
+    v1: v1::Writer,
+    v2: v2::Writer,
+    counts: Counts,
+    lost: Lost,
+}
+
+/// What is to be written.
+#[derive(Debug, Clone, Copy)]
+pub struct Form {
+    /// The version.
+    pub protocol: Protocol,
+    /// What becomes of V1 metadata.
+    pub metadata: Metadata,
+    /// Most bytes of V1 that is made of V2, or as many as that has if they are more; see
+    /// [`Written::overflow`].
+    pub v1_bytes_max: usize,
+}
+
+impl Form {
+    /// V1 of any allowed length.
+    pub fn new(protocol: Protocol, metadata: Metadata) -> Self {
+        Self {
+            protocol,
+            metadata,
+            v1_bytes_max: V1_BYTES_MAX,
+        }
+    }
+}
+
+/// What becomes of V1 metadata where V2 is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Metadata {
+    /// It is counted as lost.
+    Drop,
+    /// It goes into the message beside.
+    Forward,
+}
+
+impl Default for Writer {
+    fn default() -> Self {
+        Self {
+            protocol: Protocol::V1,
+            metadata: Metadata::Drop,
+            v1: v1::Writer::default(),
+            v2: v2::Writer::default(),
+            counts: Counts::default(),
+            lost: Lost::default(),
+        }
+    }
+}
+
+impl Writer {
+    /// Starts a message that is made of one of `source_len` bytes.
+    pub fn start(&mut self, form: Form, source_len: usize) {
+        self.protocol = form.protocol;
+        self.metadata = form.metadata;
+        self.v1.clear(form.v1_bytes_max.max(source_len));
+        self.v2.clear();
+        self.counts = Counts::default();
+        self.lost = Lost::default();
+    }
+
+    /// Appends a series that was walked without a fault, with `labels` instead of its own.
+    /// `change` is how they differ from those of the series put before.
+    #[inline]
+    pub fn put_series<'a>(
+        &mut self,
+        series: &Series<'a>,
+        labels: &[Label<'a>],
+        change: Change,
+        source: Source<'_, 'a>,
+        piece: Piece,
+    ) -> Result<(), Malformed> {
+        let put = Put {
+            series,
+            labels,
+            change,
+            source,
+            piece,
+        };
+        let counts = match self.protocol {
+            Protocol::V1 => self.v1.put(&put, &mut self.lost)?,
+            Protocol::V2 => self.v2.put(&put)?,
+        };
+        self.counts.add_all(&counts);
+        Ok(())
+    }
+
+    /// Appends the bytes of a V1 `MetricMetadata` as they lie.
+    pub fn put_metadata(&mut self, raw: &[u8]) {
+        if self.protocol == Protocol::V1 {
+            self.counts.add(Kind::Metadata, 1);
+        } else if self.metadata == Metadata::Drop {
+            self.lost.metadata += 1;
+            return;
+        }
+        self.v1.put_metadata(raw);
+    }
+
+    /// Ends the message.
+    pub fn finish(&mut self) -> Result<Written<'_>, Malformed> {
+        if self.protocol == Protocol::V1 {
+            return Ok(Written {
+                message: self.v1.finish(self.counts),
+                side: Message::default(),
+                lost: self.lost,
+                merged_metadata: 0,
+                overflow: self.v1.overflow(),
+            });
+        }
+        let mut side = Counts::one(Kind::Metadata).times(self.v1.metadata());
+        let folded = self.v2.fold(&mut self.v1, &mut self.lost)?;
+        side.add(Kind::Exemplar, folded.exemplars_aside);
+        Ok(Written {
+            message: self.v2.finish(self.counts.minus(&side)),
+            side: match self.v1.overflow() {
+                true => Message::default(),
+                false => self.v1.finish(side),
+            },
+            lost: self.lost,
+            merged_metadata: folded.merged_metadata,
+            overflow: self.v1.overflow(),
+        })
+    }
+
+    /// The memory that it holds, in bytes.
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> usize {
+        self.v1.bytes() + self.v2.bytes()
+    }
+
+    /// Gives memory back if the last messages left more than about `bytes_max` in a buffer.
+    pub fn trim(&mut self, bytes_max: usize) {
+        if self.v1.bytes() > bytes_max {
+            self.v1 = v1::Writer::default();
+        }
+        if self.v2.bytes() > bytes_max {
+            self.v2 = v2::Writer::default();
+        }
+    }
+}
+
+/// A series to be put.
+struct Put<'p, 'a> {
+    series: &'p Series<'a>,
+    labels: &'p [Label<'a>],
+    change: Change,
+    source: Source<'p, 'a>,
+    piece: Piece,
+}
+
+impl<'a> Put<'_, 'a> {
+    /// Its samples as they lie, when these are all there is to put and either version has them so.
+    fn samples(&self) -> Option<&'a [u8]> {
+        self.series
+            .samples
+            .filter(|_| self.piece == Piece::WHOLE && self.series.counts.of(Kind::Float) > 0)
+    }
+
+    /// What it carries, in the order of the message, as far as its piece goes.
+    fn items(&self) -> impl Iterator<Item = Result<Item<'a>, Malformed>> {
+        let mut reader = Reader::new(self.series.raw);
+        let mut place = 0;
+        let units = self.series.units();
+        let Piece { first, end } = self.piece;
+        let protocol = self.source.protocol();
+        std::iter::from_fn(move || {
+            loop {
+                let item = match Item::next(&mut reader, protocol) {
+                    Ok(None) => return None,
+                    Ok(Some(item)) => item,
+                    Err(malformed) => return Some(Err(malformed)),
+                };
+                let wanted = match item {
+                    Item::Sample(_) | Item::Histogram(_) => {
+                        place += 1;
+                        (first..end).contains(&(place - 1))
+                    }
+                    Item::Exemplar(_) | Item::Metadata(_) => end >= units,
+                    Item::Other => false,
+                };
+                if wanted {
+                    return Some(Ok(item));
+                }
+            }
+        })
+    }
+}
+
+/// Something that a series carries, as its bytes lie.
+#[derive(Debug, Clone, Copy)]
+enum Item<'a> {
+    Sample(&'a [u8]),
+    Histogram(&'a [u8]),
+    Exemplar(&'a [u8]),
+    Metadata(&'a [u8]),
+    Other,
+}
+
+impl<'a> Item<'a> {
+    fn next(reader: &mut Reader<'a>, protocol: Protocol) -> Result<Option<Self>, Malformed> {
+        use super::{v1, v2};
+        let Some((field, wire_type)) = reader.key()? else {
+            return Ok(None);
+        };
+        Ok(Some(match (protocol, field) {
+            (Protocol::V1, v1::SAMPLES) | (Protocol::V2, v2::SAMPLES) => {
+                Self::Sample(reader.bytes()?)
+            }
+            (Protocol::V1, v1::HISTOGRAMS) | (Protocol::V2, v2::HISTOGRAMS) => {
+                Self::Histogram(reader.bytes()?)
+            }
+            (Protocol::V1, v1::EXEMPLARS) | (Protocol::V2, v2::EXEMPLARS) => {
+                Self::Exemplar(reader.bytes()?)
+            }
+            (Protocol::V2, v2::METADATA) => Self::Metadata(reader.bytes()?),
+            _ => {
+                reader.skip(wire_type)?;
+                Self::Other
+            }
+        }))
+    }
+}

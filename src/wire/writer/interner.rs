@@ -1,0 +1,144 @@
+//! The symbol table of a message that is being written: each string once, encoded as it comes.
+
+use std::collections::HashMap;
+use std::hash::BuildHasher;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+
+use crate::wire::protobuf::put_bytes;
+use crate::wire::v2::SYMBOLS;
+
+/// Memory that the table takes for a symbol beside its bytes, about: a span, and an entry in a
+/// hash table that may be half full.
+pub const SYMBOL_BYTES: usize = 24;
+
+/// Strings longer than this are remembered by where they lie as well: thousands of series may
+/// refer to one string of megabytes, which must not be hashed for each.
+const SHORT_BYTES_MAX: usize = 256;
+
+/// Gives each string its index.
+#[derive(Debug)]
+pub(super) struct Interner {
+    /// Seeded at random, so that no spoke can choose strings that collide.
+    hasher: RandomState,
+    table: HashTable<u32>,
+    /// Encoded `symbols` fields.
+    bytes: Vec<u8>,
+    /// Where each string begins and ends in `bytes`.
+    spans: Vec<(u32, u32)>,
+    /// The indexes of long strings by their address and length in the message that is read.
+    places: HashMap<(usize, usize), u32>,
+}
+
+impl Default for Interner {
+    fn default() -> Self {
+        let mut interner = Self {
+            hasher: RandomState::default(),
+            table: HashTable::new(),
+            bytes: Vec::new(),
+            spans: Vec::new(),
+            places: HashMap::new(),
+        };
+        interner.clear();
+        interner
+    }
+}
+
+impl Interner {
+    /// A table of the empty string alone, which the specification wants first (remote write 2.0,
+    /// "Symbols").
+    pub(super) fn clear(&mut self) {
+        self.table.clear();
+        self.bytes.clear();
+        self.spans.clear();
+        self.places.clear();
+        self.index(b"");
+    }
+
+    /// Hands the encoded table over in exchange for an empty buffer; the next thing is `clear`.
+    pub(super) fn hand_over(&mut self, out: &mut Vec<u8>) {
+        out.clear();
+        std::mem::swap(&mut self.bytes, out);
+    }
+
+    /// The memory that it holds, in bytes.
+    pub(super) fn capacity(&self) -> usize {
+        let places = self.places.capacity() * size_of::<((usize, usize), u32)>();
+        self.bytes.capacity() + self.spans.capacity() * 8 + self.table.capacity() * 8 + places
+    }
+
+    /// The string of an index that this table gave.
+    pub(super) fn text(&self, index: u64) -> &[u8] {
+        let span = usize::try_from(index)
+            .ok()
+            .and_then(|it| self.spans.get(it));
+        span.map_or(&[], |span| slice(&self.bytes, *span))
+    }
+
+    /// All strings, in the order of their indexes.
+    pub(super) fn texts(&self) -> impl Iterator<Item = &[u8]> {
+        self.spans.iter().map(|span| slice(&self.bytes, *span))
+    }
+
+    /// The index of a string that is in the table.
+    pub(super) fn find(&self, text: &[u8]) -> Option<u32> {
+        let same = |index: &u32| slice(&self.bytes, self.spans[*index as usize]) == text;
+        self.table.find(self.hasher.hash_one(text), same).copied()
+    }
+
+    /// The index of a string.
+    #[inline]
+    pub(super) fn index(&mut self, text: &[u8]) -> u32 {
+        if text.len() > SHORT_BYTES_MAX {
+            return self.index_of_long(text);
+        }
+        self.intern(text)
+    }
+
+    fn index_of_long(&mut self, text: &[u8]) -> u32 {
+        let place = (text.as_ptr().addr(), text.len());
+        if let Some(index) = self.places.get(&place) {
+            return *index;
+        }
+        let index = self.intern(text);
+        self.places.insert(place, index);
+        index
+    }
+
+    #[inline]
+    fn intern(&mut self, text: &[u8]) -> u32 {
+        let Self {
+            hasher,
+            table,
+            bytes,
+            spans,
+            ..
+        } = self;
+        let hash = hasher.hash_one(text);
+        let entry = table.entry(
+            hash,
+            |index| slice(bytes, spans[*index as usize]) == text,
+            |index| hasher.hash_one(slice(bytes, spans[*index as usize])),
+        );
+        match entry {
+            hashbrown::hash_table::Entry::Occupied(entry) => *entry.get(),
+            hashbrown::hash_table::Entry::Vacant(entry) => {
+                let index = limited(spans.len());
+                entry.insert(index);
+                put_bytes(bytes, SYMBOLS, text);
+                let end = limited(bytes.len());
+                spans.push((end - limited(text.len()), end));
+                index
+            }
+        }
+    }
+}
+
+fn slice(bytes: &[u8], (start, end): (u32, u32)) -> &[u8] {
+    &bytes[start as usize..end as usize]
+}
+
+fn limited(number: usize) -> u32 {
+    u32::try_from(number).expect("a message of 4 GiB is never decoded")
+}

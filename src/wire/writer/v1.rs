@@ -1,0 +1,285 @@
+//! Writes `prometheus.WriteRequest`.
+
+use crate::wire::leaf::{self, EXEMPLAR_LABELS};
+use crate::wire::protobuf::{
+    Malformed, WireType, field_len, put_bytes, put_key, put_varint, varints,
+};
+use crate::wire::v1::{
+    EXEMPLARS, HISTOGRAMS, LABEL_NAME, LABEL_VALUE, LABELS, METADATA, SAMPLES, TIMESERIES,
+};
+use crate::wire::{Counts, Kind, Label, Protocol};
+
+use super::encoded::Encoded;
+use super::{Item, Lost, Message, Put, Source};
+
+/// Key and length of a series.
+const SERIES_FRAMING_BYTES_MAX: usize = 6;
+
+/// A message being written.
+#[derive(Debug, Default)]
+pub(super) struct Writer {
+    labels: Encoded,
+    /// What the series at hand carries, a buffer a field.
+    samples: Vec<u8>,
+    exemplars: Vec<u8>,
+    histograms: Vec<u8>,
+    /// The labels of the exemplar at hand, and the rest of it.
+    exemplar: Vec<u8>,
+    exemplar_rest: Vec<u8>,
+    out: Vec<u8>,
+    metadata: u64,
+    /// Most bytes that a message may have.
+    bytes_max: usize,
+    /// The message would have more; nothing is put into it any more.
+    overflow: bool,
+}
+
+impl Writer {
+    pub(super) fn clear(&mut self, bytes_max: usize) {
+        self.labels.clear();
+        self.out.clear();
+        self.metadata = 0;
+        self.bytes_max = bytes_max;
+        self.overflow = false;
+    }
+
+    /// True when the message would have more bytes than it may.
+    pub(super) fn overflow(&self) -> bool {
+        self.overflow
+    }
+
+    /// The memory that it holds, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        let buffers = [
+            &self.samples,
+            &self.exemplars,
+            &self.histograms,
+            &self.exemplar,
+            &self.exemplar_rest,
+            &self.out,
+        ];
+        let buffers: usize = buffers.iter().map(|buffer| buffer.capacity()).sum();
+        buffers + self.labels.capacity()
+    }
+
+    /// How many metadata entries were put.
+    pub(super) fn metadata(&self) -> u64 {
+        self.metadata
+    }
+
+    pub(super) fn put_metadata(&mut self, raw: &[u8]) {
+        self.metadata += 1;
+        put_bytes(&mut self.out, METADATA, raw);
+    }
+
+    /// Appends a series and returns what of it was written. One of which V1 can hold nothing is
+    /// left out.
+    pub(super) fn put(&mut self, put: &Put<'_, '_>, lost: &mut Lost) -> Result<Counts, Malformed> {
+        if self.overflow {
+            return Ok(Counts::default());
+        }
+        if let Some(samples) = put.samples() {
+            self.put_series(put, [samples]);
+            return Ok(put.series.counts);
+        }
+        let buffers = [&mut self.samples, &mut self.exemplars, &mut self.histograms];
+        buffers.into_iter().for_each(Vec::clear);
+        let mut counts = Counts::default();
+        let mut left_out = Lost::default();
+        for item in put.items() {
+            self.put_item(item?, put.source, &mut counts, &mut left_out)?;
+        }
+        // However often it stands there, decoders merge it.
+        left_out.metadata = left_out.metadata.min(1);
+        lost.add_all(&left_out);
+        if counts.is_empty() && left_out != Lost::default() {
+            self.labels.pass(put.change);
+            return Ok(counts);
+        }
+        let buffers = [&mut self.samples, &mut self.exemplars, &mut self.histograms];
+        let buffers = buffers.map(std::mem::take);
+        self.put_series(put, buffers.each_ref().map(Vec::as_slice));
+        [self.samples, self.exemplars, self.histograms] = buffers;
+        Ok(counts)
+    }
+
+    /// Appends a series that carries `items`, if the message has room for it.
+    #[inline]
+    fn put_series<const N: usize>(&mut self, put: &Put<'_, '_>, items: [&[u8]; N]) {
+        let items_len: usize = items.iter().map(|items| items.len()).sum();
+        // What is of V1 cannot grow.
+        if put.source.protocol() == Protocol::V2
+            && !self.has_room(labels_len(put.labels) + items_len)
+        {
+            return;
+        }
+        let labels = put.labels;
+        self.labels
+            .follow(labels.len(), put.change, |out, place, _| {
+                put_label(out, LABELS, &labels[place]);
+            });
+        put_message(&mut self.out, self.labels.bytes(), items);
+    }
+
+    /// Appends exemplars without a sample and returns how many. `exemplars` are of V2; `text`
+    /// knows their references.
+    pub(super) fn put_exemplars<'t>(
+        &mut self,
+        labels: &[Label<'_>],
+        exemplars: impl Iterator<Item = Result<&'t [u8], Malformed>>,
+        text: impl Fn(u64) -> &'t [u8],
+    ) -> Result<u64, Malformed> {
+        self.exemplars.clear();
+        let mut count = 0;
+        for exemplar in exemplars {
+            self.put_exemplar(exemplar?, &text)?;
+            count += 1;
+        }
+        if self.has_room(labels_len(labels) + self.exemplars.len()) {
+            self.samples.clear();
+            for label in labels {
+                put_label(&mut self.samples, LABELS, label);
+            }
+            put_message(&mut self.out, &self.samples, [&self.exemplars]);
+        }
+        Ok(count)
+    }
+
+    /// The finished message.
+    pub(super) fn finish(&self, counts: Counts) -> Message<'_> {
+        Message {
+            bytes: &self.out,
+            counts,
+        }
+    }
+
+    /// True when a series of so many bytes has room in the message; remembers when not.
+    fn has_room(&mut self, bytes: usize) -> bool {
+        let length = self.out.len() + SERIES_FRAMING_BYTES_MAX + bytes;
+        self.overflow |= length > self.bytes_max;
+        !self.overflow
+    }
+
+    /// Puts something that a series carries into its buffer, if V1 has a place for it.
+    fn put_item(
+        &mut self,
+        item: Item<'_>,
+        source: Source<'_, '_>,
+        counts: &mut Counts,
+        lost: &mut Lost,
+    ) -> Result<(), Malformed> {
+        let kind = match (item, source) {
+            (Item::Sample(bytes), Source::V1) => {
+                put_bytes(&mut self.samples, SAMPLES, bytes);
+                Kind::Float
+            }
+            (Item::Sample(bytes), Source::V2(_)) => {
+                let left = leaf::put_sample(&mut self.samples, SAMPLES, bytes, Protocol::V2)?;
+                lost.start_timestamps += u64::from(left.start_timestamp);
+                Kind::Float
+            }
+            (Item::Histogram(bytes), Source::V1) => {
+                put_bytes(&mut self.histograms, HISTOGRAMS, bytes);
+                Kind::Histogram
+            }
+            (Item::Histogram(bytes), Source::V2(_)) => {
+                let left =
+                    leaf::put_histogram(&mut self.histograms, HISTOGRAMS, bytes, Protocol::V2)?;
+                if left.custom_buckets {
+                    lost.custom_buckets += 1;
+                    return Ok(());
+                }
+                lost.start_timestamps += u64::from(left.start_timestamp);
+                Kind::Histogram
+            }
+            (Item::Exemplar(bytes), Source::V1) => {
+                put_bytes(&mut self.exemplars, EXEMPLARS, bytes);
+                Kind::Exemplar
+            }
+            (Item::Exemplar(bytes), Source::V2(symbols)) => {
+                // A reference that leads nowhere was refused before.
+                self.put_exemplar(bytes, |reference| {
+                    symbols.get(reference).unwrap_or_default()
+                })?;
+                Kind::Exemplar
+            }
+            (Item::Metadata(_), _) => {
+                lost.metadata += 1;
+                return Ok(());
+            }
+            (Item::Other, _) => return Ok(()),
+        };
+        counts.add(kind, 1);
+        Ok(())
+    }
+
+    /// Appends a V2 exemplar, as far as the message has room for its labels: a few bytes may stand
+    /// for a string of megabytes, again and again.
+    fn put_exemplar<'t>(
+        &mut self,
+        bytes: &[u8],
+        text: impl Fn(u64) -> &'t [u8],
+    ) -> Result<(), Malformed> {
+        if self.overflow {
+            return Ok(());
+        }
+        let Self {
+            exemplar,
+            exemplar_rest: rest,
+            overflow,
+            ..
+        } = self;
+        let taken = self.out.len() + self.exemplars.len();
+        let room = self.bytes_max.saturating_sub(taken);
+        exemplar.clear();
+        rest.clear();
+        let mut name: Option<&[u8]> = None;
+        leaf::exemplar(bytes, rest, |reader, wire_type| {
+            varints(reader, wire_type, |reference| {
+                let Some(name) = name.take() else {
+                    name = Some(text(reference));
+                    return;
+                };
+                let value = text(reference);
+                let label = Label { name, value };
+                *overflow |= exemplar.len() + field_len(label_len(&label)) > room;
+                if !*overflow {
+                    put_label(exemplar, EXEMPLAR_LABELS, &label);
+                }
+            })
+        })?;
+        if !*overflow {
+            exemplar.extend_from_slice(rest);
+            put_bytes(&mut self.exemplars, EXEMPLARS, exemplar);
+        }
+        Ok(())
+    }
+}
+
+/// Appends a series of encoded labels and what it carries.
+#[inline]
+fn put_message<const N: usize>(out: &mut Vec<u8>, labels: &[u8], items: [&[u8]; N]) {
+    let items_len: usize = items.iter().map(|items| items.len()).sum();
+    put_key(out, TIMESERIES, WireType::Len);
+    put_varint(out, (labels.len() + items_len) as u64);
+    out.extend_from_slice(labels);
+    items.iter().for_each(|items| out.extend_from_slice(items));
+}
+
+fn put_label(out: &mut Vec<u8>, field: u32, label: &Label<'_>) {
+    put_key(out, field, WireType::Len);
+    put_varint(out, label_len(label) as u64);
+    put_bytes(out, LABEL_NAME, label.name);
+    put_bytes(out, LABEL_VALUE, label.value);
+}
+
+/// The bytes of a `Label`.
+#[inline]
+fn label_len(label: &Label<'_>) -> usize {
+    field_len(label.name.len()) + field_len(label.value.len())
+}
+
+/// The bytes that labels take in a series.
+fn labels_len(labels: &[Label<'_>]) -> usize {
+    labels.iter().map(|label| field_len(label_len(label))).sum()
+}
