@@ -17,12 +17,12 @@ const SYMBOLS_PER_SERIES: usize = 8;
 /// Room for the strings that all series share.
 const SYMBOLS_SHARED: usize = 1024;
 
-/// Label names are compared with each other, and a short V2 body can give every series the same
-/// long ones. So their sum is bounded by the series limit: room for 128 names of 16 bytes a series.
-const NAME_BYTES_PER_SERIES: u64 = 2048;
+/// Label names are compared, up to three times a series, and a short V2 body can give every series
+/// the same long ones. So their sum is bounded by the series limit: room for 85 names of 16 bytes.
+const NAME_BYTES_PER_SERIES: u64 = 4096;
 
-/// Room for names that are longer, and more than a V1 body of the default size can hold.
-const NAME_BYTES_SHARED: u64 = 32 << 20;
+/// Room for names that are longer: three times what a V1 body of the default size can hold.
+const NAME_BYTES_SHARED: u64 = 96 << 20;
 
 /// Keys and lengths of two labels, and the growth of the lengths around them.
 const ADDED_FRAMING_BYTES_MAX: usize = 40;
@@ -31,13 +31,31 @@ const ADDED_FRAMING_BYTES_MAX: usize = 40;
 const DESCRIPTION_BYTES_MAX: usize = 160;
 
 /// What the rules say of a series.
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Judgement {
     /// It may travel on as it lies.
     Keep,
+    /// It may travel on with the spoke's label added at this place of its sorted labels.
+    Insert(usize),
     /// It may travel on after [`Rules::apply`].
     Change,
     /// It may not travel on.
     Refuse(Reason),
+}
+
+/// What is known of the labels of the series before, so that only what changed is looked at.
+#[derive(Debug, Default)]
+pub(super) struct Memo {
+    /// They were sorted, each once, none without name or value, all within the limits.
+    clean: bool,
+    /// How many there were.
+    count: usize,
+    /// The place of the cluster label.
+    cluster: Option<usize>,
+    /// Its value is the spoke's name.
+    own: bool,
+    /// The place of the metric name.
+    metric_name: Option<usize>,
 }
 
 /// The label rules of one spoke, made once when the configuration is loaded.
@@ -92,21 +110,100 @@ impl Rules {
     }
 
     /// Judges a walked series, and says whether its cluster label names another spoke. Sorts the
-    /// labels if they are not.
+    /// labels if they are not. `memo` goes from series to series of a message.
     #[inline]
-    pub(super) fn judge(&self, series: &Series<'_>, labels: &mut Labels<'_>) -> (Judgement, bool) {
+    pub(super) fn judge(
+        &self,
+        series: &Series<'_>,
+        labels: &mut Labels<'_>,
+        memo: &mut Memo,
+    ) -> (Judgement, bool) {
+        if series.fault.is_none() && !labels.overflow() && self.follow(labels, memo) {
+            return match memo.cluster {
+                _ if memo.metric_name.is_none() => {
+                    (Judgement::Refuse(Reason::MissingMetricName), false)
+                }
+                Some(_) if memo.own && !series.foreign => (Judgement::Keep, false),
+                None if self.policy.absent == Absent::Inject => {
+                    let place = place(labels.list(), &self.cluster_label);
+                    (
+                        Judgement::Insert(place.unwrap_or_else(|place| place)),
+                        false,
+                    )
+                }
+                cluster => {
+                    let value = cluster.map_or(&b""[..], |place| labels.list()[place].value);
+                    self.judge_cluster(value, labels.list(), series.foreign)
+                }
+            };
+        }
+        memo.clean = false;
+        self.judge_afresh(series, labels)
+    }
+
+    /// Checks what changed since the series before; false when something is not as it should be,
+    /// and [`Self::judge_afresh`] has to say what.
+    #[inline]
+    fn follow(&self, labels: &mut Labels<'_>, memo: &mut Memo) -> bool {
+        let change = labels.change();
+        let length_max = self.limits.label_value_bytes_max;
+        let value_holds = |value: &[u8]| !value.is_empty() && value.len() <= length_max;
+        let mut kept = 0;
+        if memo.clean {
+            kept = change.kept;
+            for place in change.values() {
+                let value = labels.list()[place].value;
+                if !value_holds(value) {
+                    return false;
+                }
+                if memo.cluster == Some(place) {
+                    memo.own = value == self.spoke;
+                }
+            }
+            if kept == labels.list().len() && kept == memo.count {
+                return true;
+            }
+        }
+        labels.compare_names(kept);
+        if labels.compared_name_bytes() > self.name_bytes_max() {
+            return false;
+        }
+        let list = labels.list();
+        memo.cluster = memo.cluster.filter(|place| *place < kept);
+        memo.metric_name = memo.metric_name.filter(|place| *place < kept);
+        let mut previous = kept.checked_sub(1).map_or(&b""[..], |last| list[last].name);
+        for (place, Label { name, value }) in list.iter().enumerate().skip(kept) {
+            if *name <= previous || name.len() > length_max || !value_holds(value) {
+                return false;
+            }
+            if *name == self.cluster_label {
+                memo.cluster = Some(place);
+                memo.own = *value == self.spoke;
+            } else if *name == METRIC_NAME {
+                memo.metric_name = Some(place);
+            }
+            previous = name;
+        }
+        memo.clean = true;
+        memo.count = list.len();
+        true
+    }
+
+    /// Judges a series without looking back, and finds the first of all that is wrong with it.
+    fn judge_afresh(&self, series: &Series<'_>, labels: &mut Labels<'_>) -> (Judgement, bool) {
         if let Some(fault) = series.fault {
             return (Judgement::Refuse(fault.into()), false);
         }
         if labels.overflow() {
             return (Judgement::Refuse(Reason::LabelsPerSeries), false);
         }
-        if labels.name_bytes() > self.name_bytes_max() {
+        labels.compare_names(0);
+        if labels.compared_name_bytes() > self.name_bytes_max() {
             return (Judgement::Refuse(Reason::LabelLength), false);
         }
         let sorted = labels.list().is_sorted_by(|a, b| a.name < b.name);
         if !sorted {
-            labels.list_mut().sort_unstable_by_key(|label| label.name);
+            labels.sort();
         }
         let found = match self.scan(labels.list()) {
             Ok(found) => found,
@@ -184,14 +281,8 @@ impl Rules {
     /// Makes the labels of a series that was judged [`Judgement::Change`] what they shall be.
     pub(super) fn apply<'a>(&'a self, labels: &mut Vec<Label<'a>>) {
         labels.retain(|label| !label.value.is_empty());
-        let own = Label {
-            name: &self.cluster_label,
-            value: &self.spoke,
-        };
+        let own = self.own_label();
         // To judge was to sort, so each label goes to its place.
-        let place = |labels: &[Label<'_>], name: &[u8]| {
-            labels.binary_search_by(|label| label.name.cmp(name))
-        };
         let index = match place(labels, own.name) {
             Ok(index) => index,
             Err(index) => return labels.insert(index, own),
@@ -204,6 +295,14 @@ impl Rules {
         {
             let value = before.value;
             labels.insert(index, Label { name, value });
+        }
+    }
+
+    /// The spoke's own cluster label.
+    pub(super) fn own_label(&self) -> Label<'_> {
+        Label {
+            name: &self.cluster_label,
+            value: &self.spoke,
         }
     }
 
@@ -251,6 +350,11 @@ impl Rules {
         }
         out
     }
+}
+
+/// Where a name stands among sorted labels, or would have to.
+fn place(labels: &[Label<'_>], name: &[u8]) -> Result<usize, usize> {
+    labels.binary_search_by(|label| label.name.cmp(name))
 }
 
 /// What a scan over the labels of a series found.

@@ -1,6 +1,6 @@
 //! What an inspection found and decided.
 
-use crate::wire::{Counts, Series, Times};
+use crate::wire::{Counts, Kind, Series, Times};
 
 use super::Rules;
 
@@ -15,6 +15,8 @@ pub enum Reason {
     EmptyLabelName,
     /// The hub refused it.
     Hub,
+    /// The version that the hub speaks cannot hold it.
+    HubProtocol,
     /// A string that is not UTF-8.
     InvalidUtf8,
     /// A label name or value is longer than `label_value_bytes_max`, or the names of the request
@@ -38,11 +40,12 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons, in the order of their names.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::AbsentLabel,
         Self::DuplicateLabelName,
         Self::EmptyLabelName,
         Self::Hub,
+        Self::HubProtocol,
         Self::InvalidUtf8,
         Self::LabelLength,
         Self::LabelsPerSeries,
@@ -61,6 +64,7 @@ impl Reason {
             Self::DuplicateLabelName => "duplicate_label_name",
             Self::EmptyLabelName => "empty_label_name",
             Self::Hub => "hub",
+            Self::HubProtocol => "hub_protocol",
             Self::InvalidUtf8 => "invalid_utf8",
             Self::LabelLength => "label_length",
             Self::LabelsPerSeries => "labels_per_series",
@@ -80,6 +84,7 @@ impl Reason {
             Self::DuplicateLabelName => "a label name may stand once in a series",
             Self::EmptyLabelName => "every label needs a name",
             Self::Hub => "the hub says why",
+            Self::HubProtocol => "the remote write that the hub speaks has no place for it",
             Self::InvalidUtf8 => "strings must be UTF-8",
             Self::LabelLength => {
                 "shorten label names and values or raise limits.label_value_bytes_max"
@@ -129,6 +134,8 @@ pub struct Verdict {
     pub rejections: Vec<Rejection>,
     /// How many series may travel on, with something in them or not.
     pub kept_series: u64,
+    /// Of these, how many hold exemplars and no sample, which a V2 hub does not take.
+    pub exemplars_alone: u64,
     /// How many V1 metadata entries may travel on.
     pub kept_metadata: u64,
     /// How many V1 metadata entries it held.
@@ -173,6 +180,15 @@ impl Verdict {
 
     pub(super) fn change(&mut self) {
         self.changed = true;
+    }
+
+    #[inline]
+    pub(super) fn keep(&mut self, series: &Series<'_>) {
+        let counts = &series.counts;
+        let samples = counts.samples();
+        self.kept_series += 1;
+        self.exemplars_alone += u64::from(samples == 0 && counts.of(Kind::Exemplar) > 0);
+        self.times.add_all(&series.times);
     }
 
     pub(super) fn reject(
