@@ -9,12 +9,14 @@ mod model;
 mod properties;
 mod references;
 mod refusals;
+mod translations;
 
 use prost::Message;
 
 use crate::wire::Protocol;
 use crate::wire::proto::{v1, v2};
 use crate::wire::tests::mirror::{self, V1Label, V1Request, V1Series, V2Request};
+use crate::wire::tests::translation;
 
 /// A V1 series with these labels and one sample.
 fn v1_series(labels: &[(&str, &str)]) -> V1Series {

@@ -4,16 +4,18 @@ use crate::config::{Absent, LabelPolicy, Mismatch};
 use crate::policy::tests::invariants::{Inspection, inspect};
 use crate::policy::{Reason, Rules, Scratch};
 use crate::wire::tests::mirror::PlainMessage;
+use crate::wire::tests::translation::Translation;
+use crate::wire::writer::Metadata;
 use crate::wire::{Counts, Protocol, snappy};
 
 use super::invariants::{LIMITS, check, leaving};
 
 /// A body, what it carries, and the spoke that sent it.
-struct Fixture {
-    file: &'static str,
-    protocol: Protocol,
-    cluster: Option<&'static str>,
-    series: u64,
+pub(super) struct Fixture {
+    pub(super) file: &'static str,
+    pub(super) protocol: Protocol,
+    pub(super) cluster: Option<&'static str>,
+    pub(super) series: u64,
     /// Floats, histograms, exemplars, metadata.
     counts: [u64; 4],
 }
@@ -36,7 +38,7 @@ const fn fixture(
 
 const PRODUCTION: Option<&str> = Some("production");
 
-const FIXTURES: [Fixture; 8] = [
+pub(super) const FIXTURES: [Fixture; 8] = [
     fixture(
         "prometheus-3.12-v1-mixed",
         Protocol::V1,
@@ -96,7 +98,7 @@ const FIXTURES: [Fixture; 8] = [
 ];
 
 impl Fixture {
-    fn message(&self) -> Vec<u8> {
+    pub(super) fn message(&self) -> Vec<u8> {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
         let body = std::fs::read(format!("{folder}/{}.snappy", self.file)).unwrap();
         snappy::decompress(&body, 32 << 20, &mut Vec::new())
@@ -124,8 +126,9 @@ impl Fixture {
 fn passes_captured_bodies_of_their_own_spoke_unchanged() {
     for fixture in FIXTURES {
         let spoke = fixture.cluster.unwrap_or("production");
-        let Inspection { verdict, rewritten } =
-            fixture.inspected(spoke, "cluster", Mismatch::Reject);
+        let Inspection {
+            verdict, rewritten, ..
+        } = fixture.inspected(spoke, "cluster", Mismatch::Reject);
         let counts = Counts::new(fixture.counts);
         assert_eq!(
             (verdict.series, verdict.received),
@@ -147,8 +150,9 @@ fn passes_captured_bodies_of_their_own_spoke_unchanged() {
 #[test]
 fn refuses_captured_bodies_of_another_spoke() {
     for fixture in FIXTURES.iter().filter(|fixture| fixture.cluster.is_some()) {
-        let Inspection { verdict, rewritten } =
-            fixture.inspected("development", "cluster", Mismatch::Reject);
+        let Inspection {
+            verdict, rewritten, ..
+        } = fixture.inspected("development", "cluster", Mismatch::Reject);
         let [rejection] = verdict.rejections.as_slice() else {
             panic!("{}: {verdict:?}", fixture.file);
         };
@@ -201,12 +205,16 @@ fn check_labels(
         change(labels);
         labels.sort();
     }
+    let (protocol, forward) = (fixture.protocol, Metadata::Forward);
+    let expected = Translation::of(expected, protocol, protocol, forward);
     let leaving = leaving(&message, inspection).unwrap();
     assert!(
-        PlainMessage::decode(fixture.protocol, leaving).unwrap() == expected,
+        PlainMessage::decode(protocol, leaving).unwrap() == expected.message,
         "{}",
         fixture.file
     );
+    let side = PlainMessage::decode(Protocol::V1, &inspection.side).unwrap();
+    assert!(side == expected.side, "{}", fixture.file);
 }
 
 #[test]

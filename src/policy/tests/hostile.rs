@@ -6,11 +6,12 @@ use prost::Message;
 
 use crate::config::{Absent, LabelPolicy, Mismatch, SpokeLimits};
 use crate::policy::tests::invariants::{Inspection, inspect};
-use crate::policy::{Reason, Scratch};
-use crate::wire::Protocol;
+use crate::policy::{self, Reason, Scratch};
 use crate::wire::proto::v2;
 use crate::wire::protobuf::put_bytes;
 use crate::wire::tests::mirror::V2Request;
+use crate::wire::writer::{Form, Metadata};
+use crate::wire::{Kind, Protocol};
 
 use super::invariants::rules;
 use super::message;
@@ -77,21 +78,28 @@ fn repeated_series(labels: &[(Vec<u8>, Vec<u8>)], count: usize) -> Vec<u8> {
     .encode_to_vec()
 }
 
+/// In falling order they are read anew for each series. In rising order they are known, but an
+/// empty value makes each series one to be judged afresh.
 #[test]
 fn bounds_what_comparing_long_names_costs() {
-    let labels: Vec<_> = long_names(110)
-        .into_iter()
-        .map(|name| (name, b"x".to_vec()))
-        .collect();
-    let inspection = inspect_soon(Protocol::V2, &repeated_series(&labels, 2000));
-    let budget = LIMITS.series_per_request_max * 2048 + (32 << 20);
-    let expected = 2000 - (budget / (110 * 60_003)) as u64;
-    assert_eq!(only_reason(&inspection), (Reason::LabelLength, expected));
-    assert_eq!(inspection.verdict.kept_series, 2000 - expected);
-    assert!(
-        inspection.rewritten.is_some(),
-        "what is kept is the same in both walks"
-    );
+    let falling = long_names(110);
+    let rising = falling.iter().rev().cloned();
+    for (names, last) in [(falling.clone(), "x"), (rising.collect(), "")] {
+        let names = names.into_iter().chain([b"o".to_vec()]);
+        let mut labels: Vec<_> = names.map(|name| (name, b"x".to_vec())).collect();
+        labels.last_mut().unwrap().1 = last.into();
+        let inspection = inspect_soon(Protocol::V2, &repeated_series(&labels, 2000));
+        let budget = LIMITS.series_per_request_max * 4096 + (96 << 20);
+        // Each name is compared with its neighbours twice, those of the metric and of "o" too.
+        let kept = (budget / (2 * (110 * 60_003 + 9))) as u64;
+        let refused = (Reason::LabelLength, 2000 - kept);
+        assert_eq!(only_reason(&inspection), refused, "last value {last:?}");
+        assert_eq!(inspection.verdict.kept_series, kept);
+        assert!(
+            inspection.rewritten.is_some(),
+            "what is kept is the same in both walks"
+        );
+    }
 }
 
 #[test]
@@ -143,9 +151,10 @@ fn refuses_a_series_of_a_flood_of_labels() {
     }
 }
 
-/// A series with `exemplars` as they stand, and no cluster label, so that it is written anew.
+/// A series with a sample, `exemplars` as they stand, and no cluster label, so that it is written
+/// anew.
 fn with_exemplars(exemplars: &[u8]) -> Vec<u8> {
-    let mut series = vec![0x0a, 2, 1, 2];
+    let mut series = vec![0x0a, 2, 1, 2, 0x12, 0];
     series.extend_from_slice(exemplars);
     let mut body = Vec::new();
     [&b""[..], b"__name__", b"up"]
@@ -175,6 +184,139 @@ fn writes_a_flood_of_exemplars_no_larger() {
     }
 }
 
+/// An empty sample takes two bytes; one with its zeros written out takes thirteen.
+#[test]
+fn writes_a_flood_of_empty_samples_no_larger() {
+    for (from, to) in [(Protocol::V1, Protocol::V2), (Protocol::V2, Protocol::V1)] {
+        let (field, labels) = match from {
+            Protocol::V1 => (1, &b"\x0a\x0e\x0a\x08__name__\x12\x02up"[..]),
+            Protocol::V2 => (5, &b"\x0a\x02\x01\x02"[..]),
+        };
+        let mut body = Vec::new();
+        if from == Protocol::V2 {
+            let symbols = [&b""[..], b"__name__", b"up"];
+            symbols.iter().for_each(|it| put_bytes(&mut body, 4, it));
+        }
+        put_bytes(
+            &mut body,
+            field,
+            &[labels, &b"\x12\0".repeat(MANY)].concat(),
+        );
+        let rules = rules(POLICY, LIMITS);
+        let (mut scratch, drop) = (Scratch::default(), Metadata::Drop);
+        let written = policy::write(from, &body, &rules, &mut scratch, Form::new(to, drop));
+        let (_, written) = written.unwrap();
+        assert_eq!(written.message.counts.of(Kind::Float), MANY as u64);
+        let length = written.message.bytes.len();
+        assert!(length < body.len() + 100, "{from:?}: {length}");
+    }
+}
+
+/// Writes a message that must be found too large, within the room foretold.
+fn overflow_soon(to: Protocol, body: &[u8], what: &str) {
+    let start = Instant::now();
+    let rules = rules(POLICY, LIMITS);
+    let room = policy::room(Protocol::V2, to, body.len(), &rules);
+    let (mut scratch, drop) = (Scratch::default(), Metadata::Drop);
+    let (_, written) = policy::write(
+        Protocol::V2,
+        body,
+        &rules,
+        &mut scratch,
+        Form::new(to, drop),
+    )
+    .unwrap();
+    let length = written.message.bytes.len() + written.side.bytes.len();
+    assert!(written.overflow, "{what}");
+    assert!(length <= room, "{what}: {length} bytes in {room}");
+    let held = scratch.bytes();
+    assert!(
+        held < 2 * room + (16 << 20),
+        "{what}: {held} bytes in {room}"
+    );
+    let elapsed = start.elapsed();
+    assert!(elapsed < Duration::from_secs(20), "{what}: {elapsed:?}");
+}
+
+/// A V2 series names a string in a byte or two, and a V1 series holds it.
+#[test]
+fn downgrades_within_the_room_foretold() {
+    let labels: Vec<_> = long_names(110)
+        .into_iter()
+        .enumerate()
+        .map(|(n, text)| (format!("n{n:03}").into_bytes(), text))
+        .collect();
+    let body = repeated_series(&labels, 40_000);
+    overflow_soon(Protocol::V1, &body, "labels");
+}
+
+/// An exemplar names a string as shortly, for a V1 hub as well as for a message beside one of V2.
+#[test]
+fn exemplars_grow_within_the_room_foretold() {
+    let exemplar = v2::Exemplar {
+        labels_refs: vec![3, 3],
+        ..v2::Exemplar::default()
+    };
+    let body = V2Request {
+        symbols: [&b""[..], b"__name__", b"up", &[b'x'; 4 << 20]]
+            .map(<[u8]>::to_vec)
+            .to_vec(),
+        timeseries: vec![v2::TimeSeries {
+            labels_refs: vec![1, 2],
+            exemplars: vec![exemplar; 20_000],
+            ..v2::TimeSeries::default()
+        }],
+    };
+    let body = body.encode_to_vec();
+    for to in [Protocol::V1, Protocol::V2] {
+        overflow_soon(to, &body, "exemplars");
+    }
+}
+
+/// Histograms of custom buckets have no place in V1, so their labels must not be written at all.
+#[test]
+fn labels_of_series_without_a_place_cost_nothing() {
+    let mut body = Vec::new();
+    let first = ["a", "b"].map(str::as_bytes);
+    let values = (0..100).map(|n| [vec![b'v'; 60_000], format!("{n:03}").into_bytes()].concat());
+    let names = (0..100).map(|n| format!("n{n:03}").into_bytes());
+    let symbols = [&b""[..], b"__name__", b"up"].into_iter().chain(first);
+    let symbols: Vec<Vec<u8>> = symbols
+        .map(<[u8]>::to_vec)
+        .chain(names)
+        .chain(values)
+        .collect();
+    symbols.iter().for_each(|it| put_bytes(&mut body, 4, it));
+    let histogram = v2::Histogram {
+        schema: -53,
+        ..v2::Histogram::default()
+    };
+    for n in 0..40_000 {
+        let labels = (0..100).flat_map(|label| [5 + label, 105 + label]);
+        let series = v2::TimeSeries {
+            labels_refs: [1, 2, 3 + n % 2, 2].into_iter().chain(labels).collect(),
+            histograms: vec![histogram.clone()],
+            ..v2::TimeSeries::default()
+        };
+        put_bytes(&mut body, 5, &series.encode_to_vec());
+    }
+    let start = Instant::now();
+    let rules = rules(POLICY, LIMITS);
+    let (mut scratch, to, drop) = (Scratch::default(), Protocol::V1, Metadata::Drop);
+    let (_, written) = policy::write(
+        Protocol::V2,
+        &body,
+        &rules,
+        &mut scratch,
+        Form::new(to, drop),
+    )
+    .unwrap();
+    assert_eq!(written.lost.custom_buckets, 40_000);
+    assert!(!written.overflow && written.message.bytes.is_empty());
+    let elapsed = start.elapsed();
+    assert!(elapsed < Duration::from_secs(20), "{elapsed:?}");
+}
+
 /// A request whose exemplar refers to each symbol once, and then to the fourth very often, which
 /// takes one byte each.
 fn with_refs(first: impl Iterator<Item = u32>) -> Vec<u8> {
@@ -186,6 +328,7 @@ fn with_refs(first: impl Iterator<Item = u32>) -> Vec<u8> {
     };
     let series = v2::TimeSeries {
         labels_refs: vec![1, 2],
+        samples: vec![v2::Sample::default()],
         exemplars: vec![exemplar],
         ..v2::TimeSeries::default()
     };

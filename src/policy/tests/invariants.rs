@@ -4,21 +4,25 @@
 
 use prost::Message;
 
-use super::mirror::{PlainMessage, PlainSeries, V2Request};
+use super::mirror::{PlainLabels, PlainMessage, PlainSeries};
+use super::translation::{self, fields, plain};
 use crate::config::{Absent, LabelPolicy, Mismatch, SpokeLimits};
-use crate::policy::{self, Room, Rules, Scratch, Verdict, rewrite};
-use crate::wire::protobuf::{Reader, WireType};
+use crate::policy::{self, Reason, Rules, Scratch, Verdict};
+use crate::wire::protobuf::put_bytes;
+use crate::wire::writer::{Form, Metadata, Written};
 use crate::wire::{Kind, Malformed, Protocol, proto};
 
-/// What a request of one spoke becomes.
+/// What a request of one spoke becomes in the version that it came in.
 #[derive(Debug)]
 pub(crate) struct Inspection {
     pub(crate) verdict: Verdict,
     /// The message written anew, when something may travel on but not the original bytes.
     pub(crate) rewritten: Option<Vec<u8>>,
+    /// What had to go beside it.
+    pub(crate) side: Vec<u8>,
 }
 
-/// Inspects and, where the verdict asks for it, writes anew within the room foretold.
+/// Inspects and, where the verdict asks for it, writes anew.
 pub(crate) fn inspect(
     protocol: Protocol,
     message: &[u8],
@@ -26,19 +30,53 @@ pub(crate) fn inspect(
     scratch: &mut Scratch,
 ) -> Result<Inspection, Malformed> {
     let verdict = policy::inspect(protocol, message, rules, scratch)?;
-    let rewritten = if verdict.changed() && verdict.keeps() {
-        let room = Room::new(protocol, message.len(), &verdict, rules);
-        let rewritten = rewrite(protocol, message, rules, scratch, room)?;
-        assert!(
-            rewritten.len() <= room.message,
-            "{} bytes in {room:?}",
-            rewritten.len()
-        );
-        Some(rewritten)
-    } else {
-        None
+    let mut inspection = Inspection {
+        verdict,
+        rewritten: None,
+        side: Vec::new(),
     };
-    Ok(Inspection { verdict, rewritten })
+    let verdict = &inspection.verdict;
+    if verdict.changed() && verdict.keeps() {
+        let written = write(protocol, message, rules, scratch, protocol, verdict)?;
+        inspection.side = written.side.bytes.to_vec();
+        inspection.rewritten = Some(written.message.bytes.to_vec());
+    }
+    Ok(inspection)
+}
+
+/// Writes within the room foretold, after an inspection that must not differ.
+fn write<'s>(
+    from: Protocol,
+    message: &[u8],
+    rules: &Rules,
+    scratch: &'s mut Scratch,
+    to: Protocol,
+    inspected: &Verdict,
+) -> Result<Written<'s>, Malformed> {
+    write_with(
+        from,
+        message,
+        rules,
+        scratch,
+        (to, Metadata::Forward),
+        inspected,
+    )
+}
+
+fn write_with<'s>(
+    from: Protocol,
+    message: &[u8],
+    rules: &Rules,
+    scratch: &'s mut Scratch,
+    (to, metadata): (Protocol, Metadata),
+    inspected: &Verdict,
+) -> Result<Written<'s>, Malformed> {
+    let (verdict, written) = policy::write(from, message, rules, scratch, Form::new(to, metadata))?;
+    assert_eq!(&verdict, inspected, "both walks see the same");
+    let room = policy::room(from, to, message.len(), rules);
+    let length = written.message.bytes.len() + written.side.bytes.len();
+    assert!(length <= room, "{length} bytes in {room}");
+    Ok(written)
 }
 
 /// The spoke that all requests are said to come from.
@@ -82,21 +120,178 @@ pub(crate) fn leaving<'m>(message: &'m [u8], inspection: &'m Inspection) -> Opti
 pub(crate) fn check(protocol: Protocol, message: &[u8]) {
     let mut scratch = Scratch::default();
     for policy in policies() {
-        let inspected = inspect(protocol, message, &rules(policy, LIMITS), &mut scratch);
+        let rules = rules(policy, LIMITS);
+        let inspected = policy::inspect(protocol, message, &rules, &mut scratch);
         match (inspected, PlainMessage::decode(protocol, message)) {
             // The one rule of structure that is stricter than prost's.
-            (Err(Malformed::Group), _) | (Err(_), Err(_)) => {}
-            (Ok(inspection), Ok(input)) => {
-                check_accounts(&inspection.verdict, &input);
-                let Some(leaving) = leaving(message, &inspection) else {
-                    assert_eq!(inspection.verdict.kept().total(), 0);
-                    continue;
-                };
-                check_leaving(protocol, leaving, &inspection, &input);
-                check_inspected_again(protocol, leaving, policy, &inspection, &mut scratch);
+            (Err(Malformed::Group), _) | (Err(_), Err(_)) => {
+                for to in [Protocol::V1, Protocol::V2] {
+                    let metadata = Metadata::Forward;
+                    let written = policy::write(
+                        protocol,
+                        message,
+                        &rules,
+                        &mut scratch,
+                        Form::new(to, metadata),
+                    );
+                    assert!(written.is_err());
+                }
+            }
+            (Ok(verdict), Ok(input)) => {
+                check_accounts(&verdict, &input);
+                let kept = kept(protocol, message, &input, &rules, &verdict);
+                check_kept(&kept, &verdict);
+                if !verdict.changed() {
+                    check_unchanged(protocol, message, &kept);
+                }
+                for target in targets() {
+                    let case = Case {
+                        protocol,
+                        message,
+                        policy,
+                        verdict: &verdict,
+                    };
+                    case.check_written(kept.clone(), target, &mut scratch);
+                }
             }
             (ours, prost) => panic!("ours: {ours:?}, prost: {prost:?}"),
         }
+    }
+}
+
+fn targets() -> [(Protocol, Metadata); 3] {
+    [
+        (Protocol::V1, Metadata::Drop),
+        (Protocol::V2, Metadata::Drop),
+        (Protocol::V2, Metadata::Forward),
+    ]
+}
+
+/// A message and what was found under a policy.
+struct Case<'c> {
+    protocol: Protocol,
+    message: &'c [u8],
+    policy: LabelPolicy,
+    verdict: &'c Verdict,
+}
+
+impl Case<'_> {
+    /// What is written is what was kept and nothing more, under labels that the spoke may write.
+    fn check_written(
+        &self,
+        kept: PlainMessage,
+        (to, metadata): (Protocol, Metadata),
+        scratch: &mut Scratch,
+    ) {
+        let (from, verdict) = (self.protocol, self.verdict);
+        let rules = rules(self.policy, LIMITS);
+        let written = write_with(from, self.message, &rules, scratch, (to, metadata), verdict)
+            .expect("it was inspected before");
+        translation::check(kept, from, to, metadata, &written);
+        let mut held = written.message.counts;
+        held.add_all(&written.side.counts);
+        assert_eq!(held.min(&verdict.kept()), held, "no more than was kept");
+        let left_out = verdict.kept().minus(&held);
+        assert_eq!(left_out.of(Kind::Float), 0);
+        assert_eq!(left_out.of(Kind::Exemplar), 0);
+        assert_eq!(left_out.of(Kind::Histogram), written.lost.custom_buckets);
+        let metadata = written.lost.metadata + written.merged_metadata;
+        assert_eq!(left_out.of(Kind::Metadata), metadata);
+        let messages = [(to, written.message), (Protocol::V1, written.side)]
+            .map(|(protocol, message)| (protocol, message.bytes.to_vec(), message.counts));
+        for (protocol, bytes, counts) in messages {
+            check_leaving(protocol, &bytes);
+            let second = inspect_again(protocol, &bytes, self.policy);
+            assert_eq!(second.received, counts);
+            assert!(protocol == Protocol::V1 || second.exemplars_alone == 0);
+        }
+    }
+}
+
+/// What may travel on as it came, but under the labels that each series gets when it is alone.
+fn kept(
+    protocol: Protocol,
+    message: &[u8],
+    input: &PlainMessage,
+    rules: &Rules,
+    verdict: &Verdict,
+) -> PlainMessage {
+    let of_request = [Reason::SeriesPerRequest, Reason::SymbolsPerRequest];
+    let refused = |rejection: &policy::Rejection| of_request.contains(&rejection.reason);
+    if verdict.rejections.iter().any(refused) {
+        return PlainMessage::default();
+    }
+    let (series_field, metadata_field) = match protocol {
+        Protocol::V1 => (1, Some(3)),
+        Protocol::V2 => (5, None),
+    };
+    let mut symbols = Vec::new();
+    if protocol == Protocol::V2 {
+        let texts = fields(message).filter(|(field, _)| *field == 4);
+        texts.for_each(|(field, text)| put_bytes(&mut symbols, field, text));
+    }
+    let alone = |field, bytes: &[u8]| {
+        let mut alone = symbols.clone();
+        put_bytes(&mut alone, field, bytes);
+        let (mut scratch, forward) = (Scratch::default(), Metadata::Forward);
+        let written = policy::write(
+            protocol,
+            &alone,
+            rules,
+            &mut scratch,
+            Form::new(protocol, forward),
+        );
+        let (verdict, written) = written.expect("a part of what is well-formed");
+        verdict.keeps().then(|| {
+            let mut message = plain(protocol, &written.message);
+            message
+                .series
+                .extend(plain(Protocol::V1, &written.side).series);
+            message.series.into_iter().next()
+        })
+    };
+    let mut kept = PlainMessage::default();
+    let (mut series, mut metadata) = (input.series.iter(), input.metadata.iter());
+    for (field, bytes) in fields(message) {
+        if field == series_field {
+            let series = series.next().expect("prost sees as many");
+            if let Some(alone) = alone(field, bytes) {
+                let labels = alone.expect("it is written").labels;
+                kept.series
+                    .push(PlainSeries::new(labels, series.payload.clone()));
+            }
+        } else if Some(field) == metadata_field {
+            let entry = metadata.next().expect("prost sees as many");
+            kept.metadata
+                .extend(alone(field, bytes).map(|_| entry.clone()));
+        }
+    }
+    kept
+}
+
+/// The verdict on the whole is that on its parts.
+fn check_kept(kept: &PlainMessage, verdict: &Verdict) {
+    assert_eq!(kept.counts(), verdict.kept(), "{verdict:?}");
+    assert_eq!(kept.times(), verdict.times, "{verdict:?}");
+    let lengths = [kept.series.len(), kept.metadata.len()].map(|length| length as u64);
+    assert_eq!(lengths, [verdict.kept_series, verdict.kept_metadata]);
+    let alone = |series: &&PlainSeries| {
+        let payload = &series.payload;
+        payload.samples.is_empty() && payload.histograms.is_empty() && !payload.exemplars.is_empty()
+    };
+    let alone = kept.series.iter().filter(alone).count();
+    assert_eq!(alone as u64, verdict.exemplars_alone);
+}
+
+/// What may travel on as it lies was kept whole, and is what the spoke may write.
+fn check_unchanged(protocol: Protocol, message: &[u8], kept: &PlainMessage) {
+    let output = PlainMessage::decode(protocol, message).expect("it was decoded before");
+    assert_eq!(&output, kept);
+    check_leaving(protocol, message);
+    check_defined_fields(protocol, message);
+    if protocol == Protocol::V2 && !output.series.is_empty() {
+        let first = fields(message).find(|(field, _)| *field == 4);
+        assert_eq!(first.map(|(_, text)| text), Some(&b""[..]));
     }
 }
 
@@ -125,40 +320,14 @@ fn check_accounts(verdict: &Verdict, input: &PlainMessage) {
     assert!(!verdict.rejections.is_empty() || verdict.rejected().is_empty());
 }
 
-/// What leaves is what was kept, under labels that the spoke may write, and nothing more.
-fn check_leaving(
-    protocol: Protocol,
-    leaving: &[u8],
-    inspection: &Inspection,
-    input: &PlainMessage,
-) {
+/// Series under labels that the spoke may write, and nothing that another decoder would see
+/// beside.
+fn check_leaving(protocol: Protocol, leaving: &[u8]) {
     decode_strictly(protocol, leaving);
     let output = PlainMessage::decode(protocol, leaving).expect("what leaves is well-formed");
-    output.series.iter().for_each(check_labels);
-    let verdict = &inspection.verdict;
-    assert_eq!(output.counts(), verdict.kept(), "{verdict:?}");
-    assert_eq!(output.times(), verdict.times, "{verdict:?}");
-    assert_eq!(
-        (output.series.len() + output.metadata.len()) as u64,
-        (verdict.kept_series + verdict.kept_metadata)
-    );
-    let mut candidates = input.series.iter();
-    for series in &output.series {
-        let same = |candidate: &PlainSeries| candidate.payload == series.payload;
-        assert!(candidates.any(same), "not as it came: {series:?}");
-    }
-    let mut candidates = input.metadata.iter();
-    assert!(
-        output
-            .metadata
-            .iter()
-            .all(|entry| candidates.any(|candidate| candidate == entry))
-    );
-    if protocol == Protocol::V2 && (inspection.rewritten.is_some() || !output.series.is_empty()) {
-        check_symbols(leaving, inspection.rewritten.is_some());
-    }
+    let labels = output.series.iter().map(|series| &series.labels);
+    labels.for_each(|labels| check_labels(labels.as_ref().expect("references hold")));
     check_hides_nothing(protocol, leaving);
-    check_defined_fields(protocol, leaving);
 }
 
 /// A hub that is strict about UTF-8 must be able to read it as well.
@@ -170,8 +339,7 @@ fn decode_strictly(protocol: Protocol, leaving: &[u8]) {
     decoded.expect("what leaves is what the schema says");
 }
 
-fn check_labels(series: &PlainSeries) {
-    let labels = series.labels.as_ref().expect("references hold");
+fn check_labels(labels: &PlainLabels) {
     assert!(labels.is_sorted_by(|a, b| a.0 < b.0), "{labels:?}");
     assert!(
         labels
@@ -184,18 +352,6 @@ fn check_labels(series: &PlainSeries) {
         cluster.map(|(_, value)| value.as_slice()),
         Some(SPOKE.as_bytes())
     );
-}
-
-/// The first symbol is empty; a table of ours holds each string once.
-fn check_symbols(leaving: &[u8], rewritten: bool) {
-    let symbols = V2Request::decode(leaving)
-        .expect("it was decoded before")
-        .symbols;
-    assert_eq!(symbols.first().map(Vec::as_slice), Some(&b""[..]));
-    if rewritten {
-        let distinct: std::collections::HashSet<_> = symbols.iter().collect();
-        assert_eq!(distinct.len(), symbols.len(), "{symbols:?}");
-    }
 }
 
 /// Read as the other version, what leaves is empty.
@@ -213,63 +369,37 @@ fn check_hides_nothing(protocol: Protocol, leaving: &[u8]) {
 
 /// The message, its series and the labels of these hold no field that the schema does not define.
 fn check_defined_fields(protocol: Protocol, leaving: &[u8]) {
-    let (fields, series_field, series_fields) = match protocol {
+    let (defined, series_field, series_fields) = match protocol {
         Protocol::V1 => (&[1, 3][..], 1, 1..=4),
         Protocol::V2 => (&[4, 5][..], 5, 1..=5),
     };
-    for (field, message) in fields_of(leaving) {
-        assert!(fields.contains(&field), "field {field} of the message");
+    for (field, message) in fields(leaving) {
+        assert!(defined.contains(&field), "field {field} of the message");
         if field != series_field {
             continue;
         }
-        for (field, label) in fields_of(message) {
+        for (field, label) in fields(message) {
             assert!(series_fields.contains(&field), "field {field} of a series");
             if protocol == Protocol::V1 && field == 1 {
-                let mut fields: Vec<u32> = fields_of(label).map(|(field, _)| field).collect();
-                fields.sort_unstable();
-                assert_eq!(fields, [1, 2], "a label");
+                let mut numbers: Vec<u32> = fields(label).map(|(field, _)| field).collect();
+                numbers.sort_unstable();
+                assert_eq!(numbers, [1, 2], "a label");
             }
         }
     }
 }
 
-/// The fields of a message, with the bytes of those that are length-delimited.
-fn fields_of(bytes: &[u8]) -> impl Iterator<Item = (u32, &[u8])> {
-    let mut reader = Reader::new(bytes);
-    std::iter::from_fn(move || {
-        let (field, wire_type) = reader.key().expect("it was walked before")?;
-        let bytes = match wire_type {
-            WireType::Len => reader.bytes().expect("it was walked before"),
-            _ => {
-                reader.skip(wire_type).expect("it was walked before");
-                &[]
-            }
-        };
-        Some((field, bytes))
-    })
-}
-
 /// Inspected again, what leaves is left alone. The label that the gate adds does not count against
 /// the spoke's limit, so that one has to be one higher here.
-fn check_inspected_again(
-    protocol: Protocol,
-    leaving: &[u8],
-    policy: LabelPolicy,
-    first: &Inspection,
-    scratch: &mut Scratch,
-) {
+fn inspect_again(protocol: Protocol, leaving: &[u8], policy: LabelPolicy) -> Verdict {
     let limits = SpokeLimits {
         labels_per_series_max: LIMITS.labels_per_series_max + 1,
         ..LIMITS
     };
-    let second = inspect(protocol, leaving, &rules(policy, limits), scratch)
+    let rules = rules(policy, limits);
+    let verdict = policy::inspect(protocol, leaving, &rules, &mut Scratch::default())
         .expect("what leaves is well-formed");
-    assert!(
-        !second.verdict.changed(),
-        "{:?} after {:?}",
-        second.verdict,
-        first.verdict
-    );
-    assert_eq!(second.verdict.received, first.verdict.kept());
-    assert_eq!(second.verdict.mismatched_series, 0);
+    assert!(!verdict.changed(), "{verdict:?}");
+    assert_eq!(verdict.mismatched_series, 0);
+    verdict
 }

@@ -181,8 +181,12 @@ fn refuses_everything_when_a_limit_of_the_request_is_passed() {
 
 #[track_caller]
 fn check_nothing_left(inspection: &Inspection, counts: [u64; 4]) {
-    let Inspection { verdict, rewritten } = inspection;
-    assert!(rewritten.is_none() && verdict.changed());
+    let Inspection {
+        verdict,
+        rewritten,
+        side,
+    } = inspection;
+    assert!(rewritten.is_none() && side.is_empty() && verdict.changed());
     assert_eq!((verdict.keeps(), verdict.times), (false, Times::default()));
     assert_eq!(verdict.received, Counts::new(counts));
     assert_eq!(verdict.rejected(), verdict.received);

@@ -2,16 +2,21 @@
 
 use std::collections::BTreeMap;
 
+use prost::Message;
+
 use crate::config::{Absent, LabelPolicy, Mismatch};
 use crate::policy::Reason;
-use crate::wire::tests::mirror::{PlainLabels, PlainSeries};
+use crate::wire::tests::mirror::{PlainLabels, PlainSeries, V1Metadata};
 
-use super::invariants::SPOKE;
+use super::invariants::{LIMITS, SPOKE};
 
 /// The labels that a series leaves with, or the reasons that its refusal may give.
 pub(super) fn judge(series: &PlainSeries, policy: LabelPolicy) -> Result<PlainLabels, Vec<Reason>> {
     check_strings(series)?;
     let labels = series.labels.as_ref().expect("checked with the strings");
+    if labels.len() > LIMITS.labels_per_series_max {
+        return Err(vec![Reason::LabelsPerSeries]);
+    }
     check_names(labels)?;
     let mut map: BTreeMap<Vec<u8>, Vec<u8>> = labels.iter().cloned().collect();
     map.retain(|_, value| !value.is_empty());
@@ -35,6 +40,13 @@ pub(super) fn judge(series: &PlainSeries, policy: LabelPolicy) -> Result<PlainLa
         _ => {}
     }
     Ok(map.into_iter().collect())
+}
+
+/// True when an encoded V1 metadata entry may travel on.
+pub(super) fn keeps_metadata(entry: &[u8]) -> bool {
+    let entry = V1Metadata::decode(entry).expect("prost wrote it");
+    let strings = [entry.metric_family_name, entry.help, entry.unit];
+    strings.iter().all(|text| is_utf8(text))
 }
 
 /// Symbol references and UTF-8. Which of the two is found first depends on where they lie.

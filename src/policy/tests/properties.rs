@@ -5,10 +5,11 @@ use prost::Message;
 
 use crate::config::LabelPolicy;
 use crate::policy::tests::invariants::inspect;
-use crate::policy::{Reason, Scratch};
+use crate::policy::{self, Reason, Scratch};
 use crate::wire::Protocol;
-use crate::wire::tests::generate;
-use crate::wire::tests::mirror::{PlainLabels, PlainMessage, V1Request, V2Request};
+use crate::wire::tests::mirror::{PlainMessage, PlainSeries, V1Request, V2Request};
+use crate::wire::tests::{generate, translation};
+use crate::wire::writer::{Form, Metadata};
 
 use super::invariants::{LIMITS, check, leaving, policies, rules};
 use super::model;
@@ -58,18 +59,26 @@ fn reason(protocol: Protocol, message: &[u8], policy: LabelPolicy) -> Option<Rea
 /// Each series fares as the model says, alone and among its neighbours.
 fn check_against_model(protocol: Protocol, message: &[u8], policy: LabelPolicy) {
     let input = PlainMessage::decode(protocol, message).unwrap();
-    let mut kept: Vec<PlainLabels> = Vec::new();
+    let mut kept = PlainMessage::default();
     let mut refused = Vec::new();
     for (series, single) in input.series.iter().zip(singles(protocol, message)) {
         let reason = reason(protocol, &single, policy);
         match (model::judge(series, policy), reason) {
-            (Ok(labels), None) => kept.push(labels),
+            (Ok(labels), None) => {
+                let series = PlainSeries::new(Some(labels), series.payload.clone());
+                kept.series.push(series);
+            }
             (Err(reasons), Some(reason)) if reasons.contains(&reason) => refused.push(reason),
             (expected, reason) => panic!("expected {expected:?}, not {reason:?}: {series:?}"),
         }
     }
+    let entries = input.metadata.into_iter();
+    kept.metadata = entries
+        .filter(|entry| model::keeps_metadata(entry))
+        .collect();
     let rules = rules(policy, LIMITS);
-    let inspection = inspect(protocol, message, &rules, &mut Scratch::default()).unwrap();
+    let mut scratch = Scratch::default();
+    let inspection = inspect(protocol, message, &rules, &mut scratch).unwrap();
     for rejection in &inspection.verdict.rejections {
         let expected = refused
             .iter()
@@ -82,15 +91,25 @@ fn check_against_model(protocol: Protocol, message: &[u8], policy: LabelPolicy) 
         };
         assert!(rejection.series >= expected && rejection.series <= expected + metadata);
     }
-    let labels: Option<Vec<PlainLabels>> = leaving(message, &inspection).map(|leaving| {
-        let output = PlainMessage::decode(protocol, leaving).unwrap();
-        output
-            .series
-            .into_iter()
-            .map(|series| series.labels.unwrap())
-            .collect()
-    });
-    assert_eq!(labels.unwrap_or_default(), kept);
+    if let Some(leaving) = leaving(message, &inspection)
+        && inspection.rewritten.is_none()
+    {
+        assert_eq!(PlainMessage::decode(protocol, leaving).unwrap(), kept);
+    }
+    for to in [Protocol::V1, Protocol::V2] {
+        for metadata in [Metadata::Drop, Metadata::Forward] {
+            let written = policy::write(
+                protocol,
+                message,
+                &rules,
+                &mut scratch,
+                Form::new(to, metadata),
+            );
+            let (verdict, written) = written.unwrap();
+            assert_eq!(verdict, inspection.verdict);
+            translation::check(kept.clone(), protocol, to, metadata, &written);
+        }
+    }
 }
 
 proptest! {

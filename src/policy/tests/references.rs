@@ -8,6 +8,8 @@ use crate::wire::Protocol;
 use crate::wire::proto::v2;
 use crate::wire::protobuf::{put_bytes, put_varint};
 use crate::wire::tests::mirror::{PlainMessage, V2Request};
+use crate::wire::tests::translation::Translation;
+use crate::wire::writer::Metadata;
 
 use super::invariants::{LIMITS, rules};
 use super::refusals::{LENIENT, check, verdict};
@@ -155,8 +157,11 @@ fn check_rewritten(message: &[u8]) -> PlainMessage {
     let rewritten = inspection.rewritten.expect("the rules change it");
     let output = PlainMessage::decode(Protocol::V2, &rewritten).unwrap();
     let input = PlainMessage::decode(Protocol::V2, message).unwrap();
-    for (input, output) in input.series.iter().zip(&output.series) {
-        assert_eq!(input.payload, output.payload);
+    let forward = Metadata::Forward;
+    let expected = Translation::of(input, Protocol::V2, Protocol::V2, forward).message;
+    assert_eq!(expected.series.len(), output.series.len());
+    for (expected, output) in expected.series.iter().zip(&output.series) {
+        assert_eq!(expected.payload, output.payload);
     }
     assert_eq!(inspection.verdict.times, output.times());
     output

@@ -1,6 +1,7 @@
 //! Random requests of both versions, valid protobuf throughout, with the labels that honest,
 //! careless and hostile spokes send.
 
+mod neighbours;
 mod symbols;
 
 use proptest::collection::vec;
@@ -252,6 +253,7 @@ fn recoded<M: Message + Default>(message: &impl Message) -> M {
     M::decode(message.encode_to_vec().as_slice()).unwrap()
 }
 
+/// A series without labels.
 fn v1_series() -> impl Strategy<Value = V1Series> {
     let sample =
         (number(), timestamp()).prop_map(|(value, timestamp)| v1::Sample { value, timestamp });
@@ -264,18 +266,14 @@ fn v1_series() -> impl Strategy<Value = V1Series> {
             }
         });
     let histogram = histogram().prop_map(|histogram| recoded::<v1::Histogram>(&histogram));
-    (
-        labels(),
-        vec(sample, 0..3),
-        vec(exemplar, 0..2),
-        vec(histogram, 0..2),
-    )
-        .prop_map(|(labels, samples, exemplars, histograms)| V1Series {
-            labels: v1_labels(labels),
+    (vec(sample, 0..3), vec(exemplar, 0..2), vec(histogram, 0..2)).prop_map(
+        |(samples, exemplars, histograms)| V1Series {
+            labels: Vec::new(),
             samples,
             exemplars,
             histograms,
-        })
+        },
+    )
 }
 
 fn v1_request() -> impl Strategy<Value = V1Request> {
@@ -287,8 +285,17 @@ fn v1_request() -> impl Strategy<Value = V1Request> {
             unit,
         },
     );
-    (vec(v1_series(), 0..5), vec(metadata, 0..2)).prop_map(|(timeseries, metadata)| V1Request {
-        timeseries,
-        metadata,
+    let series = neighbours::lists().prop_flat_map(|lists| {
+        let count = lists.len();
+        (Just(lists), vec(v1_series(), count))
+    });
+    (series, vec(metadata, 0..2)).prop_map(|((lists, mut timeseries), metadata)| {
+        for (series, labels) in timeseries.iter_mut().zip(lists) {
+            series.labels = v1_labels(labels);
+        }
+        V1Request {
+            timeseries,
+            metadata,
+        }
     })
 }

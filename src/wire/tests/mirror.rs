@@ -80,25 +80,119 @@ pub(crate) type PlainLabels = Vec<(Vec<u8>, Vec<u8>)>;
 pub(crate) struct PlainSeries {
     /// `None` when a reference leads nowhere or has no partner.
     pub(crate) labels: Option<PlainLabels>,
-    /// What the series carries; its form is one number or string list an item, encoded.
+    /// What the series carries.
     pub(crate) payload: Payload,
     pub(crate) counts: Counts,
     pub(crate) times: Times,
 }
 
-/// Samples, histograms and exemplars as prost encodes them, and the metadata's strings.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Samples, histograms, exemplars and metadata; of floats the bits.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Payload {
-    pub(crate) samples: Vec<Vec<u8>>,
-    pub(crate) histograms: Vec<Vec<u8>>,
-    /// Labels, bits of the value, timestamp; the labels are `None` as in [`PlainSeries`].
-    pub(crate) exemplars: Vec<(Option<PlainLabels>, u64, i64)>,
-    /// Type, help and unit; the strings are `None` when a reference leads nowhere.
-    pub(crate) metadata: Option<(i32, Option<[Vec<u8>; 2]>)>,
+    pub(crate) samples: Vec<PlainSample>,
+    pub(crate) histograms: Vec<PlainHistogram>,
+    pub(crate) exemplars: Vec<PlainExemplar>,
+    pub(crate) metadata: Option<PlainMetadata>,
+}
+
+/// A sample; V1 has no start timestamp, and 0 is that of V2 when it has none.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct PlainSample {
+    pub(crate) value: u64,
+    pub(crate) timestamp: i64,
+    pub(crate) start_timestamp: i64,
+}
+
+/// A histogram.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct PlainHistogram {
+    pub(crate) schema: i32,
+    pub(crate) timestamp: i64,
+    pub(crate) start_timestamp: i64,
+    /// Count and zero count, and whether each is a float.
+    counts: [Option<(bool, u64)>; 2],
+    reset_hint: i32,
+    /// Offsets and lengths, negative and positive.
+    spans: [Vec<(i32, u32)>; 2],
+    deltas: [Vec<i64>; 2],
+    /// Sum and zero threshold, negative counts, positive counts, custom values.
+    doubles: [Vec<u64>; 4],
+}
+
+/// Labels, bits of the value, timestamp; the labels are `None` as in [`PlainSeries`].
+pub(crate) type PlainExemplar = (Option<PlainLabels>, u64, i64);
+
+/// Type, help and unit; the strings are `None` when a reference leads nowhere.
+pub(crate) type PlainMetadata = (i32, Option<[Vec<u8>; 2]>);
+
+/// Both versions have histograms of the same fields, but as types of their own.
+macro_rules! plain_histogram {
+    ($version:ident, $histogram:expr, $start_timestamp:expr) => {{
+        use proto::$version::histogram::{Count, ZeroCount};
+        let histogram = $histogram;
+        let bits = |values: &[f64]| values.iter().copied().map(f64::to_bits).collect();
+        let spans = |spans: &[proto::$version::BucketSpan]| {
+            let span = |span: &proto::$version::BucketSpan| (span.offset, span.length);
+            spans.iter().map(span).collect()
+        };
+        PlainHistogram {
+            schema: histogram.schema,
+            timestamp: histogram.timestamp,
+            start_timestamp: $start_timestamp,
+            counts: [
+                histogram.count.map(|count| match count {
+                    Count::CountInt(count) => (false, count),
+                    Count::CountFloat(count) => (true, count.to_bits()),
+                }),
+                histogram.zero_count.map(|count| match count {
+                    ZeroCount::ZeroCountInt(count) => (false, count),
+                    ZeroCount::ZeroCountFloat(count) => (true, count.to_bits()),
+                }),
+            ],
+            reset_hint: histogram.reset_hint,
+            spans: [
+                spans(&histogram.negative_spans),
+                spans(&histogram.positive_spans),
+            ],
+            deltas: [
+                histogram.negative_deltas.clone(),
+                histogram.positive_deltas.clone(),
+            ],
+            doubles: [
+                bits(&[histogram.sum, histogram.zero_threshold]),
+                bits(&histogram.negative_counts),
+                bits(&histogram.positive_counts),
+                bits(&histogram.custom_values),
+            ],
+        }
+    }};
+}
+
+impl PlainSeries {
+    pub(crate) fn new(labels: Option<PlainLabels>, payload: Payload) -> Self {
+        let lengths = [
+            payload.samples.len(),
+            payload.histograms.len(),
+            payload.exemplars.len(),
+            usize::from(payload.metadata.is_some()),
+        ];
+        let mut times = Times::default();
+        let samples = payload.samples.iter().map(|sample| sample.timestamp);
+        let histograms = payload.histograms.iter().map(|it| it.timestamp);
+        samples
+            .chain(histograms)
+            .for_each(|timestamp| times.add(timestamp));
+        Self {
+            labels,
+            payload,
+            counts: Counts::new(lengths.map(|length| length as u64)),
+            times,
+        }
+    }
 }
 
 /// A message without the differences of the versions.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct PlainMessage {
     pub(crate) series: Vec<PlainSeries>,
     /// V1 metadata entries, encoded.
@@ -148,24 +242,19 @@ impl V1Series {
                 exemplar.timestamp,
             )
         });
-        let timestamps = self.samples.iter().map(|sample| sample.timestamp);
-        let histograms = self.histograms.iter().map(|histogram| histogram.timestamp);
-        PlainSeries {
-            labels: Some(v1_labels(&self.labels)),
-            payload: Payload {
-                samples: self.samples.iter().map(Message::encode_to_vec).collect(),
-                histograms: self.histograms.iter().map(Message::encode_to_vec).collect(),
-                exemplars: exemplars.collect(),
-                metadata: None,
-            },
-            counts: counts([
-                self.samples.len(),
-                self.histograms.len(),
-                self.exemplars.len(),
-                0,
-            ]),
-            times: times(timestamps.chain(histograms)),
-        }
+        let samples = self.samples.iter().map(|sample| PlainSample {
+            value: sample.value.to_bits(),
+            timestamp: sample.timestamp,
+            start_timestamp: 0,
+        });
+        let histograms = self.histograms.iter();
+        let payload = Payload {
+            samples: samples.collect(),
+            histograms: histograms.map(|it| plain_histogram!(v1, it, 0)).collect(),
+            exemplars: exemplars.collect(),
+            metadata: None,
+        };
+        PlainSeries::new(Some(v1_labels(&self.labels)), payload)
     }
 }
 
@@ -193,32 +282,21 @@ impl V2Request {
                 .zip(self.optional(metadata.unit_ref));
             (metadata.r#type, strings.map(|(help, unit)| [help, unit]))
         });
-        let timestamps = series.samples.iter().map(|sample| sample.timestamp);
-        let histograms = series
-            .histograms
-            .iter()
-            .map(|histogram| histogram.timestamp);
-        let metadata_count = usize::from(metadata.is_some());
-        PlainSeries {
-            labels: self.labels(&series.labels_refs),
-            payload: Payload {
-                samples: series.samples.iter().map(Message::encode_to_vec).collect(),
-                histograms: series
-                    .histograms
-                    .iter()
-                    .map(Message::encode_to_vec)
-                    .collect(),
-                exemplars: exemplars.collect(),
-                metadata,
-            },
-            counts: counts([
-                series.samples.len(),
-                series.histograms.len(),
-                series.exemplars.len(),
-                metadata_count,
-            ]),
-            times: times(timestamps.chain(histograms)),
-        }
+        let samples = series.samples.iter().map(|sample| PlainSample {
+            value: sample.value.to_bits(),
+            timestamp: sample.timestamp,
+            start_timestamp: sample.start_timestamp,
+        });
+        let histograms = series.histograms.iter();
+        let payload = Payload {
+            samples: samples.collect(),
+            histograms: histograms
+                .map(|it| plain_histogram!(v2, it, it.start_timestamp))
+                .collect(),
+            exemplars: exemplars.collect(),
+            metadata,
+        };
+        PlainSeries::new(self.labels(&series.labels_refs), payload)
     }
 
     fn labels(&self, refs: &[u32]) -> Option<PlainLabels> {
@@ -247,14 +325,4 @@ fn v1_labels(labels: &[V1Label]) -> PlainLabels {
         .iter()
         .map(|label| (label.name.clone(), label.value.clone()))
         .collect()
-}
-
-fn counts(lengths: [usize; 4]) -> Counts {
-    Counts::new(lengths.map(|length| length as u64))
-}
-
-fn times(timestamps: impl Iterator<Item = i64>) -> Times {
-    let mut times = Times::default();
-    timestamps.for_each(|timestamp| times.add(timestamp));
-    times
 }

@@ -10,6 +10,9 @@ mod invariants;
 #[path = "../../../src/wire/tests/mirror.rs"]
 #[allow(dead_code, reason = "each target needs a part of it")]
 mod mirror;
+#[path = "../../../src/wire/tests/translation.rs"]
+#[allow(dead_code, reason = "each target needs a part of it")]
+mod translation;
 
 use hubgate::{config, policy, wire};
 

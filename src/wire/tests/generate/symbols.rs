@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::{
-    Text, TextPairs, exemplar_labels, histogram, labels, number, text, timestamp, wild_text,
+    Text, TextPairs, exemplar_labels, histogram, neighbours, number, text, timestamp, wild_text,
 };
 use crate::wire::proto::v2;
 use crate::wire::tests::mirror::V2Request;
@@ -83,9 +83,11 @@ struct SeriesText {
     metadata: Option<(i32, Text, Text)>,
 }
 
+/// A series without labels.
 fn series() -> impl Strategy<Value = SeriesText> {
+    let start_timestamp = prop_oneof![2 => Just(0), 1 => timestamp()];
     let sample =
-        (number(), timestamp(), timestamp()).prop_map(|(value, timestamp, start_timestamp)| {
+        (number(), timestamp(), start_timestamp).prop_map(|(value, timestamp, start_timestamp)| {
             v2::Sample {
                 value,
                 timestamp,
@@ -95,25 +97,29 @@ fn series() -> impl Strategy<Value = SeriesText> {
     let exemplar = (exemplar_labels(), number(), timestamp());
     let metadata = prop::option::of((0..9i32, wild_text(), text()));
     (
-        labels(),
         vec(sample, 0..3),
         vec(histogram(), 0..2),
         vec(exemplar, 0..2),
         metadata,
     )
-        .prop_map(
-            |(labels, samples, histograms, exemplars, metadata)| SeriesText {
-                labels,
-                samples,
-                histograms,
-                exemplars,
-                metadata,
-            },
-        )
+        .prop_map(|(samples, histograms, exemplars, metadata)| SeriesText {
+            labels: Vec::new(),
+            samples,
+            histograms,
+            exemplars,
+            metadata,
+        })
 }
 
 pub(super) fn request() -> impl Strategy<Value = V2Request> {
-    (vec(series(), 0..5), symbolizing()).prop_map(|(series, symbolizing)| {
+    let series = neighbours::lists().prop_flat_map(|lists| {
+        let count = lists.len();
+        (Just(lists), vec(series(), count))
+    });
+    (series, symbolizing()).prop_map(|((lists, mut series), symbolizing)| {
+        for (series, labels) in series.iter_mut().zip(lists) {
+            series.labels = labels;
+        }
         let mut symbolizer = Symbolizer {
             symbols: if symbolizing.zero {
                 vec![Vec::new()]

@@ -1,0 +1,127 @@
+//! What must hold when a message that was checked before is cut and translated. The fuzz targets
+//! include this file.
+
+use super::mirror::PlainMessage;
+use super::translation::{self, Items, Translation, plain};
+use crate::wire::transcode::{Part, Scratch, extent, transcode};
+use crate::wire::writer::{Form, Lost, Metadata, Writer, Written};
+use crate::wire::{Kind, Protocol};
+
+const BOTH: [Protocol; 2] = [Protocol::V1, Protocol::V2];
+
+/// Panics unless the parts of a message are the whole, in either version.
+pub(crate) fn check(protocol: Protocol, message: &[u8]) {
+    let whole = PlainMessage::decode(protocol, message).expect("it was checked before");
+    let mut cutter = Cutter::default();
+    for to in BOTH {
+        cutter.check_whole(protocol, to, message, &whole);
+        cutter.check_parts(protocol, to, message, &whole);
+    }
+    let mut leaves = Vec::new();
+    cutter.halve(protocol, message, &mut leaves);
+    assert_eq!(Items::from_iter(&leaves), Items::from_iter([&whole]));
+    cutter.check_round_trip(protocol, message, &whole);
+}
+
+/// Memory to cut in.
+#[derive(Default)]
+struct Cutter {
+    scratch: Scratch,
+    writer: Writer,
+}
+
+impl Cutter {
+    fn check_whole(&mut self, from: Protocol, to: Protocol, message: &[u8], whole: &PlainMessage) {
+        let written = self.cut(from, to, message, Part::WHOLE);
+        translation::check(whole.clone(), from, to, Metadata::Forward, &written);
+    }
+
+    /// Parts of one unit hold together what the whole would, and lose no more.
+    fn check_parts(&mut self, from: Protocol, to: Protocol, message: &[u8], whole: &PlainMessage) {
+        let (mut items, mut lost) = (Items::default(), Lost::default());
+        let mut parts = vec![self.extent(from, message)];
+        while let Some(part) = parts.pop() {
+            if let Some([first, second]) = part.halves() {
+                assert_eq!((first.first, first.end), (part.first, second.first));
+                assert_eq!(second.end, part.end);
+                parts.extend([second, first]);
+                continue;
+            }
+            assert!(part.end - part.first <= 1, "{part:?}");
+            let written = self.cut(from, to, message, part);
+            for (protocol, message) in [(to, written.message), (Protocol::V1, written.side)] {
+                let samples = message.counts.of(Kind::Float) + message.counts.of(Kind::Histogram);
+                assert!(samples <= 1);
+                items.add(&plain(protocol, &message));
+            }
+            lost.add_all(&written.lost);
+        }
+        let expected = Translation::of(whole.clone(), from, to, Metadata::Forward);
+        let whole = Items::from_iter([&expected.message, &expected.side]);
+        assert_eq!(lost, expected.lost);
+        if from == to {
+            assert_eq!(items, whole);
+        }
+        assert_eq!(items.sorted(), whole.sorted());
+    }
+
+    /// Halves a message and then the halves, as long as there is something to halve.
+    fn halve(&mut self, protocol: Protocol, message: &[u8], leaves: &mut Vec<PlainMessage>) {
+        let Some(halves) = self.extent(protocol, message).halves() else {
+            let leaf = PlainMessage::decode(protocol, message).expect("parts decode");
+            let counts = leaf.counts();
+            assert!(counts.of(Kind::Float) + counts.of(Kind::Histogram) <= 1);
+            return leaves.push(leaf);
+        };
+        for half in halves {
+            let written = self.cut(protocol, protocol, message, half);
+            assert_eq!(
+                (written.lost, written.side.bytes),
+                (Lost::default(), &b""[..])
+            );
+            plain(protocol, &written.message);
+            let message = written.message.bytes.to_vec();
+            assert!(!message.is_empty(), "there was something to halve");
+            self.halve(protocol, &message, leaves);
+        }
+    }
+
+    /// In the other version and back again, it holds what both versions can.
+    fn check_round_trip(&mut self, protocol: Protocol, message: &[u8], whole: &PlainMessage) {
+        let other = match protocol {
+            Protocol::V1 => Protocol::V2,
+            Protocol::V2 => Protocol::V1,
+        };
+        let there = self.cut(protocol, other, message, Part::WHOLE);
+        let side = plain(Protocol::V1, &there.side);
+        let there = there.message.bytes.to_vec();
+        let back = self.cut(other, protocol, &there, Part::WHOLE);
+        let messages = [
+            side,
+            plain(protocol, &back.message),
+            plain(Protocol::V1, &back.side),
+        ];
+        let back = Items::from_iter(&messages);
+        assert_eq!(
+            back.held_by_both().sorted(),
+            Items::from_iter([whole]).held_by_both().sorted()
+        );
+    }
+
+    fn extent(&mut self, protocol: Protocol, message: &[u8]) -> Part {
+        extent(message, protocol, &mut self.scratch).expect("it was checked before")
+    }
+
+    fn cut(&mut self, from: Protocol, to: Protocol, message: &[u8], part: Part) -> Written<'_> {
+        let (scratch, writer) = (&mut self.scratch, &mut self.writer);
+        transcode(
+            message,
+            from,
+            Form::new(to, Metadata::Forward),
+            part,
+            scratch,
+            writer,
+        )
+        .expect("it was checked before")
+    }
+}
