@@ -54,6 +54,9 @@ const SIZE_BUCKETS: &[f64] = &[
 /// Status codes that a spoke can be told once its protocol is known.
 const CODES: [u16; 8] = [204, 400, 413, 415, 500, 502, 503, 504];
 
+/// The values of the label `part`: what a version of remote write may have no place for.
+pub const LOST_PARTS: [&str; 3] = ["custom_buckets", "metadata", "start_timestamp"];
+
 /// Status codes that a spoke can be told before.
 const UNKNOWN_CODES: [u16; 2] = [403, 415];
 
@@ -125,9 +128,11 @@ pub struct Metrics {
     connections_limit: IntGauge,
     connections_refused: IntCounterVec,
     credential_last_used: GaugeVec,
+    hub_lost: IntCounterVec,
     hub_protocol: IntGaugeVec,
     hub_request_duration: HistogramVec,
     hub_requests: IntCounterVec,
+    hub_samples_written: IntCounterVec,
     label_mismatches: IntCounterVec,
     last_write: GaugeVec,
     newest_sample: GaugeVec,
@@ -187,6 +192,11 @@ impl Metrics {
                 "When a credential last identified its spoke; 0 is never.",
                 &["spoke", "credential"],
             ),
+            hub_lost: families.counters(
+                "hub_lost_total",
+                "What was left out because the hub's protocol has no place for it.",
+                &["hub", "part"],
+            ),
             hub_protocol: families.gauges(
                 "hub_protocol",
                 "1 for the newest protocol that the hub was found to speak, else 0.",
@@ -200,8 +210,13 @@ impl Metrics {
             ),
             hub_requests: families.counters(
                 "hub_requests_total",
-                "Requests to the hub, by status code or connect_error, reset, timeout.",
+                "Requests to the hub, by status code or connect_error, reset, timeout, skipped.",
                 &["hub", "protocol", "code"],
+            ),
+            hub_samples_written: families.counters(
+                "hub_samples_written_total",
+                "Samples that the hub took, also where another answer was given to the spoke.",
+                &["hub", "kind"],
             ),
             label_mismatches: families.counters(
                 "label_mismatches_total",
@@ -397,6 +412,11 @@ impl Metrics {
     pub fn hub(&self, hub: &str) -> HubMetrics {
         HubMetrics {
             duration: self.hub_request_duration.with_label_values(&[hub]),
+            lost: LOST_PARTS.map(|part| self.hub_lost.with_label_values(&[hub, part])),
+            written: Kind::ALL.map(|kind| {
+                self.hub_samples_written
+                    .with_label_values(&[hub, kind.name()])
+            }),
             protocol: [Protocol::V1, Protocol::V2]
                 .map(|protocol| self.hub_protocol.with_label_values(&[hub, protocol.name()])),
             requests: self.hub_requests.clone(),
@@ -413,6 +433,12 @@ impl Metrics {
         let _ = self.hub_request_duration.remove_label_values(&[hub]);
         for protocol in [Protocol::V1, Protocol::V2].map(Protocol::name) {
             let _ = self.hub_protocol.remove_label_values(&[hub, protocol]);
+        }
+        for part in LOST_PARTS {
+            let _ = self.hub_lost.remove_label_values(&[hub, part]);
+        }
+        for kind in Kind::ALL.map(Kind::name) {
+            let _ = self.hub_samples_written.remove_label_values(&[hub, kind]);
         }
         // Its status codes are not known beforehand.
         for family in self.hub_requests.collect() {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -17,6 +18,9 @@ const ADDRESSES_MAX: usize = 8;
 /// Longest User-Agent remembered, in bytes.
 const USER_AGENT_BYTES_MAX: usize = 128;
 
+/// So many times in a row a spoke is told to come again when the hub is too slow for salvage.
+const SALVAGE_PUT_OFF_MAX: u32 = 2;
+
 /// Time constant of the rate that the status shows.
 const RATE_WINDOW: Duration = Duration::from_secs(60);
 
@@ -31,6 +35,10 @@ pub struct Spoke {
     pub rules: Rules,
     /// Its counters.
     pub metrics: SpokeMetrics,
+    /// The rules changed something in its last request, so they may well in the next.
+    pub changes: AtomicBool,
+    /// Salvages in a row that the hub was too slow for.
+    salvage_put_off: AtomicU32,
     /// What was last seen of it; goes on over reloads.
     pub seen: Arc<Seen>,
 }
@@ -48,8 +56,24 @@ impl Spoke {
             source_ranges: config.source_ranges.clone(),
             rules: Rules::new(cluster_label, &config.name, config.labels, config.limits),
             metrics,
+            changes: AtomicBool::new(false),
+            salvage_put_off: AtomicU32::new(0),
             seen,
         }
+    }
+
+    /// True when a request that the hub is too slow to salvage shall come again. Now and then one
+    /// may not: a spoke sends nothing else before, so it would come again for ever.
+    pub fn put_off_salvage(&self) -> bool {
+        let next = |before| Some((before + 1) % (SALVAGE_PUT_OFF_MAX + 1));
+        let counter = &self.salvage_put_off;
+        let before = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        before.is_ok_and(|before| before < SALVAGE_PUT_OFF_MAX)
+    }
+
+    /// A salvage came to its end in time.
+    pub fn salvaged(&self) {
+        self.salvage_put_off.store(0, Ordering::Relaxed);
     }
 }
 

@@ -8,7 +8,7 @@ use prometheus::{Gauge, Histogram, IntCounter, IntCounterVec, IntGauge};
 use crate::policy::Reason;
 use crate::wire::{Counts, Kind, Protocol};
 
-use super::{CODES, UNKNOWN_CODES, unix_seconds};
+use super::{CODES, LOST_PARTS, UNKNOWN_CODES, unix_seconds};
 
 /// The handles of one spoke.
 #[derive(Debug)]
@@ -117,6 +117,8 @@ fn add(counters: &[IntCounter; Kind::ALL.len()], counts: &Counts) {
 #[derive(Debug, Clone)]
 pub struct HubMetrics {
     pub(super) duration: Histogram,
+    pub(super) lost: [IntCounter; LOST_PARTS.len()],
+    pub(super) written: [IntCounter; Kind::ALL.len()],
     pub(super) protocol: [IntGauge; 2],
     pub(super) requests: IntCounterVec,
     pub(super) hub: Arc<str>,
@@ -125,7 +127,7 @@ pub struct HubMetrics {
 
 impl HubMetrics {
     /// Counts a request by its status code or its failure, with the time it took.
-    pub fn request(&self, protocol: Protocol, code: &str, duration: Duration) {
+    pub fn request(&self, protocol: Protocol, code: &str, duration: Option<Duration>) {
         // Held until it is counted: a late answer would bring the series of a removed hub back.
         let removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
         if *removed {
@@ -134,7 +136,21 @@ impl HubMetrics {
         self.requests
             .with_label_values(&[&self.hub, protocol.name(), code])
             .inc();
-        self.duration.observe(duration.as_secs_f64());
+        if let Some(duration) = duration {
+            self.duration.observe(duration.as_secs_f64());
+        }
+    }
+
+    /// Counts what the hub took.
+    pub fn written(&self, counts: &Counts) {
+        add(&self.written, counts);
+    }
+
+    /// Counts what the hub's protocol has no place for, in the order of [`LOST_PARTS`].
+    pub fn lost(&self, counts: [u64; LOST_PARTS.len()]) {
+        for (counter, count) in self.lost.iter().zip(counts) {
+            counter.inc_by(count);
+        }
     }
 
     /// Shows the newest protocol that the hub was found to speak.
