@@ -1,11 +1,12 @@
-//! The way to the hub: one request out for one request in, over pooled connections.
+//! The way to a hub: one request out and its answer back, over pooled connections, and what the
+//! answers tell of the hub.
 //!
 //! Nothing is queued or repeated here: the spoke's write-ahead log is the queue and the spoke the
 //! one who retries. Only a request of which the pool wrote no byte, because the hub had closed
 //! the idle connection, goes out again by itself.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
@@ -17,10 +18,12 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::{Notify, Semaphore};
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 
-use crate::config;
-use crate::metrics::{HubMetrics, Metrics};
+use crate::config::{self, HubHeader, HubMetadata, HubProtocol};
+use crate::metrics::{HubMetrics, LOST_PARTS, Metrics};
+use crate::telemetry::Repeats;
+use crate::wire::writer::{Lost, Metadata};
 use crate::wire::{Counts, Protocol};
 
 /// The sender's count of attempts (remote write 2.0, "Retries"); passed on.
@@ -58,6 +61,9 @@ pub const RETRY_AFTER_MAX: u64 = 30;
 /// An empty message as a snappy block.
 const EMPTY_MESSAGE: &[u8] = b"\0";
 
+/// The name of the spoke in the headers of a probe; no spoke may have it.
+const PROBING_SPOKE: &str = crate::metrics::UNKNOWN_SPOKE;
+
 /// What the hub said.
 #[derive(Debug, Clone)]
 pub struct HubAnswer {
@@ -69,6 +75,13 @@ pub struct HubAnswer {
     pub retry_after: Option<u64>,
     /// The start of its text, in one line.
     pub text: String,
+}
+
+impl HubAnswer {
+    /// True for an answer to a V2 message that says that nothing of it was understood.
+    pub fn took_nothing(&self) -> bool {
+        self.status.is_success() && self.written.is_none() && self.text.is_empty()
+    }
 }
 
 /// Why there is no answer.
@@ -95,12 +108,31 @@ impl HubFailure {
     }
 }
 
+/// One request to a hub.
+#[derive(Debug)]
+pub struct HubRequest<'r> {
+    /// The version of the message.
+    pub protocol: Protocol,
+    /// The message, compressed.
+    pub body: Bytes,
+    /// The spoke that it is from; `None` for a probe.
+    pub spoke: Option<&'r str>,
+    /// The sender's count of attempts.
+    pub retry_attempt: Option<&'r HeaderValue>,
+    /// When the whole answer must be there.
+    pub deadline: Instant,
+}
+
 /// One upstream that takes remote write.
 #[derive(Debug)]
 pub struct Hub {
     name: String,
     url: Uri,
     timeout: Duration,
+    protocol: HubProtocol,
+    metadata: Metadata,
+    headers: Vec<HubHeader>,
+    salvage_requests_max: usize,
     client: Client<HttpConnector, Full<Bytes>>,
     in_flight: Semaphore,
     metrics: HubMetrics,
@@ -108,16 +140,30 @@ pub struct Hub {
     speaks: AtomicU8,
     /// Wakes the probe.
     doubt: Notify,
+    /// Bytes of requests that spokes no longer wait for, and of those that they still do.
+    held: AtomicUsize,
+    /// What is lost on the way to it was named in the log: custom buckets, metadata, start
+    /// timestamps.
+    named: [AtomicBool; 3],
+    failures: Mutex<Repeats>,
+}
+
+/// Bytes that a hub holds until this is dropped.
+#[derive(Debug)]
+pub struct Held {
+    hub: Arc<Hub>,
+    bytes: usize,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.hub.held.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 impl Hub {
-    /// A hub that nothing is known of yet.
+    /// A hub that nothing is known of yet, unless the configuration says what it speaks.
     pub fn new(config: &config::Hub, metrics: &Metrics) -> Arc<Self> {
-        let name = config
-            .url
-            .authority()
-            .map(ToString::to_string)
-            .unwrap_or_default();
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
@@ -127,16 +173,111 @@ impl Hub {
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(REQUESTS_IN_FLIGHT_MAX)
             .build(connector);
-        Arc::new(Self {
-            metrics: metrics.hub(&name),
-            name,
+        let hub = Arc::new(Self {
+            metrics: metrics.hub(&config.name),
+            name: config.name.clone(),
             url: config.url.clone(),
             timeout: config.timeout,
+            protocol: config.protocol,
+            metadata: match config.metadata {
+                HubMetadata::Drop => Metadata::Drop,
+                HubMetadata::ForwardV1 => Metadata::Forward,
+            },
+            headers: config.headers.clone(),
+            salvage_requests_max: config.salvage_requests_max,
             client,
             in_flight: Semaphore::new(REQUESTS_IN_FLIGHT_MAX),
             speaks: AtomicU8::new(0),
             doubt: Notify::new(),
-        })
+            held: AtomicUsize::new(0),
+            named: Default::default(),
+            failures: Mutex::default(),
+        });
+        match config.protocol {
+            HubProtocol::Auto => hub.metrics.protocol(None),
+            HubProtocol::V1 => hub.found(Protocol::V1),
+            HubProtocol::V2 => hub.found(Protocol::V2),
+        }
+        hub
+    }
+
+    /// What it is to be written in, for a request that came as `from`: what it was found to
+    /// speak, and until then what the spoke speaks.
+    pub fn wants(&self, from: Protocol) -> Protocol {
+        self.speaks().unwrap_or(from)
+    }
+
+    /// What becomes of V1 metadata where it is written V2.
+    pub fn metadata(&self) -> Metadata {
+        self.metadata
+    }
+
+    /// True when hubgate finds out by itself what it speaks.
+    pub fn negotiates(&self) -> bool {
+        self.protocol == HubProtocol::Auto
+    }
+
+    /// Most further requests for one request of a spoke.
+    pub fn salvage_requests_max(&self) -> usize {
+        self.salvage_requests_max
+    }
+
+    /// The deadline of a request that begins now.
+    pub fn deadline(&self) -> Instant {
+        Instant::now() + self.timeout
+    }
+
+    /// Takes `bytes` for a request, unless the hub holds `bytes_max` with it; a request of any
+    /// size may be the only one.
+    pub fn hold(self: &Arc<Self>, bytes: usize, bytes_max: usize) -> Option<Held> {
+        let before = self.held.fetch_add(bytes, Ordering::Relaxed);
+        let held = Held {
+            hub: Arc::clone(self),
+            bytes,
+        };
+        (before == 0 || before.saturating_add(bytes) <= bytes_max).then_some(held)
+    }
+
+    /// Counts a request that it was not sent, because it holds too many already.
+    pub fn skipped(&self, protocol: Protocol) {
+        self.metrics.request(protocol, "skipped", None);
+    }
+
+    /// Logs that it did not take a write that another hub may have taken.
+    pub fn failed(&self, example: &str) {
+        // Nothing under the lock can leave it half done.
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = failures.add(1, Instant::now()) {
+            tracing::warn!(
+                hub = self.name,
+                count,
+                example,
+                "a hub did not take a write"
+            );
+        }
+    }
+
+    /// Counts what it took.
+    pub fn written(&self, counts: &Counts) {
+        self.metrics.written(counts);
+    }
+
+    /// Counts what it could not be told in the version it speaks, and names it once in the log.
+    pub fn lost(&self, lost: &Lost) {
+        let counts = [lost.custom_buckets, lost.metadata, lost.start_timestamps];
+        self.metrics.lost(counts);
+        for ((part, count), named) in LOST_PARTS.into_iter().zip(counts).zip(&self.named) {
+            if count > 0 && !named.swap(true, Ordering::Relaxed) {
+                let protocol = self.speaks().map_or("unknown", Protocol::name);
+                tracing::warn!(
+                    hub = self.name,
+                    protocol,
+                    part,
+                    "this has no place in the hub's protocol and is left out; it is counted in \
+                     hubgate_hub_lost_total and not named again"
+                );
+            }
+        }
     }
 
     /// Its name in metrics and logs.
@@ -158,45 +299,55 @@ impl Hub {
         }
     }
 
-    /// Sends one compressed message and waits for the whole answer, at most the hub's timeout.
-    pub async fn write(
-        &self,
-        protocol: Protocol,
-        body: Bytes,
-        retry_attempt: Option<&HeaderValue>,
-    ) -> Result<HubAnswer, HubFailure> {
+    /// Sends one compressed message and waits for the whole answer.
+    pub async fn write(&self, request: HubRequest<'_>) -> Result<HubAnswer, HubFailure> {
         let started = Instant::now();
-        let request = self.request(protocol, body, retry_attempt);
-        let answer = timeout(self.timeout, self.exchange(request));
+        let protocol = request.protocol;
+        let deadline = request.deadline;
+        let probing = request.spoke.is_none();
+        let answer = timeout_at(deadline.into(), self.exchange(self.request(request)));
         let answer = answer.await.unwrap_or(Err(HubFailure::Timeout));
         let code = match &answer {
             Ok(answer) => answer.status.as_str(),
             Err(failure) => failure.code(),
         };
-        self.metrics.request(protocol, code, started.elapsed());
+        self.metrics
+            .request(protocol, code, Some(started.elapsed()));
         if let (Protocol::V2, Ok(answer)) = (protocol, &answer) {
-            if answer.written.is_some() {
-                self.found(Some(Protocol::V2));
-            } else if answer.status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
-                self.found(Some(Protocol::V1));
-            } else if answer.status.is_success() {
-                // It may be a page of something that stands before the hub; the probe will tell.
-                self.found(None);
-            }
+            self.learn(answer, probing);
         }
         answer
     }
 
-    /// Asks whether the hub speaks V2: an empty message must come back with the Written headers.
-    /// VictoriaMetrics and Prometheus before 2.54 answer 204 to V2, too, and store nothing. A
-    /// success with a text is neither: no receiver of remote write has something to say.
-    pub async fn probe(&self) -> Result<(), HubFailure> {
-        let message = Bytes::from_static(EMPTY_MESSAGE);
-        let answer = self.write(Protocol::V2, message, None).await?;
-        if answer.written.is_none() && answer.status.is_success() && answer.text.is_empty() {
-            self.found(Some(Protocol::V1));
+    /// Draws from the answer to a V2 message whether the hub speaks V2. VictoriaMetrics and
+    /// Prometheus before 2.54 answer 204 to V2 as well, without the Written headers, and store
+    /// nothing. A success with a text says neither: no receiver of remote write has something to
+    /// say, so it may be a page of something that stands before the hub. While V2 is written, such
+    /// a page is no success; so what is known stays, or V1 would go out that it seems to take.
+    fn learn(&self, answer: &HubAnswer, probing: bool) {
+        if !self.negotiates() {
+            return;
         }
-        Ok(())
+        if answer.written.is_some() {
+            self.found(Protocol::V2);
+        } else if answer.status == StatusCode::UNSUPPORTED_MEDIA_TYPE || answer.took_nothing() {
+            self.found(Protocol::V1);
+        } else if !probing && !answer.status.is_server_error() {
+            self.doubt.notify_one();
+        }
+    }
+
+    /// Asks whether the hub speaks V2: an empty message must come back with the Written headers,
+    /// until `deadline`.
+    pub async fn probe(&self, deadline: Instant) -> Result<HubAnswer, HubFailure> {
+        let request = HubRequest {
+            protocol: Protocol::V2,
+            body: Bytes::from_static(EMPTY_MESSAGE),
+            spoke: None,
+            retry_attempt: None,
+            deadline,
+        };
+        self.write(request).await
     }
 
     /// Waits until an answer makes what is known of the hub doubtful.
@@ -205,32 +356,23 @@ impl Hub {
     }
 
     /// Remembers what was found out of the hub.
-    fn found(&self, protocol: Option<Protocol>) {
-        let before = self.speaks();
-        if before == protocol {
+    fn found(&self, protocol: Protocol) {
+        if self.speaks() == Some(protocol) {
             return;
         }
         let code = match protocol {
-            None => 0,
-            Some(Protocol::V1) => 1,
-            Some(Protocol::V2) => 2,
+            Protocol::V1 => 1,
+            Protocol::V2 => 2,
         };
         self.speaks.store(code, Ordering::Relaxed);
-        self.metrics.protocol(protocol);
-        let protocol = protocol.map_or("unknown", Protocol::name);
-        tracing::info!(hub = self.name, protocol, "the hub's protocol changed");
-        if code == 0 {
-            self.doubt.notify_one();
-        }
+        self.metrics.protocol(Some(protocol));
+        let protocol = protocol.name();
+        tracing::info!(hub = self.name, protocol, "found the protocol of a hub");
     }
 
-    fn request(
-        &self,
-        protocol: Protocol,
-        body: Bytes,
-        retry_attempt: Option<&HeaderValue>,
-    ) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(body));
+    fn request(&self, sent: HubRequest<'_>) -> Request<Full<Bytes>> {
+        let protocol = sent.protocol;
+        let mut request = Request::new(Full::new(sent.body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.url.clone();
         let headers = request.headers_mut();
@@ -241,8 +383,13 @@ impl Hub {
         );
         headers.insert(USER_AGENT, HeaderValue::from_static(crate::USER_AGENT));
         headers.insert(VERSION, HeaderValue::from_static(protocol.version()));
-        if let Some(attempt) = retry_attempt {
+        if let Some(attempt) = sent.retry_attempt {
             headers.insert(RETRY_ATTEMPT, attempt.clone());
+        }
+        for header in &self.headers {
+            // A probe is nobody's; it holds no sample that could end up with this tenant.
+            let value = header.value.value(sent.spoke.unwrap_or(PROBING_SPOKE));
+            headers.insert(header.name.clone(), value);
         }
         request
     }
