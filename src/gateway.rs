@@ -19,7 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::admin::Admin;
 use crate::config::{Config, SourceRanges};
-use crate::forward::Hub;
+use crate::forward::{Hub, HubAnswer};
 use crate::listener::{self, AnswerBody, Drain, Handler};
 use crate::metrics::Metrics;
 use crate::spoke::{Seen, Spoke};
@@ -31,7 +31,8 @@ use crate::write::{Snapshot, Writes};
 /// Connections to the admin listener: scrapers and people.
 const ADMIN_CONNECTIONS_MAX: usize = 256;
 
-/// Between two probes of a hub that does not answer, at first; doubled up to the longest.
+/// Least time between two probes of a hub. It is doubled, up to the longest, before each further
+/// probe of one that does not say what it speaks.
 const PROBE_INTERVAL_MIN: Duration = Duration::from_millis(500);
 
 /// Between two probes of a hub that was not found to speak V2: it may be upgraded.
@@ -52,7 +53,14 @@ pub struct Gateway {
     write_address: SocketAddr,
     admin_address: SocketAddr,
     reloads: mpsc::Receiver<Reload>,
-    probe: AbortOnDropHandle<()>,
+    probes: Vec<Probe>,
+}
+
+/// A hub with the task that asks it what it speaks.
+#[derive(Debug)]
+struct Probe {
+    hub: Arc<Hub>,
+    _task: AbortOnDropHandle<()>,
 }
 
 /// What all parts of a running gateway share.
@@ -98,7 +106,7 @@ impl Gateway {
         let connections_max = config.listen.connections_max;
         let seen = Mutex::default();
         let state = State::new(config, None, &metrics, &mut lock(&seen))?;
-        let hub = Arc::clone(&state.snapshot.hub);
+        let probes = state.hubs().iter().map(Probe::start).collect();
         let shared = Arc::new(Shared {
             state: ArcSwap::from_pointee(state),
             metrics,
@@ -125,7 +133,6 @@ impl Gateway {
             admin,
             admin_drain.clone(),
         ));
-        let probe = AbortOnDropHandle::new(tokio::spawn(probe(hub)));
         tracing::info!(address = %write_address, "receiving remote writes");
         tracing::info!(address = %admin_address, "serving admin");
         Ok(Self {
@@ -135,7 +142,7 @@ impl Gateway {
             write_address,
             admin_address,
             reloads,
-            probe,
+            probes,
         })
     }
 
@@ -169,10 +176,15 @@ impl Gateway {
             &shared.metrics,
             &mut lock(&shared.seen),
         )?;
-        let hub = Arc::clone(&state.snapshot.hub);
-        if !Arc::ptr_eq(&hub, &before.snapshot.hub) {
-            self.probe = AbortOnDropHandle::new(tokio::spawn(probe(hub)));
-        }
+        let mut probes = std::mem::take(&mut self.probes);
+        self.probes = state
+            .hubs()
+            .iter()
+            .map(|hub| {
+                let place = probes.iter().position(|it| Arc::ptr_eq(&it.hub, hub));
+                place.map_or_else(|| Probe::start(hub), |place| probes.swap_remove(place))
+            })
+            .collect();
         shared.state.store(Arc::new(state));
         before.forget(
             &shared.state.load(),
@@ -285,13 +297,19 @@ impl State {
         let authenticator =
             Authenticator::new(secrets, before.map(|it| &it.snapshot.authenticator))
                 .context("cannot draw random bytes from the system")?;
-        let hub = match before {
-            Some(before) if before.config.hub == config.hub => Arc::clone(&before.snapshot.hub),
-            _ => Hub::new(&config.hub, metrics),
-        };
+        // A hub whose configuration did not change goes on as it is.
+        let hubs = config.hubs.iter().map(|hub| {
+            let place =
+                before.and_then(|before| before.config.hubs.iter().position(|known| known == hub));
+            match (before, place) {
+                (Some(before), Some(place)) => Arc::clone(&before.hubs()[place]),
+                _ => Hub::new(hub, metrics),
+            }
+        });
         let snapshot = Snapshot {
             authenticator,
-            hub,
+            hubs: hubs.collect(),
+            ack: config.ack,
             limits: config.limits.clone(),
         };
         Ok(Self {
@@ -301,9 +319,9 @@ impl State {
         })
     }
 
-    /// The hub in force.
-    pub fn hub(&self) -> &Hub {
-        &self.snapshot.hub
+    /// The hubs in force, in the order of the configuration.
+    pub fn hubs(&self) -> &[Arc<Hub>] {
+        &self.snapshot.hubs
     }
 
     /// Says which keys changed that only a restart can apply; the others apply all the same, or
@@ -345,8 +363,19 @@ impl State {
                 }
             }
         }
-        if self.hub().name() != new.hub().name() {
-            self.hub().remove_from(metrics);
+        for hub in self.hubs() {
+            if !new.hubs().iter().any(|kept| kept.name() == hub.name()) {
+                hub.remove_from(metrics);
+            }
+        }
+    }
+}
+
+impl Probe {
+    fn start(hub: &Arc<Hub>) -> Self {
+        Self {
+            hub: Arc::clone(hub),
+            _task: AbortOnDropHandle::new(tokio::spawn(probe(Arc::clone(hub)))),
         }
     }
 }
@@ -354,20 +383,38 @@ impl State {
 /// Finds out what a hub speaks, and again whenever an answer makes it doubtful. While it is not
 /// found to speak V2 it is asked now and then: it may be upgraded.
 async fn probe(hub: Arc<Hub>) {
+    if !hub.negotiates() {
+        return;
+    }
     let mut interval = PROBE_INTERVAL_MIN;
+    let mut doubted = false;
     loop {
-        if hub.speaks() != Some(Protocol::V2)
-            && let Err(failure) = hub.probe().await
-        {
-            tracing::warn!(hub = hub.name(), %failure, "cannot probe the hub");
+        if doubted || hub.speaks() != Some(Protocol::V2) {
+            let answer = hub.probe(hub.deadline()).await;
+            let hub_name = hub.name();
+            match answer {
+                Err(failure) => tracing::warn!(hub = hub_name, %failure, "cannot probe the hub"),
+                Ok(HubAnswer { status, text, .. }) if hub.speaks().is_none() => tracing::warn!(
+                    hub = hub_name,
+                    code = status.as_u16(),
+                    text,
+                    "a hub does not say what it speaks; does it take remote writes?"
+                ),
+                Ok(_) => {}
+            }
         }
+        let probed = tokio::time::Instant::now();
         interval = match hub.speaks() {
             None => PROBE_INTERVAL_MAX.min(interval * 2),
             Some(_) => PROBE_INTERVAL_MAX,
         };
-        tokio::select! {
-            () = tokio::time::sleep(interval) => {}
-            () = hub.doubted() => interval = PROBE_INTERVAL_MIN,
+        doubted = tokio::select! {
+            () = tokio::time::sleep(interval) => false,
+            () = hub.doubted() => true,
+        };
+        if doubted {
+            interval = PROBE_INTERVAL_MIN;
+            tokio::time::sleep_until(probed + PROBE_INTERVAL_MIN).await;
         }
     }
 }

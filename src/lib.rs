@@ -11,10 +11,10 @@
 //! | module | owns |
 //! |---|---|
 //! | [`listener`] | connections: cap, source ranges, HTTP, drain |
-//! | [`write`](mod@write) | a request from its headers to its answer: who, from where, how much, what |
-//! | [`wire`] | the remote-write messages, walked and written in place |
+//! | [`write`](mod@write) | a request from its headers to its answer: who, from where, how much, what, to which hubs |
+//! | [`wire`] | the remote-write messages of both versions, walked in place and written |
 //! | [`policy`] | which series may travel on, and with which labels |
-//! | [`forward`] | the way to the hub |
+//! | [`forward`] | the way to a hub, and what the hub speaks |
 //!
 //! Beside them: [`config`] (one YAML file, checked whole), [`spoke`] (a spoke at run time),
 //! [`metrics`] and [`telemetry`] (what is seen from outside), [`admin`] (the operators'
@@ -25,14 +25,16 @@
 //! **spoke**: a configured source cluster; its name is the value of its cluster label. **hub**: an
 //! upstream that takes remote write. **verdict**: what the inspection of a request decided.
 //! **refusal**: an answer that is not 2xx, with its reason. **V1**: `prometheus.WriteRequest`.
-//! **V2**: `io.prometheus.write.v2.Request`.
+//! **V2**: `io.prometheus.write.v2.Request`. **upgrade**, **downgrade**: a message of V1 written as
+//! V2, and the other way. **salvage**: to send again in halves what a hub refused whole.
 //!
 //! # Invariants
 //!
 //! 1. No 2xx before the hub's 2xx. Nothing is queued: the spoke's write-ahead log is the queue,
 //!    so killing hubgate at any moment loses nothing.
 //! 2. A 4xx only for facts about the request itself, because Prometheus drops a batch on every
-//!    4xx. [`write::refusal`] and [`write::answer`] are the only places that choose a status.
+//!    4xx. [`write::refusal`], [`write::outcome`] and [`write::answer`] are the only places that
+//!    choose a status.
 //! 3. What is checked is what travels on. The hub gets canonical headers and either the bytes
 //!    that were walked, when they hold nothing else and nothing changed, or a message written
 //!    from the walk. Bytes of two requests never meet.

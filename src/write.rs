@@ -8,8 +8,11 @@ pub mod admission;
 pub mod answer;
 pub mod auth;
 mod body;
+mod deliver;
+mod hubs;
 mod inspect;
 mod negotiate;
+pub mod outcome;
 pub mod refusal;
 
 use std::net::{IpAddr, SocketAddr};
@@ -26,7 +29,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio_util::task::TaskTracker;
 
-use crate::config::Limits;
+use crate::config::{Ack, Limits};
 use crate::forward::{Hub, RETRY_AFTER_MAX, RETRY_ATTEMPT, WRITTEN};
 use crate::metrics::{AuthFailure, Metrics};
 use crate::policy::{Reason, Verdict};
@@ -35,9 +38,11 @@ use crate::telemetry::Repeats;
 use crate::wire::Protocol;
 
 use admission::{Budget, Share};
-use answer::{Answer, Outcome, RetryAfter};
+use answer::Answer;
 use auth::Authenticator;
+use hubs::{Plan, Sending};
 use inspect::{Inspected, Inspector};
+use outcome::{Outcome, RetryAfter, Settled};
 use refusal::Refusal;
 
 /// The paths that Prometheus, Mimir and Thanos take remote write at.
@@ -54,8 +59,10 @@ const AHEAD_MAX: Duration = Duration::from_secs(600);
 pub struct Snapshot {
     /// The credentials of all spokes.
     pub authenticator: Authenticator,
-    /// The hub.
-    pub hub: Arc<Hub>,
+    /// The hubs, at least one.
+    pub hubs: Vec<Arc<Hub>>,
+    /// How many of them must take a write.
+    pub ack: Ack,
     /// The limits of the process.
     pub limits: Limits,
 }
@@ -64,7 +71,7 @@ pub struct Snapshot {
 #[derive(Debug)]
 pub struct Writes {
     budget: Arc<Budget>,
-    inspector: Inspector,
+    inspector: Arc<Inspector>,
     metrics: Metrics,
     /// One for all strangers: they have no names to keep apart, and no bound.
     strangers: Mutex<Repeats>,
@@ -95,7 +102,7 @@ impl Writes {
     pub fn new(budget: Arc<Budget>, metrics: Metrics, tasks: TaskTracker) -> Self {
         Self {
             budget,
-            inspector: Inspector::new(),
+            inspector: Arc::new(Inspector::new()),
             metrics,
             strangers: Mutex::default(),
             tasks,
@@ -173,9 +180,6 @@ impl Writes {
         spoke
             .seen
             .request(protocol, user_agent.unwrap_or_default(), address);
-        if protocol == Protocol::V2 && snapshot.hub.speaks() == Some(Protocol::V1) {
-            return Err(Refusal::HubSpeaksV1);
-        }
         let retry_attempt = retry_attempt(head);
         if retry_attempt.is_some() {
             spoke.metrics.retried();
@@ -201,28 +205,42 @@ impl Writes {
             retry_attempt,
         } = job;
         let body_bytes = body.len();
-        let limit = snapshot.limits.decoded_bytes_max;
-        let inspected = self
-            .inspector
-            .inspect(&spoke, protocol, body, share, limit)
-            .await?;
+        let limits = &snapshot.limits;
+        let plan = Plan::new(&snapshot.hubs, protocol);
+        let request = inspect::Request {
+            spoke: Arc::clone(&spoke),
+            protocol,
+            body,
+            share,
+            targets: plan.targets.clone(),
+            decoded_bytes_max: limits.decoded_bytes_max,
+        };
         let Inspected {
             verdict,
             outgoing,
             decoded_bytes,
-            share: _share,
-        } = inspected;
+            share,
+        } = self.inspector.inspect(request).await?;
         spoke.metrics.sizes(body_bytes, decoded_bytes);
-        let outcome = match outgoing {
-            None => Outcome::NothingToSend,
-            Some(body) => match snapshot
-                .hub
-                .write(protocol, body, retry_attempt.as_ref())
-                .await
-            {
-                Ok(answer) => Outcome::Answered(answer),
-                Err(failure) => Outcome::Failed(failure),
-            },
+        let outcome = if verdict.keeps() {
+            let sending = Sending {
+                spoke: &spoke,
+                verdict: &verdict,
+                outgoing,
+                retry_attempt,
+                share,
+            };
+            let hub_bytes_max = limits.bytes_in_flight_max / 2 / snapshot.hubs.len().max(1);
+            plan.send(
+                sending,
+                snapshot.ack,
+                hub_bytes_max,
+                &self.inspector,
+                &self.tasks,
+            )
+            .await
+        } else {
+            Outcome::Settled(Settled::default())
         };
         let answer = answer::answer(&spoke.name, protocol, &verdict, &outcome);
         record(&spoke, &verdict, &answer, outcome.text());
@@ -343,6 +361,9 @@ fn record(spoke: &Spoke, verdict: &Verdict, answer: &Answer, hub_text: &str) {
     spoke
         .metrics
         .rejected(Reason::Hub, &accounts.rejected_by_hub);
+    spoke
+        .metrics
+        .rejected(Reason::HubProtocol, &accounts.unsupported);
     spoke.metrics.failed(&accounts.failed);
     spoke.seen.written(&accounts.written, newest);
     if let Some((reason, count)) = hub_refusal(answer) {

@@ -11,7 +11,7 @@ use crate::spoke::{RefusalSeen, Spoke};
 /// The answer.
 #[derive(Debug, Serialize)]
 pub(super) struct Status {
-    hub: HubStatus,
+    hubs: Vec<HubStatus>,
     spokes: Vec<SpokeStatus>,
 }
 
@@ -51,12 +51,12 @@ struct RefusalStatus {
 impl Status {
     pub(super) fn of(shared: &Shared) -> Self {
         let state = shared.state();
-        let hub = state.hub();
+        let hubs = state.hubs().iter().map(|hub| HubStatus {
+            name: hub.name().to_owned(),
+            protocol: hub.speaks().map(|protocol| protocol.name()),
+        });
         Self {
-            hub: HubStatus {
-                name: hub.name().to_owned(),
-                protocol: hub.speaks().map(|protocol| protocol.name()),
-            },
+            hubs: hubs.collect(),
             spokes: state
                 .spokes
                 .iter()

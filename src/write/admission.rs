@@ -39,7 +39,7 @@ impl Budget {
     pub fn share(self: &Arc<Self>) -> Share {
         Share {
             budget: Arc::clone(self),
-            bytes: 0,
+            bytes: 0.into(),
         }
     }
 
@@ -76,31 +76,78 @@ impl Budget {
 #[derive(Debug)]
 pub struct Share {
     budget: Arc<Budget>,
+    bytes: AtomicUsize,
+}
+
+/// Bytes that a share holds until this is dropped.
+#[derive(Debug)]
+pub struct Passing {
+    share: Arc<Share>,
     bytes: usize,
 }
 
 impl Share {
+    /// What it holds, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
     /// Takes more bytes, or fails and takes none.
-    pub fn grow(&mut self, bytes: usize) -> Result<(), Refusal> {
-        self.budget.take(bytes, self.bytes)?;
-        self.bytes += bytes;
+    pub fn grow(&self, bytes: usize) -> Result<(), Refusal> {
+        self.budget.take(bytes, self.bytes())?;
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Takes more bytes for a while, or fails and takes none.
+    pub fn grow_for_now(self: &Arc<Self>, bytes: usize) -> Result<Passing, Refusal> {
+        self.grow(bytes)?;
+        let share = Arc::clone(self);
+        Ok(Passing { share, bytes })
     }
 
     /// Takes or gives back bytes until it holds `bytes`, or fails and changes nothing.
     pub fn resize(&mut self, bytes: usize) -> Result<(), Refusal> {
-        if bytes > self.bytes {
-            return self.grow(bytes - self.bytes);
+        let held = self.bytes();
+        if bytes > held {
+            return self.grow(bytes - held);
         }
-        self.budget.give_back(self.bytes - bytes);
-        self.bytes = bytes;
+        self.shrink(held - bytes);
         Ok(())
+    }
+
+    fn shrink(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.budget.give_back(bytes);
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.budget.give_back(self.bytes);
+        self.budget.give_back(self.bytes());
+    }
+}
+
+impl Passing {
+    /// Takes more bytes, or fails and takes none.
+    pub fn grow(&mut self, bytes: usize) -> Result<(), Refusal> {
+        self.share.grow(bytes)?;
+        self.bytes += bytes;
+        Ok(())
+    }
+
+    /// Parts with `bytes` of what it holds, or with all when that is less.
+    pub fn split(&mut self, bytes: usize) -> Self {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        let share = Arc::clone(&self.share);
+        Self { share, bytes }
+    }
+}
+
+impl Drop for Passing {
+    fn drop(&mut self) {
+        self.share.shrink(self.bytes);
     }
 }
 
@@ -120,10 +167,21 @@ mod tests {
         assert_eq!(gauge.get(), 100);
         first.resize(10).unwrap();
         assert_eq!(gauge.get(), 50);
+        let first = Arc::new(first);
+        first.grow_for_now(51).unwrap_err();
+        let mut passing = first.grow_for_now(40).unwrap();
+        passing.grow(11).unwrap_err();
+        passing.grow(10).unwrap();
+        assert_eq!((gauge.get(), first.bytes()), (100, 60));
+        let part = passing.split(20);
+        drop(passing);
+        assert_eq!((gauge.get(), first.bytes()), (70, 30));
+        drop(part);
+        assert_eq!((gauge.get(), first.bytes()), (50, 10));
         second.grow(usize::MAX).unwrap_err();
         drop(first);
         second.resize(120).unwrap();
-        let mut third = budget.share();
+        let third = budget.share();
         third.grow(1).unwrap_err();
         drop(second);
         third.grow(101).unwrap_err();

@@ -47,12 +47,6 @@ pub enum Refusal {
          proto=io.prometheus.write.v2.Request for remote write 2.0"
     )]
     ContentType(String),
-    /// V2 for a hub that speaks only V1.
-    #[error(
-        "the hub does not speak remote write 2.0; set protobuf_message: prometheus.WriteRequest \
-         in the spoke's remote_write"
-    )]
-    HubSpeaksV1,
     /// An internal fault.
     #[error("internal error; the log of hubgate says more")]
     Internal,
@@ -108,9 +102,7 @@ impl Refusal {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::ContentEncoding(_) | Self::ContentType(_) | Self::HubSpeaksV1 => {
-                StatusCode::UNSUPPORTED_MEDIA_TYPE
-            }
+            Self::ContentEncoding(_) | Self::ContentType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             // The request may be good; the spoke must keep it.
             Self::AuthBusy | Self::Overloaded | Self::BodyTimeout { .. } => {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -130,7 +122,6 @@ impl Refusal {
             Self::BodyTruncated => "body_truncated",
             Self::ContentEncoding(_) => "content_encoding",
             Self::ContentType(_) => "content_type",
-            Self::HubSpeaksV1 => "hub_speaks_v1",
             Self::Internal => "internal",
             Self::Malformed { .. } => "malformed",
             Self::MethodNotAllowed => "method_not_allowed",
