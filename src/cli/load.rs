@@ -25,7 +25,7 @@ use http::{HeaderValue, Uri};
 
 use bodies::Shape;
 use client::Server;
-use drive::{Load, Plan, Progress};
+use drive::{BODIES_PER_CONNECTION, Load, Plan, Progress};
 use tally::Tally;
 
 use crate::wire::Protocol;
@@ -42,7 +42,7 @@ pub struct LoadArgs {
     #[arg(long)]
     url: Uri,
     /// Bearer token; prefer --token-file, as arguments are seen by everyone on the machine
-    #[arg(long, conflicts_with_all = ["token_file", "username"])]
+    #[arg(long, allow_hyphen_values = true, conflicts_with_all = ["token_file", "username"])]
     token: Option<String>,
     /// File with the bearer token
     #[arg(long, conflicts_with = "username")]
@@ -65,6 +65,9 @@ pub struct LoadArgs {
     /// Connections, each with one request in flight
     #[arg(long, default_value_t = 8, value_parser = in_range::<1, 1_024>)]
     connections: usize,
+    /// Distinct bodies of a connection, sent in turn, each with series of its own
+    #[arg(long, default_value_t = BODIES_PER_CONNECTION, value_parser = in_range::<1, 1_024>)]
+    bodies_per_connection: usize,
     /// How long to send
     #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
     duration: Duration,
@@ -104,6 +107,7 @@ fn plan(args: &LoadArgs) -> anyhow::Result<Plan> {
             cluster: args.cluster.clone(),
         },
         connections: args.connections,
+        bodies_per_connection: args.bodies_per_connection,
         duration: args.duration,
         samples_per_second: args.rate,
     })

@@ -16,7 +16,7 @@ use super::spoke::Spoke;
 use super::stage::{SpokeAccount, Stage};
 use crate::cli::load::bodies::Shape;
 use crate::cli::load::client::{Answer, Server};
-use crate::cli::load::drive::{Load, Plan, Progress, unix_ms};
+use crate::cli::load::drive::{BODIES_PER_CONNECTION, Load, Plan, Progress, unix_ms};
 use crate::cli::load::{WRITE_PATH, bearer};
 use crate::wire::Kind;
 
@@ -122,6 +122,7 @@ pub(super) async fn load_passes(stage: &Stage, spoke: &Spoke) -> Check {
             cluster: Some(spoke.name.to_owned()),
         },
         connections: LOAD_CONNECTIONS,
+        bodies_per_connection: BODIES_PER_CONNECTION,
         duration: LOAD_DURATION,
         samples_per_second: None,
     };

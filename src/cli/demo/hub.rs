@@ -222,6 +222,7 @@ mod tests {
                 cluster: None,
             },
             connections: 2,
+            bodies_per_connection: 2,
             duration: Duration::from_millis(100),
             samples_per_second: None,
         }

@@ -15,8 +15,8 @@ use super::bodies::{Body, Shape};
 use super::client::{self, Answer, Client, Server};
 use super::tally::Tally;
 
-/// Distinct bodies a connection sends in turn.
-const BODIES_PER_CONNECTION: usize = 2;
+/// Distinct bodies a connection sends in turn, unless told otherwise.
+pub const BODIES_PER_CONNECTION: usize = 2;
 
 /// Longest sleep before looking whether to stop.
 const NAP_MAX: Duration = Duration::from_millis(100);
@@ -37,6 +37,8 @@ pub struct Plan {
     pub shape: Shape,
     /// Connections, each with one request in flight.
     pub connections: usize,
+    /// Distinct bodies a connection sends in turn. No two bodies of a load share a series.
+    pub bodies_per_connection: usize,
     /// When to stop sending.
     pub duration: Duration,
     /// An open loop's samples per second; a closed loop without.
@@ -103,7 +105,7 @@ struct Worker<'a> {
 impl<'a> Worker<'a> {
     fn new(plan: &'a Plan, progress: &'a Progress, number: usize) -> anyhow::Result<Self> {
         let body = |n| {
-            let first_body = number * BODIES_PER_CONNECTION;
+            let first_body = number * plan.bodies_per_connection;
             Body::new(
                 &plan.shape,
                 (first_body + n) * plan.shape.series_per_request,
@@ -116,7 +118,7 @@ impl<'a> Worker<'a> {
                 .enable_all()
                 .build()?,
             client: Client::new(plan.server.clone()),
-            bodies: (0..BODIES_PER_CONNECTION).map(body).collect(),
+            bodies: (0..plan.bodies_per_connection).map(body).collect(),
             pace: plan
                 .samples_per_second
                 .map(|rate| Pace::new(plan, rate, number)),
@@ -139,7 +141,7 @@ impl<'a> Worker<'a> {
                 self.tally.requests_unsent = self.pace.map_or(0, |pace| pace.count(end - due));
                 break;
             }
-            self.send(turn as usize % BODIES_PER_CONNECTION, due);
+            self.send(turn as usize % self.bodies.len(), due);
         }
         self.tally
     }
@@ -254,6 +256,7 @@ mod tests {
                 cluster: None,
             },
             connections: 4,
+            bodies_per_connection: 1,
             duration: Duration::from_secs(1),
             samples_per_second: None,
         };
