@@ -14,34 +14,43 @@ fail() {
   exit 1
 }
 
-have_prometheus() {
-  command -v prometheus >/dev/null && command -v promtool >/dev/null
+# What the tests start, and the packages that hold it.
+programs=(prometheus promtool victoria-metrics)
+packages=(prometheus victoria-metrics)
+
+missing() {
+  local program
+  for program in "${programs[@]}"; do
+    command -v "$program" >/dev/null || echo "$program"
+  done
 }
 
-download_prometheus() {
+download_packages() {
   # As root apt-get warns that it downloads unsandboxed; that is harmless.
-  (cd "$1" && apt-get download prometheus)
+  (cd "$1" && apt-get download "${packages[@]}")
 }
 
-# Unpacks Debian's package instead of installing it: no root for the unpacking, no daemon started.
-unpack_prometheus() {
+# Unpacks Debian's packages instead of installing them: no root for the unpacking, no daemon started.
+unpack_packages() {
   command -v apt-get >/dev/null && command -v dpkg >/dev/null ||
-    fail "no prometheus and promtool on PATH, and no apt-get and dpkg to get them with; install Prometheus 2.42 or later"
-  local fresh
+    fail "not on PATH, and no apt-get and dpkg to get it with: $(missing)"
+  local fresh package
   fresh="$(mktemp -d "$CARGO_TARGET_DIR/test-tools.XXXXXX")"
-  if ! download_prometheus "$fresh"; then
+  if ! download_packages "$fresh"; then
     apt-get update || fail "apt-get update failed; run it as root, then run this again"
-    download_prometheus "$fresh" || fail "apt has no package prometheus; put prometheus and promtool on PATH"
+    download_packages "$fresh" || fail "apt has not all of ${packages[*]}; put on PATH: $(missing)"
   fi
-  dpkg -x "$fresh"/prometheus_*.deb "$fresh"
-  rm -rf "$tools" "$fresh"/prometheus_*.deb
+  for package in "$fresh"/*.deb; do
+    dpkg -x "$package" "$fresh"
+  done
+  rm -rf "$tools" "$fresh"/*.deb
   mv "$fresh" "$tools"
 }
 
-if ! have_prometheus; then
+if [[ -n "$(missing)" ]]; then
   PATH="$tools/usr/bin:$PATH"
-  have_prometheus || unpack_prometheus
-  have_prometheus || fail "the package prometheus holds no prometheus and promtool; put both on PATH"
+  [[ -z "$(missing)" ]] || unpack_packages
+  [[ -z "$(missing)" ]] || fail "the packages ${packages[*]} do not hold: $(missing)"
 fi
 prometheus --version 2>&1 | sed -n 1p
 

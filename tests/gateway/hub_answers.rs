@@ -3,13 +3,29 @@
 use std::time::Duration;
 
 use crate::support::body::{Protocol, Series, bare, encode, series};
-use crate::support::gate::{Gate, config, spoke, token};
-use crate::support::hub::{Reply, ScriptedHub};
+use crate::support::gate::{Gate, config, config_hub, spoke, token};
+use crate::support::hub::{Reply, ScriptedHub, V2};
 use crate::support::sender::{Answer, Request};
 use crate::support::{DEADLINE, eventually};
 
 async fn start(hub: &ScriptedHub) -> Gate {
     Gate::start(&config(&hub.url(), &[spoke("production", "")])).await
+}
+
+/// A gate that writes the hub in one version whatever it says, and asks nothing twice: for what
+/// one answer means.
+async fn start_plain(hub: &ScriptedHub, protocol: Protocol) -> Gate {
+    let protocol = match protocol {
+        Protocol::V1 => "v1",
+        Protocol::V2 => "v2",
+    };
+    let further = format!("protocol: {protocol}, salvage_requests_max: 0");
+    Gate::start(&config_hub(
+        &hub.url(),
+        &further,
+        &[spoke("production", "")],
+    ))
+    .await
 }
 
 async fn send(gate: &Gate, protocol: Protocol, batch: &[Series]) -> Answer {
@@ -40,11 +56,13 @@ fn retry_after(answer: &Answer) -> Option<u64> {
 #[tokio::test]
 async fn what_the_hub_stored_is_a_204() {
     let hub = ScriptedHub::start().await;
-    let gate = start(&hub).await;
+    let gate = start_plain(&hub, Protocol::V1).await;
     let answer = send(&gate, Protocol::V1, &one()).await.expect(204);
     assert_eq!((answer.written(), answer.text.as_str()), (None, ""));
     hub.reply(Reply::status(200).text("ok"));
     send(&gate, Protocol::V1, &one()).await.expect(204);
+
+    let gate = start(&hub).await;
 
     let batch = [
         series("__name__=up").exemplar("trace_id=a", 1),
@@ -95,12 +113,19 @@ async fn what_the_gate_refused_makes_a_stored_rest_a_400() {
 /// What the hub says, and what the spoke is told for it.
 #[tokio::test]
 async fn every_status_of_the_hub_has_its_answer() {
+    for written in Protocol::BOTH {
+        expect_answers(written).await;
+    }
+}
+
+async fn expect_answers(written: Protocol) {
     let hub = ScriptedHub::start().await;
-    let gate = start(&hub).await;
+    let gate = start_plain(&hub, written).await;
     for (status, told) in [
         (400, 400),
         (409, 400),
         (413, 413),
+        (415, 502),
         (301, 502),
         (302, 502),
         (307, 502),
@@ -123,7 +148,7 @@ async fn every_status_of_the_hub_has_its_answer() {
             let answer = send(&gate, protocol, &one()).await;
             assert_eq!(
                 answer.status, told,
-                "{protocol:?}, the hub said {status}: {answer:?}"
+                "{protocol:?} written {written:?}, the hub said {status}: {answer:?}"
             );
             assert!(
                 (1..=1024).contains(&answer.text.len()),
@@ -161,13 +186,14 @@ async fn a_retryable_fault_wins_over_refused_series() {
 #[tokio::test]
 async fn the_hub_s_refusal_is_passed_on_cut() {
     let hub = ScriptedHub::start().await;
-    let gate = start(&hub).await;
+    let gate = start_plain(&hub, Protocol::V1).await;
     let long = format!("out of order sample {}", "x".repeat(5000));
     hub.reply(Reply::status(400).text(&long));
     let answer = send(&gate, Protocol::V1, &one()).await.expect(400);
     assert!(answer.text.contains("out of order sample"), "{answer:?}");
     assert!(answer.text.len() <= 1024, "{} bytes", answer.text.len());
 
+    let gate = start_plain(&hub, Protocol::V2).await;
     let batch = [
         series("__name__=a")
             .sample(1.0, 1)
@@ -283,59 +309,32 @@ async fn a_hub_that_is_silent_is_a_504() {
     gate.expect_accounts("production").await;
 }
 
+/// Such a hub says 2xx and stores nothing, so a spoke must not be told 2xx for it.
 #[tokio::test]
-async fn a_hub_without_v2_gets_none_and_the_spoke_is_told_what_to_set() {
+async fn a_hub_that_must_be_written_v2_and_takes_none_is_a_502() {
     let hub = ScriptedHub::start_v1_only().await;
-    let gate = start(&hub).await;
-    let told = eventually("V2 is refused", DEADLINE, async || {
-        let answer = send(&gate, Protocol::V2, &one()).await;
-        match answer.status {
-            415 => Ok(answer),
-            // Until the probe has told, a spoke must keep its data.
-            500.. => Err(answer),
-            _ => panic!("{answer:?}"),
-        }
-    })
-    .await;
-    assert!(told.text.contains("protobuf_message"), "{told:?}");
-    hub.take();
-    send(&gate, Protocol::V2, &one()).await.expect(415);
-    hub.expect_nothing();
-    send(&gate, Protocol::V1, &one()).await.expect(204);
-    assert_eq!(hub.one().protocol, Protocol::V1);
+    let gate = start_plain(&hub, Protocol::V2).await;
+    for protocol in Protocol::BOTH {
+        let answer = send(&gate, protocol, &one()).await.expect(502);
+        assert_eq!(answer.written(), None, "{answer:?}");
+        assert!(retry_after(&answer).is_some(), "{answer:?}");
+    }
+    assert_eq!(hub.take_stored(), []);
     gate.expect_accounts("production").await;
 }
 
-/// Such a hub said 2xx and stored nothing, so the spoke must not be told 2xx.
+/// What hubgate may not change it must not cost a spoke its samples.
 #[tokio::test]
-async fn a_hub_that_loses_v2_under_way_is_noticed() {
+async fn a_hub_that_refuses_the_version_it_must_be_written_in_is_a_502() {
     let hub = ScriptedHub::start().await;
-    let gate = start(&hub).await;
-    send(&gate, Protocol::V2, &one()).await.expect(204);
-    hub.speak_v2(false);
-    send(&gate, Protocol::V2, &one()).await.expect(502);
-    eventually("V2 is refused", DEADLINE, async || {
-        let answer = send(&gate, Protocol::V2, &one()).await;
-        if answer.status == 415 {
-            Ok(())
-        } else {
-            Err(answer)
-        }
-    })
-    .await;
-    send(&gate, Protocol::V1, &one()).await.expect(204);
-    gate.expect_accounts("production").await;
-}
-
-#[tokio::test]
-async fn a_hub_that_refuses_v2_by_415_is_a_415() {
-    let hub = ScriptedHub::start().await;
-    let gate = start(&hub).await;
-    send(&gate, Protocol::V2, &one()).await.expect(204);
-    hub.speak_v2(false);
-    hub.reply(Reply::status(415).text("unsupported"));
-    let answer = send(&gate, Protocol::V2, &one()).await.expect(415);
-    assert!(answer.text.contains("production"), "{answer:?}");
-    send(&gate, Protocol::V1, &one()).await.expect(204);
+    hub.set_v2(V2::Refuses);
+    let gate = start_plain(&hub, Protocol::V2).await;
+    for protocol in Protocol::BOTH {
+        let answer = send(&gate, protocol, &one()).await;
+        answer.expect_refusal("415", 502, &["production", "the hub answered 415"]);
+        assert_eq!(answer.written(), None, "{answer:?}");
+        // Nothing is tried beside what the configuration says.
+        assert_eq!(hub.one().protocol, Protocol::V2);
+    }
     gate.expect_accounts("production").await;
 }

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use crate::support::body::{Protocol, Sample, Series, encode, field, labels, snappy};
-use crate::support::gate::{Gate, config, spoke, token};
-use crate::support::hub::ScriptedHub;
+use crate::support::gate::{Gate, config, config_hub, spoke, token};
+use crate::support::hub::{Reply, ScriptedHub};
 use crate::support::sender::{Answer, Failure, Request};
 
 const MIB: u64 = 1 << 20;
@@ -62,34 +62,110 @@ async fn storm(gate: &Gate, body: &Bytes, protocol: Protocol, shape: Shape) -> u
 
 #[tokio::test]
 async fn large_bodies_at_once_stay_within_the_budget() {
-    expect_bounded(",cluster=production").await;
+    for protocol in Protocol::BOTH {
+        expect_bounded(",cluster=production", protocol, protocol, 128).await;
+    }
 }
 
 #[tokio::test]
 async fn large_bodies_that_are_written_anew_stay_within_the_budget() {
-    expect_bounded("").await;
+    for protocol in Protocol::BOTH {
+        expect_bounded("", protocol, protocol, 128).await;
+    }
 }
 
-async fn expect_bounded(cluster: &str) {
+/// The other version takes more room while it is written, of which the default has enough for one.
+#[tokio::test]
+async fn large_bodies_that_change_their_version_stay_within_the_budget() {
+    for [from, to] in [[Protocol::V1, Protocol::V2], [Protocol::V2, Protocol::V1]] {
+        expect_bounded("", from, to, 256).await;
+    }
+}
+
+/// `to` is what the hub is written; `budget` is in MiB.
+async fn expect_bounded(cluster: &str, from: Protocol, to: Protocol, budget: u64) {
     let hub = ScriptedHub::start().await;
     hub.forget();
-    let limits = "limits: {bytes_in_flight_max: 128MiB}\n";
-    let yaml = format!("{limits}{}", config(&hub.url(), &[spoke("production", "")]));
-    let gate = Gate::start(&yaml).await;
-    let cases: [(&str, Protocol, Shape); 4] = [
-        ("Content-Length", Protocol::V1, |request| request),
-        ("chunked", Protocol::V1, Request::chunked),
-        ("http/2", Protocol::V1, Request::http2),
-        ("Content-Length, V2", Protocol::V2, |request| request),
+    let further = match to {
+        Protocol::V1 => "protocol: v1",
+        Protocol::V2 => "protocol: v2",
+    };
+    let limits = format!("limits: {{bytes_in_flight_max: {budget}MiB}}\n");
+    let config = config_hub(&hub.url(), further, &[spoke("production", "")]);
+    let gate = Gate::start(&(limits + &config)).await;
+    let cases: [(&str, Shape); 3] = [
+        ("Content-Length", |request| request),
+        ("chunked", Request::chunked),
+        ("http/2", Request::http2),
     ];
-    for (case, protocol, shape) in cases {
-        let body = large(protocol, cluster);
-        assert!(body.len() as u64 > 31 * MIB, "{case}: {} bytes", body.len());
-        let stored = storm(&gate, &body, protocol, shape).await;
+    let body = large(from, cluster);
+    assert!(body.len() as u64 > 31 * MIB, "{} bytes", body.len());
+    for (case, shape) in cases {
+        let case = format!("{case}, {from:?} written {to:?}");
+        let stored = storm(&gate, &body, from, shape).await;
         assert!(stored > 0, "{case}: nobody was served");
         let peak = gate.memory("VmHWM") / MIB;
-        assert!(peak <= 128 + 64, "{case}: {peak} MiB");
+        assert!(peak <= budget + 64, "{case}: {peak} MiB");
     }
+    gate.metric_becomes("hubgate_bytes_in_flight", &[], 0.0)
+        .await;
+    gate.expect_accounts("production").await;
+}
+
+/// V2 says a string once that V1 says in every series: 60 KB here, each time.
+#[tokio::test]
+async fn what_grows_without_measure_in_v1_is_refused() {
+    let hub = ScriptedHub::start().await;
+    hub.forget();
+    let config = config_hub(&hub.url(), "protocol: v1", &[spoke("production", "")]);
+    let gate = Gate::start(&config).await;
+    let noise: String = std::iter::repeat_with(fastrand::alphanumeric)
+        .take(60_000)
+        .collect();
+    for (count, status) in [(500, 204), (2000, 413)] {
+        let series: Vec<_> = (0..count)
+            .map(|n| crate::support::body::series(&format!("__name__=small,n={n},noise={noise}")))
+            .collect();
+        let body = Bytes::from(encode(Protocol::V2, &series));
+        let request = Request::write(Protocol::V2, body).token(&token("production"));
+        let answer = gate.send(request).await;
+        assert_eq!(answer.status, status, "{answer:?}");
+        if status == 413 {
+            assert_eq!(answer.written(), Some((0, 0, 0)));
+            assert!(answer.text.contains("max_samples_per_send"), "{answer:?}");
+        }
+    }
+    let peak = gate.memory("VmHWM") / MIB;
+    assert!(peak <= 256, "{peak} MiB");
+    gate.metric_becomes("hubgate_bytes_in_flight", &[], 0.0)
+        .await;
+    gate.expect_accounts("production").await;
+}
+
+/// Halves are there beside the whole that they were cut from, until the hub has them.
+#[tokio::test]
+async fn what_is_sent_again_in_pieces_is_counted() {
+    let hub = ScriptedHub::start().await;
+    let further = "protocol: v1, timeout: 2s";
+    let config = config_hub(&hub.url(), further, &[spoke("production", "")]);
+    let gate = Gate::start(&config).await;
+    let noise: String = std::iter::repeat_with(fastrand::alphanumeric)
+        .take(60_000)
+        .collect();
+    let series: Vec<_> = (0..2)
+        .map(|n| crate::support::body::series(&format!("__name__=large,n={n},noise={noise}{n}")))
+        .collect();
+    let body = Bytes::from(encode(Protocol::V1, &series));
+    let body_bytes = body.len() as f64;
+    hub.reply(Reply::status(413));
+    hub.reply(Reply::hang());
+    let request = Request::write(Protocol::V1, body).token(&token("production"));
+    let sender = tokio::spawn(request.send(gate.write_address()));
+    hub.wait_received(2).await;
+    let metrics = gate.metrics().await;
+    let taken = metrics.sum("hubgate_bytes_in_flight", &[]);
+    assert!((1.8..2.2).contains(&(taken / body_bytes)), "{taken} bytes");
+    sender.await.unwrap().expect("an answer").expect(504);
     gate.metric_becomes("hubgate_bytes_in_flight", &[], 0.0)
         .await;
     gate.expect_accounts("production").await;

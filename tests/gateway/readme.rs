@@ -64,7 +64,8 @@ fn the_example_shows_the_defaults() {
     assert_eq!(shown.cluster_label, default.cluster_label);
     assert_eq!(shown.listen, default.listen);
     assert_eq!(shown.admin, default.admin);
-    assert_eq!(shown.hub, default.hub);
+    assert_eq!(shown.hubs, default.hubs);
+    assert_eq!(shown.ack, default.ack);
     assert_eq!(shown.limits, default.limits);
     assert_eq!(shown.spokes[0].labels, default.spokes[0].labels);
     assert_eq!(shown.spokes[0].limits, default.spokes[0].limits);

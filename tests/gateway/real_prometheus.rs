@@ -4,15 +4,12 @@
 
 use std::time::Duration;
 
-use tokio::sync::Mutex;
-
 use crate::support::body::Protocol;
 use crate::support::eventually;
-use crate::support::gate::{Gate, bcrypt, config, spoke, spoke_with, token};
-use crate::support::prometheus::{Binary, Prometheus, Spoke};
-
-/// Several sets of Prometheus servers at once are too much for two cores.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+use crate::support::gate::{
+    Gate, bcrypt, config, config_hubs, hub_named, spoke, spoke_with, token,
+};
+use crate::support::prometheus::{Binary, ONE_AT_A_TIME, Prometheus, Spoke};
 
 /// What the issue allows from the start to both spokes being seen.
 const SEEN: Duration = Duration::from_secs(30);
@@ -27,6 +24,7 @@ fn bearer<'a>(gate: &Gate, name: &'a str, protocol: Protocol) -> Spoke<'a> {
         authentication: format!("authorization: {{credentials: {}}}", token(name)),
         protocol,
         foreign_cluster: None,
+        target: None,
     }
 }
 
@@ -202,6 +200,38 @@ async fn nothing_is_missing_after_the_hub_was_away_for_ten_seconds() {
         assert!(retried > 0.0, "the spoke never had to retry");
         gate.expect_accounts("production").await;
     }
+}
+
+/// Hubs of two versions, where there are two.
+#[tokio::test]
+async fn a_pair_of_hubs_has_everything_after_one_was_away() {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    let binaries = Binary::all();
+    let [first, last] = [binaries.first(), binaries.last()].map(Option::unwrap);
+    let stays = Prometheus::hub(first).await;
+    let mut leaves = Prometheus::hub(last).await;
+    let hubs = [("stays", stays.url()), ("leaves", leaves.url())];
+    let hubs = hubs.map(|(name, url)| hub_named(name, &url, ""));
+    let gate = Gate::start(&config_hubs("all", &hubs, &[spoke("production", "")])).await;
+    gate.found(Some("stays"), first.receives()).await;
+    gate.found(Some("leaves"), last.receives()).await;
+    let production = bearer(&gate, "production", *first.protocols().last().unwrap());
+    let production = Prometheus::spoke(first, &production).await;
+    wait_seen(&stays, &["production"]).await;
+    let from = now(&production).await;
+    leaves.stop().await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    leaves.restart().await;
+    wait_until(&production, from + 14).await;
+    for hub in [&stays, &leaves] {
+        expect_same(hub, &production, "production", 12, from + 12).await;
+    }
+    let metrics = production.metrics().await;
+    let failed = metrics.sum("prometheus_remote_storage_samples_failed_total", &[]);
+    assert_eq!(failed, 0.0);
+    let retried = metrics.sum("prometheus_remote_storage_samples_retried_total", &[]);
+    assert!(retried > 0.0, "the spoke never had to retry");
+    gate.expect_accounts("production").await;
 }
 
 #[tokio::test]

@@ -149,12 +149,23 @@ async fn media_types_are_read_as_the_standard_says() {
             Protocol::V2,
         ),
     ] {
+        let name = match protocol {
+            Protocol::V1 => "v1",
+            Protocol::V2 => "v2",
+        };
+        let labels = [("protocol", name), ("code", "204")];
+        let taken = async || {
+            let metrics = gate.metrics().await;
+            metrics.sum("hubgate_requests_total", &labels)
+        };
+        let before = taken().await;
         let request = good(protocol).header("content-type", content_type);
         let answer = gate
             .send(request.header("content-encoding", "Snappy"))
             .await;
         assert_eq!(answer.status, 204, "{content_type}: {answer:?}");
-        assert_eq!(hub.one().protocol, protocol, "{content_type}");
+        assert_eq!(taken().await, before + 1.0, "{content_type}");
+        assert_eq!(hub.one().labels().len(), 1, "{content_type}");
     }
 }
 

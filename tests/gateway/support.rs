@@ -14,6 +14,8 @@ pub(crate) mod hub;
 pub(crate) mod metrics;
 pub(crate) mod prometheus;
 pub(crate) mod sender;
+pub(crate) mod target;
+pub(crate) mod victoria_metrics;
 
 /// Longest wait for anything that should happen at once.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);

@@ -132,6 +132,27 @@ impl Series {
         self
     }
 
+    /// Each sample, histogram and exemplar as a series with nothing else in it.
+    pub(crate) fn units(&self) -> Vec<Self> {
+        let bare = Self {
+            labels: self.labels.clone(),
+            ..Self::default()
+        };
+        let samples = self.samples.iter().map(|sample| Self {
+            samples: vec![*sample],
+            ..bare.clone()
+        });
+        let histograms = self.histograms.iter().map(|histogram| Self {
+            histograms: vec![histogram.clone()],
+            ..bare.clone()
+        });
+        let exemplars = self.exemplars.iter().map(|exemplar| Self {
+            exemplars: vec![exemplar.clone()],
+            ..bare.clone()
+        });
+        samples.chain(histograms).chain(exemplars).collect()
+    }
+
     /// The labels in wire order, in the notation of [`series`].
     pub(crate) fn notation(&self) -> String {
         let labels = self.labels.iter();
@@ -160,6 +181,16 @@ pub(crate) fn message(protocol: Protocol, series: &[Series]) -> Vec<u8> {
         Protocol::V1 => message_v1(series).encode_to_vec(),
         Protocol::V2 => message_v2(series).encode_to_vec(),
     }
+}
+
+/// A V2 body of series as the crate's own messages have them, for what `Series` leaves out.
+pub(crate) fn encode_v2(symbols: &[&str], timeseries: Vec<v2::TimeSeries>) -> Vec<u8> {
+    let symbols = symbols.iter().map(|&symbol| symbol.to_owned()).collect();
+    let message = v2::Request {
+        symbols,
+        timeseries,
+    };
+    snappy(&message.encode_to_vec())
 }
 
 /// A body of metadata alone, which only V1 has.

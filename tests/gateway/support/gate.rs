@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
+use super::body::Protocol;
 use super::metrics::Metrics;
 use super::sender::{Answer, Failure, Request};
 use super::{DEADLINE, eventually};
@@ -129,6 +130,26 @@ impl Gate {
             let metrics = self.metrics().await;
             let sum = metrics.has(name, labels).then(|| metrics.sum(name, labels));
             if sum == Some(value) { Ok(()) } else { Err(sum) }
+        })
+        .await;
+    }
+
+    /// Waits until a hub, or every hub, was found to speak this.
+    pub(crate) async fn found(&self, hub: Option<&str>, protocol: Protocol) {
+        let labels = hub.map(|hub| ("hub", hub));
+        eventually("the protocol is found", DEADLINE, async || {
+            let metrics = self.metrics().await;
+            let of = |protocol| {
+                let protocol = ("protocol", protocol);
+                let labels: Vec<_> = labels.into_iter().chain([protocol]).collect();
+                metrics.values("hubgate_hub_protocol", &labels)
+            };
+            let (found, other) = match protocol {
+                Protocol::V1 => (of("v1"), of("v2")),
+                Protocol::V2 => (of("v2"), of("v1")),
+            };
+            let all = found.iter().all(|it| *it == 1.0) && other.iter().all(|it| *it == 0.0);
+            if all { Ok(()) } else { Err((found, other)) }
         })
         .await;
     }
@@ -306,6 +327,28 @@ fn complete(yaml: &str, addresses: Option<(SocketAddr, SocketAddr)>) -> String {
 /// A configuration of one hub and some spokes, each an element of `spokes`.
 pub(crate) fn config(hub: &str, spokes: &[String]) -> String {
     format!("hub: {{url: \"{hub}\"}}\nspokes:\n{}", spokes.concat())
+}
+
+/// A configuration of one hub with further keys in YAML flow style, and some spokes.
+pub(crate) fn config_hub(hub: &str, further: &str, spokes: &[String]) -> String {
+    let spokes = spokes.concat();
+    format!("hub: {{url: \"{hub}\", {further}}}\nspokes:\n{spokes}")
+}
+
+/// A configuration of several hubs, each of [`hub_named`], and some spokes.
+pub(crate) fn config_hubs(ack: &str, hubs: &[String], spokes: &[String]) -> String {
+    let (hubs, spokes) = (hubs.concat(), spokes.concat());
+    format!("ack: {ack}\nhubs:\n{hubs}spokes:\n{spokes}")
+}
+
+/// An element of `hubs`, with further keys in YAML flow style.
+pub(crate) fn hub_named(name: &str, url: &str, further: &str) -> String {
+    let further = if further.is_empty() {
+        String::new()
+    } else {
+        format!(", {further}")
+    };
+    format!("- {{name: {name}, url: \"{url}\"{further}}}\n")
 }
 
 /// A spoke with the token [`token`] gives it, and further keys in YAML flow style.

@@ -1,7 +1,8 @@
 //! A hub that does as it is told and remembers all it was sent.
 //!
-//! Untold it stores everything, as Prometheus 3 does. Probes (empty V2 messages) are answered
-//! apart: they are not remembered and use up no scripted reply.
+//! Untold it stores everything but what a test has it refuse: of a V2 message all other samples, as
+//! Prometheus 3 does, and of a V1 message nothing. Probes (empty V2 messages) are answered apart:
+//! they are not remembered and use up no scripted reply.
 
 use std::collections::VecDeque;
 use std::io;
@@ -52,7 +53,8 @@ impl Received {
 /// What the hub does with a request.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Reply {
-    status: u16,
+    /// `None` to judge and store as it does untold.
+    status: Option<u16>,
     headers: Vec<(&'static str, String)>,
     text: String,
     delay: Duration,
@@ -69,9 +71,14 @@ enum Fault {
 impl Reply {
     pub(crate) fn status(status: u16) -> Self {
         Self {
-            status,
+            status: Some(status),
             ..Self::default()
         }
+    }
+
+    /// What it does untold, with what is added.
+    pub(crate) fn usual() -> Self {
+        Self::default()
     }
 
     /// Resets the connection instead of an answer.
@@ -128,10 +135,27 @@ impl Reply {
     }
 }
 
+/// What a hub makes of V2 messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum V2 {
+    /// It understands them.
+    Speaks,
+    /// It takes them for V1, so answers 2xx and stores nothing: VictoriaMetrics, Prometheus 2.42.
+    Ignores,
+    /// It answers 415.
+    Refuses,
+}
+
+/// Says of a series of one sample, histogram or exemplar whether it is bad.
+type Judge = Box<dyn Fn(&Series) -> bool + Send>;
+
 struct State {
     script: Mutex<VecDeque<Reply>>,
     always: Mutex<Option<Reply>>,
-    speaks_v2: watch::Sender<bool>,
+    v2: watch::Sender<V2>,
+    bad: Mutex<Judge>,
+    message_bytes_max: Mutex<usize>,
+    stored: Mutex<Vec<Series>>,
     keeps: watch::Sender<bool>,
     held: watch::Sender<bool>,
     received: watch::Sender<Vec<Received>>,
@@ -141,12 +165,20 @@ struct State {
 
 impl ScriptedHub {
     pub(crate) async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at("127.0.0.1:0".parse().unwrap()).await
+    }
+
+    /// A hub at an address that a gate knows already.
+    pub(crate) async fn start_at(address: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(State {
             script: Mutex::default(),
             always: Mutex::default(),
-            speaks_v2: watch::Sender::new(true),
+            v2: watch::Sender::new(V2::Speaks),
+            bad: Mutex::new(Box::new(|_| false)),
+            message_bytes_max: Mutex::new(usize::MAX),
+            stored: Mutex::default(),
             keeps: watch::Sender::new(true),
             held: watch::Sender::new(false),
             received: watch::Sender::new(Vec::new()),
@@ -157,10 +189,10 @@ impl ScriptedHub {
         Self { address, state }
     }
 
-    /// A hub that takes every message for V1, so answers 2xx to V2 and stores nothing of it.
+    /// A hub that takes every message for V1.
     pub(crate) async fn start_v1_only() -> Self {
         let hub = Self::start().await;
-        hub.state.speaks_v2.send_replace(false);
+        hub.set_v2(V2::Ignores);
         hub
     }
 
@@ -168,9 +200,31 @@ impl ScriptedHub {
         format!("http://{}/api/v1/write", self.address)
     }
 
-    /// Changes whether it understands V2.
-    pub(crate) fn speak_v2(&self, speaks: bool) {
-        self.state.speaks_v2.send_replace(speaks);
+    /// Its name in the metrics of a gate that was given no other.
+    pub(crate) fn name(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// Changes what it makes of V2.
+    pub(crate) fn set_v2(&self, v2: V2) {
+        self.state.v2.send_replace(v2);
+    }
+
+    /// Answers 400 to a request that holds a bad sample, histogram or exemplar. `bad` is shown each
+    /// as a series with nothing else in it.
+    pub(crate) fn refuse(&self, bad: impl Fn(&Series) -> bool + Send + 'static) {
+        *self.state.bad.lock().unwrap() = Box::new(bad);
+    }
+
+    /// Answers 413 to larger messages, before compression.
+    pub(crate) fn limit_message(&self, bytes_max: usize) {
+        *self.state.message_bytes_max.lock().unwrap() = bytes_max;
+    }
+
+    /// What it stored since the last time, in order: each sample, histogram and exemplar as a
+    /// series with nothing else in it.
+    pub(crate) fn take_stored(&self) -> Vec<Series> {
+        std::mem::take(&mut self.state.stored.lock().unwrap())
     }
 
     /// Replies so to the next request that has no reply yet.
@@ -191,6 +245,11 @@ impl ScriptedHub {
     /// Replies so to every probe from now on.
     pub(crate) fn reply_to_probes(&self, reply: Reply) {
         *self.state.probe_reply.lock().unwrap() = Some(reply);
+    }
+
+    /// Answers probes like any write again.
+    pub(crate) fn answer_probes(&self) {
+        *self.state.probe_reply.lock().unwrap() = None;
     }
 
     /// Waits until it was probed so many times in all.
@@ -284,21 +343,27 @@ async fn answer(
     let Some(received) = read(&head, body) else {
         return Ok(respond(Reply::status(400).text("the hub cannot read this")));
     };
-    let speaks = received.protocol == Protocol::V1 || *state.speaks_v2.borrow();
     if received.protocol == Protocol::V2 && received.message.is_empty() {
-        state.probes.send_modify(|probes| *probes += 1);
         let scripted = state.probe_reply.lock().unwrap().clone();
-        let reply = scripted.unwrap_or_else(|| stored(&[], received.protocol, speaks));
+        let reply = scripted.unwrap_or_else(|| state.judge(&received));
+        state.probes.send_modify(|probes| *probes += 1);
         return Ok(respond(reply));
     }
     let next = state.script.lock().unwrap().pop_front();
     let next = next.or_else(|| state.always.lock().unwrap().clone());
-    let reply = next.unwrap_or_else(|| stored(&received.series, received.protocol, speaks));
+    let mut reply = next.unwrap_or_else(Reply::usual);
     if *state.keeps.borrow() {
+        let received = received.clone();
         state.received.send_modify(|all| all.push(received));
     }
     let _ = state.held.subscribe().wait_for(|held| !held).await;
     tokio::time::sleep(reply.delay).await;
+    if reply.status.is_none() && reply.fault.is_none() {
+        let usual = state.judge(&received);
+        reply.status = usual.status;
+        reply.headers.extend(usual.headers);
+        reply.text += &usual.text;
+    }
     match reply.fault {
         Some(Fault::Reset) => {
             socket.set_zero_linger()?;
@@ -326,18 +391,42 @@ fn read(head: &http::request::Parts, body: Bytes) -> Option<Received> {
     })
 }
 
-/// What a hub answers that stored these series.
-fn stored(series: &[Series], protocol: Protocol, speaks: bool) -> Reply {
-    let (samples, histograms, exemplars) = counts(series);
-    if protocol == Protocol::V2 && speaks {
-        Reply::status(204).written(samples, histograms, exemplars)
-    } else {
-        Reply::status(204)
+impl State {
+    /// Stores what is to be stored of a request, and says so.
+    fn judge(&self, received: &Received) -> Reply {
+        let v2 = *self.v2.borrow();
+        match (received.protocol, v2) {
+            (Protocol::V2, V2::Ignores) => return Reply::status(204),
+            (Protocol::V2, V2::Refuses) => return Reply::status(415).text("unsupported proto"),
+            (Protocol::V1, _) | (Protocol::V2, V2::Speaks) => {}
+        }
+        if received.message.len() > *self.message_bytes_max.lock().unwrap() {
+            return Reply::status(413).text("message too large");
+        }
+        let bad = self.bad.lock().unwrap();
+        let units: Vec<_> = received.series.iter().flat_map(Series::units).collect();
+        let (refused, mut taken): (Vec<_>, Vec<_>) = units.into_iter().partition(|unit| bad(unit));
+        if received.protocol == Protocol::V1 && !refused.is_empty() {
+            taken.clear();
+        }
+        let mut reply = Reply::status(if refused.is_empty() { 204 } else { 400 });
+        if let [first, ..] = refused.as_slice() {
+            reply = reply.text(&format!("bad: {}", first.notation()));
+        }
+        if received.protocol == Protocol::V2 {
+            let (samples, histograms, exemplars) = counts(&taken);
+            reply = reply.written(samples, histograms, exemplars);
+        }
+        if *self.keeps.borrow() {
+            self.stored.lock().unwrap().extend(taken);
+        }
+        reply
     }
 }
 
 fn respond(reply: Reply) -> Response<AnswerBody> {
-    let mut response = Response::builder().status(reply.status);
+    let status = reply.status.expect("it is known by now");
+    let mut response = Response::builder().status(status);
     for (name, value) in reply.headers {
         response = response.header(name, value);
     }

@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
+use tokio::sync::Mutex;
 
 use super::body::Protocol;
 use super::metrics::Metrics;
@@ -17,13 +18,17 @@ use super::sender::Request;
 use super::{DEADLINE, eventually};
 
 /// Longest wait for a server to start, on a machine that is busy with other tests.
-const START_DEADLINE: Duration = Duration::from_secs(60);
+pub(super) const START_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Several sets of servers at once are too much for two cores.
+pub(crate) static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 /// An installed Prometheus.
 #[derive(Debug, Clone)]
 pub(crate) struct Binary {
     path: PathBuf,
-    major: u32,
+    pub(crate) major: u32,
+    minor: u32,
 }
 
 impl Binary {
@@ -47,12 +52,29 @@ impl Binary {
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8_lossy(&text).into_owned();
         let (_, version) = text.split_once("version ").expect("a version");
-        let major = version.split('.').next().unwrap();
+        let mut numbers = version.split('.').map(str::parse);
+        let mut number = || numbers.next().and_then(Result::ok);
         eprintln!("{}: {}", path.display(), text.lines().next().unwrap());
         Self {
-            major: major.parse().expect("a version such as 3.1.0"),
+            major: number().expect("a version such as 3.1.0"),
+            minor: number().expect("a version such as 3.1.0"),
             path,
         }
+    }
+
+    /// The newest message that it takes as a hub.
+    pub(crate) fn receives(&self) -> Protocol {
+        if self.major >= 3 {
+            Protocol::V2
+        } else {
+            Protocol::V1
+        }
+    }
+
+    /// True when as a hub it says 400 to a histogram that contradicts itself: 3.12 does, 2.42 and
+    /// 3.5 say 500, and what lies between was not tried.
+    pub(crate) fn refuses_bad_histograms(&self) -> bool {
+        (self.major, self.minor) >= (3, 12)
     }
 
     /// The messages its senders speak.
@@ -81,6 +103,8 @@ pub(crate) struct Spoke<'a> {
     pub(crate) protocol: Protocol,
     /// Scrape itself a second time as job `kafka`, whose target has this `cluster` label.
     pub(crate) foreign_cluster: Option<&'a str>,
+    /// Scrape this as job `target`, each second.
+    pub(crate) target: Option<SocketAddr>,
 }
 
 /// A running server.
@@ -99,9 +123,18 @@ impl Prometheus {
         Self::start(binary, true, config).await
     }
 
+    /// A hub as it is without configuration: of each series it takes nothing but what is newer.
+    pub(crate) async fn strict_hub(binary: &Binary) -> Self {
+        Self::start(binary, true, |_| String::new()).await
+    }
+
     /// A spoke: it scrapes itself every second and writes everything to a gate.
     pub(crate) async fn spoke(binary: &Binary, spoke: &Spoke<'_>) -> Self {
         Self::start(binary, false, |address| spoke_config(spoke, address)).await
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     pub(crate) fn url(&self) -> String {
@@ -141,10 +174,19 @@ impl Prometheus {
 
     async fn ask(&self, promql: &str) -> Vec<serde_json::Value> {
         let path = format!("/api/v1/query?query={}", percent_encode(promql));
-        let answer = Request::get(&path).send(self.address).await;
-        let answer = answer.expect("an answer").expect(200);
-        let answer: serde_json::Value = serde_json::from_str(&answer.text).unwrap();
-        answer["data"]["result"].as_array().unwrap().clone()
+        let data = get_data(self.address, &path).await;
+        data["result"].as_array().unwrap().clone()
+    }
+
+    /// The exemplars of some series in the last hour.
+    pub(crate) async fn exemplars(&self, selector: &str) -> Vec<serde_json::Value> {
+        let now = super::body::now() / 1000;
+        let (query, start, end) = (percent_encode(selector), now - 3600, now + 60);
+        let path = format!("/api/v1/query_exemplars?query={query}&start={start}&end={end}");
+        let data = get_data(self.address, &path).await;
+        let series = data.as_array().unwrap().iter();
+        let exemplars = series.flat_map(|series| series["exemplars"].as_array().unwrap());
+        exemplars.cloned().collect()
     }
 
     /// The single value of an expression; nothing is 0.
@@ -226,6 +268,8 @@ impl Prometheus {
             .stderr(log.unwrap());
         if self.hub {
             command.arg("--web.enable-remote-write-receiver");
+            // Without it a release before 3.8 says 500 to a native histogram, and so for ever.
+            command.arg("--enable-feature=native-histograms");
         }
         command.arg("--enable-feature=exemplar-storage");
         command.spawn().unwrap()
@@ -247,7 +291,8 @@ impl Prometheus {
         .await
     }
 
-    fn log(&self) -> String {
+    /// What it logged so far.
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 }
@@ -279,16 +324,19 @@ fn spoke_config(spoke: &Spoke<'_>, address: SocketAddr) -> String {
         ..
     } = spoke;
     let protocol = match spoke.protocol {
-        Protocol::V2 => "  protobuf_message: io.prometheus.write.v2.Request\n",
-        Protocol::V1 => "",
+        // It sends metadata anyway, and warns of being told so.
+        Protocol::V2 => {
+            "  protobuf_message: io.prometheus.write.v2.Request\n  metadata_config: {send: false}\n"
+        }
+        Protocol::V1 => "  metadata_config: {send: true, send_interval: 2s}\n",
     };
-    // The V2 sender puts exemplars into series of their own, which hubs refuse until
-    // prometheus#17857 is settled.
-    let exemplars = spoke.protocol == Protocol::V1;
     let foreign = spoke.foreign_cluster.map_or_else(String::new, |cluster| {
         format!(
             "- job_name: kafka\n  static_configs: [{{targets: [\"{address}\"], labels: {{cluster: {cluster}}}}}]\n"
         )
+    });
+    let target = spoke.target.map_or_else(String::new, |target| {
+        format!("- job_name: target\n  static_configs: [{{targets: [\"{target}\"]}}]\n")
     });
     format!(
         "\
@@ -298,24 +346,31 @@ global:
 scrape_configs:
 - job_name: prometheus
   static_configs: [{{targets: [\"{address}\"]}}]
-{foreign}remote_write:
+{foreign}{target}remote_write:
 - url: {url}
   {authentication}
-  send_exemplars: {exemplars}
+  send_exemplars: true
   send_native_histograms: true
-{protocol}  metadata_config: {{send: true, send_interval: 2s}}
-  queue_config: {{batch_send_deadline: 1s, max_shards: 4}}
+{protocol}  queue_config: {{batch_send_deadline: 1s, max_shards: 4}}
 "
     )
 }
 
+/// `data` of an answer of the query API, which VictoriaMetrics has as well.
+pub(super) async fn get_data(from: SocketAddr, path: &str) -> serde_json::Value {
+    let answer = Request::get(path).send(from).await;
+    let answer = answer.expect("an answer").expect(200);
+    let mut answer: serde_json::Value = serde_json::from_str(&answer.text).unwrap();
+    answer["data"].take()
+}
+
 /// An address that was free a moment ago; Prometheus cannot say which port it took itself.
-fn free_address() -> SocketAddr {
+pub(super) fn free_address() -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap()
 }
 
-fn percent_encode(text: &str) -> String {
+pub(super) fn percent_encode(text: &str) -> String {
     let encode = |byte: u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => {
             char::from(byte).to_string()

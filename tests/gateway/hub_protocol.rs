@@ -1,0 +1,672 @@
+//! Hubs that speak another version than the spoke: what they get, what is lost on the way and said
+//! so, and how the gate finds out.
+
+use std::time::Duration;
+
+use hubgate::wire::proto::v2;
+use prost::Message as _;
+
+use crate::support::body::{
+    Protocol, Series, bare, decode, encode_v2, metadata_v1, series, unsnappy,
+};
+use crate::support::eventually;
+use crate::support::gate::{Gate, config, config_hub, spoke, token};
+use crate::support::hub::{Received, Reply, ScriptedHub, V2};
+use crate::support::sender::{Answer, Request};
+
+/// Longest wait for the gate to ask a V1 hub again, which it does every 30 s.
+const PROBED_AGAIN: Duration = Duration::from_secs(45);
+
+/// A gate that has found out what the hub speaks.
+async fn start(hub: &ScriptedHub, speaks: Protocol) -> Gate {
+    let gate = Gate::start(&config(&hub.url(), &[spoke("production", "")])).await;
+    gate.found(None, speaks).await;
+    gate
+}
+
+/// A gate with further keys of the hub.
+async fn start_with(hub: &ScriptedHub, further: &str) -> Gate {
+    Gate::start(&config_hub(&hub.url(), further, &[spoke("production", "")])).await
+}
+
+async fn send(gate: &Gate, protocol: Protocol, batch: &[Series]) -> Answer {
+    let request = Request::series(protocol, batch);
+    gate.send(request.token(&token("production"))).await
+}
+
+fn one() -> [Series; 1] {
+    [series("__name__=up,cluster=production")]
+}
+
+/// Counts of a family for the spoke, by kind and reason.
+async fn samples(gate: &Gate, fate: &str, kind: &str, reason: &str) -> f64 {
+    let metrics = gate.metrics().await;
+    let mut labels = vec![("spoke", "production"), ("kind", kind)];
+    if !reason.is_empty() {
+        labels.push(("reason", reason));
+    }
+    metrics.sum(&format!("hubgate_samples_{fate}_total"), &labels)
+}
+
+async fn lost(gate: &Gate, part: &str) -> f64 {
+    let metrics = gate.metrics().await;
+    metrics.sum("hubgate_hub_lost_total", &[("part", part)])
+}
+
+/// Each sample, histogram and exemplar with its labels, in some fixed order.
+fn units(series: &[Series]) -> Vec<Series> {
+    let mut units: Vec<_> = series.iter().flat_map(Series::units).collect();
+    units.sort_by_key(|unit| format!("{unit:?}"));
+    units
+}
+
+/// Fails unless a message and its headers are what the specification asks of a V2 sender.
+#[track_caller]
+fn expect_canonical(received: &Received) {
+    assert_eq!(received.protocol, Protocol::V2);
+    let header = |name: &str| received.headers[name].to_str().unwrap().to_owned();
+    assert_eq!(header("content-type"), Protocol::V2.content_type());
+    assert_eq!(header("content-encoding"), "snappy");
+    assert_eq!(header("x-prometheus-remote-write-version"), "2.0.0");
+    let message = v2::Request::decode(&received.message[..]).unwrap();
+    let symbols = message.symbols;
+    assert_eq!(symbols[0], "");
+    let mut unique: Vec<_> = symbols.iter().collect();
+    unique.sort();
+    unique.dedup();
+    assert_eq!(unique.len(), symbols.len(), "{symbols:?}");
+    for series in message.timeseries {
+        let mut names = Vec::new();
+        for pair in series.labels_refs.chunks(2) {
+            assert!((pair[1] as usize) < symbols.len(), "{pair:?}");
+            names.push(&symbols[pair[0] as usize]);
+        }
+        assert!(names.is_sorted_by(|a, b| a < b), "{names:?}");
+        let sorts = [&series.samples.len(), &series.histograms.len()];
+        let sorts = sorts.iter().filter(|count| ***count > 0).count();
+        assert_eq!(sorts, 1, "samples or histograms, and not both: {series:?}");
+    }
+}
+
+#[tokio::test]
+async fn v1_reaches_a_v2_hub_as_v2() {
+    let hub = ScriptedHub::start().await;
+    let gate = start(&hub, Protocol::V2).await;
+    let stale = f64::from_bits(0x7ff0_0000_0000_0002);
+    let batch = [
+        bare("job=x,__name__=a")
+            .sample(1.5, 7)
+            .sample(stale, 8)
+            .exemplar("trace_id=a", 7),
+        bare("__name__=b,empty=").sample(2.0, 9).histogram(10),
+        bare("__name__=b,cluster=production,job=x").histogram(11),
+    ];
+    let answer = send(&gate, Protocol::V1, &batch).await.expect(204);
+    assert_eq!((answer.written(), answer.text.as_str()), (None, ""));
+    expect_canonical(&hub.one());
+    let wanted = [
+        bare("__name__=a,cluster=production,job=x")
+            .sample(1.5, 7)
+            .sample(stale, 8)
+            .exemplar("trace_id=a", 7),
+        bare("__name__=b,cluster=production")
+            .sample(2.0, 9)
+            .histogram(10),
+        bare("__name__=b,cluster=production,job=x").histogram(11),
+    ];
+    assert_eq!(units(&hub.take_stored()), units(&wanted));
+    for (kind, count) in [("float", 3.0), ("histogram", 2.0), ("exemplar", 1.0)] {
+        assert_eq!(samples(&gate, "written", kind, "").await, count, "{kind}");
+        let labels = [("hub", &*hub.name()), ("kind", kind)];
+        gate.metric_becomes("hubgate_hub_samples_written_total", &labels, count)
+            .await;
+    }
+    gate.expect_accounts("production").await;
+}
+
+#[tokio::test]
+async fn v2_reaches_a_v1_hub_as_v1() {
+    let hub = ScriptedHub::start_v1_only().await;
+    let gate = start(&hub, Protocol::V1).await;
+    let stale = f64::from_bits(0x7ff0_0000_0000_0002);
+    let batch = [
+        bare("__name__=a")
+            .sample(1.5, 7)
+            .sample(stale, 8)
+            .exemplar("trace_id=a", 7),
+        bare("__name__=h,cluster=production").histogram(11),
+    ];
+    let answer = send(&gate, Protocol::V2, &batch).await.expect(204);
+    assert_eq!(answer.written(), Some((2, 1, 1)));
+    let received = hub.one();
+    assert_eq!(received.protocol, Protocol::V1);
+    let header = |name: &str| received.headers[name].to_str().unwrap().to_owned();
+    assert_eq!(header("content-type"), Protocol::V1.content_type());
+    assert_eq!(header("x-prometheus-remote-write-version"), "0.1.0");
+    let wanted = [
+        bare("__name__=a,cluster=production")
+            .sample(1.5, 7)
+            .sample(stale, 8)
+            .exemplar("trace_id=a", 7),
+        bare("__name__=h,cluster=production").histogram(11),
+    ];
+    assert_eq!(units(&hub.take_stored()), units(&wanted));
+    gate.expect_accounts("production").await;
+}
+
+/// What real senders made travels whole to a hub of the other version.
+#[tokio::test]
+async fn real_bodies_reach_hubs_of_the_other_version() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/");
+    for (file, name, from, to) in [
+        ("prometheus-2.42-v1-mixed", "staging", Protocol::V1, "v2"),
+        ("prometheus-3.12-v1-mixed", "production", Protocol::V1, "v2"),
+        ("prometheus-3.12-v1-2000", "production", Protocol::V1, "v2"),
+        ("prometheus-3.12-v2-mixed", "production", Protocol::V2, "v1"),
+        (
+            "prometheus-3.12-v2-floats",
+            "production",
+            Protocol::V2,
+            "v1",
+        ),
+        ("prometheus-3.12-v2-2000", "production", Protocol::V2, "v1"),
+    ] {
+        let hub = ScriptedHub::start().await;
+        let spokes = ["production", "staging"].map(|name| spoke(name, ""));
+        let further = format!("protocol: {to}");
+        let gate = Gate::start(&config_hub(&hub.url(), &further, &spokes)).await;
+        let body = std::fs::read(format!("{folder}{file}.snappy")).unwrap();
+        let sent = decode(from, &unsnappy(&body).unwrap()).unwrap();
+        let request = Request::write(from, body).token(&token(name));
+        let answer = gate.send(request).await;
+        assert_eq!(answer.status, 204, "{file}: {answer:?}");
+        let received = hub.one();
+        if to == "v2" {
+            expect_canonical(&received);
+        }
+        assert_eq!(units(&hub.take_stored()), units(&sent), "{file}");
+        gate.expect_accounts(name).await;
+    }
+}
+
+/// A V2 body of one series of each sort that V1 has no place for, and one that it has.
+fn beyond_v1() -> Vec<u8> {
+    let series = |value_ref| v2::TimeSeries {
+        labels_refs: vec![1, value_ref],
+        ..v2::TimeSeries::default()
+    };
+    let histogram = v2::Histogram {
+        count: Some(v2::histogram::Count::CountInt(3)),
+        zero_count: Some(v2::histogram::ZeroCount::ZeroCountInt(0)),
+        sum: 4.5,
+        positive_spans: vec![v2::BucketSpan {
+            offset: 0,
+            length: 1,
+        }],
+        positive_deltas: vec![3],
+        timestamp: 12,
+        ..v2::Histogram::default()
+    };
+    let timeseries = vec![
+        v2::TimeSeries {
+            samples: vec![v2::Sample {
+                value: 1.0,
+                timestamp: 10,
+                start_timestamp: 5,
+            }],
+            metadata: Some(v2::Metadata {
+                r#type: v2::metadata::MetricType::Counter.into(),
+                help_ref: 6,
+                unit_ref: 0,
+            }),
+            ..series(2)
+        },
+        v2::TimeSeries {
+            histograms: vec![v2::Histogram {
+                schema: -53,
+                custom_values: vec![1.0, 2.0],
+                ..histogram.clone()
+            }],
+            ..series(3)
+        },
+        v2::TimeSeries {
+            histograms: vec![v2::Histogram {
+                schema: 0,
+                start_timestamp: 5,
+                ..histogram
+            }],
+            ..series(4)
+        },
+        v2::TimeSeries {
+            samples: vec![v2::Sample {
+                value: 2.0,
+                timestamp: 11,
+                start_timestamp: 0,
+            }],
+            ..series(5)
+        },
+    ];
+    let symbols = ["", "__name__", "total", "custom", "native", "gauge", "help"];
+    encode_v2(&symbols, timeseries)
+}
+
+#[tokio::test]
+async fn what_v1_has_no_place_for_is_counted_and_named_once() {
+    let hub = ScriptedHub::start_v1_only().await;
+    let gate = start(&hub, Protocol::V1).await;
+    for requests in [1.0, 2.0] {
+        let request = Request::write(Protocol::V2, beyond_v1()).token(&token("production"));
+        let answer = gate.send(request).await;
+        answer.expect_refusal("beyond V1", 400, &["production", "hub_protocol", "1 of 2"]);
+        // Without its start timestamp a sample is written all the same.
+        assert_eq!(answer.written(), Some((2, 1, 0)));
+        let stored = hub.take_stored();
+        let stored: Vec<_> = stored.iter().map(Series::notation).collect();
+        let labels = |name| format!("__name__={name},cluster=production");
+        assert_eq!(stored, ["total", "native", "gauge"].map(labels));
+        let refused = samples(&gate, "rejected", "histogram", "hub_protocol").await;
+        assert_eq!(refused, requests);
+        assert_eq!(
+            samples(&gate, "rejected", "metadata", "hub_protocol").await,
+            requests
+        );
+        assert_eq!(samples(&gate, "rejected", "histogram", "hub").await, 0.0);
+        assert_eq!(lost(&gate, "custom_buckets").await, requests);
+        assert_eq!(lost(&gate, "metadata").await, requests);
+        assert_eq!(lost(&gate, "start_timestamp").await, 2.0 * requests);
+    }
+    let log = gate.log();
+    for part in ["custom_buckets", "metadata", "start_timestamp"] {
+        let part = format!("\"part\":\"{part}\"");
+        let lines: Vec<_> = log.iter().filter(|line| line.contains(&part)).collect();
+        assert_eq!(lines.len(), 1, "{part}: {lines:?}");
+    }
+    gate.expect_accounts("production").await;
+}
+
+/// Metadata is no sample: a spoke that loses nothing else is not told of an error.
+#[tokio::test]
+async fn metadata_that_v1_has_no_place_for_is_no_error() {
+    let hub = ScriptedHub::start_v1_only().await;
+    let gate = start(&hub, Protocol::V1).await;
+    let batch = [series("__name__=up").help("whether it is up")];
+    let answer = send(&gate, Protocol::V2, &batch).await.expect(204);
+    assert_eq!(answer.written(), Some((1, 0, 0)));
+    assert_eq!(lost(&gate, "metadata").await, 1.0);
+    gate.expect_accounts("production").await;
+}
+
+#[tokio::test]
+async fn a_hub_is_written_what_the_configuration_says() {
+    for (hub_speaks, key, wanted) in [
+        (V2::Speaks, "protocol: v1", Protocol::V1),
+        (V2::Speaks, "protocol: v2", Protocol::V2),
+        (V2::Ignores, "protocol: v1", Protocol::V1),
+    ] {
+        let hub = ScriptedHub::start().await;
+        hub.set_v2(hub_speaks);
+        let gate = start_with(&hub, key).await;
+        gate.found(None, wanted).await;
+        for protocol in Protocol::BOTH {
+            send(&gate, protocol, &one()).await.expect(204);
+            assert_eq!(hub.one().protocol, wanted, "{protocol:?}, {key}");
+            assert_eq!(hub.take_stored().len(), 1, "{protocol:?}, {key}");
+        }
+        assert_eq!(hub.probed(), 0, "there is nothing to find out");
+    }
+}
+
+#[tokio::test]
+async fn the_hub_s_protocol_is_found_at_the_start() {
+    for (v2, wanted, name) in [
+        (V2::Speaks, Protocol::V2, "v2"),
+        (V2::Ignores, Protocol::V1, "v1"),
+        (V2::Refuses, Protocol::V1, "v1"),
+    ] {
+        let hub = ScriptedHub::start().await;
+        hub.set_v2(v2);
+        let gate = start(&hub, wanted).await;
+        gate.logged(&[
+            "found the protocol of a hub",
+            &format!("\"protocol\":\"{name}\""),
+        ])
+        .await;
+        let status = gate.spokes().await;
+        assert_eq!(status["hubs"][0]["protocol"], name, "{status}");
+        for protocol in Protocol::BOTH {
+            send(&gate, protocol, &one()).await.expect(204);
+            assert_eq!(hub.one().protocol, wanted, "{protocol:?}, {v2:?}");
+        }
+    }
+}
+
+/// The hub was exchanged for an older one: the write in hand goes on as V1, and so do all others.
+#[tokio::test]
+async fn a_hub_that_takes_no_v2_any_more_gets_v1_at_once() {
+    for v2 in [V2::Ignores, V2::Refuses] {
+        for protocol in Protocol::BOTH {
+            let hub = ScriptedHub::start().await;
+            let gate = start(&hub, Protocol::V2).await;
+            hub.set_v2(v2);
+            let answer = send(&gate, protocol, &one()).await.expect(204);
+            let told = (protocol == Protocol::V2).then_some((1, 0, 0));
+            assert_eq!(answer.written(), told, "{v2:?}, {protocol:?}");
+            let sent: Vec<_> = hub.take().iter().map(|it| it.protocol).collect();
+            assert_eq!(sent, [Protocol::V2, Protocol::V1], "{v2:?}, {protocol:?}");
+            assert_eq!(hub.take_stored().len(), 1, "once");
+            gate.found(None, Protocol::V1).await;
+            send(&gate, protocol, &one()).await.expect(204);
+            assert_eq!(hub.one().protocol, Protocol::V1, "it is remembered");
+            gate.expect_accounts("production").await;
+        }
+    }
+}
+
+/// A fault on the way to the other version is one of the whole request.
+#[tokio::test]
+async fn a_fallback_that_fails_is_retryable() {
+    let hub = ScriptedHub::start().await;
+    let gate = start(&hub, Protocol::V2).await;
+    hub.reply(Reply::status(415));
+    hub.reply(Reply::status(503));
+    let answer = send(&gate, Protocol::V2, &one()).await.expect(503);
+    assert_eq!(answer.written(), None, "{answer:?}");
+    assert_eq!(hub.take_stored(), []);
+    gate.expect_accounts("production").await;
+}
+
+#[tokio::test]
+async fn a_hub_that_was_upgraded_is_found() {
+    let hub = ScriptedHub::start_v1_only().await;
+    let gate = start(&hub, Protocol::V1).await;
+    send(&gate, Protocol::V1, &one()).await.expect(204);
+    assert_eq!(hub.one().protocol, Protocol::V1);
+    hub.set_v2(V2::Speaks);
+    eventually("V1 arrives as V2", PROBED_AGAIN, async || {
+        send(&gate, Protocol::V1, &one()).await.expect(204);
+        match hub.one().protocol {
+            Protocol::V2 => Ok(()),
+            other => Err(other),
+        }
+    })
+    .await;
+    gate.found(None, Protocol::V2).await;
+    gate.expect_accounts("production").await;
+}
+
+fn one_bad() -> [Series; 3] {
+    ["a", "bad", "b"].map(|name| series(&format!("__name__={name}")))
+}
+
+/// A V1 hub that says 400 to V1 may be a V2 hub that nobody asked yet.
+#[tokio::test]
+async fn v2_saves_what_v1_would_cost_before_the_hub_is_known() {
+    let hub = ScriptedHub::start().await;
+    hub.reply_to_probes(Reply::status(503));
+    hub.refuse(|unit| unit.notation().contains("bad"));
+    let gate = start_with(&hub, "protocol: auto").await;
+    hub.wait_probed(1).await;
+    hub.answer_probes();
+    let answer = send(&gate, Protocol::V1, &one_bad()).await.expect(400);
+    assert_eq!(answer.written(), Some((2, 0, 0)), "{answer:?}");
+    let sent: Vec<_> = hub.take().iter().map(|it| it.protocol).collect();
+    assert_eq!(sent, [Protocol::V1, Protocol::V2]);
+    assert_eq!(hub.take_stored().len(), 2);
+    gate.found(None, Protocol::V2).await;
+    gate.expect_accounts("production").await;
+}
+
+/// V2 would only be refused, whole, by a hub that reads it as V1.
+#[tokio::test]
+async fn v1_stays_v1_at_a_hub_that_does_not_say_what_it_speaks() {
+    let hub = ScriptedHub::start().await;
+    hub.reply_to_probes(Reply::status(400).text("unexpected wire type"));
+    hub.refuse(|unit| unit.notation().contains("bad"));
+    let gate = start_with(&hub, "protocol: auto").await;
+    gate.logged(&["does not say what it speaks", "unexpected wire type"])
+        .await;
+    let answer = send(&gate, Protocol::V1, &one_bad()).await.expect(400);
+    assert_eq!(answer.written(), Some((2, 0, 0)), "{answer:?}");
+    let sent = hub.take();
+    let v1 = |received: &Received| received.protocol == Protocol::V1;
+    assert!(sent.iter().all(v1), "{sent:#?}");
+    assert_eq!(hub.take_stored().len(), 2);
+    gate.expect_accounts("production").await;
+}
+
+/// Whoever takes each message for V1 finds V2 malformed.
+#[tokio::test]
+async fn v1_saves_what_v2_would_cost_before_the_hub_is_known() {
+    let hub = ScriptedHub::start().await;
+    hub.reply_to_probes(Reply::status(503));
+    let gate = start_with(&hub, "protocol: auto").await;
+    hub.reply(Reply::status(400).text("unexpected wire type"));
+    let answer = send(&gate, Protocol::V2, &one()).await.expect(204);
+    assert_eq!(answer.written(), Some((1, 0, 0)), "{answer:?}");
+    let sent: Vec<_> = hub.take().iter().map(|it| it.protocol).collect();
+    assert_eq!(sent, [Protocol::V2, Protocol::V1]);
+    // A bad sample is bad in either version, and told as what it is.
+    hub.refuse(|unit| unit.notation().contains("up"));
+    for protocol in Protocol::BOTH {
+        let answer = send(&gate, protocol, &one()).await;
+        answer.expect_refusal("bad", 400, &["the hub says (400): bad"]);
+        assert_eq!(answer.written(), Some((0, 0, 0)), "{answer:?}");
+    }
+    gate.expect_accounts("production").await;
+}
+
+/// A 2xx that admits that not all was written is no success.
+#[tokio::test]
+async fn a_success_that_counts_less_than_was_sent_is_none() {
+    let hub = ScriptedHub::start().await;
+    let gate = start(&hub, Protocol::V2).await;
+    let batch = ["a", "b", "c"].map(|name| series(&format!("__name__={name}")));
+    for protocol in Protocol::BOTH {
+        hub.reply(Reply::status(204).written(2, 0, 0));
+        let answer = send(&gate, protocol, &batch).await;
+        answer.expect_refusal("2 of 3", 400, &["production", "wrote 2 of 3 samples"]);
+        assert_eq!(answer.written(), Some((2, 0, 0)));
+        assert_eq!(hub.one().protocol, Protocol::V2);
+        // None at all: nothing of it was understood.
+        hub.reply(Reply::status(204).written(0, 0, 0));
+        let answer = send(&gate, protocol, &batch).await.expect(204);
+        let told = (protocol == Protocol::V2).then_some((3, 0, 0));
+        assert_eq!(answer.written(), told);
+        let sent: Vec<_> = hub.take().iter().map(|it| it.protocol).collect();
+        assert_eq!(sent, [Protocol::V2, Protocol::V1]);
+        assert_eq!(hub.take_stored().len(), 3);
+        gate.found(None, Protocol::V2).await;
+        // Mimir says 202 to what it has from the other replica of a pair.
+        hub.reply(Reply::status(202).written(0, 0, 0));
+        let answer = send(&gate, protocol, &batch).await.expect(204);
+        let told = (protocol == Protocol::V2).then_some((0, 0, 0));
+        assert_eq!(answer.written(), told);
+        hub.take();
+    }
+    let gate = start_with(&hub, "protocol: v2").await;
+    for protocol in Protocol::BOTH {
+        hub.reply(Reply::status(204).written(0, 0, 0));
+        let answer = send(&gate, protocol, &batch).await.expect(502);
+        assert_eq!(answer.written(), None, "{answer:?}");
+        assert!(answer.header("retry-after").is_some(), "{answer:?}");
+    }
+    gate.expect_accounts("production").await;
+}
+
+/// A hub that stores what it can of V2 counts it. One that does not may decode it as V1.
+#[tokio::test]
+async fn a_refusal_of_v2_that_counts_nothing_asks_again_in_v1() {
+    let hub = ScriptedHub::start().await;
+    let gate = start(&hub, Protocol::V2).await;
+    for protocol in Protocol::BOTH {
+        let probed = hub.probed();
+        hub.reply(Reply::status(400).text("unexpected wire type"));
+        let answer = send(&gate, protocol, &one()).await.expect(204);
+        let told = (protocol == Protocol::V2).then_some((1, 0, 0));
+        assert_eq!(answer.written(), told);
+        let sent: Vec<_> = hub.take().iter().map(|it| it.protocol).collect();
+        assert_eq!(sent, [Protocol::V2, Protocol::V1]);
+        assert_eq!(hub.take_stored().len(), 1);
+        hub.wait_probed(probed + 1).await;
+        gate.found(None, Protocol::V2).await;
+    }
+    gate.expect_accounts("production").await;
+}
+
+#[tokio::test]
+async fn a_refusal_of_v2_that_counts_nothing_is_cut_where_v1_is_not_allowed() {
+    let hub = ScriptedHub::start().await;
+    let gate = start_with(&hub, "protocol: v2").await;
+    let batch = ["a", "b", "c"].map(|name| series(&format!("__name__={name}")));
+    for protocol in Protocol::BOTH {
+        hub.reply(Reply::status(400).text("too many symbols"));
+        let answer = send(&gate, protocol, &batch).await.expect(204);
+        let told = (protocol == Protocol::V2).then_some((3, 0, 0));
+        assert_eq!(answer.written(), told);
+        assert_eq!(hub.take().len(), 3);
+        assert_eq!(hub.take_stored().len(), 3);
+    }
+    hub.always(Reply::status(400).text("out of order"));
+    for protocol in Protocol::BOTH {
+        let answer = send(&gate, protocol, &batch).await;
+        answer.expect_refusal("all bad", 400, &["the hub says (400): out of order"]);
+        assert_eq!(answer.written(), Some((0, 0, 0)), "{answer:?}");
+        assert_eq!(hub.take().len(), 5);
+    }
+    gate.expect_accounts("production").await;
+}
+
+/// A hub that takes V2 and no V1 has no place for what travels beside.
+#[tokio::test]
+async fn a_hub_without_v1_has_no_place_for_what_travels_beside() {
+    let hub = ScriptedHub::start().await;
+    let gate = start_with(&hub, "metadata: forward_v1").await;
+    gate.found(None, Protocol::V2).await;
+    hub.reply(Reply::status(415).text("V2 only"));
+    let request = Request::write(Protocol::V1, metadata_v1("up")).token(&token("production"));
+    gate.send(request).await.expect(204);
+    let refused = samples(&gate, "rejected", "metadata", "hub_protocol").await;
+    assert_eq!(refused, 1.0);
+    for (count, protocol) in [(1.0, Protocol::V1), (2.0, Protocol::V2)] {
+        let orphan = bare("__name__=o,cluster=production").exemplar("trace_id=y", 5);
+        hub.reply(Reply::usual());
+        hub.reply(Reply::status(415).text("V2 only"));
+        let batch = [exemplars_apart().to_vec(), vec![orphan]].concat();
+        let answer = send(&gate, protocol, &batch).await;
+        answer.expect_refusal("orphan", 400, &["hub_protocol: 1 of 2 exemplars"]);
+        assert_eq!(answer.written(), Some((2, 0, 1)), "{answer:?}");
+        let refused = samples(&gate, "rejected", "exemplar", "hub_protocol").await;
+        assert_eq!(refused, count);
+    }
+    gate.found(None, Protocol::V2).await;
+    gate.expect_accounts("production").await;
+}
+
+#[tokio::test]
+async fn v1_metadata_for_a_v2_hub_is_dropped_by_default() {
+    let hub = ScriptedHub::start().await;
+    let gate = start(&hub, Protocol::V2).await;
+    let request = Request::write(Protocol::V1, metadata_v1("up")).token(&token("production"));
+    let answer = gate.send(request).await.expect(204);
+    assert_eq!((answer.written(), answer.text.as_str()), (None, ""));
+    hub.expect_nothing();
+    assert_eq!(lost(&gate, "metadata").await, 1.0);
+    let refused = samples(&gate, "rejected", "metadata", "hub_protocol").await;
+    assert_eq!(refused, 1.0);
+    assert_eq!(samples(&gate, "written", "metadata", "").await, 0.0);
+    gate.expect_accounts("production").await;
+}
+
+#[tokio::test]
+async fn v1_metadata_for_a_v2_hub_is_forwarded_when_asked_for() {
+    let hub = ScriptedHub::start().await;
+    let gate = start_with(&hub, "metadata: forward_v1").await;
+    gate.found(None, Protocol::V2).await;
+    let body = metadata_v1("up");
+    let request = Request::write(Protocol::V1, body.clone()).token(&token("production"));
+    gate.send(request).await.expect(204);
+    let received = hub.one();
+    assert_eq!(received.protocol, Protocol::V1);
+    assert_eq!(received.message, unsnappy(&body).unwrap());
+    assert_eq!(samples(&gate, "written", "metadata", "").await, 1.0);
+    assert_eq!(lost(&gate, "metadata").await, 0.0);
+    gate.expect_accounts("production").await;
+}
+
+/// As Prometheus sends them: a series of its own behind that of the samples.
+fn exemplars_apart() -> [Series; 3] {
+    [
+        bare("__name__=a,cluster=production").sample(1.0, 7),
+        bare("__name__=b,cluster=production").sample(2.0, 7),
+        bare("__name__=a,cluster=production").exemplar("trace_id=x", 6),
+    ]
+}
+
+#[tokio::test]
+async fn exemplars_alone_go_with_their_series_to_a_v2_hub() {
+    let hub = ScriptedHub::start().await;
+    let gate = start(&hub, Protocol::V2).await;
+    for protocol in Protocol::BOTH {
+        let answer = send(&gate, protocol, &exemplars_apart()).await.expect(204);
+        let told = (protocol == Protocol::V2).then_some((2, 0, 1));
+        assert_eq!(answer.written(), told);
+        let received = hub.one();
+        expect_canonical(&received);
+        let [a, b] = received.series.as_slice() else {
+            panic!("{received:#?}");
+        };
+        assert_eq!((a.samples.len(), a.exemplars.len()), (1, 1), "{a:?}");
+        assert_eq!((b.samples.len(), b.exemplars.len()), (1, 0), "{b:?}");
+        assert_eq!(units(&hub.take_stored()), units(&exemplars_apart()));
+    }
+    gate.expect_accounts("production").await;
+}
+
+#[tokio::test]
+async fn exemplars_without_a_series_arrive_beside_as_v1() {
+    let hub = ScriptedHub::start().await;
+    let gate = start(&hub, Protocol::V2).await;
+    let orphan = bare("__name__=o,cluster=production").exemplar("trace_id=y", 5);
+    let batch = [exemplars_apart().to_vec(), vec![orphan.clone()]].concat();
+    for protocol in Protocol::BOTH {
+        let answer = send(&gate, protocol, &batch).await.expect(204);
+        let told = (protocol == Protocol::V2).then_some((2, 0, 2));
+        assert_eq!(answer.written(), told);
+        let received = hub.take();
+        let [message, beside] = received.as_slice() else {
+            panic!("{received:#?}");
+        };
+        expect_canonical(message);
+        assert_eq!(message.series.len(), 2, "{message:#?}");
+        assert_eq!(beside.protocol, Protocol::V1);
+        assert_eq!(beside.series, std::slice::from_ref(&orphan));
+        assert_eq!(units(&hub.take_stored()), units(&batch));
+    }
+    // Orphans alone are one V1 message.
+    for protocol in Protocol::BOTH {
+        send(&gate, protocol, std::slice::from_ref(&orphan))
+            .await
+            .expect(204);
+        assert_eq!(hub.one().protocol, Protocol::V1);
+    }
+    gate.expect_accounts("production").await;
+}
+
+#[tokio::test]
+async fn a_v2_hub_that_stores_the_rest_is_passed_on_to_both_versions() {
+    let hub = ScriptedHub::start().await;
+    let gate = start(&hub, Protocol::V2).await;
+    hub.refuse(|unit| unit.notation().contains("id=500,"));
+    let batch: Vec<_> = (0..1000)
+        .map(|n| bare(&format!("__name__=up,cluster=production,id={n},job=x")).sample(1.0, 1))
+        .collect();
+    for protocol in Protocol::BOTH {
+        let answer = send(&gate, protocol, &batch).await;
+        answer.expect_refusal("999", 400, &["production", "the hub says (400)", "id=500"]);
+        assert_eq!(answer.written(), Some((999, 0, 0)), "{protocol:?}");
+        assert_eq!(hub.take().len(), 1, "{protocol:?}");
+        assert_eq!(hub.take_stored().len(), 999, "{protocol:?}");
+    }
+    assert_eq!(samples(&gate, "rejected", "float", "hub").await, 2.0);
+    gate.expect_accounts("production").await;
+}

@@ -1,0 +1,413 @@
+//! Real hubs of either version: what a bad sample costs, that V2 reaches hubs without it, and that
+//! exemplars arrive.
+//!
+//! Senders and hubs are each Prometheus found, one scenario at a time.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use crate::support::body::{Protocol, Series, bare, now};
+use crate::support::eventually;
+use crate::support::gate::{Gate, config, config_hub, spoke, token};
+use crate::support::prometheus::{Binary, ONE_AT_A_TIME, Prometheus, Spoke};
+use crate::support::sender::{Answer, Request};
+use crate::support::target::Target;
+use crate::support::victoria_metrics::VictoriaMetrics;
+
+/// Longest wait for what a spoke scrapes to be at the hub.
+const SEEN: Duration = Duration::from_secs(30);
+
+async fn gate(hub: &str) -> Gate {
+    Gate::start(&config(hub, &[spoke("production", "")])).await
+}
+
+async fn send(gate: &Gate, protocol: Protocol, batch: &[Series]) -> Answer {
+    let request = Request::series(protocol, batch);
+    gate.send(request.token(&token("production"))).await
+}
+
+/// Writes to a hub past the gate.
+async fn write_directly(hub: &Prometheus, series: Series) {
+    let request = Request::series(Protocol::V1, &[series]);
+    let answer = request.send(hub.address()).await.expect("an answer");
+    assert!((200..300).contains(&answer.status), "{answer:?}");
+}
+
+fn sender<'a>(gate: &Gate, protocol: Protocol, target: &Target) -> Spoke<'a> {
+    Spoke {
+        name: "production",
+        url: gate.url(),
+        authentication: format!("authorization: {{credentials: {}}}", token("production")),
+        protocol,
+        foreign_cluster: None,
+        target: Some(target.address),
+    }
+}
+
+/// A series of one sample that a hub refuses.
+struct Poison {
+    case: &'static str,
+    /// What the hub must have stored before, of the same labels.
+    stored: Option<(f64, i64)>,
+    bad: Series,
+}
+
+fn poisons(binary: &Binary, now: i64) -> Vec<Poison> {
+    let labelled = |case: &str| bare(&format!("__name__=bad,case={case},cluster=production"));
+    let poison = |case, stored, timestamp| Poison {
+        case,
+        stored,
+        bad: labelled(case).sample(1.0, timestamp),
+    };
+    let mut poisons = vec![
+        poison("order", Some((2.0, now)), now - 10_000),
+        poison("duplicate", Some((2.0, now)), now),
+        poison("old", None, now - 3 * 3_600_000),
+    ];
+    if binary.refuses_bad_histograms() {
+        let mut bad = labelled("histogram").histogram(now);
+        bad.histograms[0].positive_deltas = vec![-5];
+        poisons.push(Poison {
+            case: "histogram",
+            stored: None,
+            bad,
+        });
+    }
+    if binary.receives() == Protocol::V2 {
+        // Prometheus 2.42 takes it for good.
+        poisons.push(poison("future", None, now + 3_600_000));
+    }
+    poisons
+}
+
+#[tokio::test]
+async fn one_bad_sample_of_a_thousand_costs_one() {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    for binary in Binary::all() {
+        // A hub that takes V2 salvages V1 no better than one that does not.
+        for (key, written) in [
+            ("protocol: auto", binary.receives()),
+            ("protocol: v1", Protocol::V1),
+        ] {
+            let hub = Prometheus::strict_hub(&binary).await;
+            let gate = Gate::start(&config_hub(&hub.url(), key, &[spoke("production", "")])).await;
+            gate.found(None, written).await;
+            one_bad_of_a_thousand(&hub, &gate, &format!("{binary:?}, {key}"), &binary).await;
+        }
+    }
+}
+
+async fn one_bad_of_a_thousand(hub: &Prometheus, gate: &Gate, what: &str, binary: &Binary) {
+    let now = now();
+    // The newest sample of the hub says what is too old.
+    let newest = bare("__name__=newest,cluster=production");
+    write_directly(hub, newest.sample(1.0, now)).await;
+    for Poison { case, stored, bad } in poisons(binary, now) {
+        let labels = bad.notation();
+        if let Some((value, timestamp)) = stored {
+            write_directly(hub, bare(&labels).sample(value, timestamp)).await;
+        }
+        for protocol in Protocol::BOTH {
+            let name = format!("good_{case}_{protocol:?}");
+            let mut batch: Vec<_> = (0..999)
+                .map(|n| bare(&format!("__name__={name},cluster=production,n={n}")))
+                .map(|series| series.sample(1.0, now))
+                .collect();
+            batch.insert(500, bad.clone());
+            let answer = send(gate, protocol, &batch).await;
+            let case = format!("{what}: {case}, {protocol:?}");
+            answer.expect_refusal(&case, 400, &["production", "the hub says (400)"]);
+            assert_eq!(answer.written(), Some((999, 0, 0)), "{case}: {answer:?}");
+            let count = hub.value(&format!("count({name})")).await;
+            assert_eq!(count, 999.0, "{case}");
+        }
+        let query = format!("bad{{case=\"{case}\"}}");
+        let there: Vec<_> = hub.query(&query).await.iter().map(|it| it.1).collect();
+        let wanted: Vec<_> = stored.iter().map(|it| it.0).collect();
+        assert_eq!(there, wanted, "{what}: {case}");
+    }
+    gate.expect_accounts("production").await;
+}
+
+/// A spoke that was cut off for longer than the window of the hub goes on with what is newer.
+#[tokio::test]
+async fn a_sample_older_than_the_window_costs_one() {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    for binary in Binary::all() {
+        let hub = Prometheus::hub(&binary).await;
+        let gate = gate(&hub.url()).await;
+        gate.found(None, binary.receives()).await;
+        let now = now();
+        let newest = bare("__name__=newest,cluster=production");
+        write_directly(&hub, newest.sample(1.0, now)).await;
+        for protocol in Protocol::BOTH {
+            let name = format!("good_{protocol:?}");
+            let mut batch: Vec<_> = (0..99)
+                .map(|n| bare(&format!("__name__={name},cluster=production,n={n}")))
+                .map(|series| series.sample(1.0, now))
+                .collect();
+            let old = bare("__name__=old,cluster=production");
+            batch.insert(50, old.sample(1.0, now - 48 * 3_600_000));
+            let answer = send(&gate, protocol, &batch).await;
+            let case = format!("{binary:?}, {protocol:?}");
+            answer.expect_refusal(&case, 400, &["production", "the hub says"]);
+            assert_eq!(answer.written(), Some((99, 0, 0)), "{case}: {answer:?}");
+            let count = hub.value(&format!("count({name})")).await;
+            assert_eq!(count, 99.0, "{case}");
+        }
+        gate.expect_accounts("production").await;
+    }
+}
+
+/// A target with 20 series, and at a time that is set, once, one more with that time.
+async fn target_with_a_late_sample() -> (Target, Arc<AtomicI64>) {
+    let late = Arc::new(AtomicI64::new(0));
+    let served = Arc::clone(&late);
+    let target = Target::start(move |before| {
+        let mut page = "# TYPE steady gauge\n".to_owned();
+        for n in 0..20 {
+            page += &format!("steady{{n=\"{n}\"}} {before}\n");
+        }
+        // Seconds with three decimals. With a time of its own it is not marked stale when it goes.
+        let time = served.swap(0, Ordering::Relaxed);
+        if time > 0 {
+            let (seconds, millis) = (time / 1000, time % 1000);
+            page += &format!("# TYPE late gauge\nlate 1 {seconds}.{millis:03}\n");
+        }
+        page
+    })
+    .await;
+    (target, late)
+}
+
+/// Senders from 2.54 on read the Written headers, and so count what was lost and no more.
+#[tokio::test]
+async fn the_sender_counts_the_bad_sample_alone() {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    for hub_binary in Binary::all() {
+        for sender_binary in Binary::all() {
+            for protocol in sender_binary.protocols() {
+                eprintln!("{sender_binary:?} {protocol:?} to {hub_binary:?}");
+                let hub = Prometheus::strict_hub(&hub_binary).await;
+                bad_sample_of_a_real_sender(&hub, &hub_binary, &sender_binary, *protocol).await;
+            }
+        }
+    }
+}
+
+async fn bad_sample_of_a_real_sender(
+    hub: &Prometheus,
+    hub_binary: &Binary,
+    sender_binary: &Binary,
+    protocol: Protocol,
+) {
+    let gate = gate(&hub.url()).await;
+    gate.found(None, hub_binary.receives()).await;
+    let (target, late) = target_with_a_late_sample().await;
+    let spoke = sender(&gate, protocol, &target);
+    let spoke = Prometheus::spoke(sender_binary, &spoke).await;
+    let count = "count(steady{cluster=\"production\"})";
+    eventually("the target at the hub", SEEN, async || {
+        match hub.value(count).await {
+            20.0 => Ok(()),
+            other => Err(other),
+        }
+    })
+    .await;
+    let from = now();
+    // Of this series the hub has a later sample than the one to come.
+    let labels = format!(
+        "__name__=late,cluster=production,instance={},job=target",
+        target.address
+    );
+    write_directly(hub, bare(&labels).sample(2.0, from)).await;
+    late.store(from - 5_000, Ordering::Relaxed);
+    let refused = [("spoke", "production"), ("reason", "hub")];
+    eventually("the refusal", SEEN, async || {
+        let metrics = gate.metrics().await;
+        match metrics.sum("hubgate_samples_rejected_total", &refused) {
+            1.0 => Ok(()),
+            other => Err(other),
+        }
+    })
+    .await;
+    // Some more flow behind it.
+    let to = u64::try_from(from / 1000).unwrap() + 5;
+    eventually("the same samples at the hub", SEEN, async || {
+        if now() / 1000 < to as i64 + 2 {
+            return Err("not yet".to_owned());
+        }
+        let own = spoke.samples("steady", 10, to).await;
+        let there = hub.samples("steady{cluster=\"production\"}", 10, to).await;
+        if own.len() == 20 && own == there {
+            Ok(())
+        } else {
+            Err(format!("{own:?} at the spoke, {there:?} at the hub"))
+        }
+    })
+    .await;
+    let late = hub.value("late{cluster=\"production\"} @ end()").await;
+    assert_eq!(late, 2.0);
+    let metrics = gate.metrics().await;
+    let rejected = metrics.sum("hubgate_samples_rejected_total", &refused);
+    assert_eq!(rejected, 1.0);
+    let metrics = spoke.metrics().await;
+    let failed = metrics.sum("prometheus_remote_storage_samples_failed_total", &[]);
+    if sender_binary.major >= 3 {
+        assert_eq!(failed, 1.0);
+    } else {
+        // It counts the whole batch, whatever it is told.
+        assert!(failed >= 1.0, "{failed}");
+    }
+    gate.expect_accounts("production").await;
+}
+
+/// VictoriaMetrics says 204 to V2 and stores nothing of it.
+#[tokio::test]
+async fn v2_reaches_victoria_metrics() {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    let hub = VictoriaMetrics::start().await;
+    let gate = gate(&hub.url()).await;
+    // Before the gate has asked the hub as well as after.
+    for round in 0..5 {
+        let batch: Vec<_> = (0..500)
+            .map(|n| {
+                bare(&format!(
+                    "__name__=bulk,cluster=production,n={n},round={round}"
+                ))
+            })
+            .map(|series| series.sample(f64::from(round), now()))
+            .collect();
+        let answer = send(&gate, Protocol::V2, &batch).await.expect(204);
+        assert_eq!(answer.written(), Some((500, 0, 0)), "{round}");
+    }
+    gate.found(None, Protocol::V1).await;
+    eventually("everything at the hub", SEEN, async || {
+        let time = u64::try_from(now() / 1000).unwrap() + 1;
+        let query = "sum(count_over_time(bulk{cluster=\"production\"}[10m]))";
+        match hub.value(query, time).await {
+            2500.0 => Ok(()),
+            other => Err(other),
+        }
+    })
+    .await;
+    gate.expect_accounts("production").await;
+}
+
+#[tokio::test]
+async fn a_v2_spoke_loses_nothing_to_victoria_metrics() {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    for binary in Binary::all() {
+        for protocol in binary.protocols() {
+            eprintln!("{binary:?} {protocol:?}");
+            let hub = VictoriaMetrics::start().await;
+            let gate = gate(&hub.url()).await;
+            let (target, _) = target_with_a_late_sample().await;
+            let spoke = sender(&gate, *protocol, &target);
+            let spoke = Prometheus::spoke(&binary, &spoke).await;
+            eventually("the target at the hub", SEEN, async || {
+                let time = u64::try_from(now() / 1000).unwrap();
+                match hub
+                    .value("count(steady{cluster=\"production\"})", time)
+                    .await
+                {
+                    20.0 => Ok(()),
+                    other => Err(other),
+                }
+            })
+            .await;
+            let to = u64::try_from(now() / 1000).unwrap() + 8;
+            eventually("the same samples at the hub", SEEN, async || {
+                if now() / 1000 < to as i64 + 2 {
+                    return Err("not yet".to_owned());
+                }
+                let own = spoke.samples("steady", 8, to).await;
+                let own: usize = own.values().map(Vec::len).sum();
+                let query = "sum(count_over_time(steady{cluster=\"production\"}[8s]))";
+                let there = hub.value(query, to).await;
+                if own >= 20 * 7 && own as f64 == there {
+                    Ok(())
+                } else {
+                    Err(format!("{own} at the spoke, {there} at the hub"))
+                }
+            })
+            .await;
+            gate.found(None, Protocol::V1).await;
+            let metrics = spoke.metrics().await;
+            let failed = metrics.sum("prometheus_remote_storage_samples_failed_total", &[]);
+            assert_eq!(failed, 0.0);
+            gate.expect_accounts("production").await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn exemplars_of_either_version_are_found_at_the_hub() {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    for binary in Binary::all() {
+        for protocol in binary.protocols() {
+            eprintln!("{binary:?} {protocol:?}");
+            exemplars(&binary, *protocol).await;
+        }
+    }
+}
+
+async fn exemplars(binary: &Binary, protocol: Protocol) {
+    let hub = Prometheus::hub(binary).await;
+    let gate = gate(&hub.url()).await;
+    gate.found(None, binary.receives()).await;
+    let target = Target::start(|before| {
+        let orders = before + 1;
+        format!(
+            "# TYPE orders counter\n\
+             orders_total{{shop=\"a\"}} {orders} # {{trace_id=\"a{before}\"}} 0.25\n\
+             orders_total{{shop=\"b\"}} {orders}\n\
+             # TYPE latency histogram\n\
+             latency_bucket{{le=\"0.5\"}} {orders} # {{trace_id=\"l{before}\"}} 0.125\n\
+             latency_bucket{{le=\"+Inf\"}} {orders}\n\
+             latency_sum {orders}\nlatency_count {orders}\n"
+        )
+    })
+    .await;
+    let spoke = sender(&gate, protocol, &target);
+    let spoke = Prometheus::spoke(binary, &spoke).await;
+    for (metric, prefix) in [("orders_total", "a"), ("latency_bucket", "l")] {
+        let selector = format!("{metric}{{cluster=\"production\",job=\"target\"}}");
+        eventually("exemplars at the hub", SEEN, async || {
+            let found = hub.exemplars(&selector).await;
+            let traces = found.iter().map(|it| it["labels"]["trace_id"].as_str());
+            let traces: BTreeSet<_> = traces
+                .flatten()
+                .filter(|it| it.starts_with(prefix))
+                .collect();
+            if traces.len() >= 5 {
+                Ok(())
+            } else {
+                Err(format!("{found:?}"))
+            }
+        })
+        .await;
+    }
+    let log = spoke.log();
+    let bad = log.lines().filter(|line| {
+        let level = ["level=error", "level=warn", "level=ERROR", "level=WARN"];
+        level.iter().any(|level| line.contains(level)) && line.contains("remote")
+    });
+    let bad: Vec<_> = bad.collect();
+    assert!(bad.is_empty(), "{bad:#?}");
+    let metrics = spoke.metrics().await;
+    for kind in ["samples", "exemplars"] {
+        let name = format!("prometheus_remote_storage_{kind}_failed_total");
+        assert_eq!(metrics.sum(&name, &[]), 0.0, "{name}");
+    }
+    let metrics = gate.metrics().await;
+    let exemplar = [("spoke", "production"), ("kind", "exemplar")];
+    assert_eq!(
+        metrics.sum("hubgate_samples_rejected_total", &exemplar),
+        0.0
+    );
+    assert!(metrics.sum("hubgate_samples_written_total", &exemplar) >= 10.0);
+    gate.expect_accounts("production").await;
+}

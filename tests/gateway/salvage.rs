@@ -1,0 +1,408 @@
+//! One bad sample costs one sample, and a body that is too large only what is too large in it:
+//! requests that a hub refuses whole are cut, within a bound, and the spoke is told exactly.
+
+use std::collections::BTreeMap;
+
+use crate::support::body::{Protocol, Series, bare};
+use crate::support::gate::{Gate, config_hub, spoke, token};
+use crate::support::hub::{Reply, ScriptedHub};
+use crate::support::sender::{Answer, Request};
+
+/// A value that the hubs here refuse.
+const BAD: f64 = 666.0;
+
+/// A hub that refuses samples of [`BAD`].
+async fn picky() -> ScriptedHub {
+    let hub = ScriptedHub::start().await;
+    hub.refuse(|unit| unit.samples.iter().any(|it| it.bits == BAD.to_bits()));
+    hub
+}
+
+async fn start(hub: &ScriptedHub, further: &str) -> Gate {
+    Gate::start(&config_hub(&hub.url(), further, &[spoke("production", "")])).await
+}
+
+async fn send(gate: &Gate, protocol: Protocol, batch: &[Series]) -> Answer {
+    let request = Request::series(protocol, batch);
+    gate.send(request.token(&token("production"))).await
+}
+
+/// Series `0` to `count`, one sample each; those of `bad` have a bad one.
+fn batch(count: usize, bad: &[usize]) -> Vec<Series> {
+    let value = |n| if bad.contains(&n) { BAD } else { 1.0 };
+    (0..count)
+        .map(|n| labelled(n).sample(value(n), 1))
+        .collect()
+}
+
+fn labelled(n: usize) -> Series {
+    bare(&format!("__name__=up,cluster=production,id={n:04}"))
+}
+
+/// What of some series is good, sample by sample in order.
+fn good(series: &[Series]) -> Vec<Series> {
+    let units = series.iter().flat_map(Series::units);
+    units
+        .filter(|unit| unit.samples.iter().all(|it| it.bits != BAD.to_bits()))
+        .collect()
+}
+
+async fn float(gate: &Gate, fate: &str) -> f64 {
+    let metrics = gate.metrics().await;
+    let labels = [("spoke", "production"), ("kind", "float")];
+    metrics.sum(&format!("hubgate_samples_{fate}_total"), &labels)
+}
+
+#[tokio::test]
+async fn a_bad_sample_costs_itself_at_a_v1_hub() {
+    for protocol in Protocol::BOTH {
+        for (count, bad) in [
+            (1000, &[500][..]),
+            (1000, &[0]),
+            (1000, &[999]),
+            (1000, &[3, 4, 700]),
+            (2, &[1]),
+            (1, &[0]),
+        ] {
+            let hub = picky().await;
+            let gate = start(&hub, "protocol: v1").await;
+            let case = format!("{protocol:?}, {bad:?} of {count}");
+            let sent = batch(count, bad);
+            let answer = send(&gate, protocol, &sent).await;
+            answer.expect_refusal(
+                &case,
+                400,
+                &["production", "the hub says (400): bad", "id="],
+            );
+            let written = count - bad.len();
+            assert_eq!(answer.written(), Some((written, 0, 0)), "{case}");
+            // Each good sample once, and in the order in which it came.
+            assert_eq!(hub.take_stored(), good(&sent), "{case}");
+            assert!(hub.take().len() <= 65, "{case}");
+            assert_eq!(float(&gate, "received").await, count as f64, "{case}");
+            assert_eq!(float(&gate, "written").await, written as f64, "{case}");
+            assert_eq!(float(&gate, "rejected").await, bad.len() as f64, "{case}");
+            gate.expect_accounts("production").await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_bad_sample_costs_neither_its_series_nor_its_order() {
+    let hub = picky().await;
+    let gate = start(&hub, "protocol: v1").await;
+    for protocol in Protocol::BOTH {
+        let mut sent = batch(20, &[]);
+        // The samples of a series, of which one is bad, with exemplars and histograms about them.
+        let mut long = labelled(20);
+        for timestamp in 0..50 {
+            let value = if timestamp == 31 { BAD } else { 1.0 };
+            long = long.sample(value, timestamp);
+        }
+        sent.push(long.exemplar("trace_id=a", 3));
+        sent.push(labelled(21).histogram(1).histogram(2).histogram(3));
+        sent.push(labelled(20).sample(1.0, 50).sample(1.0, 51));
+        let answer = send(&gate, protocol, &sent).await.expect(400);
+        assert_eq!(answer.written(), Some((20 + 49 + 2, 3, 1)), "{protocol:?}");
+        let stored = hub.take_stored();
+        let mut orders: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+        for unit in &stored {
+            let order = orders.entry(unit.notation()).or_default();
+            order.extend(unit.samples.iter().map(|sample| sample.timestamp));
+            order.extend(unit.histograms.iter().map(|histogram| histogram.timestamp));
+        }
+        let long: Vec<_> = (0..52).filter(|it| *it != 31).collect();
+        assert_eq!(orders[&labelled(20).notation()], long, "{protocol:?}");
+        assert_eq!(orders[&labelled(21).notation()], [1, 2, 3], "{protocol:?}");
+        assert_eq!(stored.len(), 71 + 3 + 1, "each once");
+        gate.expect_accounts("production").await;
+    }
+}
+
+#[tokio::test]
+async fn salvage_is_bounded_and_its_end_is_told_exactly() {
+    for requests_max in [2, 3, 8, 20] {
+        let hub = picky().await;
+        let further = format!("protocol: v1, salvage_requests_max: {requests_max}");
+        let gate = start(&hub, &further).await;
+        for protocol in Protocol::BOTH {
+            // More bad ones than could be found.
+            let bad: Vec<_> = (0..1000).step_by(37).collect();
+            let sent = batch(1000, &bad);
+            let answer = send(&gate, protocol, &sent).await.expect(400);
+            let requests = hub.take().len();
+            assert!(requests <= 1 + requests_max, "{requests} of {requests_max}");
+            let stored = hub.take_stored();
+            assert_eq!(
+                answer.written(),
+                Some((stored.len(), 0, 0)),
+                "{requests_max}"
+            );
+            assert!(good(&sent).len() >= stored.len());
+            assert!(stored.is_sorted_by(|a, b| a.notation() < b.notation()));
+        }
+        gate.expect_accounts("production").await;
+    }
+}
+
+#[tokio::test]
+async fn a_bound_that_suffices_saves_half() {
+    let hub = picky().await;
+    let gate = start(&hub, "protocol: v1, salvage_requests_max: 2").await;
+    for protocol in Protocol::BOTH {
+        let sent = batch(1000, &[0]);
+        let answer = send(&gate, protocol, &sent).await.expect(400);
+        assert_eq!(answer.written(), Some((500, 0, 0)));
+        assert_eq!(hub.take_stored(), good(&sent[500..]));
+        assert_eq!(hub.take().len(), 3);
+    }
+    gate.expect_accounts("production").await;
+}
+
+#[tokio::test]
+async fn without_salvage_nothing_is_sent_twice() {
+    let hub = picky().await;
+    let gate = start(&hub, "protocol: v1, salvage_requests_max: 0").await;
+    for protocol in Protocol::BOTH {
+        let answer = send(&gate, protocol, &batch(10, &[5])).await.expect(400);
+        // Whether a V1 hub stored something, it did not say.
+        let told = (protocol == Protocol::V2).then_some((0, 0, 0));
+        assert_eq!(answer.written(), told, "{protocol:?}");
+        hub.one();
+        assert_eq!(hub.take_stored(), []);
+    }
+    gate.expect_accounts("production").await;
+}
+
+/// A V2 hub stores the rest by itself.
+#[tokio::test]
+async fn a_v2_hub_is_asked_once() {
+    let hub = picky().await;
+    let gate = start(&hub, "protocol: v2").await;
+    for protocol in Protocol::BOTH {
+        let answer = send(&gate, protocol, &batch(10, &[5])).await.expect(400);
+        assert_eq!(answer.written(), Some((9, 0, 0)), "{protocol:?}");
+        hub.one();
+        assert_eq!(hub.take_stored().len(), 9);
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_large_is_halved() {
+    for to in ["v1", "v2"] {
+        for protocol in Protocol::BOTH {
+            let hub = ScriptedHub::start().await;
+            hub.limit_message(10_000);
+            let gate = start(&hub, &format!("protocol: {to}")).await;
+            let sent = batch(1000, &[]);
+            let answer = send(&gate, protocol, &sent).await.expect(204);
+            let told = (protocol == Protocol::V2).then_some((1000, 0, 0));
+            assert_eq!(answer.written(), told, "{protocol:?} as {to}");
+            assert_eq!(hub.take_stored(), good(&sent), "{protocol:?} as {to}");
+            let received = hub.take();
+            assert!((2..=65).contains(&received.len()), "{}", received.len());
+            gate.expect_accounts("production").await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_series_that_is_too_large_costs_itself() {
+    for to in ["v1", "v2"] {
+        for protocol in Protocol::BOTH {
+            let hub = ScriptedHub::start().await;
+            hub.limit_message(10_000);
+            let gate = start(&hub, &format!("protocol: {to}")).await;
+            let case = format!("{protocol:?} as {to}");
+            let noise = "x".repeat(20_000);
+            let large = bare(&format!("__name__=up,cluster=production,noise={noise}"));
+            let mut sent = batch(100, &[]);
+            sent.insert(50, large.sample(1.0, 1));
+            let answer = send(&gate, protocol, &sent).await;
+            answer.expect_refusal(&case, 413, &["production", "the hub says (413)"]);
+            assert_eq!(answer.written(), Some((100, 0, 0)), "{case}");
+            assert_eq!(hub.take_stored(), batch(100, &[]), "{case}");
+            gate.expect_accounts("production").await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn too_large_and_bad_at_once_is_cut_for_both() {
+    let hub = picky().await;
+    hub.limit_message(10_000);
+    let gate = start(&hub, "protocol: v1").await;
+    for protocol in Protocol::BOTH {
+        let sent = batch(400, &[123]);
+        let answer = send(&gate, protocol, &sent).await.expect(400);
+        assert_eq!(answer.written(), Some((399, 0, 0)), "{protocol:?}");
+        assert_eq!(hub.take_stored(), good(&sent), "{protocol:?}");
+    }
+    gate.expect_accounts("production").await;
+}
+
+/// What was stored already is sent again by the spoke and then refused or ignored as a duplicate;
+/// a 4xx would lose what was not.
+#[tokio::test]
+async fn a_fault_in_the_middle_makes_all_of_it_retryable() {
+    let hub = picky().await;
+    let gate = start(&hub, "protocol: v1").await;
+    for (fault, told) in [
+        (Reply::status(503), 503),
+        (Reply::status(429), 503),
+        (Reply::status(401), 502),
+        (Reply::reset(), 502),
+    ] {
+        for protocol in Protocol::BOTH {
+            for _ in 0..3 {
+                hub.reply(Reply::usual());
+            }
+            hub.reply(fault.clone());
+            let answer = send(&gate, protocol, &batch(100, &[90])).await.expect(told);
+            assert_eq!(answer.written(), None, "{fault:?}: {answer:?}");
+            assert_eq!(hub.take().len(), 4, "{fault:?}");
+            hub.take_stored();
+            // The same again, as the spoke does it.
+            send(&gate, protocol, &batch(100, &[90])).await.expect(400);
+            assert_eq!(hub.take_stored().len(), 99, "{fault:?}");
+            hub.take();
+        }
+    }
+    gate.expect_accounts("production").await;
+}
+
+/// What was refused here is no part of what the hub is asked.
+#[tokio::test]
+async fn refused_here_and_refused_there_add_up() {
+    let hub = picky().await;
+    let gate = start(&hub, "protocol: v1").await;
+    for protocol in Protocol::BOTH {
+        let mut sent = batch(100, &[7]);
+        sent.push(bare("__name__=up,cluster=staging").sample(1.0, 1));
+        let answer = send(&gate, protocol, &sent).await;
+        let says = ["mismatched_label: 1 of 101", "the hub says (400): bad"];
+        answer.expect_refusal("both", 400, &says);
+        assert_eq!(answer.written(), Some((99, 0, 0)), "{protocol:?}");
+        assert_eq!(hub.take_stored().len(), 99);
+    }
+    gate.expect_accounts("production").await;
+}
+
+/// A hub that is slow for once costs nothing. One that stays so costs good samples, or the spoke
+/// would send all of them again for ever.
+#[tokio::test]
+async fn a_hub_that_is_too_slow_for_salvage_puts_it_off_twice() {
+    let hub = picky().await;
+    let gate = start(&hub, "protocol: v1, timeout: 2s").await;
+    let slow = Reply::usual().after(std::time::Duration::from_millis(450));
+    let sent = batch(1000, &[3]);
+    hub.always(slow.clone());
+    for _ in 0..2 {
+        let answer = send(&gate, Protocol::V1, &sent).await.expect(503);
+        assert!(answer.text.contains("too slow"), "{answer:?}");
+        assert_eq!(answer.written(), None, "{answer:?}");
+        assert!(answer.header("retry-after").is_some(), "{answer:?}");
+    }
+    hub.take_stored();
+    hub.take();
+    let answer = send(&gate, Protocol::V1, &sent).await.expect(400);
+    let stored = hub.take_stored();
+    assert_eq!(answer.written(), Some((stored.len(), 0, 0)), "{answer:?}");
+    assert!((500..999).contains(&stored.len()), "{}", stored.len());
+    let requests = hub.take().len();
+    assert!((3..=5).contains(&requests), "{requests} requests");
+    // After one that came to its end it is put off again.
+    hub.recover();
+    let answer = send(&gate, Protocol::V1, &sent).await.expect(400);
+    assert_eq!(answer.written(), Some((999, 0, 0)), "{answer:?}");
+    hub.always(slow);
+    for _ in 0..2 {
+        send(&gate, Protocol::V1, &sent).await.expect(503);
+    }
+    hub.recover();
+    send(&gate, Protocol::V1, &sent).await.expect(400);
+    gate.expect_accounts("production").await;
+}
+
+/// Prometheus before 2.50 says 500 for what is older than its out-of-order window.
+#[tokio::test]
+async fn a_500_for_a_sample_that_is_too_old_costs_that_sample() {
+    let hub = ScriptedHub::start().await;
+    let gate = start(&hub, "protocol: v1").await;
+    for protocol in Protocol::BOTH {
+        let sent = batch(2, &[]);
+        hub.reply(Reply::status(500).text("too old sample\n"));
+        hub.reply(Reply::usual());
+        hub.reply(Reply::status(500).text("too old sample\n"));
+        let answer = send(&gate, protocol, &sent).await;
+        answer.expect_refusal("too old", 400, &["the hub says (500): too old sample"]);
+        assert_eq!(answer.written(), Some((1, 0, 0)), "{protocol:?}");
+        assert_eq!(hub.take_stored(), sent[..1]);
+        // Any other 500 is a fault of the hub.
+        hub.reply(Reply::status(500).text("too old sample, or what do I know"));
+        send(&gate, protocol, &sent).await.expect(500);
+    }
+    gate.expect_accounts("production").await;
+}
+
+/// The spoke is told what was not looked at.
+#[tokio::test]
+async fn what_salvage_did_not_reach_is_named() {
+    let hub = picky().await;
+    let gate = start(&hub, "protocol: v1, salvage_requests_max: 4").await;
+    for protocol in Protocol::BOTH {
+        let answer = send(&gate, protocol, &batch(1000, &[3])).await;
+        let says = ["250 samples refused with a bad one", "salvage_requests_max"];
+        answer.expect_refusal("4 requests", 400, &says);
+        assert_eq!(answer.written(), Some((750, 0, 0)), "{protocol:?}");
+        hub.take_stored();
+    }
+    gate.expect_accounts("production").await;
+}
+
+/// What is too large in the other version may fit in parts.
+#[tokio::test]
+async fn what_grows_beyond_v1_is_halved_before_it_is_given_up() {
+    let hub = ScriptedHub::start().await;
+    let gate = start(&hub, "protocol: auto").await;
+    gate.found(None, Protocol::V2).await;
+    // 1000 times 64 KB stand in V2 once.
+    let value = "v".repeat(60_000);
+    let sent: Vec<_> = (0..1000)
+        .map(|n| {
+            bare(&format!(
+                "__name__=up,cluster=production,id={n},note={value}"
+            ))
+        })
+        .map(|series| series.sample(1.0, 1))
+        .collect();
+    hub.reply(Reply::status(400).text("decoded size exceeds"));
+    let answer = send(&gate, Protocol::V2, &sent).await.expect(204);
+    assert_eq!(answer.written(), Some((1000, 0, 0)), "{answer:?}");
+    assert_eq!(hub.take_stored().len(), 1000);
+    let sent: Vec<_> = hub.take().iter().map(|it| it.protocol).collect();
+    assert_eq!(sent, [Protocol::V2; 3]);
+    gate.expect_accounts("production").await;
+}
+
+/// Some receivers say with a refused V1 request, too, that they wrote nothing.
+#[tokio::test]
+async fn a_refusal_that_counts_nothing_is_cut_all_the_same() {
+    let hub = ScriptedHub::start().await;
+    let gate = start(&hub, "protocol: v1").await;
+    for protocol in Protocol::BOTH {
+        hub.reply(Reply::status(400).written(0, 0, 0).text("bad"));
+        let sent = batch(10, &[]);
+        let answer = send(&gate, protocol, &sent).await.expect(204);
+        let told = (protocol == Protocol::V2).then_some((10, 0, 0));
+        assert_eq!(answer.written(), told);
+        assert_eq!(hub.take_stored(), sent);
+        // A hub that counts what it wrote stored the rest by itself.
+        hub.reply(Reply::status(400).written(9, 0, 0).text("bad"));
+        hub.take();
+        let answer = send(&gate, protocol, &sent).await.expect(400);
+        assert_eq!(answer.written(), Some((9, 0, 0)));
+        assert_eq!(hub.take().len(), 1);
+    }
+    gate.expect_accounts("production").await;
+}
