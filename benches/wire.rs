@@ -9,6 +9,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use hubgate::config::{Absent, LabelPolicy, Mismatch, SpokeLimits};
 use hubgate::policy::{self, Rules, Scratch};
 use hubgate::wire::proto::{v1, v2};
+use hubgate::wire::writer::{Form, Metadata};
 use hubgate::wire::{Protocol, snappy};
 use prost::Message;
 
@@ -21,6 +22,7 @@ const LIMIT: usize = 32 * 1024 * 1024;
 struct Body {
     name: &'static str,
     protocol: Protocol,
+    samples: u64,
     compressed: &'static [u8],
 }
 
@@ -28,21 +30,25 @@ const BODIES: [Body; 4] = [
     Body {
         name: "v1-2000",
         protocol: Protocol::V1,
+        samples: 2000,
         compressed: include_bytes!("../tests/fixtures/prometheus-3.12-v1-2000.snappy"),
     },
     Body {
         name: "v2-2000",
         protocol: Protocol::V2,
+        samples: 2000,
         compressed: include_bytes!("../tests/fixtures/prometheus-3.12-v2-2000.snappy"),
     },
     Body {
         name: "v1-mixed",
         protocol: Protocol::V1,
+        samples: 300,
         compressed: include_bytes!("../tests/fixtures/prometheus-3.12-v1-mixed.snappy"),
     },
     Body {
         name: "v2-mixed",
         protocol: Protocol::V2,
+        samples: 300,
         compressed: include_bytes!("../tests/fixtures/prometheus-3.12-v2-mixed.snappy"),
     },
 ];
@@ -103,28 +109,40 @@ fn inspect(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn rewrite(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("inspect and inject");
-    for body in BODIES {
-        let message = body.message();
-        let rules = rules("production", "tenant");
-        let mut scratch = Scratch::default();
-        let mut rewrite = || {
-            let verdict = policy::inspect(body.protocol, &message, &rules, &mut scratch)
-                .expect("a captured body");
-            let room = policy::Room::new(body.protocol, message.len(), &verdict, &rules);
-            policy::rewrite(
-                body.protocol,
-                black_box(&message),
-                &rules,
-                &mut scratch,
-                room,
-            )
-            .expect("a captured body")
-        };
-        group.bench_function(body.name, |bencher| bencher.iter(&mut rewrite));
+/// Inspects and writes with `target` made the label of the spoke, or as it is.
+fn write(criterion: &mut Criterion) {
+    let cases = [
+        ("inject", "tenant", None),
+        ("upgrade", "cluster", Some(Protocol::V2)),
+        ("downgrade", "cluster", Some(Protocol::V1)),
+    ];
+    for (name, cluster_label, to) in cases {
+        let mut group = criterion.benchmark_group(name);
+        for body in BODIES {
+            let to = to.unwrap_or(body.protocol);
+            if (cluster_label == "cluster") == (to == body.protocol) {
+                continue;
+            }
+            let message = body.message();
+            let rules = rules("production", cluster_label);
+            let mut scratch = Scratch::default();
+            group.throughput(Throughput::Elements(body.samples));
+            group.bench_function(body.name, |bencher| {
+                bencher.iter(|| {
+                    let message = black_box(message.as_slice());
+                    let written = policy::write(
+                        body.protocol,
+                        message,
+                        &rules,
+                        &mut scratch,
+                        Form::new(to, Metadata::Drop),
+                    );
+                    written.expect("a captured body").1.message.bytes.len()
+                });
+            });
+        }
+        group.finish();
     }
-    group.finish();
 }
 
 fn prost(criterion: &mut Criterion) {
@@ -160,5 +178,5 @@ fn hostile(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, decode, inspect, rewrite, prost, hostile);
+criterion_group!(benches, decode, inspect, write, prost, hostile);
 criterion_main!(benches);

@@ -1,0 +1,207 @@
+//! A real Prometheus as hub: what it costs alone, and what gate and hub cost together.
+//!
+//! The rate is fixed, so that all do the same work, and no more than the dearest of them can do on
+//! a small machine. The hub appends every sample: it tells so itself, and what it does not append
+//! fails the bench.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use hubgate::cli::load::WRITE_PATH;
+use hubgate::wire::Protocol;
+use tokio::process::Command;
+
+use crate::driver::{Latency, Load, SERIES_PER_REQUEST};
+use crate::measure::Extent;
+use crate::peers::{find_on_path, version};
+use crate::process::{Process, free_address};
+use crate::scrape;
+use crate::subjects::{start_hubgate, write_token};
+
+/// With 8 connections 96 000 series, those of some 30 nodes.
+const BODIES_PER_CONNECTION: usize = 6;
+
+/// Samples that the hub appended, by its own count.
+const APPENDED: &str = "prometheus_tsdb_head_samples_appended_total";
+
+/// An installed Prometheus.
+#[derive(Debug, Clone)]
+pub(crate) struct Prometheus {
+    path: PathBuf,
+    /// Such as `3.1.0`.
+    pub(crate) version: String,
+}
+
+/// What stands before the hub, and what is sent to it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SetUp {
+    pub(crate) gate: bool,
+    pub(crate) sent: Protocol,
+}
+
+/// CPU-seconds a million samples, and how the writes were answered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cost {
+    pub(crate) hub: f64,
+    pub(crate) gate: Option<f64>,
+    pub(crate) latency: Latency,
+    pub(crate) samples: u64,
+    pub(crate) requests_unsent: u64,
+}
+
+impl Prometheus {
+    /// Every server to measure with: `PROMETHEUS_BIN`, and the one on PATH.
+    pub(crate) async fn all() -> anyhow::Result<Vec<Self>> {
+        let named = std::env::var_os("PROMETHEUS_BIN").map(PathBuf::from);
+        let mut paths: Vec<_> = named
+            .into_iter()
+            .chain(find_on_path("prometheus"))
+            .collect();
+        paths.dedup();
+        let mut all = Vec::new();
+        for path in paths {
+            let line = version(&path, "--version").await.unwrap_or_default();
+            let version = line.strip_prefix("prometheus, version ");
+            let version = version.and_then(|rest| rest.split_whitespace().next());
+            let version = version
+                .with_context(|| format!("{} is no prometheus: {line}", path.display()))?
+                .to_owned();
+            all.push(Self { path, version });
+        }
+        Ok(all)
+    }
+
+    /// What can be measured with it: the hub alone comes first, as the others are put beside it.
+    pub(crate) fn set_ups(&self) -> Vec<SetUp> {
+        let alone = |sent| SetUp { gate: false, sent };
+        let behind = |sent| SetUp { gate: true, sent };
+        let mut set_ups = vec![alone(Protocol::V1), behind(Protocol::V1)];
+        if self.speaks_v2() {
+            set_ups.extend([alone(Protocol::V2), behind(Protocol::V2)]);
+        }
+        set_ups
+    }
+
+    /// Whether it takes V2, which 2.x does not without an experimental flag.
+    fn speaks_v2(&self) -> bool {
+        let major = self.version.split('.').next();
+        major.and_then(|major| major.parse().ok()) >= Some(3)
+    }
+
+    async fn start(&self, folder: &Path) -> anyhow::Result<Hub> {
+        let config = folder.join("prometheus.yaml");
+        std::fs::write(&config, "")?;
+        let address = free_address()?;
+        let mut command = Command::new(&self.path);
+        command
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!(
+                "--storage.tsdb.path={}",
+                folder.join("data").display()
+            ))
+            .arg(format!("--web.listen-address={address}"))
+            .arg("--web.enable-remote-write-receiver");
+        let process = Process::start("prometheus", command)?;
+        process.logged("ready to receive web requests").await?;
+        Ok(Hub { process, address })
+    }
+
+    /// Measures one set-up with a fresh hub, at so many samples a second.
+    pub(crate) async fn measure(
+        &self,
+        set_up: SetUp,
+        extent: Extent,
+        rate: u32,
+    ) -> anyhow::Result<Cost> {
+        let folder = tempfile::tempdir()?;
+        let token_file = write_token(folder.path())?;
+        let hub = self.start(folder.path()).await?;
+        let gate = if set_up.gate {
+            Some(start_hubgate(folder.path(), hub.address, None).await?)
+        } else {
+            None
+        };
+        let load = Load {
+            url: gate.as_ref().map_or_else(|| hub.url(), |gate| gate.url()),
+            token_file: &token_file,
+            protocol: set_up.sent,
+            cluster: true,
+            connections: extent.connections,
+            bodies_per_connection: Some(BODIES_PER_CONNECTION),
+            rate: Some(rate.into()),
+        };
+        load.send(warm_up(extent, rate)).await?;
+
+        let gate_seconds = || match &gate {
+            Some(gate) => anyhow::Ok(Some(gate.process.usage()?.cpu_seconds)),
+            None => Ok(None),
+        };
+        let appended_before = hub.appended().await?;
+        let (hub_before, gate_before) = (hub.process.usage()?.cpu_seconds, gate_seconds()?);
+        let outcome = load.send(extent.duration).await?;
+        let (hub_after, gate_after) = (hub.process.usage()?.cpu_seconds, gate_seconds()?);
+        let appended = hub.appended().await? - appended_before;
+        ensure!(
+            appended == outcome.samples(),
+            "{} samples sent, {appended} appended",
+            outcome.samples()
+        );
+        hub.process.end().await?;
+        if let Some(gate) = gate {
+            gate.process.end().await?;
+        }
+        let millions = outcome.samples() as f64 / 1e6;
+        Ok(Cost {
+            hub: (hub_after - hub_before) / millions,
+            gate: gate_before
+                .zip(gate_after)
+                .map(|(before, after)| (after - before) / millions),
+            latency: outcome.latency_seconds,
+            samples: outcome.samples(),
+            requests_unsent: outcome.requests_unsent,
+        })
+    }
+}
+
+impl SetUp {
+    pub(crate) fn name(self) -> String {
+        let who = if self.gate {
+            "gate and hub"
+        } else {
+            "hub alone"
+        };
+        format!("{who}, sent {}", self.sent.name().to_uppercase())
+    }
+}
+
+impl Cost {
+    pub(crate) fn sum(&self) -> f64 {
+        self.hub + self.gate.unwrap_or_default()
+    }
+}
+
+/// Long enough to send every series twice: to make a series costs the hub much more than to add
+/// to it, and is no part of the figures.
+fn warm_up(extent: Extent, rate: u32) -> Duration {
+    let bodies = (extent.connections * BODIES_PER_CONNECTION) as f64;
+    let twice = 2.0 * bodies * SERIES_PER_REQUEST as f64 / f64::from(rate);
+    extent.warm_up.max(Duration::from_secs_f64(twice))
+}
+
+struct Hub {
+    process: Process,
+    address: SocketAddr,
+}
+
+impl Hub {
+    fn url(&self) -> String {
+        format!("http://{}{WRITE_PATH}", self.address)
+    }
+
+    /// One series a type of sample, in releases that tell them apart.
+    async fn appended(&self) -> anyhow::Result<u64> {
+        scrape::sum(self.address, APPENDED, "").await
+    }
+}

@@ -1,0 +1,245 @@
+//! What hubgate costs, side by side with what else is put in front of hubs, and with a hub alone.
+//!
+//! `cargo bench --bench load -- --help` has the options. Each subject is a process of its own
+//! before a sink that counts, and `hubgate load` drives it; CPU time is read from `/proc`. A real
+//! Prometheus (`PROMETHEUS_BIN`, and the one on PATH) shows what gate and hub cost together.
+//! Times decide nothing; a lost sample or an answer that is not 2xx fails the bench.
+
+mod driver;
+mod hub;
+mod measure;
+mod peers;
+mod process;
+mod report;
+mod scrape;
+mod sink;
+mod subjects;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::bail;
+use clap::Parser;
+use hubgate::wire::Protocol;
+use tokio::signal::unix::{SignalKind, signal};
+
+use hub::Prometheus;
+use measure::Extent;
+use peers::{Kind, Peer};
+use subjects::{Program, Subject};
+
+/// The allocator of the binary, for the sink.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const LATENCY_ROW: &str = "added latency at half load";
+
+/// Measures hubgate, its peers and a hub behind it.
+#[derive(Debug, Parser)]
+struct Args {
+    /// How long each subject is measured
+    #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
+    duration: Duration,
+    /// How long each subject is under load before it is measured
+    #[arg(long, default_value = "2s", value_parser = humantime::parse_duration)]
+    warm_up: Duration,
+    /// Connections, each with one request in flight
+    #[arg(long, default_value_t = 8)]
+    connections: usize,
+    /// Samples a second to the real hub; less than it can take
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1_000..))]
+    hub_rate: u32,
+    /// Only rows whose name has this text in it, such as "upgraded", "latency" or "Prometheus 3"
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+    /// Only shows that hubgate's own rows work; the figures mean nothing
+    #[arg(long)]
+    test: bool,
+    /// What cargo passes
+    #[arg(long, hide = true)]
+    bench: bool,
+    /// Be a sink that speaks this
+    #[arg(long, hide = true, value_parser = sink_protocol)]
+    sink: Option<Protocol>,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<ExitCode> {
+    let args = Args::parse();
+    if let Some(protocol) = args.sink {
+        return sink::serve(protocol).await;
+    }
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    // Whatever happens, the end of `run` ends the processes it holds.
+    tokio::select! {
+        outcome = run(&args) => outcome,
+        _ = interrupt.recv() => bail!("interrupted"),
+        _ = terminate.recv() => bail!("terminated"),
+    }
+}
+
+async fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let extent = Extent {
+        warm_up: args.warm_up,
+        duration: args.duration,
+        connections: args.connections,
+    };
+    let mut bench = Bench {
+        extent: if args.test { extent.brief() } else { extent },
+        only: args.only.as_deref().unwrap_or_default().to_lowercase(),
+        hub_rate: args.hub_rate,
+        measured_peers: Vec::new(),
+        failed: Vec::new(),
+    };
+    let peers = if args.test { Vec::new() } else { find_peers()? };
+    let unchanged_rate = bench.subjects(&peers).await?;
+    bench.added_latency(unchanged_rate).await?;
+    if !args.test {
+        bench.hubs().await?;
+    }
+    report::machine()?;
+    for peer in &bench.measured_peers {
+        let name = peer.kind.name();
+        report::line(&format!("{name}: {}", peer.version().await))?;
+    }
+    for failed in &bench.failed {
+        report::note(&format!("FAILED {failed}"))?;
+    }
+    Ok(if bench.failed.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn find_peers() -> anyhow::Result<Vec<Peer>> {
+    let mut peers = Vec::new();
+    for kind in Kind::ALL {
+        match Peer::find(kind) {
+            Some(peer) => peers.push(peer),
+            None => report::note(&format!("no {} on PATH: it is not measured", kind.name()))?,
+        }
+    }
+    Ok(peers)
+}
+
+struct Bench {
+    extent: Extent,
+    only: String,
+    hub_rate: u32,
+    measured_peers: Vec<Peer>,
+    /// Rows that could not be measured; the others go on without them.
+    failed: Vec<String>,
+}
+
+impl Bench {
+    /// Tells whether a row is asked for, and says that it begins.
+    fn begins(&self, name: &str) -> anyhow::Result<bool> {
+        let asked = name.to_lowercase().contains(&self.only);
+        if asked {
+            report::note(&format!("{name} ..."))?;
+        }
+        Ok(asked)
+    }
+
+    /// Keeps what went wrong with a row for the end.
+    fn measured<T>(&mut self, name: &str, outcome: anyhow::Result<T>) -> anyhow::Result<Option<T>> {
+        match outcome {
+            Ok(figures) => Ok(Some(figures)),
+            Err(error) => {
+                let failure = format!("{name}: {error:#}");
+                report::note(&failure)?;
+                self.failed.push(failure);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Measures each subject; gives the rate of the unchanged V1 one, if it was among them.
+    async fn subjects(&mut self, peers: &[Peer]) -> anyhow::Result<Option<f64>> {
+        let subjects = peers.iter().cloned().map(Subject::peer);
+        let mut rows = Vec::new();
+        let mut unchanged_rate = None;
+        for subject in Subject::hubgate().into_iter().chain(subjects) {
+            let name = format!("{}: {}", subject.name(), subject.work);
+            if !self.begins(&name)? {
+                continue;
+            }
+            let outcome = measure::subject(&subject, self.extent, None).await;
+            let Some(figures) = self.measured(&name, outcome)? else {
+                continue;
+            };
+            if subject.is_unchanged_v1() {
+                unchanged_rate = Some(figures.samples_per_second());
+            }
+            if let Program::Peer(peer) = &subject.program {
+                self.measured_peers.push(peer.clone());
+            }
+            rows.push((subject, figures));
+        }
+        if !rows.is_empty() {
+            report::subjects(&rows)?;
+        }
+        Ok(unchanged_rate)
+    }
+
+    /// Measures how much later answers come through the gate, at half of what it can take.
+    async fn added_latency(&mut self, unchanged_rate: Option<f64>) -> anyhow::Result<()> {
+        if !self.begins(LATENCY_ROW)? {
+            return Ok(());
+        }
+        let extent = self.extent;
+        let outcome = async {
+            let gate = Subject::unchanged_v1();
+            let most = match unchanged_rate {
+                Some(rate) => rate,
+                None => measure::subject(&gate, extent, None)
+                    .await?
+                    .samples_per_second(),
+            };
+            let rate = (most / 2.0).round().max(1.0);
+            let direct = measure::sink_alone(extent, Some(rate)).await?;
+            let through = measure::subject(&gate, extent, Some(rate)).await?;
+            anyhow::Ok((rate, direct, through))
+        };
+        let outcome = outcome.await;
+        if let Some((rate, direct, gate)) = self.measured(LATENCY_ROW, outcome)? {
+            report::added_latency(rate, &direct, &gate)?;
+        }
+        Ok(())
+    }
+
+    /// Measures each Prometheus alone and behind the gate.
+    async fn hubs(&mut self) -> anyhow::Result<()> {
+        let servers = Prometheus::all().await;
+        let servers = self.measured("Prometheus", servers)?.unwrap_or_default();
+        if servers.is_empty() {
+            report::note("no PROMETHEUS_BIN and no prometheus on PATH: no hub is measured")?;
+        }
+        for server in servers {
+            let mut rows = Vec::new();
+            for set_up in server.set_ups() {
+                let name = format!("Prometheus {}: {}", server.version, set_up.name());
+                if !self.begins(&name)? {
+                    continue;
+                }
+                let outcome = server.measure(set_up, self.extent, self.hub_rate).await;
+                if let Some(cost) = self.measured(&name, outcome)? {
+                    rows.push((set_up, cost));
+                }
+            }
+            if !rows.is_empty() {
+                report::hub(&server.version, self.hub_rate, &rows)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn sink_protocol(text: &str) -> Result<Protocol, String> {
+    [Protocol::V1, Protocol::V2]
+        .into_iter()
+        .find(|protocol| protocol.name() == text)
+        .ok_or_else(|| "must be v1 or v2".to_owned())
+}

@@ -1,0 +1,168 @@
+//! Puts a load through a subject in front of a sink, and takes its figures.
+//!
+//! Nothing is judged by a time. What is judged is that every request was answered 2xx and that the
+//! sink counted every sample, and hubgate as well.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use hubgate::wire::Protocol;
+
+use crate::driver::{Latency, Load};
+use crate::process::{Process, Usage};
+use crate::scrape;
+use crate::sink::Sink;
+use crate::subjects::{Subject, write_token};
+
+/// How long loads are sent, and over how many connections.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Extent {
+    pub(crate) warm_up: Duration,
+    pub(crate) duration: Duration,
+    pub(crate) connections: usize,
+}
+
+impl Extent {
+    /// Just enough to see that everything works.
+    pub(crate) fn brief(self) -> Self {
+        let duration = Duration::from_millis(200);
+        Self {
+            warm_up: duration,
+            duration,
+            ..self
+        }
+    }
+}
+
+/// The figures of a subject.
+#[derive(Debug, Clone)]
+pub(crate) struct Figures {
+    pub(crate) cpu_seconds: f64,
+    pub(crate) peak_bytes: u64,
+    /// From the start of the load until the sink had all of it.
+    pub(crate) seconds: f64,
+    pub(crate) sent: u64,
+    pub(crate) delivered: u64,
+    pub(crate) latency: Latency,
+    pub(crate) requests_unsent: u64,
+}
+
+impl Figures {
+    pub(crate) fn samples_per_second(&self) -> f64 {
+        self.delivered as f64 / self.seconds
+    }
+}
+
+/// Measures a subject, in a closed loop or at a rate.
+pub(crate) async fn subject(
+    subject: &Subject,
+    extent: Extent,
+    rate: Option<f64>,
+) -> anyhow::Result<Figures> {
+    let folder = tempfile::tempdir()?;
+    let token_file = write_token(folder.path())?;
+    let sink = Sink::start(subject.hub).await?;
+    let running = subject.start(folder.path(), sink.address()).await?;
+    let load = Load {
+        url: running.url(),
+        protocol: subject.sent,
+        cluster: subject.cluster,
+        connections: subject.connections.unwrap_or(extent.connections),
+        ..through(&token_file, rate)
+    };
+    let early = subject.answers_early();
+    let figures = send(&load, extent, &sink, Some(&running.process), early).await?;
+    if let Some(admin) = running.admin {
+        let counted = scrape::sum(admin, "hubgate_samples_written_total", "kind=\"float\"").await?;
+        let delivered = sink.totals(0).await?.samples;
+        ensure!(
+            counted == delivered,
+            "hubgate counted {counted} samples, of {delivered} delivered"
+        );
+    }
+    running.process.end().await?;
+    sink.end().await?;
+    Ok(figures)
+}
+
+/// Measures the load and the sink by themselves, with the V1 bodies of the unchanged row.
+pub(crate) async fn sink_alone(extent: Extent, rate: Option<f64>) -> anyhow::Result<Figures> {
+    let folder = tempfile::tempdir()?;
+    let token_file = write_token(folder.path())?;
+    let sink = Sink::start(Protocol::V1).await?;
+    let load = Load {
+        url: sink.url(),
+        connections: extent.connections,
+        ..through(&token_file, rate)
+    };
+    let figures = send(&load, extent, &sink, None, false).await?;
+    sink.end().await?;
+    Ok(figures)
+}
+
+fn through(token_file: &Path, rate: Option<f64>) -> Load<'_> {
+    Load {
+        url: String::new(),
+        token_file,
+        protocol: Protocol::V1,
+        cluster: true,
+        connections: 1,
+        bodies_per_connection: None,
+        rate,
+    }
+}
+
+async fn send(
+    load: &Load<'_>,
+    extent: Extent,
+    sink: &Sink,
+    process: Option<&Process>,
+    answers_early: bool,
+) -> anyhow::Result<Figures> {
+    let warm_up = load.send(extent.warm_up).await?;
+    let wait_for = |samples| if answers_early { samples } else { 0 };
+    let before = sink.totals(wait_for(warm_up.samples())).await?;
+    let usage = || process.map(Process::usage).transpose();
+    let usage_before = usage()?;
+    let start = Instant::now();
+    let outcome = load.send(extent.duration).await?;
+    let after = sink
+        .totals(wait_for(before.samples + outcome.samples()))
+        .await?;
+    let seconds = if answers_early {
+        start.elapsed().as_secs_f64()
+    } else {
+        outcome.duration_seconds
+    };
+    let usage_after = usage()?;
+    let figures = Figures {
+        cpu_seconds: 0.0,
+        peak_bytes: 0,
+        seconds,
+        sent: outcome.samples(),
+        delivered: after.samples - before.samples,
+        latency: outcome.latency_seconds,
+        requests_unsent: outcome.requests_unsent,
+    };
+    ensure!(
+        figures.delivered == figures.sent,
+        "{} samples sent and answered 2xx, {} delivered",
+        figures.sent,
+        figures.delivered
+    );
+    Ok(match (usage_before, usage_after) {
+        (Some(before), Some(after)) => figures.with_usage(before, after),
+        _ => figures,
+    })
+}
+
+impl Figures {
+    fn with_usage(self, before: Usage, after: Usage) -> Self {
+        Self {
+            cpu_seconds: after.cpu_seconds - before.cpu_seconds,
+            peak_bytes: after.peak_bytes,
+            ..self
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! What else is put in front of hubs, each configured as its documentation advises and to do the
+//! least it can: two proxies that copy bytes, one that checks a token, one that decodes.
+//!
+//! They are taken from PATH. Versions differ much, so the report names them.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use hubgate::cli::load::WRITE_PATH;
+use tokio::process::Command;
+
+/// A program that was found.
+#[derive(Debug, Clone)]
+pub(crate) struct Peer {
+    pub(crate) kind: Kind,
+    path: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Nginx,
+    Haproxy,
+    Vmauth,
+    Vmagent,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 4] = [Self::Nginx, Self::Haproxy, Self::Vmauth, Self::Vmagent];
+
+    /// The name of its program.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Nginx => "nginx",
+            Self::Haproxy => "haproxy",
+            Self::Vmauth => "vmauth",
+            Self::Vmagent => "vmagent",
+        }
+    }
+
+    pub(crate) fn work(self) -> &'static str {
+        match self {
+            Self::Nginx => "copies bytes; a worker a core",
+            Self::Haproxy => "copies bytes; a thread a core",
+            Self::Vmauth => "copies bytes, checks the token",
+            Self::Vmagent => "decodes and encodes; answers before the hub",
+        }
+    }
+
+    pub(crate) fn answers_early(self) -> bool {
+        self == Self::Vmagent
+    }
+
+    fn version_flag(self) -> &'static str {
+        match self {
+            Self::Nginx | Self::Haproxy => "-v",
+            Self::Vmauth | Self::Vmagent => "-version",
+        }
+    }
+}
+
+impl Peer {
+    /// Looks for the program on PATH.
+    pub(crate) fn find(kind: Kind) -> Option<Self> {
+        find_on_path(kind.name()).map(|path| Self { kind, path })
+    }
+
+    /// What the program says of itself, or else its package, in a line.
+    pub(crate) async fn version(&self) -> String {
+        match version(&self.path, self.kind.version_flag()).await {
+            Some(version) => version,
+            None => package(&self.path)
+                .await
+                .unwrap_or_else(|| "says no version".to_owned()),
+        }
+    }
+
+    /// The command that puts it in front of a hub.
+    pub(crate) fn command(
+        &self,
+        folder: &Path,
+        listen: SocketAddr,
+        hub: SocketAddr,
+        token: &str,
+    ) -> anyhow::Result<Command> {
+        let config = folder.join("config");
+        let mut command = Command::new(&self.path);
+        match self.kind {
+            Kind::Nginx => {
+                std::fs::write(&config, nginx(listen, hub))?;
+                command.arg("-p").arg(folder).arg("-c").arg(&config);
+                command.args(["-e", "stderr"]);
+            }
+            Kind::Haproxy => {
+                std::fs::write(&config, haproxy(listen, hub))?;
+                command.arg("-db").arg("-f").arg(&config);
+            }
+            Kind::Vmauth => {
+                let users =
+                    format!("users:\n- bearer_token: {token}\n  url_prefix: http://{hub}/\n");
+                std::fs::write(&config, users)?;
+                command
+                    .arg(format!("-auth.config={}", config.display()))
+                    .arg(format!("-httpListenAddr={listen}"));
+            }
+            Kind::Vmagent => {
+                let queue = folder.join("queue");
+                command
+                    .arg(format!("-remoteWrite.url=http://{hub}{WRITE_PATH}"))
+                    .arg(format!("-remoteWrite.tmpDataPath={}", queue.display()))
+                    .arg(format!("-httpListenAddr={listen}"));
+            }
+        }
+        Ok(command)
+    }
+}
+
+/// The path of a program that PATH holds.
+pub(crate) fn find_on_path(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let mut candidates = std::env::split_paths(&path).map(|folder| folder.join(program));
+    candidates.find(|candidate| candidate.is_file())
+}
+
+/// The first line that a program prints of its version, on whichever output.
+pub(crate) async fn version(program: &Path, flag: &str) -> Option<String> {
+    first_line(Command::new(program).arg(flag)).await
+}
+
+/// Name and version of the Debian package that a program came with: Debian builds VictoriaMetrics
+/// without a version.
+async fn package(program: &Path) -> Option<String> {
+    let owner = first_line(Command::new("dpkg-query").arg("--search").arg(program)).await?;
+    let (package, _) = owner.split_once(':')?;
+    let mut query = Command::new("dpkg-query");
+    query.args(["--show", "--showformat=${Package} ${Version}", package]);
+    first_line(&mut query).await
+}
+
+async fn first_line(command: &mut Command) -> Option<String> {
+    let output = command.output().await.ok()?;
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text);
+    let line = text.lines().find(|line| !line.trim().is_empty())?;
+    Some(line.trim().to_owned())
+}
+
+/// Bodies stay in memory: nginx passes them on once it has them whole, which is its default.
+fn nginx(listen: SocketAddr, hub: SocketAddr) -> String {
+    format!(
+        "\
+daemon off;
+worker_processes auto;
+error_log stderr warn;
+pid nginx.pid;
+events {{ worker_connections 1024; }}
+http {{
+  access_log off;
+  client_body_temp_path body;
+  proxy_temp_path proxy;
+  fastcgi_temp_path fastcgi;
+  uwsgi_temp_path uwsgi;
+  scgi_temp_path scgi;
+  client_max_body_size 32m;
+  client_body_buffer_size 1m;
+  upstream hub {{ server {hub}; keepalive 64; }}
+  server {{
+    listen {listen};
+    location / {{
+      proxy_pass http://hub;
+      proxy_http_version 1.1;
+      proxy_set_header Connection \"\";
+      proxy_request_buffering on;
+    }}
+  }}
+}}
+"
+    )
+}
+
+fn haproxy(listen: SocketAddr, hub: SocketAddr) -> String {
+    format!(
+        "\
+global
+  maxconn 1024
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 30s
+  timeout server 30s
+frontend gate
+  bind {listen}
+  default_backend hub
+backend hub
+  server hub {hub}
+"
+    )
+}

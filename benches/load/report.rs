@@ -1,0 +1,185 @@
+//! What the bench prints: tables on standard output that a record can keep, notes on standard
+//! error.
+
+use std::io::{self, Write};
+use std::process::Command;
+use std::time::SystemTime;
+
+use crate::hub::{Cost, SetUp};
+use crate::measure::Figures;
+use crate::subjects::Subject;
+
+/// A line about what is under way.
+pub(crate) fn note(text: &str) -> anyhow::Result<()> {
+    writeln!(io::stderr(), "{text}")?;
+    Ok(())
+}
+
+/// A line of the report.
+pub(crate) fn line(text: &str) -> anyhow::Result<()> {
+    writeln!(io::stdout(), "{text}")?;
+    Ok(())
+}
+
+/// The table of all subjects.
+pub(crate) fn subjects(rows: &[(Subject, Figures)]) -> anyhow::Result<()> {
+    let head = [
+        "subject",
+        "work",
+        "CPU-s / M samples",
+        "samples/s",
+        "p50 ms",
+        "p99 ms",
+        "peak MiB",
+        "delivered / sent",
+    ];
+    let row = |(subject, figures): &(Subject, Figures)| {
+        let millions = figures.delivered as f64 / 1e6;
+        vec![
+            subject.name().to_owned(),
+            subject.work.to_owned(),
+            format!("{:.3}", figures.cpu_seconds / millions),
+            format!("{:.0}", figures.samples_per_second()),
+            millis(figures.latency.p50),
+            millis(figures.latency.p99),
+            format!("{:.1}", figures.peak_bytes as f64 / f64::from(1 << 20)),
+            format!("{} / {}", figures.delivered, figures.sent),
+        ]
+    };
+    table(&head, 2, rows.iter().map(row))
+}
+
+/// The table of latencies at one rate, with and without the gate.
+pub(crate) fn added_latency(rate: f64, direct: &Figures, gate: &Figures) -> anyhow::Result<()> {
+    let head = [
+        &format!("at {rate:.0} samples/s"),
+        "p50 ms",
+        "p99 ms",
+        "requests too late",
+    ];
+    let row = |name: &str, figures: &Figures| {
+        vec![
+            name.to_owned(),
+            millis(figures.latency.p50),
+            millis(figures.latency.p99),
+            figures.requests_unsent.to_string(),
+        ]
+    };
+    let (with, without) = (gate.latency, direct.latency);
+    let added = vec![
+        "added by the gate".to_owned(),
+        millis(with.p50 - without.p50),
+        millis(with.p99 - without.p99),
+        String::new(),
+    ];
+    let rows = [
+        row("sink alone", direct),
+        row("hubgate, V1 to V1, unchanged", gate),
+        added,
+    ];
+    table(&head, 1, rows.into_iter())
+}
+
+/// The table of one Prometheus, alone and behind the gate. The first row is what the others are
+/// divided by.
+pub(crate) fn hub(version: &str, rate: u32, rows: &[(SetUp, Cost)]) -> anyhow::Result<()> {
+    let head = [
+        &format!("Prometheus {version} at {rate} samples/s"),
+        "hub CPU-s / M samples",
+        "gate",
+        "sum",
+        &rows
+            .first()
+            .map_or_else(String::new, |(set_up, _)| format!("of {}", set_up.name())),
+        "p50 ms",
+        "p99 ms",
+        "samples appended",
+        "requests too late",
+    ];
+    let base = rows.first().map_or(f64::NAN, |(_, cost)| cost.sum());
+    let row = |(set_up, cost): &(SetUp, Cost)| {
+        vec![
+            set_up.name(),
+            format!("{:.3}", cost.hub),
+            cost.gate
+                .map_or_else(String::new, |gate| format!("{gate:.3}")),
+            format!("{:.3}", cost.sum()),
+            format!("{:.2}", cost.sum() / base),
+            millis(cost.latency.p50),
+            millis(cost.latency.p99),
+            cost.samples.to_string(),
+            cost.requests_unsent.to_string(),
+        ]
+    };
+    table(&head, 1, rows.iter().map(row))
+}
+
+/// Where and when this was measured.
+pub(crate) fn machine() -> anyhow::Result<()> {
+    let cores = std::thread::available_parallelism()?;
+    let cpus = std::fs::read_to_string("/proc/cpuinfo")?;
+    let model = cpus
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"));
+    let model = model.map_or("unknown CPU", |model| model.trim_matches(['\t', ' ', ':']));
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    line(&format!(
+        "machine: {cores} cores, {model}, Linux {}",
+        kernel.trim()
+    ))?;
+    let now = humantime::format_rfc3339_seconds(SystemTime::now());
+    line(&format!("date: {now}"))?;
+    line(&format!(
+        "hubgate: {} {}",
+        env!("CARGO_PKG_VERSION"),
+        commit()
+    ))
+}
+
+/// The commit, where the sources are a checkout.
+fn commit() -> String {
+    let git = Command::new("git")
+        .args(["-C", env!("CARGO_MANIFEST_DIR")])
+        .args(["describe", "--always", "--dirty"])
+        .output();
+    let text = git.map(|output| output.stdout).unwrap_or_default();
+    String::from_utf8_lossy(&text).trim().to_owned()
+}
+
+fn millis(seconds: f64) -> String {
+    format!("{:.2}", seconds * 1e3)
+}
+
+/// Prints a Markdown table; the first `left` columns hold text, the others figures.
+fn table(
+    head: &[&str],
+    left: usize,
+    rows: impl Iterator<Item = Vec<String>>,
+) -> anyhow::Result<()> {
+    let head: Vec<String> = head.iter().map(|&cell| cell.to_owned()).collect();
+    let rows: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
+    let widths: Vec<usize> = (0..rows[0].len())
+        .map(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0))
+        .collect();
+    for (number, row) in rows.iter().enumerate() {
+        let cells = row.iter().zip(&widths).enumerate();
+        let cells: Vec<String> = cells
+            .map(|(column, (cell, &width))| {
+                if column < left {
+                    format!("{cell:width$}")
+                } else {
+                    format!("{cell:>width$}")
+                }
+            })
+            .collect();
+        line(&format!("| {} |", cells.join(" | ")))?;
+        if number == 0 {
+            let rules = widths.iter().enumerate().map(|(column, &width)| {
+                let end = if column < left { "-" } else { ":" };
+                format!("{}{end}", "-".repeat(width - 1))
+            });
+            line(&format!("| {} |", rules.collect::<Vec<_>>().join(" | ")))?;
+        }
+    }
+    line("")
+}

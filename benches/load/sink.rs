@@ -1,0 +1,188 @@
+//! A hub that only counts: the bench's own program, started again as a process of its own, so
+//! that its CPU time is in nobody's figures.
+//!
+//! It decompresses and walks just far enough to count samples, so that on a small machine most of
+//! the time is left for what is measured, and so that a subject which loses or damages some shows.
+
+use std::cell::RefCell;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, ensure};
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, StatusCode, Uri};
+use hubgate::cli::load::WRITE_PATH;
+use hubgate::cli::load::client::{Client, Server, get_request};
+use hubgate::wire::protobuf::Reader;
+use hubgate::wire::{Malformed, Protocol, snappy};
+use serde::{Deserialize, Serialize};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
+use tokio::process::Command;
+use tokio::sync::watch;
+
+use crate::process::Process;
+
+/// As large as Prometheus takes.
+const BYTES_MAX: usize = 32 << 20;
+
+const LISTENS: &str = "the sink listens on ";
+const TOTALS_PATH: &str = "/totals";
+
+/// What a sink has received.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub(crate) struct Totals {
+    /// Requests it answered 2xx, those it does not understand and empty ones included.
+    pub(crate) requests: u64,
+    /// Float samples; the load sends nothing else.
+    pub(crate) samples: u64,
+}
+
+/// A running sink.
+pub(crate) struct Sink {
+    process: Process,
+    address: SocketAddr,
+}
+
+impl Sink {
+    /// Starts a sink that speaks V1, or V1 and V2.
+    pub(crate) async fn start(protocol: Protocol) -> anyhow::Result<Self> {
+        let program = std::env::current_exe().context("find the bench's own program")?;
+        let mut command = Command::new(program);
+        command.args(["--sink", protocol.name()]);
+        let process = Process::start("the sink", command)?;
+        let line = process.logged(LISTENS).await?;
+        let address = line.trim_start_matches(LISTENS).parse()?;
+        Ok(Self { process, address })
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where it takes remote writes.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}{WRITE_PATH}", self.address)
+    }
+
+    /// Tells what it received, once that is at least so many samples.
+    pub(crate) async fn totals(&self, at_least: u64) -> anyhow::Result<Totals> {
+        let url = Uri::try_from(format!("http://{}", self.address))?;
+        let request = get_request(&format!("{TOTALS_PATH}/{at_least}"))?;
+        let answer = Client::new(Server::new(&url)?).send(request).await?;
+        ensure!(
+            answer.status == StatusCode::OK,
+            "the sink: {}",
+            answer.status
+        );
+        Ok(serde_json::from_slice(&answer.body)?)
+    }
+
+    pub(crate) async fn end(self) -> anyhow::Result<()> {
+        self.process.end().await
+    }
+}
+
+/// The program of the sink: serves until standard input ends.
+pub(crate) async fn serve(protocol: Protocol) -> anyhow::Result<ExitCode> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    crate::report::note(&format!("{LISTENS}{}", listener.local_addr()?))?;
+    let counter = Arc::new(Counter {
+        speaks_v2: protocol == Protocol::V2,
+        totals: watch::Sender::default(),
+    });
+    let router = Router::new()
+        .route(&format!("{TOTALS_PATH}/{{at_least}}"), get(totals))
+        .fallback(write)
+        .layer(DefaultBodyLimit::max(BYTES_MAX))
+        .with_state(counter);
+    let mut stdin = tokio::io::stdin();
+    tokio::select! {
+        outcome = axum::serve(listener, router) => outcome?,
+        // Whatever ends the bench closes it.
+        _ = stdin.read_u8() => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+struct Counter {
+    speaks_v2: bool,
+    totals: watch::Sender<Totals>,
+}
+
+/// Answers once there are so many samples.
+async fn totals(State(counter): State<Arc<Counter>>, Path(at_least): Path<u64>) -> Json<Totals> {
+    let mut totals = counter.totals.subscribe();
+    let enough = totals.wait_for(|totals| totals.samples >= at_least);
+    Json(enough.await.map_or_else(|_| Totals::default(), |now| *now))
+}
+
+async fn write(State(counter): State<Arc<Counter>>, headers: HeaderMap, body: Bytes) -> Response {
+    let header = |name| headers.get(name).map(http::HeaderValue::as_bytes);
+    // vmagent tries zstd first and comes back with snappy.
+    if header(CONTENT_ENCODING) != Some(b"snappy") {
+        return StatusCode::UNSUPPORTED_MEDIA_TYPE.into_response();
+    }
+    let v2 = header(CONTENT_TYPE) == Some(Protocol::V2.content_type().as_bytes());
+    let protocol = if v2 { Protocol::V2 } else { Protocol::V1 };
+    // What only knows V1 skips all fields of a V2 message and answers as if it were stored.
+    let understood = !v2 || counter.speaks_v2;
+    let samples = match count(protocol, &body) {
+        Ok(samples) if understood => samples,
+        Ok(_) => 0,
+        Err(error) => return (StatusCode::BAD_REQUEST, format!("{error:#}")).into_response(),
+    };
+    counter.totals.send_modify(|totals| {
+        totals.requests += 1;
+        totals.samples += samples;
+    });
+    if !(v2 && understood) {
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    let written = |kind: &str| format!("x-prometheus-remote-write-{kind}-written");
+    let headers = [
+        (written("samples"), samples.to_string()),
+        (written("histograms"), "0".to_owned()),
+        (written("exemplars"), "0".to_owned()),
+    ];
+    (StatusCode::NO_CONTENT, headers).into_response()
+}
+
+fn count(protocol: Protocol, body: &[u8]) -> anyhow::Result<u64> {
+    thread_local! {
+        static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    BUFFER.with_borrow_mut(|buffer| {
+        let message = snappy::decompress(body, BYTES_MAX, buffer)?;
+        Ok(samples(protocol, message)?)
+    })
+}
+
+/// Counts the samples of all series; both have one field number in each message.
+fn samples(protocol: Protocol, message: &[u8]) -> Result<u64, Malformed> {
+    const SAMPLES: u32 = 2;
+    let timeseries = match protocol {
+        Protocol::V1 => 1,
+        Protocol::V2 => 5,
+    };
+    let mut count = 0;
+    let mut message = Reader::new(message);
+    while let Some((field, wire_type)) = message.key()? {
+        if field != timeseries {
+            message.skip(wire_type)?;
+            continue;
+        }
+        let mut series = Reader::new(message.bytes()?);
+        while let Some((field, wire_type)) = series.key()? {
+            count += u64::from(field == SAMPLES);
+            series.skip(wire_type)?;
+        }
+    }
+    Ok(count)
+}

@@ -1,0 +1,205 @@
+//! What is measured: hubgate in each kind of work, and what else stands in front of hubs.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use hubgate::cli::load::WRITE_PATH;
+use hubgate::wire::Protocol;
+use sha2::{Digest, Sha256};
+use tokio::process::Command;
+
+use crate::driver::{HUBGATE, SPOKE};
+use crate::peers::Peer;
+use crate::process::{Process, free_address};
+
+/// What the load says to be the spoke; it guards nothing.
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+/// A row of the table.
+#[derive(Debug, Clone)]
+pub(crate) struct Subject {
+    pub(crate) program: Program,
+    pub(crate) work: &'static str,
+    /// What the load sends.
+    pub(crate) sent: Protocol,
+    /// Whether its series name their cluster.
+    pub(crate) cluster: bool,
+    /// What the hub speaks: V1 only, or both.
+    pub(crate) hub: Protocol,
+    /// Connections of the load; `None` is what the bench was asked for.
+    pub(crate) connections: Option<usize>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Program {
+    /// hubgate, with `hub.protocol` when it is not left to itself.
+    Hubgate(Option<Protocol>),
+    Peer(Peer),
+}
+
+/// A subject that takes requests.
+pub(crate) struct Running {
+    pub(crate) process: Process,
+    address: SocketAddr,
+    /// Where it tells of itself, if it is hubgate.
+    pub(crate) admin: Option<SocketAddr>,
+}
+
+impl Running {
+    /// Where it takes remote writes.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}{WRITE_PATH}", self.address)
+    }
+}
+
+impl Subject {
+    /// A gate whose spoke and hub speak V1, and which changes nothing.
+    pub(crate) fn unchanged_v1() -> Self {
+        Self {
+            program: Program::Hubgate(None),
+            work: "V1 to V1, unchanged",
+            sent: Protocol::V1,
+            cluster: true,
+            hub: Protocol::V1,
+            connections: None,
+        }
+    }
+
+    /// All kinds of work of hubgate.
+    pub(crate) fn hubgate() -> Vec<Self> {
+        let unchanged_v1 = Self::unchanged_v1();
+        vec![
+            unchanged_v1.clone(),
+            Self {
+                work: "V2 to V2, unchanged",
+                sent: Protocol::V2,
+                hub: Protocol::V2,
+                ..unchanged_v1.clone()
+            },
+            Self {
+                work: "V1 to V2, upgraded",
+                program: Program::Hubgate(Some(Protocol::V2)),
+                hub: Protocol::V2,
+                ..unchanged_v1.clone()
+            },
+            Self {
+                work: "V1 to V1, label injected",
+                cluster: false,
+                ..unchanged_v1.clone()
+            },
+            Self {
+                work: "V2 to V1, downgraded",
+                program: Program::Hubgate(Some(Protocol::V1)),
+                sent: Protocol::V2,
+                ..unchanged_v1.clone()
+            },
+            Self {
+                work: "V1 to V1, unchanged, 50 connections",
+                connections: Some(50),
+                ..unchanged_v1
+            },
+        ]
+    }
+
+    /// A peer, which is sent what [`Self::unchanged_v1`] is.
+    pub(crate) fn peer(peer: Peer) -> Self {
+        Self {
+            work: peer.kind.work(),
+            program: Program::Peer(peer),
+            ..Self::unchanged_v1()
+        }
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        match &self.program {
+            Program::Hubgate(_) => "hubgate",
+            Program::Peer(peer) => peer.kind.name(),
+        }
+    }
+
+    /// Whether it is the row by which the half load is measured.
+    pub(crate) fn is_unchanged_v1(&self) -> bool {
+        let unchanged = Self::unchanged_v1();
+        (self.work, self.name()) == (unchanged.work, unchanged.name())
+    }
+
+    /// Whether it answers before the hub did, so that delivery must be waited for.
+    pub(crate) fn answers_early(&self) -> bool {
+        matches!(&self.program, Program::Peer(peer) if peer.kind.answers_early())
+    }
+
+    /// Starts it in front of a hub, with its files in a folder of its own.
+    pub(crate) async fn start(&self, folder: &Path, hub: SocketAddr) -> anyhow::Result<Running> {
+        match &self.program {
+            Program::Hubgate(protocol) => start_hubgate(folder, hub, *protocol).await,
+            Program::Peer(peer) => {
+                let address = free_address()?;
+                let command = peer.command(folder, address, hub, TOKEN)?;
+                let mut process = Process::start(peer.kind.name(), command)?;
+                process.listens(address).await?;
+                Ok(Running {
+                    process,
+                    address,
+                    admin: None,
+                })
+            }
+        }
+    }
+}
+
+/// Writes the token to a file for the load.
+pub(crate) fn write_token(folder: &Path) -> anyhow::Result<PathBuf> {
+    let path = folder.join("token");
+    std::fs::write(&path, TOKEN)?;
+    Ok(path)
+}
+
+/// Starts hubgate and waits until it says where it listens.
+pub(crate) async fn start_hubgate(
+    folder: &Path,
+    hub: SocketAddr,
+    protocol: Option<Protocol>,
+) -> anyhow::Result<Running> {
+    let path = folder.join("hubgate.yaml");
+    std::fs::write(&path, hubgate_yaml(hub, protocol))?;
+    let mut command = Command::new(HUBGATE);
+    command
+        .arg("serve")
+        .arg(format!("--config.file={}", path.display()))
+        .arg("--log.format=json");
+    let process = Process::start("hubgate", command)?;
+    let address = logged_address(&process, "receiving remote writes").await?;
+    let admin = Some(logged_address(&process, "serving admin").await?);
+    Ok(Running {
+        process,
+        address,
+        admin,
+    })
+}
+
+async fn logged_address(process: &Process, message: &str) -> anyhow::Result<SocketAddr> {
+    let line = process.logged(message).await?;
+    let line: serde_json::Value = serde_json::from_str(&line)?;
+    let address = line["address"].as_str().context("the address is logged")?;
+    Ok(address.parse()?)
+}
+
+fn hubgate_yaml(hub: SocketAddr, protocol: Option<Protocol>) -> String {
+    let protocol = protocol.map_or_else(String::new, |protocol| {
+        format!("  protocol: {}\n", protocol.name())
+    });
+    let digest = Sha256::digest(TOKEN);
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!(
+        "\
+listen: {{address: \"127.0.0.1:0\"}}
+admin: {{address: \"127.0.0.1:0\"}}
+hub:
+  url: \"http://{hub}{WRITE_PATH}\"
+{protocol}spokes:
+- name: {SPOKE}
+  credentials: [{{token_sha256: {digest}}}]
+"
+    )
+}
