@@ -1,0 +1,127 @@
+//! What a hub answers, or that it does not.
+
+use bytes::Buf;
+use http::header::RETRY_AFTER;
+use http::{HeaderMap, HeaderName, Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+use crate::wire::Counts;
+
+/// What was written, in the order of [`Counts`] without metadata (remote write 2.0, "Required
+/// Written Response Headers").
+pub const WRITTEN: [HeaderName; 3] = [
+    HeaderName::from_static("x-prometheus-remote-write-samples-written"),
+    HeaderName::from_static("x-prometheus-remote-write-histograms-written"),
+    HeaderName::from_static("x-prometheus-remote-write-exemplars-written"),
+];
+
+/// Most of an answer that is read; more and the connection is given up.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// Most of an answer's text that is kept.
+const TEXT_BYTES_MAX: usize = 1024;
+
+/// Most seconds of Retry-After that are believed of a hub or told a spoke.
+pub const RETRY_AFTER_MAX: u64 = 30;
+
+/// What the hub said.
+#[derive(Debug, Clone)]
+pub struct HubAnswer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its Written headers; `None` when it sent none of them.
+    pub written: Option<Counts>,
+    /// Its Retry-After in seconds, capped.
+    pub retry_after: Option<u64>,
+    /// The start of its text, in one line.
+    pub text: String,
+}
+
+impl HubAnswer {
+    /// Reads an answer to its end.
+    pub(super) async fn read(response: Response<Incoming>) -> Result<Self, HubFailure> {
+        let (head, body) = response.into_parts();
+        Ok(Self {
+            status: head.status,
+            written: written(&head.headers),
+            retry_after: retry_after(&head.headers),
+            text: text(body).await?,
+        })
+    }
+
+    /// True for an answer to a V2 message that says that nothing of it was understood.
+    pub fn took_nothing(&self) -> bool {
+        self.status.is_success() && self.written.is_none() && self.text.is_empty()
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum HubFailure {
+    /// No connection.
+    #[error("the hub cannot be reached")]
+    Connect,
+    /// The connection broke before the answer was whole.
+    #[error("the connection to the hub broke")]
+    Reset,
+    /// No answer in time.
+    #[error("the hub did not answer in time")]
+    Timeout,
+}
+
+impl HubFailure {
+    pub(super) fn code(self) -> &'static str {
+        match self {
+            Self::Connect => "connect_error",
+            Self::Reset => "reset",
+            Self::Timeout => "timeout",
+        }
+    }
+}
+
+/// The Written headers; one that is missing beside another is 0.
+fn written(headers: &HeaderMap) -> Option<Counts> {
+    let counts = WRITTEN
+        .map(|name| -> Option<u64> { headers.get(name)?.to_str().ok()?.trim().parse().ok() });
+    let [samples, histograms, exemplars] = counts;
+    counts.iter().any(Option::is_some).then(|| {
+        let or_none = |count: Option<u64>| count.unwrap_or(0);
+        Counts::new([or_none(samples), or_none(histograms), or_none(exemplars), 0])
+    })
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<u64> {
+    let seconds: u64 = headers
+        .get(RETRY_AFTER)?
+        .to_str()
+        .ok()?
+        .trim()
+        .parse()
+        .ok()?;
+    Some(seconds.min(RETRY_AFTER_MAX))
+}
+
+/// Reads an answer to its end, so that the connection can be used again, and keeps its start.
+async fn text(mut body: Incoming) -> Result<String, HubFailure> {
+    let mut kept = Vec::new();
+    let mut read = 0;
+    while let Some(frame) = body.frame().await {
+        let Ok(mut data) = frame.map_err(|_| HubFailure::Reset)?.into_data() else {
+            continue;
+        };
+        read += data.remaining();
+        data.truncate(TEXT_BYTES_MAX - kept.len());
+        kept.extend_from_slice(&data);
+        if read > ANSWER_BYTES_MAX {
+            break;
+        }
+    }
+    let text = String::from_utf8_lossy(&kept);
+    // A refusal of several lines becomes one, and nothing in it steers a terminal.
+    let words = text.split(|character: char| character.is_whitespace() || character.is_control());
+    Ok(words
+        .filter(|word| !word.is_empty())
+        .collect::<Vec<_>>()
+        .join(" "))
+}
