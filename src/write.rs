@@ -13,6 +13,7 @@ mod hubs;
 mod inspect;
 mod negotiate;
 pub mod outcome;
+mod outgoing;
 pub mod refusal;
 
 use std::net::{IpAddr, SocketAddr};

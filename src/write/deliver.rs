@@ -17,8 +17,9 @@ use crate::spoke::Spoke;
 use crate::wire::{Counts, Kind, Protocol};
 
 use super::admission::{Passing, Share};
-use super::inspect::{Inspector, Outgoing, Packed};
+use super::inspect::Inspector;
 use super::outcome::{Failed, Outcome, Settled};
+use super::outgoing::{Outgoing, Packed};
 use super::refusal::Refusal;
 
 /// One request on its way to one hub.

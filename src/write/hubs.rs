@@ -19,8 +19,9 @@ use crate::wire::writer::Metadata;
 
 use super::admission::Share;
 use super::deliver::Delivery;
-use super::inspect::{Inspector, Outgoing, Target};
+use super::inspect::{Inspector, Target};
 use super::outcome::{Failed, Outcome};
+use super::outgoing::Outgoing;
 use super::refusal::Refusal;
 
 /// Memory that a request takes beside its message while it is under way to a hub, about. Of very

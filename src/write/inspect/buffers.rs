@@ -1,0 +1,226 @@
+//! The work on one request, in memory that a thread uses again and again.
+
+use std::cell::RefCell;
+use std::sync::atomic::Ordering;
+
+use snap::raw::Encoder;
+
+use crate::policy::{self, Verdict};
+use crate::wire::transcode::{self, Part};
+use crate::wire::writer::{Form, Metadata, Writer};
+use crate::wire::{Protocol, snappy};
+
+use super::{Inspected, Request, Room, Target};
+use crate::write::admission::Passing;
+use crate::write::outgoing::{KEPT_BYTES_MAX, Outgoing, Packed, Packing, packing_room};
+use crate::write::refusal::Refusal;
+
+thread_local! {
+    /// Buffers of the thread. They hold nothing between two requests, and a pool would only add
+    /// a lock to what a thread can keep to itself.
+    static BUFFERS: RefCell<Buffers> = RefCell::new(Buffers::new());
+}
+
+/// How an inspection ended.
+pub(super) enum Tried {
+    Done(Inspected),
+    /// It needs more room.
+    Narrow(Request),
+}
+
+/// What a thread works with.
+pub(super) struct Buffers {
+    decoded: Vec<u8>,
+    compressed: Vec<u8>,
+    encoder: Encoder,
+    policy: policy::Scratch,
+    transcode: transcode::Scratch,
+    writer: Writer,
+}
+
+/// Lends the thread's buffers to `work`.
+pub(super) fn with_buffers<T>(work: impl FnOnce(&mut Buffers) -> T) -> T {
+    BUFFERS.with_borrow_mut(|buffers| {
+        let done = work(buffers);
+        buffers.trim();
+        done
+    })
+}
+
+impl Buffers {
+    fn new() -> Self {
+        Self {
+            decoded: Vec::new(),
+            compressed: Vec::new(),
+            encoder: Encoder::new(),
+            policy: policy::Scratch::default(),
+            transcode: transcode::Scratch::default(),
+            writer: Writer::default(),
+        }
+    }
+
+    /// Decompresses, inspects and, where rules or targets ask for it, writes a body anew.
+    pub(super) fn inspect(
+        &mut self,
+        mut request: Request,
+        growth: usize,
+    ) -> Result<Tried, Refusal> {
+        let Request {
+            spoke,
+            protocol,
+            body,
+            share,
+            targets,
+            decoded_bytes_max,
+        } = &mut request;
+        let (protocol, rules) = (*protocol, &spoke.rules);
+        let malformed = |malformed| Refusal::Malformed {
+            protocol,
+            malformed,
+        };
+        let message = snappy::decompress(body, *decoded_bytes_max, &mut self.decoded)?;
+        let decoded_bytes = message.len();
+        let mut packing = Packing {
+            encoder: &mut self.encoder,
+            compressed: &mut self.compressed,
+        };
+        let mut verdict = None;
+        // To look first pays where nothing will be changed, as it was with the last request.
+        if targets.iter().any(|target| target.protocol == protocol)
+            && !spoke.changes.load(Ordering::Relaxed)
+        {
+            let found = policy::inspect(protocol, message, rules, &mut self.policy);
+            verdict = Some(found.map_err(malformed)?);
+        }
+        let mut outgoing = Vec::with_capacity(targets.len());
+        for Target {
+            protocol: to,
+            metadata,
+        } in targets.iter().copied()
+        {
+            if let Some(verdict) = &verdict
+                && to == protocol
+                && unchanged(verdict, protocol)
+            {
+                let message = Packed {
+                    protocol,
+                    body: body.clone(),
+                    memory: body.len(),
+                    counts: verdict.kept(),
+                };
+                outgoing.push(Outgoing {
+                    message: Some(message),
+                    ..Outgoing::default()
+                });
+                continue;
+            }
+            let room = Room::new(protocol, to, decoded_bytes, growth, rules);
+            let needed = decoded_bytes + body.len() + room.bytes;
+            share.resize(share.bytes().max(needed))?;
+            let form = Form {
+                protocol: to,
+                metadata,
+                v1_bytes_max: room.bytes,
+            };
+            let written = policy::write(protocol, message, rules, &mut self.policy, form);
+            let (found, written) = written.map_err(malformed)?;
+            if to == Protocol::V2 || !written.overflow {
+                share.resize(share.bytes().max(needed + packing_room(&written)))?;
+                outgoing.push(packing.outgoing(to, &written));
+            } else if room.is_most {
+                outgoing.push(Outgoing::too_large());
+            } else {
+                return Ok(Tried::Narrow(request));
+            }
+            verdict = Some(found);
+        }
+        let verdict = verdict.ok_or(Refusal::Internal)?;
+        if verdict.foreign && verdict.series == 0 && verdict.received.is_empty() {
+            return Err(Refusal::WrongMessage(protocol));
+        }
+        spoke.changes.store(verdict.changed(), Ordering::Relaxed);
+        let held = outgoing.iter().map(Outgoing::bytes).sum();
+        let mut share = request.share;
+        share.resize(held)?;
+        Ok(Tried::Done(Inspected {
+            verdict,
+            outgoing,
+            decoded_bytes,
+            share,
+        }))
+    }
+
+    /// Writes a part of a message in the version `to`, and takes for `held` what it takes to
+    /// compress it.
+    pub(super) fn transcode(
+        &mut self,
+        packed: &Packed,
+        to: Protocol,
+        part: Part,
+        v1_bytes_max: usize,
+        held: &mut Passing,
+    ) -> Result<Outgoing, Refusal> {
+        let malformed = |malformed| Refusal::Malformed {
+            protocol: packed.protocol,
+            malformed,
+        };
+        let message = snappy::decompress(&packed.body, usize::MAX, &mut self.decoded)?;
+        let form = Form {
+            protocol: to,
+            metadata: Metadata::Forward,
+            v1_bytes_max,
+        };
+        let (scratch, writer) = (&mut self.transcode, &mut self.writer);
+        let written = transcode::transcode(message, packed.protocol, form, part, scratch, writer);
+        let written = written.map_err(malformed)?;
+        if to == Protocol::V1 && written.overflow {
+            return Ok(Outgoing::too_large());
+        }
+        held.grow(packing_room(&written))?;
+        let mut packing = Packing {
+            encoder: &mut self.encoder,
+            compressed: &mut self.compressed,
+        };
+        Ok(packing.outgoing(to, &written))
+    }
+
+    /// Cuts a message into two; `None` when it holds one sample.
+    pub(super) fn halve(
+        &mut self,
+        packed: &Packed,
+        v1_bytes_max: usize,
+        held: &mut Passing,
+    ) -> Result<Option<[Packed; 2]>, Refusal> {
+        let protocol = packed.protocol;
+        let message = snappy::decompress(&packed.body, usize::MAX, &mut self.decoded)?;
+        let extent = transcode::extent(message, protocol, &mut self.transcode);
+        let extent = extent.map_err(|malformed| Refusal::Malformed {
+            protocol,
+            malformed,
+        })?;
+        let Some(halves) = extent.halves() else {
+            return Ok(None);
+        };
+        let mut half = |part| self.transcode(packed, protocol, part, v1_bytes_max, held);
+        let [first, second] = halves;
+        let halves = half(first)?.message.zip(half(second)?.message);
+        Ok(halves.map(|(first, second)| [first, second]))
+    }
+
+    fn trim(&mut self) {
+        for buffer in [&mut self.decoded, &mut self.compressed] {
+            if buffer.capacity() > KEPT_BYTES_MAX {
+                *buffer = Vec::new();
+            }
+        }
+        self.policy.trim(KEPT_BYTES_MAX);
+        self.transcode.trim(KEPT_BYTES_MAX);
+        self.writer.trim(KEPT_BYTES_MAX);
+    }
+}
+
+/// True when the original body may travel on.
+fn unchanged(verdict: &Verdict, protocol: Protocol) -> bool {
+    let takes_all = protocol == Protocol::V1 || verdict.exemplars_alone == 0;
+    !verdict.changed() && verdict.keeps() && takes_all
+}

@@ -1,0 +1,115 @@
+//! What the hubs shall get of a request: compressed messages.
+
+use bytes::Bytes;
+use snap::raw::{Encoder, max_compress_len};
+
+use crate::wire::writer::{Lost, Message, Written};
+use crate::wire::{Counts, Kind, Protocol, snappy};
+
+/// Memory that a thread keeps for its next request; more is given back.
+pub(super) const KEPT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// A message for a hub, compressed.
+#[derive(Debug, Clone)]
+pub(super) struct Packed {
+    /// Its version.
+    pub protocol: Protocol,
+    /// Its bytes, compressed.
+    pub body: Bytes,
+    /// The memory that they take.
+    pub memory: usize,
+    /// What it carries.
+    pub counts: Counts,
+}
+
+/// What a hub shall get of one request.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Outgoing {
+    /// The message; `None` when there is nothing to put into it.
+    pub message: Option<Packed>,
+    /// What V2 has no form for, to be sent in V1 after the message.
+    pub side: Option<Packed>,
+    /// What is in neither.
+    pub lost: Lost,
+    /// It would be larger than a V1 message may be, so there is no message.
+    pub too_large: bool,
+}
+
+impl Outgoing {
+    /// Nothing, since a V1 message would be larger than it may be.
+    pub(super) fn too_large() -> Self {
+        Self {
+            too_large: true,
+            ..Self::default()
+        }
+    }
+
+    /// The memory that it holds, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        let packed = self.message.iter().chain(&self.side);
+        packed.map(|packed| packed.memory).sum()
+    }
+
+    /// What it carries.
+    pub(super) fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for packed in self.message.iter().chain(&self.side) {
+            counts.add_all(&packed.counts);
+        }
+        counts
+    }
+}
+
+/// What it takes to compress what was written, in bytes: buffers, and copies of at most half of
+/// them.
+pub(super) fn packing_room(written: &Written<'_>) -> usize {
+    let messages = [&written.message, &written.side];
+    let buffers = messages.map(|message| max_compress_len(message.bytes.len()));
+    buffers.iter().sum::<usize>() / 2 * 3
+}
+
+/// Compresses what was written.
+pub(super) struct Packing<'b> {
+    /// Snappy.
+    pub encoder: &'b mut Encoder,
+    /// What it writes to.
+    pub compressed: &'b mut Vec<u8>,
+}
+
+impl Packing<'_> {
+    /// What a hub shall get of what was written.
+    pub(super) fn outgoing(&mut self, protocol: Protocol, written: &Written<'_>) -> Outgoing {
+        let mut message = self.pack(protocol, &written.message);
+        if let Some(message) = &mut message {
+            message.counts.add(Kind::Metadata, written.merged_metadata);
+        }
+        Outgoing {
+            message,
+            side: self.pack(Protocol::V1, &written.side),
+            lost: written.lost,
+            too_large: false,
+        }
+    }
+
+    fn pack(&mut self, protocol: Protocol, message: &Message<'_>) -> Option<Packed> {
+        if message.bytes.is_empty() {
+            return None;
+        }
+        let body = snappy::compress(self.encoder, message.bytes, self.compressed);
+        let (length, capacity) = (body.len(), self.compressed.capacity());
+        let (body, memory) = if length > KEPT_BYTES_MAX && length > capacity / 2 {
+            // The buffer would not be kept anyway.
+            let mut buffer = std::mem::take(self.compressed);
+            buffer.truncate(length);
+            (Bytes::from(buffer), capacity)
+        } else {
+            (Bytes::copy_from_slice(&self.compressed[..length]), length)
+        };
+        Some(Packed {
+            protocol,
+            body,
+            memory,
+            counts: message.counts,
+        })
+    }
+}
