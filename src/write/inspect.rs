@@ -166,13 +166,13 @@ impl Inspector {
         .await?
     }
 
-    /// Runs `work` where its size allows.
+    /// Runs `work` on a message of `size` bytes where that allows.
     async fn run<T: Send + 'static>(
         &self,
-        decoded_bytes: usize,
+        size: usize,
         work: impl FnOnce(&mut Buffers) -> T + Send + 'static,
     ) -> Result<T, Refusal> {
-        if decoded_bytes <= INLINE_BYTES_MAX {
+        if size <= INLINE_BYTES_MAX {
             return Ok(with_buffers(work));
         }
         let permit = Arc::clone(&self.large).acquire_owned().await;
