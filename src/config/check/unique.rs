@@ -1,5 +1,4 @@
-//! What may stand only once in all files: names of hubs and spokes, tokens,
-//! user names.
+//! What may stand only once in all files: names of hubs and spokes, tokens, user names.
 //!
 //! An error names the other place, never the secret itself.
 

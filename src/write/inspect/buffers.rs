@@ -9,11 +9,11 @@ use crate::policy::{self, Verdict};
 use crate::wire::transcode::{self, Part};
 use crate::wire::writer::{Form, Metadata, Writer};
 use crate::wire::{Protocol, snappy};
-
-use super::{Inspected, Request, Room, Target};
 use crate::write::admission::Passing;
 use crate::write::outgoing::{KEPT_BYTES_MAX, Outgoing, Packed, Packing, packing_room};
 use crate::write::refusal::Refusal;
+
+use super::{Inspected, Request, Room, Target};
 
 thread_local! {
     /// Buffers of the thread. They hold nothing between two requests, and a pool would only add
