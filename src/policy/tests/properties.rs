@@ -1,49 +1,43 @@
 //! Random requests: the invariants of any bytes, and the model for those that are well-formed.
 
 use proptest::prelude::*;
-use prost::Message;
 
 use crate::config::LabelPolicy;
 use crate::policy::tests::invariants::inspect;
 use crate::policy::{self, Reason, Scratch};
 use crate::wire::Protocol;
-use crate::wire::tests::mirror::{PlainMessage, PlainSeries, V1Request, V2Request};
+use crate::wire::protobuf::{Reader, put_bytes};
+use crate::wire::tests::mirror::{PlainMessage, PlainSeries};
 use crate::wire::tests::{generate, translation};
 use crate::wire::writer::{Form, Metadata};
 
 use super::invariants::{LIMITS, check, leaving, policies, rules};
 use super::model;
 
-/// Each series of a message as a message of its own.
+/// Each series of a message as a message of its own, its bytes as they lie: which of two faults is
+/// found first depends on where they lie.
 fn singles(protocol: Protocol, message: &[u8]) -> Vec<Vec<u8>> {
-    match protocol {
-        Protocol::V1 => {
-            let request = V1Request::decode(message).unwrap();
-            let single = |series| V1Request {
-                timeseries: vec![series],
-                metadata: Vec::new(),
-            };
-            request
-                .timeseries
-                .into_iter()
-                .map(|series| single(series).encode_to_vec())
-                .collect()
-        }
-        Protocol::V2 => {
-            let V2Request {
-                symbols,
-                timeseries,
-            } = V2Request::decode(message).unwrap();
-            let single = |series| V2Request {
-                symbols: symbols.clone(),
-                timeseries: vec![series],
-            };
-            timeseries
-                .into_iter()
-                .map(|series| single(series).encode_to_vec())
-                .collect()
+    let (series_field, symbols_field) = match protocol {
+        Protocol::V1 => (1, None),
+        Protocol::V2 => (5, Some(4)),
+    };
+    let (mut singles, mut symbols) = (Vec::new(), Vec::new());
+    let mut reader = Reader::new(message);
+    while let Some((field, wire_type)) = reader.key().unwrap() {
+        if field == series_field {
+            let mut single = Vec::new();
+            put_bytes(&mut single, field, reader.bytes().unwrap());
+            singles.push(single);
+        } else if Some(field) == symbols_field {
+            put_bytes(&mut symbols, field, reader.bytes().unwrap());
+        } else {
+            reader.skip(wire_type).unwrap();
         }
     }
+    for single in &mut singles {
+        single.extend_from_slice(&symbols);
+    }
+    singles
 }
 
 fn reason(protocol: Protocol, message: &[u8], policy: LabelPolicy) -> Option<Reason> {
@@ -110,6 +104,15 @@ fn check_against_model(protocol: Protocol, message: &[u8], policy: LabelPolicy) 
             translation::check(kept.clone(), protocol, to, metadata, &written);
         }
     }
+}
+
+/// An exemplar that is not UTF-8 lies before labels that refer to no symbol.
+#[test]
+fn judges_faults_in_an_unusual_order_as_the_model_does() {
+    let symbols = b"\x22\x00\x22\x08__name__\x22\x02up\x22\x01\xff".as_slice();
+    let series = b"\x2a\x0a\x22\x04\x0a\x02\x01\x03\x0a\x02\x01\x09".as_slice();
+    let message = [symbols, series].concat();
+    policies().for_each(|policy| check_against_model(Protocol::V2, &message, policy));
 }
 
 proptest! {
