@@ -3,7 +3,7 @@
 //! `instructions CASE COUNT` does one case; `instructions.sh` runs it under callgrind with two
 //! counts, and the difference is the cost of a warm request. Counts of instructions, unlike times,
 //! are the same on a busy machine, so two commits can be compared. Without a case, as cargo runs
-//! it, every case is done once; `--list` names them.
+//! it, every case is done once; `--list` names them. A case is the work and the body it is done on.
 
 use std::hint::black_box;
 use std::io::{self, Write};
@@ -21,9 +21,46 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const LIMIT: usize = 32 * 1024 * 1024;
 
-/// Captured from real Prometheus servers (`tests/fixtures`).
-const V1_BODY: &[u8] = include_bytes!("../tests/fixtures/prometheus-3.12-v1-2000.snappy");
-const V2_BODY: &[u8] = include_bytes!("../tests/fixtures/prometheus-3.12-v2-2000.snappy");
+/// A body captured from a real Prometheus server (`tests/fixtures`).
+struct Body {
+    /// Names the body in the name of a case.
+    suffix: &'static str,
+    protocol: Protocol,
+    compressed: &'static [u8],
+}
+
+static BODIES: [Body; 6] = [
+    Body {
+        suffix: "v1",
+        protocol: Protocol::V1,
+        compressed: include_bytes!("../tests/fixtures/prometheus-3.12-v1-2000.snappy"),
+    },
+    Body {
+        suffix: "v2",
+        protocol: Protocol::V2,
+        compressed: include_bytes!("../tests/fixtures/prometheus-3.12-v2-2000.snappy"),
+    },
+    Body {
+        suffix: "cluster-v1s1",
+        protocol: Protocol::V1,
+        compressed: include_bytes!("../tests/fixtures/cluster-v1s1.snappy"),
+    },
+    Body {
+        suffix: "cluster-v1s8",
+        protocol: Protocol::V1,
+        compressed: include_bytes!("../tests/fixtures/cluster-v1s8.snappy"),
+    },
+    Body {
+        suffix: "cluster-v2s1",
+        protocol: Protocol::V2,
+        compressed: include_bytes!("../tests/fixtures/cluster-v2s1.snappy"),
+    },
+    Body {
+        suffix: "cluster-v2s8",
+        protocol: Protocol::V2,
+        compressed: include_bytes!("../tests/fixtures/cluster-v2s8.snappy"),
+    },
+];
 
 #[derive(Debug, Clone, Copy)]
 enum Work {
@@ -37,58 +74,62 @@ enum Work {
     Translate,
 }
 
-struct Case {
-    name: &'static str,
-    work: Work,
-    protocol: Protocol,
-}
+impl Work {
+    const ALL: [Self; 4] = [Self::Decode, Self::Inspect, Self::Inject, Self::Translate];
 
-const fn case(name: &'static str, work: Work, protocol: Protocol) -> Case {
-    Case {
-        name,
-        work,
-        protocol,
+    fn name(self, from: Protocol) -> &'static str {
+        match (self, from) {
+            (Self::Decode, _) => "decode",
+            (Self::Inspect, _) => "inspect",
+            (Self::Inject, _) => "inject",
+            (Self::Translate, Protocol::V1) => "upgrade",
+            (Self::Translate, Protocol::V2) => "downgrade",
+        }
     }
 }
 
-const CASES: [Case; 8] = [
-    case("decode-v1", Work::Decode, Protocol::V1),
-    case("decode-v2", Work::Decode, Protocol::V2),
-    case("inspect-v1", Work::Inspect, Protocol::V1),
-    case("inspect-v2", Work::Inspect, Protocol::V2),
-    case("inject-v1", Work::Inject, Protocol::V1),
-    case("inject-v2", Work::Inject, Protocol::V2),
-    case("upgrade", Work::Translate, Protocol::V1),
-    case("downgrade", Work::Translate, Protocol::V2),
-];
+struct Case {
+    work: Work,
+    body: &'static Body,
+}
 
 fn main() -> anyhow::Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
         ["--list"] => {
-            for case in CASES {
-                writeln!(io::stdout(), "{}", case.name)?;
+            for case in cases() {
+                writeln!(io::stdout(), "{}", case.name())?;
             }
         }
         [name, count] if !name.starts_with('-') => {
-            let case = CASES.into_iter().find(|case| case.name == *name);
+            let case = cases().find(|case| case.name() == *name);
             let case = case.with_context(|| format!("no case {name}; see --list"))?;
             case.run(count.parse().context("the count is a number")?);
         }
         // Cargo's own flags.
-        _ => CASES.into_iter().for_each(|case| case.run(1)),
+        _ => cases().for_each(|case| case.run(1)),
     }
     Ok(ExitCode::SUCCESS)
 }
 
+fn cases() -> impl Iterator<Item = Case> {
+    let works = Work::ALL.into_iter();
+    works.flat_map(|work| BODIES.iter().map(move |body| Case { work, body }))
+}
+
 impl Case {
+    fn name(&self) -> String {
+        format!(
+            "{}-{}",
+            self.work.name(self.body.protocol),
+            self.body.suffix
+        )
+    }
+
     /// Does the work of so many requests.
     fn run(&self, count: u32) {
-        let body = match self.protocol {
-            Protocol::V1 => V1_BODY,
-            Protocol::V2 => V2_BODY,
-        };
+        let (protocol, body) = (self.body.protocol, self.body.compressed);
         let mut buffer = Vec::new();
         let message = decode(body, &mut buffer).to_vec();
         let mut scratch = Scratch::default();
@@ -98,22 +139,14 @@ impl Case {
                 Work::Decode => {
                     black_box(decode(black_box(body), &mut buffer));
                 }
-                Work::Inspect => inspect(self.protocol, &message, &unchanged, &mut scratch),
-                Work::Inject => {
-                    write(
-                        self.protocol,
-                        self.protocol,
-                        &message,
-                        &injected,
-                        &mut scratch,
-                    );
-                }
+                Work::Inspect => inspect(protocol, &message, &unchanged, &mut scratch),
+                Work::Inject => write(protocol, protocol, &message, &injected, &mut scratch),
                 Work::Translate => {
-                    let to = match self.protocol {
+                    let to = match protocol {
                         Protocol::V1 => Protocol::V2,
                         Protocol::V2 => Protocol::V1,
                     };
-                    write(self.protocol, to, &message, &unchanged, &mut scratch);
+                    write(protocol, to, &message, &unchanged, &mut scratch);
                 }
             }
         }

@@ -10,7 +10,7 @@ mkdir -p "$CARGO_TARGET_DIR"
 CARGO_TARGET_DIR="$(cd "$CARGO_TARGET_DIR" && pwd)"
 
 # The first requests fill buffers; what lies between the two counts is warm.
-readonly few=10 many=110
+readonly few=5 many=55
 
 scratch="$(mktemp -d)"
 clean_up() {
@@ -62,12 +62,12 @@ rustc --version
 for name in $("$scratch/now" --list); do
   now="$(cost now "$name")"
   if [[ $# -eq 0 ]]; then
-    printf '%-12s %12d\n' "$name" "$now"
+    printf '%-24s %12d\n' "$name" "$now"
   elif "$scratch/then" --list | grep -qx "$name"; then
     then="$(cost then "$name")"
     change="$(awk "BEGIN { printf \"%+.2f\", 100 * ($now - $then) / $then }")"
-    printf '%-12s %12d -> %12d %8s %%\n' "$name" "$then" "$now" "$change"
+    printf '%-24s %12d -> %12d %8s %%\n' "$name" "$then" "$now" "$change"
   else
-    printf '%-12s %12s -> %12d\n' "$name" new "$now"
+    printf '%-24s %12s -> %12d\n' "$name" new "$now"
   fi
 done
