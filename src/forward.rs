@@ -23,11 +23,12 @@ use tokio::time::timeout_at;
 
 use crate::config::{self, HubHeader, HubMetadata, HubProtocol};
 use crate::metrics::{HubMetrics, LOST_PARTS, Metrics};
+use crate::reasons::{HubFailure, UNKNOWN};
 use crate::telemetry::Repeats;
 use crate::wire::writer::{Lost, Metadata};
 use crate::wire::{Counts, Protocol};
 
-pub use answer::{HubAnswer, HubFailure, RETRY_AFTER_MAX, WRITTEN};
+pub use answer::{HubAnswer, RETRY_AFTER_MAX, WRITTEN};
 
 /// The sender's count of attempts (remote write 2.0, "Retries"); passed on.
 pub const RETRY_ATTEMPT: HeaderName = HeaderName::from_static("retry-attempt");
@@ -48,7 +49,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const EMPTY_MESSAGE: &[u8] = b"\0";
 
 /// The name of the spoke in the headers of a probe; no spoke may have it.
-const PROBING_SPOKE: &str = crate::metrics::UNKNOWN_SPOKE;
+const PROBING_SPOKE: &str = UNKNOWN;
 
 /// One request to a hub.
 #[derive(Debug)]
@@ -182,7 +183,8 @@ impl Hub {
 
     /// Counts a request that it was not sent, because it holds too many already.
     pub fn skipped(&self, protocol: Protocol) {
-        self.metrics.request(protocol, "skipped", None);
+        self.metrics
+            .request(protocol, HubFailure::Skipped.name(), None);
     }
 
     /// Logs that it did not take a write that another hub may have taken.
@@ -210,7 +212,7 @@ impl Hub {
         self.metrics.lost(counts);
         for ((part, count), named) in LOST_PARTS.into_iter().zip(counts).zip(&self.named) {
             if count > 0 && !named.swap(true, Ordering::Relaxed) {
-                let protocol = self.speaks().map_or("unknown", Protocol::name);
+                let protocol = self.speaks().map_or(UNKNOWN, Protocol::name);
                 tracing::warn!(
                     hub = self.name,
                     protocol,
@@ -251,7 +253,7 @@ impl Hub {
         let answer = answer.await.unwrap_or(Err(HubFailure::Timeout));
         let code = match &answer {
             Ok(answer) => answer.status.as_str(),
-            Err(failure) => failure.code(),
+            Err(failure) => failure.name(),
         };
         self.metrics
             .request(protocol, code, Some(started.elapsed()));

@@ -56,6 +56,7 @@ pub mod gateway;
 pub mod listener;
 pub mod metrics;
 pub mod policy;
+pub mod reasons;
 pub mod spoke;
 pub mod telemetry;
 pub mod wire;

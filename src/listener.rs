@@ -25,7 +25,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::SourceRanges;
-use crate::metrics::{ConnectionRefusal, Metrics};
+use crate::metrics::Metrics;
+use crate::reasons::ConnectionRefusal;
 use crate::telemetry::Repeats;
 
 use activity::Deadlines;

@@ -22,16 +22,10 @@ use prometheus::{
     Opts, Registry, TextEncoder,
 };
 
-use crate::policy::Reason;
+use crate::reasons::{AuthFailure, ConnectionRefusal, Reason, UNKNOWN};
 use crate::wire::{Kind, Protocol};
 
 pub use handles::{HubMetrics, SpokeMetrics};
-
-/// The value of the label `spoke` for senders that are not identified.
-pub const UNKNOWN_SPOKE: &str = "unknown";
-
-/// The value of the label `protocol` for requests refused before it was known.
-const UNKNOWN_PROTOCOL: &str = "unknown";
 
 /// From a cached answer of a local hub to the timeout of a spoke, 30 s.
 const DURATION_BUCKETS: &[f64] = &[
@@ -59,61 +53,6 @@ pub const LOST_PARTS: [&str; 3] = ["custom_buckets", "metadata", "start_timestam
 
 /// Status codes that a spoke can be told before.
 const UNKNOWN_CODES: [u16; 2] = [403, 415];
-
-/// Why a connection was closed before a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ConnectionRefusal {
-    /// `connections_max` are open.
-    ConnectionsMax,
-    /// A request's head did not come in time.
-    HeaderTimeout,
-    /// No request came for long.
-    IdleTimeout,
-    /// The peer is outside `listen.source_ranges`.
-    SourceRange,
-}
-
-impl ConnectionRefusal {
-    const ALL: [Self; 4] = [
-        Self::ConnectionsMax,
-        Self::HeaderTimeout,
-        Self::IdleTimeout,
-        Self::SourceRange,
-    ];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::ConnectionsMax => "connections_max",
-            Self::HeaderTimeout => "header_timeout",
-            Self::IdleTimeout => "idle_timeout",
-            Self::SourceRange => "source_range",
-        }
-    }
-}
-
-/// Why a sender was not identified.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AuthFailure {
-    /// The Authorization header cannot be read.
-    Malformed,
-    /// No Authorization header.
-    Missing,
-    /// No spoke has this credential.
-    Unknown,
-}
-
-impl AuthFailure {
-    const ALL: [Self; 3] = [Self::Malformed, Self::Missing, Self::Unknown];
-
-    /// The name that metrics and logs use.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Malformed => "malformed",
-            Self::Missing => "missing",
-            Self::Unknown => "unknown",
-        }
-    }
-}
 
 /// All families, in one registry.
 #[derive(Debug, Clone)]
@@ -301,8 +240,7 @@ impl Metrics {
             self.connections_refused.with_label_values(&[reason.name()]);
         }
         for code in ["401", "404", "405", "503"] {
-            self.requests
-                .with_label_values(&[UNKNOWN_SPOKE, UNKNOWN_PROTOCOL, code]);
+            self.requests.with_label_values(&[UNKNOWN, UNKNOWN, code]);
         }
     }
 
@@ -349,7 +287,7 @@ impl Metrics {
                     self.samples_rejected.with_label_values(&values)
                 })
             }),
-            requests_unknown: requests(UNKNOWN_PROTOCOL, &UNKNOWN_CODES),
+            requests_unknown: requests(UNKNOWN, &UNKNOWN_CODES),
             requests_v1: requests(Protocol::V1.name(), &CODES),
             requests_v2: requests(Protocol::V2.name(), &CODES),
             retried: self.retried_requests.with_label_values(&[spoke]),
@@ -402,7 +340,7 @@ impl Metrics {
             }
         }
         for code in CODES.iter().chain(&UNKNOWN_CODES).map(u16::to_string) {
-            for protocol in [UNKNOWN_PROTOCOL, Protocol::V1.name(), Protocol::V2.name()] {
+            for protocol in [UNKNOWN, Protocol::V1.name(), Protocol::V2.name()] {
                 let _ = self.requests.remove_label_values(&[spoke, protocol, &code]);
             }
         }
@@ -457,7 +395,7 @@ impl Metrics {
 
     /// Counts a request of a sender that was not identified.
     pub fn unknown_request(&self, code: u16) {
-        let values = [UNKNOWN_SPOKE, UNKNOWN_PROTOCOL, &code.to_string()];
+        let values = [UNKNOWN, UNKNOWN, &code.to_string()];
         self.requests.with_label_values(&values).inc();
     }
 

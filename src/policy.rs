@@ -9,6 +9,7 @@ mod labels;
 mod tests;
 mod verdict;
 
+use crate::reasons::Reason;
 use crate::wire::protobuf::{Reader, varint_len};
 use crate::wire::writer::{Form, Piece, SYMBOL_BYTES, Source, V1_BYTES_MAX, Writer, Written};
 use crate::wire::{
@@ -16,7 +17,7 @@ use crate::wire::{
 };
 
 pub use labels::Rules;
-pub use verdict::{Reason, Rejection, Verdict};
+pub use verdict::{Rejection, Verdict};
 
 use labels::{Judgement, Memo};
 

@@ -32,8 +32,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::{Ack, Limits};
 use crate::forward::{Hub, RETRY_AFTER_MAX, RETRY_ATTEMPT, WRITTEN};
-use crate::metrics::{AuthFailure, Metrics};
-use crate::policy::{Reason, Verdict};
+use crate::metrics::Metrics;
+use crate::policy::Verdict;
+use crate::reasons::{AuthFailure, Reason, RequestReason};
 use crate::spoke::Spoke;
 use crate::telemetry::Repeats;
 use crate::wire::Protocol;
@@ -275,18 +276,28 @@ impl Writes {
         self.count(progress, status);
         let text = match &progress.spoke {
             Some(spoke) => {
-                log_refusal(spoke, refusal.reason(), 1, &refusal.to_string(), status);
+                log_refusal(
+                    spoke,
+                    refusal.reason().name(),
+                    1,
+                    &refusal.to_string(),
+                    status,
+                );
                 if matches!(refusal, Refusal::SourceRange { .. }) {
                     spoke.metrics.source_range_refusal();
                 }
-                format!("spoke {}: {}: {refusal}", spoke.name, refusal.reason())
+                format!(
+                    "spoke {}: {}: {refusal}",
+                    spoke.name,
+                    refusal.reason().name()
+                )
             }
             None => {
                 tracing::debug!(
-                    reason = refusal.reason(),
+                    reason = refusal.reason().name(),
                     "refused a request of nobody known"
                 );
-                format!("{}: {refusal}", refusal.reason())
+                format!("{}: {refusal}", refusal.reason().name())
             }
         };
         if let Refusal::Unauthenticated(failure) = refusal {
@@ -419,7 +430,7 @@ fn hub_refusal(answer: &Answer) -> Option<(&'static str, u64)> {
     if !accounts.rejected_by_hub.is_empty() {
         Some((Reason::Hub.name(), accounts.rejected_by_hub.total()))
     } else if answer.status.is_server_error() {
-        Some(("hub_failed", accounts.failed.total()))
+        Some((RequestReason::HubFailed.name(), accounts.failed.total()))
     } else {
         None
     }

@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderName, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
+use crate::reasons::HubFailure;
 use crate::wire::Counts;
 
 /// What was written, in the order of [`Counts`] without metadata (remote write 2.0, "Required
@@ -53,30 +54,6 @@ impl HubAnswer {
     /// True for an answer to a V2 message that says that nothing of it was understood.
     pub fn took_nothing(&self) -> bool {
         self.status.is_success() && self.written.is_none() && self.text.is_empty()
-    }
-}
-
-/// Why there is no answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum HubFailure {
-    /// No connection.
-    #[error("the hub cannot be reached")]
-    Connect,
-    /// The connection broke before the answer was whole.
-    #[error("the connection to the hub broke")]
-    Reset,
-    /// No answer in time.
-    #[error("the hub did not answer in time")]
-    Timeout,
-}
-
-impl HubFailure {
-    pub(super) fn code(self) -> &'static str {
-        match self {
-            Self::Connect => "connect_error",
-            Self::Reset => "reset",
-            Self::Timeout => "timeout",
-        }
     }
 }
 

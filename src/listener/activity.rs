@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::metrics::ConnectionRefusal;
+use crate::reasons::ConnectionRefusal;
 
 /// The deadlines of a connection.
 #[derive(Debug, Clone, Copy)]

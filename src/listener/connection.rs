@@ -24,7 +24,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::InspectReader;
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics::ConnectionRefusal;
+use crate::reasons::ConnectionRefusal;
 
 use super::activity::{Activity, Deadlines, InFlight};
 use super::sniff::{self, Version};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use prometheus::{Gauge, Histogram, IntCounter, IntCounterVec, IntGauge};
 
-use crate::policy::Reason;
+use crate::reasons::Reason;
 use crate::wire::{Counts, Kind, Protocol};
 
 use super::{CODES, LOST_PARTS, UNKNOWN_CODES, unix_seconds};

@@ -1,9 +1,8 @@
 //! The rules for the labels of one series.
 
 use crate::config::{Absent, LabelPolicy, Mismatch, SpokeLimits};
+use crate::reasons::Reason;
 use crate::wire::{Label, Labels, Series, SeriesFault};
-
-use super::Reason;
 
 const METRIC_NAME: &[u8] = b"__name__";
 

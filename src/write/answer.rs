@@ -6,7 +6,8 @@
 
 use http::StatusCode;
 
-use crate::policy::{Reason, Verdict};
+use crate::policy::Verdict;
+use crate::reasons::Reason;
 use crate::wire::{Counts, Kind, Protocol};
 
 use super::outcome::{Failed, Outcome, RetryAfter, Settled};
@@ -161,7 +162,7 @@ pub(super) fn cut(mut text: String) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::policy::{Reason, Rejection};
+    use crate::policy::Rejection;
 
     use super::*;
 

@@ -19,7 +19,7 @@ use http::header::AUTHORIZATION;
 use sha2::{Digest, Sha256};
 
 use crate::config::Secret;
-use crate::metrics::AuthFailure;
+use crate::reasons::AuthFailure;
 use crate::spoke::Spoke;
 
 use super::refusal::Refusal;

@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::Ack;
 use crate::forward::Hub;
 use crate::policy::Verdict;
+use crate::reasons::HubFailure;
 use crate::spoke::Spoke;
 use crate::wire::Protocol;
 use crate::wire::writer::Metadata;
@@ -124,7 +125,8 @@ impl Plan {
                         hub.skipped(self.targets[*place].protocol);
                         hub.failed("skipped, as too many requests wait for it");
                         // Fails when nobody listens any more, which cannot be before they are sent.
-                        let _ = sender.try_send(Outcome::Failed(Failed::busy()));
+                        let _ = sender
+                            .try_send(Outcome::Failed(Failed::no_answer(HubFailure::Skipped)));
                         continue;
                     }
                     held => held,

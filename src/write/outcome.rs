@@ -6,7 +6,8 @@
 use http::StatusCode;
 
 use crate::config::Ack;
-use crate::forward::{HubAnswer, HubFailure};
+use crate::forward::HubAnswer;
+use crate::reasons::HubFailure;
 use crate::wire::{Counts, Kind};
 
 use super::refusal::Refusal;
@@ -130,6 +131,7 @@ impl Failed {
     pub(super) fn no_answer(failure: HubFailure) -> Self {
         let status = match failure {
             HubFailure::Connect | HubFailure::Reset => StatusCode::BAD_GATEWAY,
+            HubFailure::Skipped => StatusCode::SERVICE_UNAVAILABLE,
             HubFailure::Timeout => StatusCode::GATEWAY_TIMEOUT,
         };
         Self {
@@ -174,16 +176,6 @@ impl Failed {
                 Some(seconds @ 1..) => RetryAfter::Seconds(seconds),
                 _ => otherwise,
             },
-        }
-    }
-
-    /// The hub holds as many requests as it may.
-    pub(super) fn busy() -> Self {
-        Self {
-            status: StatusCode::SERVICE_UNAVAILABLE,
-            reason: "too many requests wait for the hub".to_owned(),
-            detail: "too many requests wait for it".to_owned(),
-            retry_after: RetryAfter::Soon,
         }
     }
 
@@ -257,7 +249,7 @@ impl Outcome {
                 Self::Settled(settled)
             }
             (_, Some(failed)) => Self::Failed(failed),
-            (None, None) => Self::Failed(Failed::busy()),
+            (None, None) => Self::Failed(Failed::no_answer(HubFailure::Skipped)),
         }
     }
 }

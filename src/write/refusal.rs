@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use http::StatusCode;
 
-use crate::metrics::AuthFailure;
+use crate::reasons::{AuthFailure, RequestReason};
 use crate::wire::snappy::SnappyError;
 use crate::wire::{Malformed, Protocol};
 
@@ -77,7 +77,7 @@ pub enum Refusal {
         address: IpAddr,
     },
     /// The sender is not identified.
-    #[error("{}", auth_text(*.0))]
+    #[error("{}", .0.advice())]
     Unauthenticated(AuthFailure),
     /// The body holds only fields of another message.
     #[error(
@@ -112,38 +112,26 @@ impl Refusal {
         }
     }
 
-    /// The name that the log and the status page use.
-    pub fn reason(&self) -> &'static str {
+    /// Why, by name.
+    pub fn reason(&self) -> RequestReason {
         match self {
-            Self::AuthBusy => "auth_busy",
-            Self::BodyFraming => "body_framing",
-            Self::BodyTimeout { .. } => "body_timeout",
-            Self::BodyTooLarge { .. } => "body_too_large",
-            Self::BodyTruncated => "body_truncated",
-            Self::ContentEncoding(_) => "content_encoding",
-            Self::ContentType(_) => "content_type",
-            Self::Internal => "internal",
-            Self::Malformed { .. } => "malformed",
-            Self::MethodNotAllowed => "method_not_allowed",
-            Self::NotFound => "not_found",
-            Self::Overloaded => "overloaded",
-            Self::Snappy(SnappyError::TooLarge { .. }) => "decoded_too_large",
-            Self::Snappy(_) => "snappy",
-            Self::SourceRange { .. } => "source_range",
-            Self::Unauthenticated(_) => "unauthenticated",
-            Self::WrongMessage(_) => "wrong_message",
+            Self::AuthBusy => RequestReason::AuthBusy,
+            Self::BodyFraming => RequestReason::BodyFraming,
+            Self::BodyTimeout { .. } => RequestReason::BodyTimeout,
+            Self::BodyTooLarge { .. } => RequestReason::BodyTooLarge,
+            Self::BodyTruncated => RequestReason::BodyTruncated,
+            Self::ContentEncoding(_) => RequestReason::ContentEncoding,
+            Self::ContentType(_) => RequestReason::ContentType,
+            Self::Internal => RequestReason::Internal,
+            Self::Malformed { .. } => RequestReason::Malformed,
+            Self::MethodNotAllowed => RequestReason::MethodNotAllowed,
+            Self::NotFound => RequestReason::NotFound,
+            Self::Overloaded => RequestReason::Overloaded,
+            Self::Snappy(SnappyError::TooLarge { .. }) => RequestReason::DecodedTooLarge,
+            Self::Snappy(_) => RequestReason::Snappy,
+            Self::SourceRange { .. } => RequestReason::SourceRange,
+            Self::Unauthenticated(_) => RequestReason::Unauthenticated,
+            Self::WrongMessage(_) => RequestReason::WrongMessage,
         }
-    }
-}
-
-fn auth_text(failure: AuthFailure) -> &'static str {
-    match failure {
-        AuthFailure::Malformed => {
-            "the Authorization header cannot be read; send Bearer <token> or Basic <base64>"
-        }
-        AuthFailure::Missing => {
-            "no credential; set authorization or basic_auth in the spoke's remote_write"
-        }
-        AuthFailure::Unknown => "no spoke has this credential; check the token or password",
     }
 }

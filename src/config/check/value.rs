@@ -16,9 +16,7 @@ use super::entry::quote;
 use crate::config::defaults::{COUNT_CEILING, SALVAGE_REQUESTS_CEILING, TIMEOUT_CEILING};
 use crate::config::source_ranges::parse_range;
 use crate::config::{Absent, Ack, HubMetadata, HubProtocol, Mismatch};
-
-/// What metrics call senders that are no spoke.
-const UNKNOWN_SPOKE: &str = "unknown";
+use crate::reasons::UNKNOWN;
 
 /// Longest name of a spoke or hub; a spoke's becomes a label value of every series.
 const NAME_BYTES_MAX: usize = 128;
@@ -188,9 +186,9 @@ pub(super) fn spoke_name(text: &str) -> Result<String, String> {
         return Err("is empty; it is the value of the spoke's cluster label".to_owned());
     }
     check_name(text)?;
-    if text == UNKNOWN_SPOKE {
+    if text == UNKNOWN {
         return Err(format!(
-            "{UNKNOWN_SPOKE:?} stands for senders that are no spoke in metrics; choose another name"
+            "{UNKNOWN:?} stands for senders that are no spoke in metrics; choose another name"
         ));
     }
     Ok(text.to_owned())

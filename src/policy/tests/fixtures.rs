@@ -2,7 +2,8 @@
 
 use crate::config::{Absent, LabelPolicy, Mismatch};
 use crate::policy::tests::invariants::{Inspection, inspect};
-use crate::policy::{Reason, Rules, Scratch};
+use crate::policy::{Rules, Scratch};
+use crate::reasons::Reason;
 use crate::wire::tests::mirror::PlainMessage;
 use crate::wire::tests::translation::Translation;
 use crate::wire::writer::Metadata;

@@ -6,7 +6,8 @@ use prost::Message;
 
 use crate::config::{Absent, LabelPolicy, Mismatch, SpokeLimits};
 use crate::policy::tests::invariants::{Inspection, inspect};
-use crate::policy::{self, Reason, Scratch};
+use crate::policy::{self, Scratch};
+use crate::reasons::Reason;
 use crate::wire::proto::v2;
 use crate::wire::protobuf::put_bytes;
 use crate::wire::tests::mirror::V2Request;

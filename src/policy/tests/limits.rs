@@ -3,8 +3,9 @@
 use prost::Message;
 
 use crate::config::{Absent, LabelPolicy, Mismatch, SpokeLimits};
+use crate::policy::Scratch;
 use crate::policy::tests::invariants::{Inspection, inspect};
-use crate::policy::{Reason, Scratch};
+use crate::reasons::Reason;
 use crate::wire::tests::mirror::{V1Request, V2Request};
 use crate::wire::{Counts, Protocol, Times};
 

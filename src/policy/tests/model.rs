@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use prost::Message;
 
 use crate::config::{Absent, LabelPolicy, Mismatch};
-use crate::policy::Reason;
+use crate::reasons::Reason;
 use crate::wire::tests::mirror::{PlainLabels, PlainSeries, V1Metadata};
 
 use super::invariants::{LIMITS, SPOKE};

@@ -4,7 +4,8 @@ use proptest::prelude::*;
 
 use crate::config::LabelPolicy;
 use crate::policy::tests::invariants::inspect;
-use crate::policy::{self, Reason, Scratch};
+use crate::policy::{self, Scratch};
+use crate::reasons::Reason;
 use crate::wire::Protocol;
 use crate::wire::protobuf::{Reader, put_bytes};
 use crate::wire::tests::mirror::{PlainMessage, PlainSeries};

@@ -2,8 +2,9 @@
 
 use prost::Message;
 
+use crate::policy::Scratch;
 use crate::policy::tests::invariants::inspect;
-use crate::policy::{Reason, Scratch};
+use crate::reasons::Reason;
 use crate::wire::Protocol;
 use crate::wire::proto::v2;
 use crate::wire::protobuf::{put_bytes, put_varint};

@@ -4,7 +4,8 @@ use prost::Message;
 
 use crate::config::{Absent, LabelPolicy, Mismatch};
 use crate::policy::tests::invariants::inspect;
-use crate::policy::{Reason, Scratch, Verdict};
+use crate::policy::{Scratch, Verdict};
+use crate::reasons::Reason;
 use crate::wire::Protocol;
 use crate::wire::protobuf::put_bytes;
 use crate::wire::tests::mirror::{V1Exemplar, V1Metadata, V1Request};

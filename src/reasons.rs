@@ -1,0 +1,299 @@
+//! Every closed "why": its value in metrics, its word in the log, and what to do about it.
+//!
+//! Label values, log lines, response texts and the documentation take these names from here, so
+//! that an operator finds the same word in each of them.
+
+/// The label value for what is not known: the spoke of a sender that is not identified, the
+/// protocol of a request that was refused before its headers named one.
+pub const UNKNOWN: &str = "unknown";
+
+/// Why a connection was closed before a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectionRefusal {
+    /// `connections_max` are open.
+    ConnectionsMax,
+    /// The head of a request did not arrive in time.
+    HeaderTimeout,
+    /// The connection had no request for longer than a sender keeps an idle one.
+    IdleTimeout,
+    /// The peer is outside `listen.source_ranges`.
+    SourceRange,
+}
+
+impl ConnectionRefusal {
+    /// All of them, in the order of their names.
+    pub const ALL: [Self; 4] = [
+        Self::ConnectionsMax,
+        Self::HeaderTimeout,
+        Self::IdleTimeout,
+        Self::SourceRange,
+    ];
+
+    /// The value of the label `reason` of `hubgate_connections_refused_total`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ConnectionsMax => "connections_max",
+            Self::HeaderTimeout => "header_timeout",
+            Self::IdleTimeout => "idle_timeout",
+            Self::SourceRange => "source_range",
+        }
+    }
+}
+
+/// Why a sender was not identified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthFailure {
+    /// The Authorization header cannot be read.
+    Malformed,
+    /// There is no Authorization header.
+    Missing,
+    /// No spoke has this credential.
+    Unknown,
+}
+
+impl AuthFailure {
+    /// All of them, in the order of their names.
+    pub const ALL: [Self; 3] = [Self::Malformed, Self::Missing, Self::Unknown];
+
+    /// The value of the label `reason` of `hubgate_auth_failures_total`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Missing => "missing",
+            Self::Unknown => UNKNOWN,
+        }
+    }
+
+    /// What is wrong and what the people behind the sender can do about it.
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::Malformed => {
+                "the Authorization header cannot be read; send Bearer <token> or Basic <base64>"
+            }
+            Self::Missing => {
+                "no credential; set authorization or basic_auth in the spoke's remote_write"
+            }
+            Self::Unknown => "no spoke has this credential; check the token or password",
+        }
+    }
+}
+
+/// Why a whole request was refused or failed; the log and `/api/v1/spokes` show its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestReason {
+    /// Too many password checks wait.
+    AuthBusy,
+    /// The body is not framed as HTTP asks for.
+    BodyFraming,
+    /// The body did not arrive in time.
+    BodyTimeout,
+    /// The body is over `limits.body_bytes_max`.
+    BodyTooLarge,
+    /// The connection broke within the body.
+    BodyTruncated,
+    /// The Content-Encoding is not snappy.
+    ContentEncoding,
+    /// The Content-Type is not a remote-write message.
+    ContentType,
+    /// The body is over `limits.decoded_bytes_max` after decompression.
+    DecodedTooLarge,
+    /// No hub took the request, and the spoke sends it again.
+    HubFailed,
+    /// hubgate has a fault.
+    Internal,
+    /// The body is not the message that the headers name.
+    Malformed,
+    /// The method is not POST.
+    MethodNotAllowed,
+    /// The path takes no writes.
+    NotFound,
+    /// The budget for bytes in flight is taken.
+    Overloaded,
+    /// The body is not a snappy block.
+    Snappy,
+    /// The address is outside the spoke's source ranges.
+    SourceRange,
+    /// The sender is not identified; [`AuthFailure`] says why.
+    Unauthenticated,
+    /// The body holds only fields of another message.
+    WrongMessage,
+}
+
+impl RequestReason {
+    /// All of them, in the order of their names.
+    pub const ALL: [Self; 18] = [
+        Self::AuthBusy,
+        Self::BodyFraming,
+        Self::BodyTimeout,
+        Self::BodyTooLarge,
+        Self::BodyTruncated,
+        Self::ContentEncoding,
+        Self::ContentType,
+        Self::DecodedTooLarge,
+        Self::HubFailed,
+        Self::Internal,
+        Self::Malformed,
+        Self::MethodNotAllowed,
+        Self::NotFound,
+        Self::Overloaded,
+        Self::Snappy,
+        Self::SourceRange,
+        Self::Unauthenticated,
+        Self::WrongMessage,
+    ];
+
+    /// The name that responses, the log and `/api/v1/spokes` use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AuthBusy => "auth_busy",
+            Self::BodyFraming => "body_framing",
+            Self::BodyTimeout => "body_timeout",
+            Self::BodyTooLarge => "body_too_large",
+            Self::BodyTruncated => "body_truncated",
+            Self::ContentEncoding => "content_encoding",
+            Self::ContentType => "content_type",
+            Self::DecodedTooLarge => "decoded_too_large",
+            Self::HubFailed => "hub_failed",
+            Self::Internal => "internal",
+            Self::Malformed => "malformed",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::NotFound => "not_found",
+            Self::Overloaded => "overloaded",
+            Self::Snappy => "snappy",
+            Self::SourceRange => "source_range",
+            Self::Unauthenticated => "unauthenticated",
+            Self::WrongMessage => "wrong_message",
+        }
+    }
+}
+
+/// Why a series, a metadata entry or a sample of a request was refused; the neighbours were not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The cluster label is absent and the policy says `absent: reject`.
+    AbsentLabel,
+    /// A label name stands twice.
+    DuplicateLabelName,
+    /// A label without a name.
+    EmptyLabelName,
+    /// The hub refused it, and its text says why.
+    Hub,
+    /// The version that the hub speaks cannot hold it.
+    HubProtocol,
+    /// A string that is not UTF-8.
+    InvalidUtf8,
+    /// A label name or value is longer than `label_value_bytes_max`, or the names of the request
+    /// are longer together than its series limit allows for.
+    LabelLength,
+    /// The series has more labels than `labels_per_series_max`.
+    LabelsPerSeries,
+    /// The cluster label names another spoke.
+    MismatchedLabel,
+    /// No `__name__`, or an empty one.
+    MissingMetricName,
+    /// A label gives its name or its value twice.
+    RepeatedLabelField,
+    /// The request has more series, or metadata entries, than `series_per_request_max`.
+    SeriesPerRequest,
+    /// A V2 symbol reference out of range, or an odd number of them.
+    SymbolReference,
+    /// The request has more symbols than its series limit allows for.
+    SymbolsPerRequest,
+}
+
+impl Reason {
+    /// All reasons, in the order of their names.
+    pub const ALL: [Self; 14] = [
+        Self::AbsentLabel,
+        Self::DuplicateLabelName,
+        Self::EmptyLabelName,
+        Self::Hub,
+        Self::HubProtocol,
+        Self::InvalidUtf8,
+        Self::LabelLength,
+        Self::LabelsPerSeries,
+        Self::MismatchedLabel,
+        Self::MissingMetricName,
+        Self::RepeatedLabelField,
+        Self::SeriesPerRequest,
+        Self::SymbolReference,
+        Self::SymbolsPerRequest,
+    ];
+
+    /// The value of the label `reason` of `hubgate_samples_rejected_total`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AbsentLabel => "absent_label",
+            Self::DuplicateLabelName => "duplicate_label_name",
+            Self::EmptyLabelName => "empty_label_name",
+            Self::Hub => "hub",
+            Self::HubProtocol => "hub_protocol",
+            Self::InvalidUtf8 => "invalid_utf8",
+            Self::LabelLength => "label_length",
+            Self::LabelsPerSeries => "labels_per_series",
+            Self::MismatchedLabel => "mismatched_label",
+            Self::MissingMetricName => "missing_metric_name",
+            Self::RepeatedLabelField => "repeated_label_field",
+            Self::SeriesPerRequest => "series_per_request",
+            Self::SymbolReference => "symbol_reference",
+            Self::SymbolsPerRequest => "symbols_per_request",
+        }
+    }
+
+    /// What the people behind the spoke can do about it.
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::AbsentLabel => "set external_labels at the spoke, or labels.absent: inject",
+            Self::DuplicateLabelName => "a label name may stand once in a series",
+            Self::EmptyLabelName => "every label needs a name",
+            Self::Hub => "the hub says why",
+            Self::HubProtocol => "the remote write that the hub speaks has no place for it",
+            Self::InvalidUtf8 => "strings must be UTF-8",
+            Self::LabelLength => {
+                "shorten label names and values or raise limits.label_value_bytes_max"
+            }
+            Self::LabelsPerSeries => "drop labels or raise limits.labels_per_series_max",
+            Self::MismatchedLabel => {
+                "drop or rename that label at the spoke, or set labels.mismatch: rename"
+            }
+            Self::MissingMetricName => "every series needs the label __name__",
+            Self::RepeatedLabelField => "a label may give its name and its value once",
+            Self::SeriesPerRequest => {
+                "lower max_samples_per_send at the spoke or raise limits.series_per_request_max"
+            }
+            Self::SymbolReference => "references must be pairs within the symbol table",
+            Self::SymbolsPerRequest => {
+                "lower max_samples_per_send at the spoke or raise limits.series_per_request_max"
+            }
+        }
+    }
+}
+
+/// Why there is no response of a hub.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum HubFailure {
+    /// No connection could be made.
+    #[error("the hub cannot be reached")]
+    Connect,
+    /// The connection broke before the response was whole.
+    #[error("the connection to the hub broke")]
+    Reset,
+    /// The hub was not asked, since too many requests wait for it.
+    #[error("too many requests wait for the hub")]
+    Skipped,
+    /// The response did not arrive in time.
+    #[error("the hub did not answer in time")]
+    Timeout,
+}
+
+impl HubFailure {
+    /// The value of the label `code` of `hubgate_hub_requests_total`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "connect_error",
+            Self::Reset => "reset",
+            Self::Skipped => "skipped",
+            Self::Timeout => "timeout",
+        }
+    }
+}
