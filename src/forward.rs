@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, USER_AGENT};
-use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
+use http::header::{CONTENT_ENCODING, USER_AGENT};
+use http::{HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::Full;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -24,16 +24,12 @@ use tokio::time::timeout_at;
 use crate::config::{self, HubHeader, HubMetadata, HubProtocol};
 use crate::metrics::{HubMetrics, LOST_PARTS, Metrics};
 use crate::reasons::{HubFailure, UNKNOWN};
+use crate::remote_write;
 use crate::telemetry::Repeats;
 use crate::wire::writer::{Lost, Metadata};
 use crate::wire::{Counts, Protocol};
 
-pub use answer::{HubAnswer, RETRY_AFTER_MAX, WRITTEN};
-
-/// The sender's count of attempts (remote write 2.0, "Retries"); passed on.
-pub const RETRY_ATTEMPT: HeaderName = HeaderName::from_static("retry-attempt");
-
-const VERSION: HeaderName = HeaderName::from_static("x-prometheus-remote-write-version");
+pub use answer::HubAnswer;
 
 /// Prometheus takes 512 connections by default (`--web.max-connections`), for its users as well;
 /// more than that hang unaccepted.
@@ -321,14 +317,10 @@ impl Hub {
         *request.uri_mut() = self.url.clone();
         let headers = request.headers_mut();
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("snappy"));
-        headers.insert(
-            CONTENT_TYPE,
-            HeaderValue::from_static(protocol.content_type()),
-        );
         headers.insert(USER_AGENT, HeaderValue::from_static(crate::USER_AGENT));
-        headers.insert(VERSION, HeaderValue::from_static(protocol.version()));
+        remote_write::insert_message_headers(headers, protocol);
         if let Some(attempt) = sent.retry_attempt {
-            headers.insert(RETRY_ATTEMPT, attempt.clone());
+            headers.insert(remote_write::RETRY_ATTEMPT, attempt.clone());
         }
         for header in &self.headers {
             // A probe is nobody's; it holds no sample that could end up with this tenant.

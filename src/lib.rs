@@ -57,6 +57,7 @@ pub mod listener;
 pub mod metrics;
 pub mod policy;
 pub mod reasons;
+pub mod remote_write;
 pub mod spoke;
 pub mod telemetry;
 pub mod wire;

@@ -31,13 +31,14 @@ use hyper::body::Incoming;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Ack, Limits};
-use crate::forward::{Hub, RETRY_AFTER_MAX, RETRY_ATTEMPT, WRITTEN};
+use crate::forward::Hub;
 use crate::metrics::Metrics;
 use crate::policy::Verdict;
 use crate::reasons::{AuthFailure, Reason, RequestReason};
+use crate::remote_write::{self, RETRY_AFTER_SECONDS_MAX};
 use crate::spoke::Spoke;
 use crate::telemetry::Repeats;
-use crate::wire::Protocol;
+use crate::wire::{Counts, Protocol};
 
 use admission::{Budget, Share};
 use answer::Answer;
@@ -46,9 +47,6 @@ use hubs::{Plan, Sending};
 use inspect::{Inspected, Inspector};
 use outcome::{Outcome, RetryAfter, Settled};
 use refusal::Refusal;
-
-/// The paths that Prometheus, Mimir and Thanos take remote write at.
-const PATHS: [&str; 3] = ["/api/v1/write", "/api/v1/push", "/api/v1/receive"];
 
 /// Seconds of Retry-After where the hub names none; spread so that spokes do not come together.
 const RETRY_AFTER_SECONDS: std::ops::RangeInclusive<u64> = 1..=5;
@@ -182,7 +180,7 @@ impl Writes {
         spoke
             .seen
             .request(protocol, user_agent.unwrap_or_default(), address);
-        let retry_attempt = retry_attempt(head);
+        let retry_attempt = remote_write::retry_attempt(&head.headers);
         if retry_attempt.is_some() {
             spoke.metrics.retried();
         }
@@ -255,9 +253,7 @@ impl Writes {
         let mut response = plain(&answer.status, &answer.text);
         let headers = response.headers_mut();
         if let Some(written) = answer.written {
-            for (name, kind) in WRITTEN.into_iter().zip(crate::wire::Kind::ALL) {
-                headers.insert(name, written.of(kind).into());
-            }
+            remote_write::insert_written(headers, &written);
         }
         let seconds = match answer.retry_after {
             RetryAfter::Unsaid => None,
@@ -327,9 +323,7 @@ impl Writes {
         }
         // After a successful negotiation a V2 sender is owed the counts, and nothing was written.
         if progress.protocol == Some(Protocol::V2) && status.is_client_error() {
-            for name in WRITTEN {
-                headers.insert(name, 0.into());
-            }
+            remote_write::insert_written(headers, &Counts::default());
         }
         response
     }
@@ -384,7 +378,7 @@ fn record(spoke: &Spoke, verdict: &Verdict, answer: &Answer, hub_text: &str) {
 }
 
 fn route(head: &Parts) -> Result<(), Refusal> {
-    if !PATHS.contains(&head.uri.path()) {
+    if !remote_write::PATHS.contains(&head.uri.path()) {
         return Err(Refusal::NotFound);
     }
     if head.method == Method::POST {
@@ -402,13 +396,6 @@ fn expects_continue(head: &Parts) -> bool {
     expected.is_some_and(|expected| expected.eq_ignore_ascii_case("100-continue"))
 }
 
-/// The sender's count of attempts, when it is a number above 0.
-fn retry_attempt(head: &Parts) -> Option<HeaderValue> {
-    let value = head.headers.get(RETRY_ATTEMPT)?;
-    let attempts: u32 = value.to_str().ok()?.parse().ok()?;
-    (attempts > 0).then(|| attempts.into())
-}
-
 /// The latest timestamp that Prometheus takes, ten minutes ahead (`storage/remote/write_handler.go`,
 /// `maxAheadTime`), in milliseconds since the Unix epoch. One sample beyond must not hide for ever
 /// that a spoke fell silent.
@@ -421,7 +408,7 @@ fn newest_plausible() -> i64 {
 
 /// Spreads what a hub told every spoke alike, within the most that is ever told.
 fn jittered(seconds: u64) -> u64 {
-    fastrand::u64(seconds..=seconds + seconds / 2 + 1).min(RETRY_AFTER_MAX)
+    fastrand::u64(seconds..=seconds + seconds / 2 + 1).min(RETRY_AFTER_SECONDS_MAX)
 }
 
 /// What to remember of a hub that did not take everything.

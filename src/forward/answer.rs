@@ -2,29 +2,19 @@
 
 use bytes::Buf;
 use http::header::RETRY_AFTER;
-use http::{HeaderMap, HeaderName, Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use crate::reasons::HubFailure;
+use crate::remote_write::{self, RETRY_AFTER_SECONDS_MAX};
 use crate::wire::Counts;
-
-/// What was written, in the order of [`Counts`] without metadata (remote write 2.0, "Required
-/// Written Response Headers").
-pub const WRITTEN: [HeaderName; 3] = [
-    HeaderName::from_static("x-prometheus-remote-write-samples-written"),
-    HeaderName::from_static("x-prometheus-remote-write-histograms-written"),
-    HeaderName::from_static("x-prometheus-remote-write-exemplars-written"),
-];
 
 /// Most of an answer that is read; more and the connection is given up.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// Most of an answer's text that is kept.
 const TEXT_BYTES_MAX: usize = 1024;
-
-/// Most seconds of Retry-After that are believed of a hub or told a spoke.
-pub const RETRY_AFTER_MAX: u64 = 30;
 
 /// What the hub said.
 #[derive(Debug, Clone)]
@@ -45,7 +35,7 @@ impl HubAnswer {
         let (head, body) = response.into_parts();
         Ok(Self {
             status: head.status,
-            written: written(&head.headers),
+            written: remote_write::written(&head.headers),
             retry_after: retry_after(&head.headers),
             text: text(body).await?,
         })
@@ -57,17 +47,6 @@ impl HubAnswer {
     }
 }
 
-/// The Written headers; one that is missing beside another is 0.
-fn written(headers: &HeaderMap) -> Option<Counts> {
-    let counts = WRITTEN
-        .map(|name| -> Option<u64> { headers.get(name)?.to_str().ok()?.trim().parse().ok() });
-    let [samples, histograms, exemplars] = counts;
-    counts.iter().any(Option::is_some).then(|| {
-        let or_none = |count: Option<u64>| count.unwrap_or(0);
-        Counts::new([or_none(samples), or_none(histograms), or_none(exemplars), 0])
-    })
-}
-
 fn retry_after(headers: &HeaderMap) -> Option<u64> {
     let seconds: u64 = headers
         .get(RETRY_AFTER)?
@@ -76,7 +55,7 @@ fn retry_after(headers: &HeaderMap) -> Option<u64> {
         .trim()
         .parse()
         .ok()?;
-    Some(seconds.min(RETRY_AFTER_MAX))
+    Some(seconds.min(RETRY_AFTER_SECONDS_MAX))
 }
 
 /// Reads an answer to its end, so that the connection can be used again, and keeps its start.

@@ -6,6 +6,7 @@
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
 
+use crate::remote_write::MEDIA_TYPE;
 use crate::wire::Protocol;
 
 use super::refusal::Refusal;
@@ -45,11 +46,7 @@ fn single(headers: &HeaderMap, name: HeaderName) -> Result<Option<&str>, String>
 /// quotes and other parameters do not matter.
 fn content_type(value: &str) -> Option<Protocol> {
     let mut parts = Parts { rest: value };
-    if !parts
-        .next()?
-        .trim()
-        .eq_ignore_ascii_case("application/x-protobuf")
-    {
+    if !parts.next()?.trim().eq_ignore_ascii_case(MEDIA_TYPE) {
         return None;
     }
     let mut proto = None;
