@@ -18,14 +18,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::admin::Admin;
+use crate::budget::Budget;
 use crate::config::{Config, SourceRanges};
 use crate::forward::{Hub, HubAnswer};
 use crate::listener::{self, AnswerBody, Drain, Handler};
 use crate::metrics::Metrics;
 use crate::spoke::{Seen, Spoke};
 use crate::wire::Protocol;
-use crate::write::admission::Budget;
-use crate::write::auth::Authenticator;
+use crate::write::identify::Authenticator;
 use crate::write::{Snapshot, Writes};
 
 /// Connections to the admin listener: scrapers and people.

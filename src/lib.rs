@@ -33,7 +33,7 @@
 //! 1. No 2xx before the hub's 2xx. Nothing is queued: the spoke's write-ahead log is the queue,
 //!    so killing hubgate at any moment loses nothing.
 //! 2. A 4xx only for facts about the request itself, because Prometheus drops a batch on every
-//!    4xx. [`write::refusal`], [`write::outcome`] and [`write::answer`] are the only places that
+//!    4xx. [`write::refusal`], [`forward::outcome`] and [`write::answer`] are the only places that
 //!    choose a status.
 //! 3. What is checked is what travels on. The hub gets canonical headers and either the bytes
 //!    that were walked, when they hold nothing else and nothing changed, or a message written
@@ -49,6 +49,7 @@
 //!    broken one leaves the old in force.
 
 pub mod admin;
+pub mod budget;
 pub mod cli;
 pub mod config;
 pub mod forward;
@@ -58,6 +59,7 @@ pub mod metrics;
 pub mod policy;
 pub mod reasons;
 pub mod remote_write;
+pub mod rewrite;
 pub mod spoke;
 pub mod telemetry;
 pub mod wire;

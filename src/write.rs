@@ -4,16 +4,10 @@
 //! body is read, what may be held before it is held, what is in it before it travels on. Only
 //! this file knows the order.
 
-pub mod admission;
 pub mod answer;
-pub mod auth;
 mod body;
-mod deliver;
-mod hubs;
-mod inspect;
+pub mod identify;
 mod negotiate;
-pub mod outcome;
-mod outgoing;
 pub mod refusal;
 
 use std::net::{IpAddr, SocketAddr};
@@ -30,22 +24,21 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio_util::task::TaskTracker;
 
+use crate::budget::{Budget, Share};
 use crate::config::{Ack, Limits};
-use crate::forward::Hub;
+use crate::forward::outcome::{Outcome, RetryAfter, Settled};
+use crate::forward::{Hub, Plan, Sending};
 use crate::metrics::Metrics;
 use crate::policy::Verdict;
 use crate::reasons::{AuthFailure, Reason, RequestReason};
 use crate::remote_write::{self, RETRY_AFTER_SECONDS_MAX};
+use crate::rewrite::{self, Inspected, Inspector};
 use crate::spoke::Spoke;
 use crate::telemetry::Repeats;
 use crate::wire::{Counts, Protocol};
 
-use admission::{Budget, Share};
 use answer::Answer;
-use auth::Authenticator;
-use hubs::{Plan, Sending};
-use inspect::{Inspected, Inspector};
-use outcome::{Outcome, RetryAfter, Settled};
+use identify::Authenticator;
 use refusal::Refusal;
 
 /// Seconds of Retry-After where the hub names none; spread so that spokes do not come together.
@@ -207,7 +200,7 @@ impl Writes {
         let body_bytes = body.len();
         let limits = &snapshot.limits;
         let plan = Plan::new(&snapshot.hubs, protocol);
-        let request = inspect::Request {
+        let request = rewrite::Request {
             spoke: Arc::clone(&spoke),
             protocol,
             body,

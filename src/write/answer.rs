@@ -10,7 +10,7 @@ use crate::policy::Verdict;
 use crate::reasons::Reason;
 use crate::wire::{Counts, Kind, Protocol};
 
-use super::outcome::{Failed, Outcome, RetryAfter, Settled};
+use crate::forward::outcome::{Failed, Outcome, RetryAfter, Settled};
 
 /// Prometheus reads 1 KiB of a refusal (`maxErrMsgLen` in `storage/remote/client.go`), of which
 /// one byte is the end of the line.

@@ -13,8 +13,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::config::Limits;
 use crate::wire::snappy::{self, SnappyError};
 
-use super::admission::Share;
 use super::refusal::Refusal;
+use crate::budget::Share;
 
 /// For a whole body. Prometheus gives up a request after 30 s (`remote_timeout`), so nobody waits
 /// for what comes later.

@@ -5,14 +5,14 @@ use std::sync::atomic::Ordering;
 
 use snap::raw::Encoder;
 
+use crate::budget::Passing;
 use crate::policy::{self, Verdict};
 use crate::wire::transcode::{self, Part};
 use crate::wire::writer::{Form, Metadata, Writer};
 use crate::wire::{Protocol, snappy};
-use crate::write::admission::Passing;
-use crate::write::outgoing::{KEPT_BYTES_MAX, Outgoing, Packed, Packing, packing_room};
 use crate::write::refusal::Refusal;
 
+use super::payload::{KEPT_BYTES_MAX, Outgoing, Packed, Packing, packing_room};
 use super::{Inspected, Request, Room, Target};
 
 thread_local! {

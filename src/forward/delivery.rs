@@ -12,15 +12,16 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderValue, StatusCode};
 
-use crate::forward::{Hub, HubAnswer, HubRequest};
 use crate::spoke::Spoke;
 use crate::wire::{Counts, Kind, Protocol};
 
-use super::admission::{Passing, Share};
-use super::inspect::Inspector;
+use crate::budget::{Passing, Share};
+use crate::rewrite::{Inspector, Outgoing, Packed};
+use crate::write::refusal::Refusal;
+
+use super::hub::{Hub, HubRequest};
 use super::outcome::{Failed, Outcome, Settled};
-use super::outgoing::{Outgoing, Packed};
-use super::refusal::Refusal;
+use super::response::HubAnswer;
 
 /// One request on its way to one hub.
 #[derive(Debug)]

@@ -7,11 +7,11 @@ use crate::wire::writer::{Lost, Message, Written};
 use crate::wire::{Counts, Kind, Protocol, snappy};
 
 /// Memory that a thread keeps for its next request; more is given back.
-pub(super) const KEPT_BYTES_MAX: usize = 4 * 1024 * 1024;
+pub(crate) const KEPT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// A message for a hub, compressed.
 #[derive(Debug, Clone)]
-pub(super) struct Packed {
+pub(crate) struct Packed {
     /// Its version.
     pub protocol: Protocol,
     /// Its bytes, compressed.
@@ -24,7 +24,7 @@ pub(super) struct Packed {
 
 /// What a hub shall get of one request.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Outgoing {
+pub(crate) struct Outgoing {
     /// The message; `None` when there is nothing to put into it.
     pub message: Option<Packed>,
     /// What V2 has no form for, to be sent in V1 after the message.
@@ -37,7 +37,7 @@ pub(super) struct Outgoing {
 
 impl Outgoing {
     /// Nothing, since a V1 message would be larger than it may be.
-    pub(super) fn too_large() -> Self {
+    pub(crate) fn too_large() -> Self {
         Self {
             too_large: true,
             ..Self::default()
@@ -45,13 +45,13 @@ impl Outgoing {
     }
 
     /// The memory that it holds, in bytes.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         let packed = self.message.iter().chain(&self.side);
         packed.map(|packed| packed.memory).sum()
     }
 
     /// What it carries.
-    pub(super) fn counts(&self) -> Counts {
+    pub(crate) fn counts(&self) -> Counts {
         let mut counts = Counts::default();
         for packed in self.message.iter().chain(&self.side) {
             counts.add_all(&packed.counts);
@@ -62,14 +62,14 @@ impl Outgoing {
 
 /// What it takes to compress what was written, in bytes: buffers, and copies of at most half of
 /// them.
-pub(super) fn packing_room(written: &Written<'_>) -> usize {
+pub(crate) fn packing_room(written: &Written<'_>) -> usize {
     let messages = [&written.message, &written.side];
     let buffers = messages.map(|message| max_compress_len(message.bytes.len()));
     buffers.iter().sum::<usize>() / 2 * 3
 }
 
 /// Compresses what was written.
-pub(super) struct Packing<'b> {
+pub(crate) struct Packing<'b> {
     /// Snappy.
     pub encoder: &'b mut Encoder,
     /// What it writes to.
@@ -78,7 +78,7 @@ pub(super) struct Packing<'b> {
 
 impl Packing<'_> {
     /// What a hub shall get of what was written.
-    pub(super) fn outgoing(&mut self, protocol: Protocol, written: &Written<'_>) -> Outgoing {
+    pub(crate) fn outgoing(&mut self, protocol: Protocol, written: &Written<'_>) -> Outgoing {
         let mut message = self.pack(protocol, &written.message);
         if let Some(message) = &mut message {
             message.counts.add(Kind::Metadata, written.merged_metadata);

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use prometheus::IntGauge;
 
-use super::refusal::Refusal;
+use crate::write::refusal::Refusal;
 
 /// The bytes that all requests together may hold.
 #[derive(Debug)]

@@ -2,6 +2,7 @@
 //! async workers when it is large.
 
 mod buffers;
+mod payload;
 
 use std::sync::Arc;
 
@@ -14,11 +15,11 @@ use crate::wire::transcode::Part;
 use crate::wire::writer::Metadata;
 use crate::wire::{Protocol, snappy};
 
-use super::admission::{Passing, Share};
-use super::outgoing::{Outgoing, Packed};
-use super::refusal::Refusal;
+use crate::budget::{Passing, Share};
+use crate::write::refusal::Refusal;
 
 use buffers::{Buffers, Tried, with_buffers};
+pub(crate) use payload::{Outgoing, Packed};
 
 /// Messages up to this size, as V1 where that is written, are worked off where they arrive: some
 /// two milliseconds. The usual request of 2000 series is one megabyte.
@@ -30,7 +31,7 @@ const DOWNGRADE_GROWTH: usize = 8;
 
 /// What a hub wants to be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Target {
+pub(crate) struct Target {
     /// The version.
     pub protocol: Protocol,
     /// What becomes of V1 metadata, where the version is V2.
@@ -39,7 +40,7 @@ pub(super) struct Target {
 
 /// A request that was inspected.
 #[derive(Debug)]
-pub(super) struct Inspected {
+pub(crate) struct Inspected {
     /// What the policy decided.
     pub verdict: Verdict,
     /// What the hubs shall get, one for each target asked for.
@@ -52,14 +53,14 @@ pub(super) struct Inspected {
 
 /// Inspects requests, the large ones on blocking threads.
 #[derive(Debug)]
-pub(super) struct Inspector {
+pub(crate) struct Inspector {
     /// One a core: more would only hold more memory at once.
     large: Arc<Semaphore>,
 }
 
 /// A request to be inspected.
 #[derive(Debug)]
-pub(super) struct Request {
+pub(crate) struct Request {
     /// Who sent it.
     pub spoke: Arc<Spoke>,
     /// The version it is said to be of.
@@ -75,7 +76,7 @@ pub(super) struct Request {
 }
 
 impl Inspector {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             large: Arc::new(Semaphore::new(cores)),
@@ -83,7 +84,7 @@ impl Inspector {
     }
 
     /// Decompresses, inspects and, where rules or targets ask for it, writes a body anew.
-    pub(super) async fn inspect(&self, mut request: Request) -> Result<Inspected, Refusal> {
+    pub(crate) async fn inspect(&self, mut request: Request) -> Result<Inspected, Refusal> {
         let decoded = snappy::checked_len(&request.body, request.decoded_bytes_max)?;
         let mut growth = DOWNGRADE_GROWTH;
         loop {
@@ -107,7 +108,7 @@ impl Inspector {
 
     /// Writes a message of a spoke that was inspected before in the other version. Its room comes
     /// from `share`.
-    pub(super) async fn translate(
+    pub(crate) async fn translate(
         &self,
         packed: &Packed,
         spoke: &Spoke,
@@ -144,7 +145,7 @@ impl Inspector {
 
     /// Cuts a message of a spoke that was inspected before into two; `None` when it holds one
     /// sample. Their room comes from `share`.
-    pub(super) async fn halve(
+    pub(crate) async fn halve(
         &self,
         packed: &Packed,
         spoke: &Spoke,

@@ -11,19 +11,19 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Ack;
-use crate::forward::Hub;
 use crate::policy::Verdict;
 use crate::reasons::HubFailure;
 use crate::spoke::Spoke;
 use crate::wire::Protocol;
 use crate::wire::writer::Metadata;
 
-use super::admission::Share;
-use super::deliver::Delivery;
-use super::inspect::{Inspector, Target};
+use crate::budget::Share;
+use crate::rewrite::{Inspector, Outgoing, Target};
+use crate::write::refusal::Refusal;
+
+use super::delivery::Delivery;
+use super::hub::Hub;
 use super::outcome::{Failed, Outcome};
-use super::outgoing::Outgoing;
-use super::refusal::Refusal;
 
 /// Memory that a request takes beside its message while it is under way to a hub, about. Of very
 /// small requests this is nearly all.
@@ -31,7 +31,7 @@ const DELIVERY_BYTES: usize = 16 * 1024;
 
 /// What each hub is to get of a request, known before the request is inspected.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(crate) struct Plan {
     hubs: Vec<Arc<Hub>>,
     /// What the hubs want, each once.
     pub targets: Vec<Target>,
@@ -41,7 +41,7 @@ pub(super) struct Plan {
 
 /// An inspected request, ready for the hubs.
 #[derive(Debug)]
-pub(super) struct Sending<'s> {
+pub(crate) struct Sending<'s> {
     /// Who sent it.
     pub spoke: &'s Arc<Spoke>,
     /// What the policy decided.
@@ -56,7 +56,7 @@ pub(super) struct Sending<'s> {
 
 impl Plan {
     /// Asks each hub what it wants for a request that came as `from`.
-    pub(super) fn new(hubs: &[Arc<Hub>], from: Protocol) -> Self {
+    pub(crate) fn new(hubs: &[Arc<Hub>], from: Protocol) -> Self {
         let mut targets = Vec::with_capacity(1);
         let places = hubs.iter().map(|hub| {
             let protocol = hub.wants(from);
@@ -83,7 +83,7 @@ impl Plan {
 
     /// Sends it to every hub and returns what to tell the spoke. `hub_bytes_max` is what a hub
     /// may hold of requests that their spokes may no longer wait for.
-    pub(super) async fn send(
+    pub(crate) async fn send(
         &self,
         sending: Sending<'_>,
         ack: Ack,

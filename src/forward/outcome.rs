@@ -6,11 +6,12 @@
 use http::StatusCode;
 
 use crate::config::Ack;
-use crate::forward::HubAnswer;
 use crate::reasons::HubFailure;
 use crate::wire::{Counts, Kind};
 
-use super::refusal::Refusal;
+use crate::write::refusal::Refusal;
+
+use super::response::HubAnswer;
 
 /// What became of a request at a hub, or at all of them.
 #[derive(Debug, Clone)]
@@ -39,7 +40,7 @@ pub struct Settled {
 impl Settled {
     /// What of `unsupported` the spoke is told of: metadata that a version cannot hold is no sample
     /// lost, and is not worth an error.
-    pub(super) fn unheld(&self) -> Counts {
+    pub(crate) fn unheld(&self) -> Counts {
         let mut unheld = self.unsupported;
         unheld.clear(Kind::Metadata);
         unheld
@@ -51,7 +52,7 @@ impl Settled {
     }
 
     /// Takes in that the hub did not write all of a part that carried `sent`.
-    pub(super) fn refuse(&mut self, hub: &HubAnswer, sent: &Counts) {
+    pub(crate) fn refuse(&mut self, hub: &HubAnswer, sent: &Counts) {
         let said = said(hub, sent);
         self.refuse_for(match hub.status {
             StatusCode::PAYLOAD_TOO_LARGE => (
@@ -63,14 +64,14 @@ impl Settled {
     }
 
     /// Takes in that a part that carried `sent` was not cut any more.
-    pub(super) fn uncut(&mut self, sent: &Counts) {
+    pub(crate) fn uncut(&mut self, sent: &Counts) {
         if sent.samples() > 1 {
             self.uncut += sent.samples();
         }
     }
 
     /// Takes in that a part is too large in the version that the hub speaks.
-    pub(super) fn refuse_too_large(&mut self) {
+    pub(crate) fn refuse_too_large(&mut self) {
         let text = "it is larger than 32 MiB in the remote write that the hub speaks; lower \
                     max_samples_per_send at the spoke";
         self.refuse_for((StatusCode::PAYLOAD_TOO_LARGE, text.to_owned()));
@@ -128,7 +129,7 @@ pub struct Failed {
 
 impl Failed {
     /// The hub did not answer.
-    pub(super) fn no_answer(failure: HubFailure) -> Self {
+    pub(crate) fn no_answer(failure: HubFailure) -> Self {
         let status = match failure {
             HubFailure::Connect | HubFailure::Reset => StatusCode::BAD_GATEWAY,
             HubFailure::Skipped => StatusCode::SERVICE_UNAVAILABLE,
@@ -143,7 +144,7 @@ impl Failed {
     }
 
     /// The hub answered a V2 message with a success that says nothing.
-    pub(super) fn silent(hub: &HubAnswer) -> Self {
+    pub(crate) fn silent(hub: &HubAnswer) -> Self {
         Self {
             status: StatusCode::BAD_GATEWAY,
             reason: "the hub did not say what it wrote, so it may not speak remote write 2.0"
@@ -154,7 +155,7 @@ impl Failed {
     }
 
     /// The hub has a fault, or refuses hubgate itself, which is a fault of the set-up.
-    pub(super) fn hub_fault(hub: &HubAnswer) -> Self {
+    pub(crate) fn hub_fault(hub: &HubAnswer) -> Self {
         let (status, otherwise) = match hub.status.as_u16() {
             // To most senders a 429 means to drop.
             429 => (StatusCode::SERVICE_UNAVAILABLE, RetryAfter::Soon),
@@ -180,7 +181,7 @@ impl Failed {
     }
 
     /// The hub is too slow to be asked for the good samples of a request that it refused.
-    pub(super) fn slow() -> Self {
+    pub(crate) fn slow() -> Self {
         let reason = "the hub refused a part and is too slow to find out which";
         Self {
             status: StatusCode::SERVICE_UNAVAILABLE,
@@ -191,7 +192,7 @@ impl Failed {
     }
 
     /// It did not fail at the hub, but here.
-    pub(super) fn here(refusal: &Refusal) -> Self {
+    pub(crate) fn here(refusal: &Refusal) -> Self {
         let (status, reason, retry_after) = match refusal {
             Refusal::Overloaded => (
                 StatusCode::SERVICE_UNAVAILABLE,
