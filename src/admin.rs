@@ -3,13 +3,15 @@
 //! For operators and scrapers; it answers whoever reaches it, so it shows nothing that is secret
 //! and binds to loopback by default.
 
+pub mod reload;
 mod status;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use axum::Router;
-use axum::extract::State;
+use axum::extract;
 use axum::response::{IntoResponse, Json};
 use axum::routing::{get, post};
 use http::header::CONTENT_TYPE;
@@ -18,10 +20,13 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tower::ServiceExt;
 
-use crate::gateway::Shared;
-use crate::listener::{AnswerBody, Handler};
+use crate::listener::{AnswerBody, Drain, Handler};
+use crate::metrics::Metrics;
+use crate::state::State;
 
-/// The text format that [`crate::metrics::Metrics::encode`] writes.
+use reload::Reloads;
+
+/// The text format that [`Metrics::encode`] writes.
 const METRICS_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Answers the requests of the admin listener.
@@ -30,16 +35,29 @@ pub struct Admin {
     router: Router,
 }
 
+/// What the admin listener shows and asks.
+#[derive(Debug, Clone)]
+pub struct Sources {
+    /// The configuration in force.
+    pub state: Arc<ArcSwap<State>>,
+    /// The metrics of the process.
+    pub metrics: Metrics,
+    /// The drain of the write listener; once it has begun, hubgate is not ready.
+    pub writes: Drain,
+    /// Who loads the configuration again.
+    pub reloads: Reloads,
+}
+
 impl Admin {
-    /// Shows the state of `shared`.
-    pub fn new(shared: Arc<Shared>) -> Self {
+    /// Shows what `sources` hold.
+    pub fn new(sources: Sources) -> Self {
         let router = Router::new()
             .route("/metrics", get(metrics))
             .route("/-/healthy", get(healthy))
             .route("/-/ready", get(ready))
             .route("/-/reload", post(reload))
             .route("/api/v1/spokes", get(spokes))
-            .with_state(shared);
+            .with_state(sources);
         Self { router }
     }
 }
@@ -58,8 +76,8 @@ impl Handler for Admin {
     }
 }
 
-async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
-    match shared.metrics().encode() {
+async fn metrics(extract::State(sources): extract::State<Sources>) -> impl IntoResponse {
+    match sources.metrics.encode() {
         Ok(text) => ([(CONTENT_TYPE, METRICS_CONTENT_TYPE)], text).into_response(),
         Err(error) => {
             tracing::error!(%error, "cannot encode the metrics");
@@ -72,19 +90,17 @@ async fn healthy() -> &'static str {
     "hubgate is healthy.\n"
 }
 
-async fn ready(State(shared): State<Arc<Shared>>) -> (StatusCode, &'static str) {
-    if shared.ready() {
-        (StatusCode::OK, "hubgate is ready.\n")
+async fn ready(extract::State(sources): extract::State<Sources>) -> (StatusCode, &'static str) {
+    if sources.writes.begun() {
+        let text = "hubgate is shutting down.\n";
+        (StatusCode::SERVICE_UNAVAILABLE, text)
     } else {
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "hubgate is shutting down.\n",
-        )
+        (StatusCode::OK, "hubgate is ready.\n")
     }
 }
 
-async fn reload(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
-    match shared.request_reload().await {
+async fn reload(extract::State(sources): extract::State<Sources>) -> (StatusCode, String) {
+    match sources.reloads.request().await {
         Ok(()) => (StatusCode::OK, "the configuration is reloaded\n".to_owned()),
         Err(errors) => {
             let text = format!("the old configuration stays in force:\n{errors}\n");
@@ -93,6 +109,6 @@ async fn reload(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
     }
 }
 
-async fn spokes(State(shared): State<Arc<Shared>>) -> Json<status::Status> {
-    Json(status::Status::of(&shared))
+async fn spokes(extract::State(sources): extract::State<Sources>) -> Json<status::Status> {
+    Json(status::Status::of(&sources.state.load()))
 }

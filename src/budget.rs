@@ -1,16 +1,18 @@
-//! Admission by bytes: what a request may hold in memory is taken from a budget of the process
-//! before it is held.
+//! The budget of bytes: what a request may hold in memory is reserved before it is held.
 //!
-//! There is no queue: who finds the budget taken is told so at once and comes again, since a
-//! waiting request would hold a connection and its body. A count of requests would be no measure:
-//! one may hold a kilobyte or the whole limit.
+//! There is no queue. A request that finds the budget taken is refused at once and sent again later,
+//! since a waiting request would hold a connection and its body. Counting requests would be no
+//! measure: one of them may hold a kilobyte or the whole limit.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use prometheus::IntGauge;
 
-use crate::write::refusal::Refusal;
+/// The budget has no room for more bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too many bytes in flight; try again")]
+pub struct Overloaded;
 
 /// The bytes that all requests together may hold.
 #[derive(Debug)]
@@ -35,30 +37,29 @@ impl Budget {
         self.limit.store(limit, Ordering::Relaxed);
     }
 
-    /// An empty share for one request.
-    pub fn share(self: &Arc<Self>) -> Share {
-        Share {
+    /// Reserves `bytes` for a new request, or fails and takes none.
+    pub fn reserve(self: &Arc<Self>, bytes: usize) -> Result<Reservation, Overloaded> {
+        let reservation = Reservation {
             budget: Arc::clone(self),
             bytes: 0.into(),
-        }
+        };
+        reservation.grow(bytes)?;
+        Ok(reservation)
     }
 
-    /// Takes `bytes` for a share that holds `held`. A share that is alone may go beyond the
-    /// limit: else a request that grows beyond it when it is written anew would never pass.
-    fn take(&self, bytes: usize, held: usize) -> Result<(), Refusal> {
+    /// Takes `bytes` for a reservation that holds `held`. One that is alone may go beyond the limit,
+    /// or a request that grows beyond it when it is rewritten would never pass.
+    fn take(&self, bytes: usize, held: usize) -> Result<(), Overloaded> {
         let limit = self.limit.load(Ordering::Relaxed);
         let grown = |taken: usize| {
             let sum = taken.checked_add(bytes)?;
             let alone = held > 0 && taken == held;
             (sum <= limit || alone).then_some(sum)
         };
-        match self
+        let taken = self
             .taken
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown)
-        {
-            Ok(before) => self.show(before + bytes),
-            Err(_) => return Err(Refusal::Overloaded),
-        }
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown);
+        self.show(taken.map_err(|_| Overloaded)? + bytes);
         Ok(())
     }
 
@@ -72,42 +73,42 @@ impl Budget {
     }
 }
 
-/// What one request has taken; dropping it gives everything back.
+/// The bytes that one request has taken; dropping it gives all of them back.
 #[derive(Debug)]
-pub struct Share {
+pub struct Reservation {
     budget: Arc<Budget>,
     bytes: AtomicUsize,
 }
 
-/// Bytes that a share holds until this is dropped.
+/// Some bytes of a reservation, which are given back when this is dropped.
 #[derive(Debug)]
-pub struct Passing {
-    share: Arc<Share>,
+pub struct Permit {
+    reservation: Arc<Reservation>,
     bytes: usize,
 }
 
-impl Share {
+impl Reservation {
     /// What it holds, in bytes.
     pub fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }
 
     /// Takes more bytes, or fails and takes none.
-    pub fn grow(&self, bytes: usize) -> Result<(), Refusal> {
+    pub fn grow(&self, bytes: usize) -> Result<(), Overloaded> {
         self.budget.take(bytes, self.bytes())?;
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Takes more bytes for a while, or fails and takes none.
-    pub fn grow_for_now(self: &Arc<Self>, bytes: usize) -> Result<Passing, Refusal> {
+    /// Takes more bytes as long as the permit lives, or fails and takes none.
+    pub fn permit(self: &Arc<Self>, bytes: usize) -> Result<Permit, Overloaded> {
         self.grow(bytes)?;
-        let share = Arc::clone(self);
-        Ok(Passing { share, bytes })
+        let reservation = Arc::clone(self);
+        Ok(Permit { reservation, bytes })
     }
 
     /// Takes or gives back bytes until it holds `bytes`, or fails and changes nothing.
-    pub fn resize(&mut self, bytes: usize) -> Result<(), Refusal> {
+    pub fn resize(&mut self, bytes: usize) -> Result<(), Overloaded> {
         let held = self.bytes();
         if bytes > held {
             return self.grow(bytes - held);
@@ -122,32 +123,32 @@ impl Share {
     }
 }
 
-impl Drop for Share {
+impl Drop for Reservation {
     fn drop(&mut self) {
         self.budget.give_back(self.bytes());
     }
 }
 
-impl Passing {
+impl Permit {
     /// Takes more bytes, or fails and takes none.
-    pub fn grow(&mut self, bytes: usize) -> Result<(), Refusal> {
-        self.share.grow(bytes)?;
+    pub fn grow(&mut self, bytes: usize) -> Result<(), Overloaded> {
+        self.reservation.grow(bytes)?;
         self.bytes += bytes;
         Ok(())
     }
 
-    /// Parts with `bytes` of what it holds, or with all when that is less.
+    /// Splits `bytes` off into a permit of their own, or all when it holds less.
     pub fn split(&mut self, bytes: usize) -> Self {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
-        let share = Arc::clone(&self.share);
-        Self { share, bytes }
+        let reservation = Arc::clone(&self.reservation);
+        Self { reservation, bytes }
     }
 }
 
-impl Drop for Passing {
+impl Drop for Permit {
     fn drop(&mut self) {
-        self.share.shrink(self.bytes);
+        self.reservation.shrink(self.bytes);
     }
 }
 
@@ -159,33 +160,32 @@ mod tests {
     fn takes_all_or_nothing_and_gives_back() {
         let gauge = IntGauge::new("taken", "taken").unwrap();
         let budget = Budget::new(100, gauge.clone());
-        let mut first = budget.share();
-        let mut second = budget.share();
+        let mut first = budget.reserve(0).unwrap();
+        let mut second = budget.reserve(0).unwrap();
         first.grow(60).unwrap();
         second.grow(41).unwrap_err();
+        budget.reserve(41).unwrap_err();
         second.grow(40).unwrap();
         assert_eq!(gauge.get(), 100);
         first.resize(10).unwrap();
         assert_eq!(gauge.get(), 50);
         let first = Arc::new(first);
-        first.grow_for_now(51).unwrap_err();
-        let mut passing = first.grow_for_now(40).unwrap();
-        passing.grow(11).unwrap_err();
-        passing.grow(10).unwrap();
+        first.permit(51).unwrap_err();
+        let mut permit = first.permit(40).unwrap();
+        permit.grow(11).unwrap_err();
+        permit.grow(10).unwrap();
         assert_eq!((gauge.get(), first.bytes()), (100, 60));
-        let part = passing.split(20);
-        drop(passing);
+        let part = permit.split(20);
+        drop(permit);
         assert_eq!((gauge.get(), first.bytes()), (70, 30));
         drop(part);
         assert_eq!((gauge.get(), first.bytes()), (50, 10));
         second.grow(usize::MAX).unwrap_err();
         drop(first);
         second.resize(120).unwrap();
-        let third = budget.share();
-        third.grow(1).unwrap_err();
+        budget.reserve(1).unwrap_err();
         drop(second);
-        third.grow(101).unwrap_err();
-        drop(third);
+        budget.reserve(101).unwrap_err();
         assert_eq!(gauge.get(), 0);
     }
 }

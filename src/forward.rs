@@ -11,5 +11,5 @@ pub mod outcome;
 mod response;
 
 pub(crate) use fan_out::{Plan, Sending};
-pub use hub::{Held, Hub, HubRequest};
+pub use hub::{Hub, HubPermit, HubRequest};
 pub use response::HubAnswer;

@@ -423,10 +423,15 @@ impl Metrics {
 
     /// Shows the limits that are in force.
     pub fn limits(&self, bytes_in_flight_max: usize, connections_max: usize) {
-        self.bytes_in_flight_limit
-            .set(bytes_in_flight_max.try_into().unwrap_or(i64::MAX));
+        self.bytes_in_flight_limit(bytes_in_flight_max);
         self.connections_limit
             .set(connections_max.try_into().unwrap_or(i64::MAX));
+    }
+
+    /// Shows the limit of the budget, in bytes.
+    pub fn bytes_in_flight_limit(&self, bytes_in_flight_max: usize) {
+        self.bytes_in_flight_limit
+            .set(bytes_in_flight_max.try_into().unwrap_or(i64::MAX));
     }
 
     /// Shows how loading the configuration ended.

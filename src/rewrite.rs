@@ -11,15 +11,15 @@ use tokio::sync::Semaphore;
 
 use crate::policy::{self, Rules, Verdict};
 use crate::spoke::Spoke;
+use crate::wire::snappy::SnappyError;
 use crate::wire::transcode::Part;
 use crate::wire::writer::Metadata;
-use crate::wire::{Protocol, snappy};
+use crate::wire::{Malformed, Protocol, snappy};
 
-use crate::budget::{Passing, Share};
-use crate::write::refusal::Refusal;
+use crate::budget::{Overloaded, Permit, Reservation};
 
 use buffers::{Buffers, Tried, with_buffers};
-pub(crate) use payload::{Outgoing, Packed};
+pub(crate) use payload::{Outgoing, Payload};
 
 /// Messages up to this size, as V1 where that is written, are worked off where they arrive: some
 /// two milliseconds. The usual request of 2000 series is one megabyte.
@@ -28,6 +28,31 @@ const INLINE_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// A V2 message is supposed to become this many times as long in V1, and this many times more
 /// whenever it was more. The usual request grows by four.
 const DOWNGRADE_GROWTH: usize = 8;
+
+/// Why a message is not rewritten.
+#[derive(Debug, thiserror::Error)]
+pub enum RewriteError {
+    /// hubgate has a fault; the log says more.
+    #[error("internal error")]
+    Internal,
+    /// The bytes are not the message that they are said to be.
+    #[error("not a valid {}: {malformed}", .protocol.message())]
+    Malformed {
+        /// The message that they are said to be.
+        protocol: Protocol,
+        /// What is wrong.
+        malformed: Malformed,
+    },
+    /// The budget has no room for the work.
+    #[error("{0}")]
+    Overloaded(#[from] Overloaded),
+    /// The body does not decompress.
+    #[error("{0}")]
+    Snappy(#[from] SnappyError),
+    /// The message holds only fields of another message.
+    #[error("no field of {}", .0.message())]
+    WrongMessage(Protocol),
+}
 
 /// What a hub wants to be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +65,7 @@ pub(crate) struct Target {
 
 /// A request that was inspected.
 #[derive(Debug)]
-pub(crate) struct Inspected {
+pub(crate) struct Rewritten {
     /// What the policy decided.
     pub verdict: Verdict,
     /// What the hubs shall get, one for each target asked for.
@@ -48,12 +73,12 @@ pub(crate) struct Inspected {
     /// Size of the decoded message, in bytes.
     pub decoded_bytes: usize,
     /// What the request holds of the budget while the hubs are asked.
-    pub share: Share,
+    pub reservation: Reservation,
 }
 
 /// Inspects requests, the large ones on blocking threads.
 #[derive(Debug)]
-pub(crate) struct Inspector {
+pub(crate) struct Rewriter {
     /// One a core: more would only hold more memory at once.
     large: Arc<Semaphore>,
 }
@@ -68,14 +93,14 @@ pub(crate) struct Request {
     /// Its body, compressed.
     pub body: Bytes,
     /// What it holds of the budget.
-    pub share: Share,
+    pub reservation: Reservation,
     /// What the hubs want, each once.
     pub targets: Vec<Target>,
     /// Most bytes that it may have when it is decompressed.
     pub decoded_bytes_max: usize,
 }
 
-impl Inspector {
+impl Rewriter {
     pub(crate) fn new() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
@@ -84,7 +109,7 @@ impl Inspector {
     }
 
     /// Decompresses, inspects and, where rules or targets ask for it, writes a body anew.
-    pub(crate) async fn inspect(&self, mut request: Request) -> Result<Inspected, Refusal> {
+    pub(crate) async fn rewrite(&self, mut request: Request) -> Result<Rewritten, RewriteError> {
         let decoded = snappy::checked_len(&request.body, request.decoded_bytes_max)?;
         let mut growth = DOWNGRADE_GROWTH;
         loop {
@@ -107,19 +132,19 @@ impl Inspector {
     }
 
     /// Writes a message of a spoke that was inspected before in the other version. Its room comes
-    /// from `share`.
+    /// from `reservation`.
     pub(crate) async fn translate(
         &self,
-        packed: &Packed,
+        payload: &Payload,
         spoke: &Spoke,
-        share: &Arc<Share>,
-    ) -> Result<(Outgoing, Passing), Refusal> {
-        let from = packed.protocol;
+        reservation: &Arc<Reservation>,
+    ) -> Result<(Outgoing, Permit), RewriteError> {
+        let from = payload.protocol;
         let to = match from {
             Protocol::V1 => Protocol::V2,
             Protocol::V2 => Protocol::V1,
         };
-        let decoded = decoded_len(packed)?;
+        let decoded = decoded_len(payload)?;
         let mut growth = DOWNGRADE_GROWTH;
         loop {
             let room = Room::new(from, to, decoded, growth, &spoke.rules);
@@ -128,12 +153,13 @@ impl Inspector {
             } else {
                 decoded
             };
-            let mut held = share.grow_for_now(decoded + room.bytes)?;
-            let packed = packed.clone();
+            let mut held = reservation.permit(decoded + room.bytes)?;
+            let payload = payload.clone();
             let written = self.run(size, move |buffers| {
-                let written = buffers.transcode(&packed, to, Part::WHOLE, room.bytes, &mut held)?;
+                let written =
+                    buffers.transcode(&payload, to, Part::WHOLE, room.bytes, &mut held)?;
                 let kept = held.split(written.bytes());
-                Ok::<_, Refusal>((written, kept))
+                Ok::<_, RewriteError>((written, kept))
             });
             let (written, held) = written.await??;
             if !written.too_large || room.is_most {
@@ -144,21 +170,21 @@ impl Inspector {
     }
 
     /// Cuts a message of a spoke that was inspected before into two; `None` when it holds one
-    /// sample. Their room comes from `share`.
+    /// sample. Their room comes from `reservation`.
     pub(crate) async fn halve(
         &self,
-        packed: &Packed,
+        payload: &Payload,
         spoke: &Spoke,
-        share: &Arc<Share>,
-    ) -> Result<Option<[(Packed, Passing); 2]>, Refusal> {
-        let protocol = packed.protocol;
-        let decoded = decoded_len(packed)?;
+        reservation: &Arc<Reservation>,
+    ) -> Result<Option<[(Payload, Permit); 2]>, RewriteError> {
+        let protocol = payload.protocol;
+        let decoded = decoded_len(payload)?;
         let room = Room::new(protocol, protocol, decoded, 1, &spoke.rules);
-        let mut held = share.grow_for_now(decoded + room.bytes)?;
-        let packed = packed.clone();
+        let mut held = reservation.permit(decoded + room.bytes)?;
+        let payload = payload.clone();
         self.run(decoded, move |buffers| {
-            let halves = buffers.halve(&packed, room.bytes, &mut held)?;
-            let keep = |half: Packed| {
+            let halves = buffers.halve(&payload, room.bytes, &mut held)?;
+            let keep = |half: Payload| {
                 let kept = held.split(half.memory);
                 (half, kept)
             };
@@ -172,25 +198,25 @@ impl Inspector {
         &self,
         size: usize,
         work: impl FnOnce(&mut Buffers) -> T + Send + 'static,
-    ) -> Result<T, Refusal> {
+    ) -> Result<T, RewriteError> {
         if size <= INLINE_BYTES_MAX {
             return Ok(with_buffers(work));
         }
         let permit = Arc::clone(&self.large).acquire_owned().await;
-        let permit = permit.map_err(|_| Refusal::Internal)?;
+        let permit = permit.map_err(|_| RewriteError::Internal)?;
         let work = move || {
             let _permit = permit;
             with_buffers(work)
         };
         tokio::task::spawn_blocking(work).await.map_err(|error| {
             tracing::error!(%error, "an inspection panicked");
-            Refusal::Internal
+            RewriteError::Internal
         })
     }
 }
 
-fn decoded_len(packed: &Packed) -> Result<usize, Refusal> {
-    Ok(snappy::checked_len(&packed.body, usize::MAX)?)
+fn decoded_len(payload: &Payload) -> Result<usize, RewriteError> {
+    Ok(snappy::checked_len(&payload.body, usize::MAX)?)
 }
 
 /// Room for a message to be written.

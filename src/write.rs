@@ -1,147 +1,104 @@
-//! `POST /api/v1/write`: a request from its headers to the hub's answer, stage by stage.
+//! `POST /api/v1/write`: a request from its headers to the response, stage by stage.
 //!
 //! The order of the stages is security: who sends and from where is known before a byte of the
-//! body is read, what may be held before it is held, what is in it before it travels on. Only
-//! this file knows the order.
+//! body is read, memory is reserved before it is held, and what is in the body is checked before
+//! it travels on. Only this file knows the order.
 
 pub mod answer;
 mod body;
-pub mod identify;
 mod negotiate;
+mod record;
 pub mod refusal;
+mod respond;
 
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::net::SocketAddr;
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::header::{
-    ALLOW, CONNECTION, CONTENT_TYPE, EXPECT, RETRY_AFTER, USER_AGENT, WWW_AUTHENTICATE,
-};
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::Full;
+use http::{HeaderValue, Method, Request, Response};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use tokio_util::task::TaskTracker;
 
-use crate::budget::{Budget, Share};
-use crate::config::{Ack, Limits};
-use crate::forward::outcome::{Outcome, RetryAfter, Settled};
-use crate::forward::{Hub, Plan, Sending};
+use crate::budget::{Budget, Reservation};
+use crate::config::SourceRanges;
+use crate::forward::outcome::Outcome;
+use crate::forward::{Plan, Sending};
+use crate::listener::{AnswerBody, Handler};
 use crate::metrics::Metrics;
-use crate::policy::Verdict;
-use crate::reasons::{AuthFailure, Reason, RequestReason};
-use crate::remote_write::{self, RETRY_AFTER_SECONDS_MAX};
-use crate::rewrite::{self, Inspected, Inspector};
+use crate::remote_write;
+use crate::rewrite::{self, Rewriter, Rewritten};
 use crate::spoke::Spoke;
-use crate::telemetry::Repeats;
-use crate::wire::{Counts, Protocol};
+use crate::state::State;
+use crate::wire::Protocol;
 
 use answer::Answer;
-use identify::Authenticator;
+use record::{Progress, Recorder};
 use refusal::Refusal;
 
-/// Seconds of Retry-After where the hub names none; spread so that spokes do not come together.
-const RETRY_AFTER_SECONDS: std::ops::RangeInclusive<u64> = 1..=5;
-
-/// How far ahead of now a timestamp may be and still be believed.
-const AHEAD_MAX: Duration = Duration::from_secs(600);
-
-/// What one request needs to know of the configuration in force.
+/// Takes remote writes under the configuration that is in force when they arrive.
 #[derive(Debug)]
-pub struct Snapshot {
-    /// The credentials of all spokes.
-    pub authenticator: Authenticator,
-    /// The hubs, at least one.
-    pub hubs: Vec<Arc<Hub>>,
-    /// How many of them must take a write.
-    pub ack: Ack,
-    /// The limits of the process.
-    pub limits: Limits,
-}
-
-/// Takes writes under whatever configuration is in force when they come.
-#[derive(Debug)]
-pub struct Writes {
+pub struct Endpoint {
+    state: Arc<ArcSwap<State>>,
     budget: Arc<Budget>,
-    inspector: Arc<Inspector>,
-    metrics: Metrics,
-    /// One for all strangers: they have no names to keep apart, and no bound.
-    strangers: Mutex<Repeats>,
-    /// Requests that were read and must be finished.
+    rewriter: Arc<Rewriter>,
+    recorder: Recorder,
+    /// Requests whose body was read; they are finished whatever becomes of the sender.
     tasks: TaskTracker,
 }
 
-/// What is known of a request while it is under way, for its account whatever its end.
-#[derive(Debug)]
-struct Progress {
-    started: Instant,
-    address: IpAddr,
-    spoke: Option<Arc<Spoke>>,
-    protocol: Option<Protocol>,
-}
-
-/// A request that is read and identified.
+/// A request whose sender is identified and whose body is in memory.
 struct Job {
     spoke: Arc<Spoke>,
     protocol: Protocol,
     body: Bytes,
-    share: Share,
+    reservation: Reservation,
     retry_attempt: Option<HeaderValue>,
 }
 
-impl Writes {
+impl Endpoint {
     /// Takes bytes from `budget` and runs what must be finished in `tasks`.
-    pub fn new(budget: Arc<Budget>, metrics: Metrics, tasks: TaskTracker) -> Self {
+    pub fn new(
+        state: Arc<ArcSwap<State>>,
+        budget: Arc<Budget>,
+        metrics: Metrics,
+        tasks: TaskTracker,
+    ) -> Self {
         Self {
+            state,
             budget,
-            inspector: Arc::new(Inspector::new()),
-            metrics,
-            strangers: Mutex::default(),
+            rewriter: Arc::new(Rewriter::new()),
+            recorder: Recorder::new(metrics),
             tasks,
         }
     }
 
-    /// Answers one request.
-    pub async fn handle(
+    async fn respond(
         self: Arc<Self>,
-        snapshot: Arc<Snapshot>,
         peer: SocketAddr,
         request: Request<Incoming>,
     ) -> Response<Full<Bytes>> {
+        let state = self.state.load_full();
         let (head, mut body) = request.into_parts();
-        let mut progress = Progress {
-            started: Instant::now(),
-            address: peer.ip().to_canonical(),
-            spoke: None,
-            protocol: None,
+        let mut progress = Progress::new(peer.ip().to_canonical());
+        let received = self.receive(&state, &head, &mut body, &mut progress).await;
+        let ended = match received {
+            Ok(job) => self.finish(state, job).await,
+            Err(refusal) => {
+                body::discard_in_background(&head, body, &state.config.limits);
+                Err(refusal)
+            }
         };
-        match self
-            .receive(&snapshot, peer, &head, &mut body, &mut progress)
-            .await
-        {
-            Ok(job) => {
-                // What was read is finished even when the sender goes away meanwhile.
-                let writes = Arc::clone(&self);
-                let task = self
-                    .tasks
-                    .spawn(async move { writes.process(&snapshot, job).await });
-                let processed = task.await.unwrap_or_else(|error| {
-                    tracing::error!(%error, "a request panicked");
-                    Err(Refusal::Internal)
-                });
-                match processed {
-                    Ok(answer) => self.settle(&progress, answer),
-                    Err(refusal) => self.refuse(&progress, &refusal),
-                }
+        match ended {
+            Ok(answer) => {
+                self.recorder.answered(&progress, &answer);
+                respond::with_answer(&answer)
             }
             Err(refusal) => {
-                // To poll the body of a sender that waits for leave would give it.
-                if !expects_continue(&head) {
-                    let bytes_max = 2 * snapshot.limits.body_bytes_max;
-                    tokio::spawn(async move { body::drain(&mut body, bytes_max).await });
-                }
-                self.refuse(&progress, &refusal)
+                self.recorder.refused(&progress, &refusal);
+                respond::with_refusal(&progress, &refusal)
             }
         }
     }
@@ -149,224 +106,119 @@ impl Writes {
     /// From the headers to a body in memory.
     async fn receive(
         &self,
-        snapshot: &Snapshot,
-        peer: SocketAddr,
+        state: &State,
         head: &Parts,
         body: &mut Incoming,
         progress: &mut Progress,
     ) -> Result<Job, Refusal> {
         route(head)?;
-        let identity = snapshot.authenticator.identify(&head.headers).await?;
-        let spoke = identity.spoke;
+        let identity = state.authenticator.identify(&head.headers).await?;
+        let spoke = Arc::clone(&identity.spoke);
         progress.spoke = Some(Arc::clone(&spoke));
-        let address = peer.ip().to_canonical();
+        let address = progress.address;
         if !spoke.source_ranges.contains(address) {
             return Err(Refusal::SourceRange { address });
         }
-        spoke.metrics.credential_used(identity.credential);
+        record::identified(&identity);
         let protocol = negotiate::negotiate(&head.headers)?;
         progress.protocol = Some(protocol);
-        let user_agent = head
-            .headers
-            .get(USER_AGENT)
-            .and_then(|agent| agent.to_str().ok());
-        spoke
-            .seen
-            .request(protocol, user_agent.unwrap_or_default(), address);
         let retry_attempt = remote_write::retry_attempt(&head.headers);
-        if retry_attempt.is_some() {
-            spoke.metrics.retried();
-        }
-        let mut share = self.budget.share();
-        let body = body::read(body, &snapshot.limits, &mut share).await?;
+        record::negotiated(progress, &head.headers, retry_attempt.is_some());
+        let limits = &state.config.limits;
+        let announced = body::announced(body, limits)?;
+        let mut reservation = self.budget.reserve(announced.unwrap_or_default())?;
+        let body = body::read(body, announced, limits, &mut reservation).await?;
         Ok(Job {
             spoke,
             protocol,
             body,
-            share,
+            reservation,
             retry_attempt,
         })
     }
 
-    /// From a body in memory to the hub's answer.
-    async fn process(&self, snapshot: &Snapshot, job: Job) -> Result<Answer, Refusal> {
+    /// Processes a request that was read. The sender may go away meanwhile; what it sent is finished
+    /// all the same.
+    async fn finish(self: &Arc<Self>, state: Arc<State>, job: Job) -> Result<Answer, Refusal> {
+        let endpoint = Arc::clone(self);
+        let task = self
+            .tasks
+            .spawn(async move { endpoint.process(&state, job).await });
+        task.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "a request panicked");
+            Err(Refusal::Internal)
+        })
+    }
+
+    /// From a body in memory to the answer of the hubs.
+    async fn process(&self, state: &State, job: Job) -> Result<Answer, Refusal> {
         let Job {
             spoke,
             protocol,
             body,
-            share,
+            reservation,
             retry_attempt,
         } = job;
+        let limits = &state.config.limits;
         let body_bytes = body.len();
-        let limits = &snapshot.limits;
-        let plan = Plan::new(&snapshot.hubs, protocol);
+        let plan = Plan::new(&state.hubs, protocol);
         let request = rewrite::Request {
             spoke: Arc::clone(&spoke),
             protocol,
             body,
-            share,
+            reservation,
             targets: plan.targets.clone(),
             decoded_bytes_max: limits.decoded_bytes_max,
         };
-        let Inspected {
+        let Rewritten {
             verdict,
             outgoing,
             decoded_bytes,
-            share,
-        } = self.inspector.inspect(request).await?;
-        spoke.metrics.sizes(body_bytes, decoded_bytes);
+            reservation,
+        } = self.rewriter.rewrite(request).await?;
+        record::decoded(&spoke, body_bytes, decoded_bytes);
         let outcome = if verdict.keeps() {
             let sending = Sending {
                 spoke: &spoke,
-                verdict: &verdict,
+                kept: verdict.kept(),
                 outgoing,
                 retry_attempt,
-                share,
+                reservation,
             };
-            let hub_bytes_max = limits.bytes_in_flight_max / 2 / snapshot.hubs.len().max(1);
+            let hub_bytes_max = limits.bytes_in_flight_max / 2 / state.hubs.len().max(1);
             plan.send(
                 sending,
-                snapshot.ack,
+                state.config.ack,
                 hub_bytes_max,
-                &self.inspector,
+                &self.rewriter,
                 &self.tasks,
             )
             .await
         } else {
-            Outcome::Settled(Settled::default())
+            Outcome::default()
         };
         let answer = answer::answer(&spoke.name, protocol, &verdict, &outcome);
-        record(&spoke, &verdict, &answer, outcome.text());
+        record::processed(&spoke, &verdict, &answer, outcome.text());
         Ok(answer)
-    }
-
-    /// Counts an answer and puts it into a response.
-    fn settle(&self, progress: &Progress, answer: Answer) -> Response<Full<Bytes>> {
-        self.count(progress, answer.status);
-        let mut response = plain(&answer.status, &answer.text);
-        let headers = response.headers_mut();
-        if let Some(written) = answer.written {
-            remote_write::insert_written(headers, &written);
-        }
-        let seconds = match answer.retry_after {
-            RetryAfter::Unsaid => None,
-            RetryAfter::Soon => Some(fastrand::u64(RETRY_AFTER_SECONDS)),
-            RetryAfter::Seconds(seconds) => Some(jittered(seconds)),
-        };
-        if let Some(seconds) = seconds {
-            headers.insert(RETRY_AFTER, seconds.into());
-        }
-        response
-    }
-
-    /// Counts and logs a refusal of a whole request and puts it into a response.
-    fn refuse(&self, progress: &Progress, refusal: &Refusal) -> Response<Full<Bytes>> {
-        let status = refusal.status();
-        self.count(progress, status);
-        let text = match &progress.spoke {
-            Some(spoke) => {
-                log_refusal(
-                    spoke,
-                    refusal.reason().name(),
-                    1,
-                    &refusal.to_string(),
-                    status,
-                );
-                if matches!(refusal, Refusal::SourceRange { .. }) {
-                    spoke.metrics.source_range_refusal();
-                }
-                format!(
-                    "spoke {}: {}: {refusal}",
-                    spoke.name,
-                    refusal.reason().name()
-                )
-            }
-            None => {
-                tracing::debug!(
-                    reason = refusal.reason().name(),
-                    "refused a request of nobody known"
-                );
-                format!("{}: {refusal}", refusal.reason().name())
-            }
-        };
-        if let Refusal::Unauthenticated(failure) = refusal {
-            self.metrics.auth_failure(*failure);
-            self.log_stranger(progress.address, *failure, status);
-        }
-        let mut response = plain(&status, &text);
-        let headers = response.headers_mut();
-        match status {
-            StatusCode::UNAUTHORIZED => {
-                let challenges = ["Bearer realm=\"hubgate\"", "Basic realm=\"hubgate\""];
-                for challenge in challenges {
-                    headers.append(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
-                }
-            }
-            StatusCode::METHOD_NOT_ALLOWED => {
-                headers.insert(ALLOW, HeaderValue::from_static("POST"));
-            }
-            StatusCode::SERVICE_UNAVAILABLE => {
-                headers.insert(RETRY_AFTER, fastrand::u64(RETRY_AFTER_SECONDS).into());
-            }
-            _ => {}
-        }
-        // Spokes keep idle connections, which are not for others to hold.
-        if progress.spoke.is_none() && status.is_client_error() {
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        // After a successful negotiation a V2 sender is owed the counts, and nothing was written.
-        if progress.protocol == Some(Protocol::V2) && status.is_client_error() {
-            remote_write::insert_written(headers, &Counts::default());
-        }
-        response
-    }
-
-    /// One event a stranger, of which few are lines. What it sent may be almost a credential.
-    fn log_stranger(&self, address: IpAddr, failure: AuthFailure, code: StatusCode) {
-        let strangers = self.strangers.lock();
-        let mut strangers = strangers.unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = strangers.add(1, Instant::now()) {
-            let (failure, code) = (failure.name(), code.as_u16());
-            tracing::warn!(%address, failure, code, count, "a sender is not identified");
-        }
-    }
-
-    fn count(&self, progress: &Progress, status: StatusCode) {
-        match &progress.spoke {
-            Some(spoke) => {
-                let duration = progress.started.elapsed();
-                spoke
-                    .metrics
-                    .request(progress.protocol, status.as_u16(), duration);
-            }
-            None => self.metrics.unknown_request(status.as_u16()),
-        }
     }
 }
 
-/// Takes a decoded request into the accounts of its spoke.
-fn record(spoke: &Spoke, verdict: &Verdict, answer: &Answer, hub_text: &str) {
-    let accounts = &answer.accounts;
-    let newest = verdict.times.newest();
-    let newest = newest.filter(|newest| *newest <= newest_plausible());
-    spoke.metrics.received(&verdict.received);
-    spoke.metrics.label_mismatches(verdict.mismatched_series);
-    for rejection in &verdict.rejections {
-        spoke.metrics.rejected(rejection.reason, &rejection.counts);
-        let (reason, count) = (rejection.reason.name(), rejection.series);
-        log_refusal(spoke, reason, count, &rejection.example, answer.status);
+impl Handler for Endpoint {
+    async fn handle(
+        self: Arc<Self>,
+        peer: SocketAddr,
+        request: Request<Incoming>,
+    ) -> Response<AnswerBody> {
+        let response = self.respond(peer, request).await;
+        response.map(|body| body.map_err(|never| match never {}).boxed_unsync())
     }
-    spoke.metrics.written(&accounts.written, newest);
-    spoke
-        .metrics
-        .rejected(Reason::Hub, &accounts.rejected_by_hub);
-    spoke
-        .metrics
-        .rejected(Reason::HubProtocol, &accounts.unsupported);
-    spoke.metrics.failed(&accounts.failed);
-    spoke.seen.written(&accounts.written, newest);
-    if let Some((reason, count)) = hub_refusal(answer) {
-        log_refusal(spoke, reason, count, hub_text, answer.status);
+
+    fn source_ranges(&self) -> SourceRanges {
+        self.state.load().config.listen.source_ranges.clone()
+    }
+
+    fn metrics(&self) -> Option<&Metrics> {
+        Some(self.recorder.metrics())
     }
 }
 
@@ -379,60 +231,4 @@ fn route(head: &Parts) -> Result<(), Refusal> {
     } else {
         Err(Refusal::MethodNotAllowed)
     }
-}
-
-fn expects_continue(head: &Parts) -> bool {
-    let expected = head
-        .headers
-        .get(EXPECT)
-        .and_then(|expected| expected.to_str().ok());
-    expected.is_some_and(|expected| expected.eq_ignore_ascii_case("100-continue"))
-}
-
-/// The latest timestamp that Prometheus takes, ten minutes ahead (`storage/remote/write_handler.go`,
-/// `maxAheadTime`), in milliseconds since the Unix epoch. One sample beyond must not hide for ever
-/// that a spoke fell silent.
-fn newest_plausible() -> i64 {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from((now + AHEAD_MAX).as_millis()).unwrap_or(i64::MAX)
-}
-
-/// Spreads what a hub told every spoke alike, within the most that is ever told.
-fn jittered(seconds: u64) -> u64 {
-    fastrand::u64(seconds..=seconds + seconds / 2 + 1).min(RETRY_AFTER_SECONDS_MAX)
-}
-
-/// What to remember of a hub that did not take everything.
-fn hub_refusal(answer: &Answer) -> Option<(&'static str, u64)> {
-    let Answer { accounts, .. } = answer;
-    if !accounts.rejected_by_hub.is_empty() {
-        Some((Reason::Hub.name(), accounts.rejected_by_hub.total()))
-    } else if answer.status.is_server_error() {
-        Some((RequestReason::HubFailed.name(), accounts.failed.total()))
-    } else {
-        None
-    }
-}
-
-/// One event a refusal, of which few are lines: a refusal is a counter, never a flood.
-fn log_refusal(spoke: &Spoke, reason: &'static str, count: u64, example: &str, code: StatusCode) {
-    if let Some(count) = spoke.seen.refused(reason, count, example) {
-        let code = code.as_u16();
-        tracing::warn!(spoke = spoke.name, reason, code, count, example, "refused");
-    }
-}
-
-fn plain(status: &StatusCode, text: &str) -> Response<Full<Bytes>> {
-    let mut body = answer::cut(text.to_owned());
-    let mut response = Response::new(Full::default());
-    *response.status_mut() = *status;
-    if !body.is_empty() {
-        body.push('\n');
-        let text = HeaderValue::from_static("text/plain; charset=utf-8");
-        response.headers_mut().insert(CONTENT_TYPE, text);
-        *response.body_mut() = Full::new(body.into());
-    }
-    response
 }

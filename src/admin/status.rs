@@ -5,8 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
-use crate::gateway::Shared;
-use crate::spoke::{RefusalSeen, Spoke};
+use crate::spoke::{Refusals, Spoke};
+use crate::state::State;
 
 /// The answer.
 #[derive(Debug, Serialize)]
@@ -30,7 +30,7 @@ struct SpokeStatus {
     newest_sample_timestamp_seconds: Option<f64>,
     /// How far the newest sample is behind now.
     lag_seconds: Option<f64>,
-    /// Samples of all kinds that the hub took, averaged over about a minute.
+    /// Samples of all kinds that the hub wrote, averaged over about a minute.
     samples_per_second: f64,
     protocol: Option<&'static str>,
     user_agent: String,
@@ -49,9 +49,8 @@ struct RefusalStatus {
 }
 
 impl Status {
-    pub(super) fn of(shared: &Shared) -> Self {
-        let state = shared.state();
-        let hubs = state.hubs().iter().map(|hub| HubStatus {
+    pub(super) fn of(state: &State) -> Self {
+        let hubs = state.hubs.iter().map(|hub| HubStatus {
             name: hub.name().to_owned(),
             protocol: hub.speaks().map(|protocol| protocol.name()),
         });
@@ -68,7 +67,7 @@ impl Status {
 
 impl SpokeStatus {
     fn of(spoke: &Spoke) -> Self {
-        let seen = spoke.seen.state();
+        let seen = spoke.status.snapshot();
         let newest = seen
             .newest_sample
             .map(|milliseconds| milliseconds as f64 / 1000.0);
@@ -87,12 +86,12 @@ impl SpokeStatus {
 }
 
 impl RefusalStatus {
-    fn of(seen: RefusalSeen) -> Self {
+    fn of(refusals: Refusals) -> Self {
         Self {
-            reason: seen.reason,
-            count: seen.count,
-            example: seen.example,
-            last_timestamp_seconds: unix_seconds(seen.last),
+            reason: refusals.reason,
+            count: refusals.count,
+            example: refusals.example,
+            last_timestamp_seconds: unix_seconds(refusals.last),
         }
     }
 }

@@ -15,9 +15,8 @@ use http::{HeaderValue, StatusCode};
 use crate::spoke::Spoke;
 use crate::wire::{Counts, Kind, Protocol};
 
-use crate::budget::{Passing, Share};
-use crate::rewrite::{Inspector, Outgoing, Packed};
-use crate::write::refusal::Refusal;
+use crate::budget::{Permit, Reservation};
+use crate::rewrite::{Outgoing, Payload, RewriteError, Rewriter};
 
 use super::hub::{Hub, HubRequest};
 use super::outcome::{Failed, Outcome, Settled};
@@ -29,7 +28,7 @@ pub(super) struct Delivery {
     /// The hub.
     pub hub: Arc<Hub>,
     /// Cuts and translates.
-    pub inspector: Arc<Inspector>,
+    pub rewriter: Arc<Rewriter>,
     /// Who sent it.
     pub spoke: Arc<Spoke>,
     /// What the hub shall get.
@@ -39,15 +38,15 @@ pub(super) struct Delivery {
     /// The sender's count of attempts.
     pub retry_attempt: Option<HeaderValue>,
     /// What the request holds of the budget.
-    pub share: Arc<Share>,
+    pub reservation: Arc<Reservation>,
 }
 
 /// A part of the request that is still to be sent.
 #[derive(Debug)]
 struct Pending {
-    packed: Packed,
+    payload: Payload,
     /// What it takes, where the request as it was inspected did not.
-    _room: Option<Passing>,
+    _room: Option<Permit>,
     /// The hub may be sent it in the other version. It was not yet, and it has one.
     translatable: bool,
     /// It is what V2 has no form for.
@@ -104,8 +103,8 @@ impl Run<'_> {
         while let Some(pending) = self.pending.pop() {
             let started = Instant::now();
             let request = HubRequest {
-                protocol: pending.packed.protocol,
-                body: pending.packed.body.clone(),
+                protocol: pending.payload.protocol,
+                body: pending.payload.body.clone(),
                 spoke: Some(&spoke.name),
                 retry_attempt: self.delivery.retry_attempt.as_ref(),
                 deadline: self.deadline,
@@ -118,21 +117,21 @@ impl Run<'_> {
                 Next::Translate => self.translate(&pending).await?,
                 Next::Halve if self.halve(&pending).await? => {}
                 Next::Halve => {
-                    self.settled.uncut(&pending.packed.counts);
+                    self.settled.uncut(&pending.payload.counts);
                     self.refuse(&pending, &answer);
                 }
                 Next::Refuse => self.refuse(&pending, &answer),
             }
         }
         if self.salvage_requests < hub.salvage_requests_max() {
-            spoke.salvaged();
+            spoke.throttles.record_salvage();
         }
         Ok(())
     }
 
     /// Takes in what is to be sent before everything else. It was written of what carried `counts`;
     /// in the other version before, if that took `room`.
-    fn push(&mut self, outgoing: &Outgoing, counts: &Counts, mut room: Option<Passing>) {
+    fn push(&mut self, outgoing: &Outgoing, counts: &Counts, mut room: Option<Permit>) {
         let hub = &self.delivery.hub;
         if outgoing.too_large {
             return self.settled.refuse_too_large();
@@ -141,12 +140,12 @@ impl Run<'_> {
         self.settled.unsupported.add_all(&left_out);
         hub.lost(&outgoing.lost);
         let translatable = room.is_none() && hub.negotiates();
-        let side = outgoing.side.iter().map(|packed| (packed, true));
-        let message = outgoing.message.iter().map(|packed| (packed, false));
-        for (packed, side) in side.chain(message) {
+        let side = outgoing.side.iter().map(|payload| (payload, true));
+        let message = outgoing.message.iter().map(|payload| (payload, false));
+        for (payload, side) in side.chain(message) {
             self.pending.push(Pending {
-                packed: packed.clone(),
-                _room: room.as_mut().map(|room| room.split(packed.memory)),
+                payload: payload.clone(),
+                _room: room.as_mut().map(|room| room.split(payload.memory)),
                 translatable: translatable && !side,
                 side,
             });
@@ -156,16 +155,18 @@ impl Run<'_> {
     /// Goes on in the other version.
     async fn translate(&mut self, pending: &Pending) -> Result<(), Failed> {
         let Delivery {
-            inspector,
+            rewriter,
             spoke,
-            share,
+            reservation,
             ..
         } = self.delivery;
-        let translated = inspector.translate(&pending.packed, spoke, share).await;
-        let (translated, room) = translated.map_err(|refusal| failed_here(&refusal))?;
+        let translated = rewriter
+            .translate(&pending.payload, spoke, reservation)
+            .await;
+        let (translated, room) = translated.map_err(|error| failed_here(&error))?;
         // Its halves may fit.
         if !translated.too_large || !self.halve(pending).await? {
-            self.push(&translated, &pending.packed.counts, Some(room));
+            self.push(&translated, &pending.payload.counts, Some(room));
         }
         Ok(())
     }
@@ -174,29 +175,29 @@ impl Run<'_> {
     /// get no more requests for it.
     async fn halve(&mut self, pending: &Pending) -> Result<bool, Failed> {
         let Delivery {
-            inspector,
+            rewriter,
             spoke,
-            share,
+            reservation,
             ..
         } = self.delivery;
         if self.salvage_requests < 2 {
             return Ok(false);
         }
-        let halves = inspector.halve(&pending.packed, spoke, share).await;
-        let Some([first, second]) = halves.map_err(|refusal| failed_here(&refusal))? else {
+        let halves = rewriter.halve(&pending.payload, spoke, reservation).await;
+        let Some([first, second]) = halves.map_err(|error| failed_here(&error))? else {
             return Ok(false);
         };
         let requests = u32::try_from(self.pending.len() + 3).unwrap_or(u32::MAX);
         if Instant::now() + self.slowest.saturating_mul(requests) > self.deadline {
-            return match spoke.put_off_salvage() {
+            return match spoke.throttles.put_off_salvage() {
                 true => Err(Failed::slow()),
                 false => Ok(false),
             };
         }
         self.salvage_requests -= 2;
-        for (packed, room) in [second, first] {
+        for (payload, room) in [second, first] {
             self.pending.push(Pending {
-                packed,
+                payload,
                 _room: Some(room),
                 ..*pending
             });
@@ -206,7 +207,7 @@ impl Run<'_> {
 
     /// Takes in that the hub does not want it.
     fn refuse(&mut self, pending: &Pending, answer: &HubAnswer) {
-        let counts = &pending.packed.counts;
+        let counts = &pending.payload.counts;
         if pending.side && answer.status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
             return self.settled.unsupported.add_all(counts);
         }
@@ -225,24 +226,24 @@ impl Run<'_> {
             409 => true,
             _ => false,
         };
-        uncertain && answer.written.is_none() && pending.packed.protocol == Protocol::V1
+        uncertain && answer.written.is_none() && pending.payload.protocol == Protocol::V1
     }
 
     async fn next(&self, pending: &Pending, answer: &HubAnswer) -> Next {
         let Pending {
-            ref packed,
+            ref payload,
             translatable,
             side,
             ..
         } = *pending;
         let written = answer.written.map(|counts| counts.samples());
-        match (packed.protocol, answer.status.as_u16()) {
+        match (payload.protocol, answer.status.as_u16()) {
             // Some receivers send zeros with a V1 success, which says all by itself.
-            (Protocol::V1, 200..=299) => Next::Done(packed.counts),
+            (Protocol::V1, 200..=299) => Next::Done(payload.counts),
             // Mimir accepts so what it has from another replica.
             (Protocol::V2, 202) if written.is_some() => Next::Done(written_of(pending, answer)),
             (Protocol::V2, 200..=299) => match written {
-                Some(written) if written >= packed.counts.samples() => {
+                Some(written) if written >= payload.counts.samples() => {
                     Next::Done(written_of(pending, answer))
                 }
                 Some(1..) => Next::Refuse,
@@ -287,17 +288,17 @@ impl Run<'_> {
 }
 
 /// What was inspected could not be written again.
-fn failed_here(refusal: &Refusal) -> Failed {
-    if !matches!(refusal, Refusal::Overloaded) {
-        tracing::error!(%refusal, "a message that was inspected cannot be written again");
+fn failed_here(error: &RewriteError) -> Failed {
+    if !matches!(error, RewriteError::Overloaded(_)) {
+        tracing::error!(%error, "a message that was inspected cannot be written again");
     }
-    Failed::here(refusal)
+    Failed::here(error)
 }
 
 /// What the hub says it wrote, as far as it was sent. Metadata travels with the series, and no
 /// header counts it.
 fn written_of(pending: &Pending, answer: &HubAnswer) -> Counts {
-    let sent = &pending.packed.counts;
+    let sent = &pending.payload.counts;
     let mut written = sent.min(&answer.written.unwrap_or_default());
     if answer.status.is_success() || !written.is_empty() {
         written.add(Kind::Metadata, sent.of(Kind::Metadata));

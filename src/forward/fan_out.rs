@@ -11,15 +11,13 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Ack;
-use crate::policy::Verdict;
 use crate::reasons::HubFailure;
 use crate::spoke::Spoke;
-use crate::wire::Protocol;
 use crate::wire::writer::Metadata;
+use crate::wire::{Counts, Protocol};
 
-use crate::budget::Share;
-use crate::rewrite::{Inspector, Outgoing, Target};
-use crate::write::refusal::Refusal;
+use crate::budget::Reservation;
+use crate::rewrite::{Outgoing, RewriteError, Rewriter, Target};
 
 use super::delivery::Delivery;
 use super::hub::Hub;
@@ -44,14 +42,14 @@ pub(crate) struct Plan {
 pub(crate) struct Sending<'s> {
     /// Who sent it.
     pub spoke: &'s Arc<Spoke>,
-    /// What the policy decided.
-    pub verdict: &'s Verdict,
+    /// What the policy kept of the request.
+    pub kept: Counts,
     /// One for each target of the plan.
     pub outgoing: Vec<Outgoing>,
     /// The sender's count of attempts.
     pub retry_attempt: Option<HeaderValue>,
     /// What it holds of the budget.
-    pub share: Share,
+    pub reservation: Reservation,
 }
 
 impl Plan {
@@ -88,25 +86,25 @@ impl Plan {
         sending: Sending<'_>,
         ack: Ack,
         hub_bytes_max: usize,
-        inspector: &Arc<Inspector>,
+        rewriter: &Arc<Rewriter>,
         tasks: &TaskTracker,
     ) -> Outcome {
         let Sending {
             spoke,
-            verdict,
+            kept,
             mut outgoing,
             retry_attempt,
-            share,
+            reservation,
         } = sending;
-        let share = Arc::new(share);
+        let reservation = Arc::new(reservation);
         let delivery = |hub: &Arc<Hub>, outgoing| Delivery {
             hub: Arc::clone(hub),
-            inspector: Arc::clone(inspector),
+            rewriter: Arc::clone(rewriter),
             spoke: Arc::clone(spoke),
             outgoing,
-            kept: verdict.kept(),
+            kept,
             retry_attempt: retry_attempt.clone(),
-            share: Arc::clone(&share),
+            reservation: Arc::clone(&reservation),
         };
         if let [hub] = self.hubs.as_slice()
             && let Some(outgoing) = outgoing.pop()
@@ -120,7 +118,7 @@ impl Plan {
             };
             let held = match ack {
                 Ack::All => None,
-                Ack::Any => match hub.hold(DELIVERY_BYTES + share.bytes(), hub_bytes_max) {
+                Ack::Any => match hub.hold(DELIVERY_BYTES + reservation.bytes(), hub_bytes_max) {
                     None => {
                         hub.skipped(self.targets[*place].protocol);
                         hub.failed("skipped, as too many requests wait for it");
@@ -155,7 +153,7 @@ impl Plan {
         }
         // A delivery that panicked says nothing.
         let silent = self.hubs.len() - told.len();
-        told.extend((0..silent).map(|_| Outcome::Failed(Failed::here(&Refusal::Internal))));
+        told.extend((0..silent).map(|_| Outcome::Failed(Failed::here(&RewriteError::Internal))));
         Outcome::combine(ack, told)
     }
 }

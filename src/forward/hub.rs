@@ -87,12 +87,12 @@ pub struct Hub {
 
 /// Bytes that a hub holds until this is dropped.
 #[derive(Debug)]
-pub struct Held {
+pub struct HubPermit {
     hub: Arc<Hub>,
     bytes: usize,
 }
 
-impl Drop for Held {
+impl Drop for HubPermit {
     fn drop(&mut self) {
         self.hub.held.fetch_sub(self.bytes, Ordering::Relaxed);
     }
@@ -166,9 +166,9 @@ impl Hub {
 
     /// Takes `bytes` for a request, unless the hub holds `bytes_max` with it; a request of any
     /// size may be the only one.
-    pub fn hold(self: &Arc<Self>, bytes: usize, bytes_max: usize) -> Option<Held> {
+    pub fn hold(self: &Arc<Self>, bytes: usize, bytes_max: usize) -> Option<HubPermit> {
         let before = self.held.fetch_add(bytes, Ordering::Relaxed);
-        let held = Held {
+        let held = HubPermit {
             hub: Arc::clone(self),
             bytes,
         };

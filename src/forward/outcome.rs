@@ -9,7 +9,7 @@ use crate::config::Ack;
 use crate::reasons::HubFailure;
 use crate::wire::{Counts, Kind};
 
-use crate::write::refusal::Refusal;
+use crate::rewrite::RewriteError;
 
 use super::response::HubAnswer;
 
@@ -192,25 +192,29 @@ impl Failed {
     }
 
     /// It did not fail at the hub, but here.
-    pub(crate) fn here(refusal: &Refusal) -> Self {
-        let (status, reason, retry_after) = match refusal {
-            Refusal::Overloaded => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                refusal.to_string(),
-                RetryAfter::Soon,
-            ),
-            _ => (
-                StatusCode::INTERNAL_SERVER_ERROR,
-                Refusal::Internal.to_string(),
-                RetryAfter::Unsaid,
-            ),
-        };
-        Self {
-            status,
-            reason,
-            detail: refusal.to_string(),
-            retry_after,
+    pub(crate) fn here(error: &RewriteError) -> Self {
+        let detail = error.to_string();
+        match error {
+            RewriteError::Overloaded(overloaded) => Self {
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                reason: overloaded.to_string(),
+                detail,
+                retry_after: RetryAfter::Soon,
+            },
+            _ => Self {
+                status: StatusCode::INTERNAL_SERVER_ERROR,
+                reason: "internal error; the log of hubgate says more".to_owned(),
+                detail,
+                retry_after: RetryAfter::Unsaid,
+            },
         }
+    }
+}
+
+impl Default for Outcome {
+    /// The outcome of a request of which nothing is sent.
+    fn default() -> Self {
+        Self::Settled(Settled::default())
     }
 }
 

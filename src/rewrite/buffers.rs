@@ -5,15 +5,14 @@ use std::sync::atomic::Ordering;
 
 use snap::raw::Encoder;
 
-use crate::budget::Passing;
+use crate::budget::Permit;
 use crate::policy::{self, Verdict};
 use crate::wire::transcode::{self, Part};
 use crate::wire::writer::{Form, Metadata, Writer};
 use crate::wire::{Protocol, snappy};
-use crate::write::refusal::Refusal;
 
-use super::payload::{KEPT_BYTES_MAX, Outgoing, Packed, Packing, packing_room};
-use super::{Inspected, Request, Room, Target};
+use super::payload::{KEPT_BYTES_MAX, Outgoing, Packing, Payload, packing_room};
+use super::{Request, RewriteError, Rewritten, Room, Target};
 
 thread_local! {
     /// Buffers of the thread. They hold nothing between two requests, and a pool would only add
@@ -23,7 +22,7 @@ thread_local! {
 
 /// How an inspection ended.
 pub(super) enum Tried {
-    Done(Inspected),
+    Done(Rewritten),
     /// It needs more room.
     Narrow(Request),
 }
@@ -64,17 +63,17 @@ impl Buffers {
         &mut self,
         mut request: Request,
         growth: usize,
-    ) -> Result<Tried, Refusal> {
+    ) -> Result<Tried, RewriteError> {
         let Request {
             spoke,
             protocol,
             body,
-            share,
+            reservation,
             targets,
             decoded_bytes_max,
         } = &mut request;
         let (protocol, rules) = (*protocol, &spoke.rules);
-        let malformed = |malformed| Refusal::Malformed {
+        let malformed = |malformed| RewriteError::Malformed {
             protocol,
             malformed,
         };
@@ -87,7 +86,7 @@ impl Buffers {
         let mut verdict = None;
         // To look first pays where nothing will be changed, as it was with the last request.
         if targets.iter().any(|target| target.protocol == protocol)
-            && !spoke.changes.load(Ordering::Relaxed)
+            && !spoke.throttles.changes.load(Ordering::Relaxed)
         {
             let found = policy::inspect(protocol, message, rules, &mut self.policy);
             verdict = Some(found.map_err(malformed)?);
@@ -102,7 +101,7 @@ impl Buffers {
                 && to == protocol
                 && unchanged(verdict, protocol)
             {
-                let message = Packed {
+                let message = Payload {
                     protocol,
                     body: body.clone(),
                     memory: body.len(),
@@ -116,7 +115,7 @@ impl Buffers {
             }
             let room = Room::new(protocol, to, decoded_bytes, growth, rules);
             let needed = decoded_bytes + body.len() + room.bytes;
-            share.resize(share.bytes().max(needed))?;
+            reservation.resize(reservation.bytes().max(needed))?;
             let form = Form {
                 protocol: to,
                 metadata,
@@ -125,7 +124,7 @@ impl Buffers {
             let written = policy::write(protocol, message, rules, &mut self.policy, form);
             let (found, written) = written.map_err(malformed)?;
             if to == Protocol::V2 || !written.overflow {
-                share.resize(share.bytes().max(needed + packing_room(&written)))?;
+                reservation.resize(reservation.bytes().max(needed + packing_room(&written)))?;
                 outgoing.push(packing.outgoing(to, &written));
             } else if room.is_most {
                 outgoing.push(Outgoing::too_large());
@@ -134,19 +133,22 @@ impl Buffers {
             }
             verdict = Some(found);
         }
-        let verdict = verdict.ok_or(Refusal::Internal)?;
+        let verdict = verdict.ok_or(RewriteError::Internal)?;
         if verdict.foreign && verdict.series == 0 && verdict.received.is_empty() {
-            return Err(Refusal::WrongMessage(protocol));
+            return Err(RewriteError::WrongMessage(protocol));
         }
-        spoke.changes.store(verdict.changed(), Ordering::Relaxed);
+        spoke
+            .throttles
+            .changes
+            .store(verdict.changed(), Ordering::Relaxed);
         let held = outgoing.iter().map(Outgoing::bytes).sum();
-        let mut share = request.share;
-        share.resize(held)?;
-        Ok(Tried::Done(Inspected {
+        let mut reservation = request.reservation;
+        reservation.resize(held)?;
+        Ok(Tried::Done(Rewritten {
             verdict,
             outgoing,
             decoded_bytes,
-            share,
+            reservation,
         }))
     }
 
@@ -154,24 +156,24 @@ impl Buffers {
     /// compress it.
     pub(super) fn transcode(
         &mut self,
-        packed: &Packed,
+        payload: &Payload,
         to: Protocol,
         part: Part,
         v1_bytes_max: usize,
-        held: &mut Passing,
-    ) -> Result<Outgoing, Refusal> {
-        let malformed = |malformed| Refusal::Malformed {
-            protocol: packed.protocol,
+        held: &mut Permit,
+    ) -> Result<Outgoing, RewriteError> {
+        let malformed = |malformed| RewriteError::Malformed {
+            protocol: payload.protocol,
             malformed,
         };
-        let message = snappy::decompress(&packed.body, usize::MAX, &mut self.decoded)?;
+        let message = snappy::decompress(&payload.body, usize::MAX, &mut self.decoded)?;
         let form = Form {
             protocol: to,
             metadata: Metadata::Forward,
             v1_bytes_max,
         };
         let (scratch, writer) = (&mut self.transcode, &mut self.writer);
-        let written = transcode::transcode(message, packed.protocol, form, part, scratch, writer);
+        let written = transcode::transcode(message, payload.protocol, form, part, scratch, writer);
         let written = written.map_err(malformed)?;
         if to == Protocol::V1 && written.overflow {
             return Ok(Outgoing::too_large());
@@ -187,21 +189,21 @@ impl Buffers {
     /// Cuts a message into two; `None` when it holds one sample.
     pub(super) fn halve(
         &mut self,
-        packed: &Packed,
+        payload: &Payload,
         v1_bytes_max: usize,
-        held: &mut Passing,
-    ) -> Result<Option<[Packed; 2]>, Refusal> {
-        let protocol = packed.protocol;
-        let message = snappy::decompress(&packed.body, usize::MAX, &mut self.decoded)?;
+        held: &mut Permit,
+    ) -> Result<Option<[Payload; 2]>, RewriteError> {
+        let protocol = payload.protocol;
+        let message = snappy::decompress(&payload.body, usize::MAX, &mut self.decoded)?;
         let extent = transcode::extent(message, protocol, &mut self.transcode);
-        let extent = extent.map_err(|malformed| Refusal::Malformed {
+        let extent = extent.map_err(|malformed| RewriteError::Malformed {
             protocol,
             malformed,
         })?;
         let Some(halves) = extent.halves() else {
             return Ok(None);
         };
-        let mut half = |part| self.transcode(packed, protocol, part, v1_bytes_max, held);
+        let mut half = |part| self.transcode(payload, protocol, part, v1_bytes_max, held);
         let [first, second] = halves;
         let halves = half(first)?.message.zip(half(second)?.message);
         Ok(halves.map(|(first, second)| [first, second]))

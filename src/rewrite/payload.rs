@@ -11,7 +11,7 @@ pub(crate) const KEPT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// A message for a hub, compressed.
 #[derive(Debug, Clone)]
-pub(crate) struct Packed {
+pub(crate) struct Payload {
     /// Its version.
     pub protocol: Protocol,
     /// Its bytes, compressed.
@@ -26,9 +26,9 @@ pub(crate) struct Packed {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Outgoing {
     /// The message; `None` when there is nothing to put into it.
-    pub message: Option<Packed>,
+    pub message: Option<Payload>,
     /// What V2 has no form for, to be sent in V1 after the message.
-    pub side: Option<Packed>,
+    pub side: Option<Payload>,
     /// What is in neither.
     pub lost: Lost,
     /// It would be larger than a V1 message may be, so there is no message.
@@ -46,15 +46,15 @@ impl Outgoing {
 
     /// The memory that it holds, in bytes.
     pub(crate) fn bytes(&self) -> usize {
-        let packed = self.message.iter().chain(&self.side);
-        packed.map(|packed| packed.memory).sum()
+        let payload = self.message.iter().chain(&self.side);
+        payload.map(|payload| payload.memory).sum()
     }
 
     /// What it carries.
     pub(crate) fn counts(&self) -> Counts {
         let mut counts = Counts::default();
-        for packed in self.message.iter().chain(&self.side) {
-            counts.add_all(&packed.counts);
+        for payload in self.message.iter().chain(&self.side) {
+            counts.add_all(&payload.counts);
         }
         counts
     }
@@ -91,7 +91,7 @@ impl Packing<'_> {
         }
     }
 
-    fn pack(&mut self, protocol: Protocol, message: &Message<'_>) -> Option<Packed> {
+    fn pack(&mut self, protocol: Protocol, message: &Message<'_>) -> Option<Payload> {
         if message.bytes.is_empty() {
             return None;
         }
@@ -105,7 +105,7 @@ impl Packing<'_> {
         } else {
             (Bytes::copy_from_slice(&self.compressed[..length]), length)
         };
-        Some(Packed {
+        Some(Payload {
             protocol,
             body,
             memory,

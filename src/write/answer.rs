@@ -1,4 +1,4 @@
-//! What the spoke is told, and how the request goes into the accounts.
+//! What the spoke is told, and where the samples of its request went.
 //!
 //! Pure: the verdict and what became of the request at the hubs in, the answer out. A 2xx needs
 //! the hubs' 2xx; a 4xx is a fact about the request; everything else is a hub's or ours and is
@@ -28,12 +28,12 @@ pub struct Answer {
     /// The text; empty on success.
     pub text: String,
     /// Where the samples of the request went.
-    pub accounts: Accounts,
+    pub samples: SampleCounts,
 }
 
 /// Where the samples of a request went; together they are what was received.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Accounts {
+pub struct SampleCounts {
     /// The hub took them.
     pub written: Counts,
     /// Refused for good by the hub; what was refused here is in the verdict.
@@ -89,7 +89,7 @@ impl Case<'_> {
             } else {
                 self.text(&unheld, settled)
             },
-            accounts: Accounts {
+            samples: SampleCounts {
                 written,
                 rejected_by_hub: self.kept.minus(&written).minus(&settled.unsupported),
                 unsupported: self.kept.minus(&written).min(&settled.unsupported),
@@ -109,9 +109,9 @@ impl Case<'_> {
             text: cut(format!(
                 "spoke {spoke}: {reason}; nothing is lost, try again"
             )),
-            accounts: Accounts {
+            samples: SampleCounts {
                 failed: self.kept,
-                ..Accounts::default()
+                ..SampleCounts::default()
             },
         }
     }

@@ -1,10 +1,12 @@
-//! Reads a body under its limits and a deadline, and drains what a refusal leaves unread.
+//! Reads a body under its limits and a deadline, and discards what a refusal leaves unread.
 
 use std::error::Error;
 use std::io;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use http::header::EXPECT;
+use http::request::Parts;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use snap::raw::max_compress_len;
@@ -14,41 +16,45 @@ use crate::config::Limits;
 use crate::wire::snappy::{self, SnappyError};
 
 use super::refusal::Refusal;
-use crate::budget::Share;
+use crate::budget::Reservation;
 
 /// For a whole body. Prometheus gives up a request after 30 s (`remote_timeout`), so nobody waits
 /// for what comes later.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// For what a refusal leaves unread.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Bytes that suffice to tell what a body declares: the identifier of framed snappy is ten.
 const PREAMBLE_BYTES_MAX: usize = 10;
 
-/// Reads a whole body. Takes from the budget what the body and its decoded form will hold as soon
-/// as headers and first bytes tell, so that nobody sends 32 MiB to be told no.
+/// The length that the headers announce, in bytes, when it is within the limit.
+pub(super) fn announced(body: &Incoming, limits: &Limits) -> Result<Option<usize>, Refusal> {
+    let Some(length) = body.size_hint().exact() else {
+        return Ok(None);
+    };
+    let limit = limits.body_bytes_max;
+    match usize::try_from(length) {
+        Ok(length) if length <= limit => Ok(Some(length)),
+        _ => Err(Refusal::BodyTooLarge { limit }),
+    }
+}
+
+/// Reads a whole body, whose announced length is reserved already. Reserves what the decoded form
+/// will hold as soon as the first bytes declare it, so that nobody sends 32 MiB to be refused.
 pub(super) async fn read(
     body: &mut Incoming,
+    announced: Option<usize>,
     limits: &Limits,
-    share: &mut Share,
+    reservation: &mut Reservation,
 ) -> Result<Bytes, Refusal> {
-    let announced = body.size_hint().exact();
-    let announced = announced.map(|length| usize::try_from(length).unwrap_or(usize::MAX));
     let mut reading = Reading {
         announced,
         limits,
-        share,
+        reservation,
         declared: None,
-        charged: 0,
+        charged: announced.unwrap_or_default(),
     };
-    if let Some(length) = announced {
-        if length > limits.body_bytes_max {
-            let limit = limits.body_bytes_max;
-            return Err(Refusal::BodyTooLarge { limit });
-        }
-        reading.charge(length)?;
-    }
     let deadline = Instant::now() + BODY_TIMEOUT;
     let late = |_| Refusal::BodyTimeout {
         seconds: BODY_TIMEOUT.as_secs(),
@@ -84,11 +90,21 @@ fn broken(error: hyper::Error) -> Refusal {
     Refusal::BodyTruncated
 }
 
-/// Reads on to the end, within bounds, while the answer is on its way: to close with bytes unread
-/// resets the connection, the answer may be lost with it, and senders retry a reset for ever.
-pub(super) async fn drain(body: &mut Incoming, bytes_max: usize) {
+/// Reads what a refusal leaves unread, beside the response that is on its way. To close with bytes
+/// unread resets the connection, the response may be lost with it, and senders retry a reset for
+/// ever.
+pub(super) fn discard_in_background(head: &Parts, mut body: Incoming, limits: &Limits) {
+    // Polling the body of a sender that waits for leave to send it would give that leave.
+    if expects_continue(head) {
+        return;
+    }
+    let bytes_max = 2 * limits.body_bytes_max;
+    tokio::spawn(async move { discard(&mut body, bytes_max).await });
+}
+
+async fn discard(body: &mut Incoming, bytes_max: usize) {
     let mut left = bytes_max;
-    let drained = timeout(DRAIN_TIMEOUT, async {
+    let discarded = timeout(DISCARD_TIMEOUT, async {
         while let Some(Ok(frame)) = body.frame().await {
             let length = frame.data_ref().map_or(0, Buf::remaining);
             match left.checked_sub(length) {
@@ -97,14 +113,20 @@ pub(super) async fn drain(body: &mut Incoming, bytes_max: usize) {
             }
         }
     });
-    // What is not drained by now is cut off.
-    let _ = drained.await;
+    // What is not read by now is cut off.
+    let _ = discarded.await;
+}
+
+fn expects_continue(head: &Parts) -> bool {
+    let expected = head.headers.get(EXPECT);
+    let expected = expected.and_then(|expected| expected.to_str().ok());
+    expected.is_some_and(|expected| expected.eq_ignore_ascii_case("100-continue"))
 }
 
 struct Reading<'r> {
     announced: Option<usize>,
     limits: &'r Limits,
-    share: &'r mut Share,
+    reservation: &'r mut Reservation,
     declared: Option<usize>,
     /// What is taken from the budget for the body as sent, in bytes.
     charged: usize,
@@ -136,7 +158,7 @@ impl Reading<'_> {
 
     /// Takes from the budget until `bytes` are taken for the body as sent.
     fn charge(&mut self, bytes: usize) -> Result<(), Refusal> {
-        self.share.grow(bytes - self.charged)?;
+        self.reservation.grow(bytes - self.charged)?;
         self.charged = bytes;
         Ok(())
     }
@@ -159,7 +181,7 @@ impl Reading<'_> {
             }
             .into());
         }
-        self.share.grow(declared)?;
+        self.reservation.grow(declared)?;
         self.declared = Some(declared);
         Ok(())
     }

@@ -7,7 +7,10 @@ use std::net::IpAddr;
 
 use http::StatusCode;
 
+use crate::budget::Overloaded;
+use crate::identify::NotIdentified;
 use crate::reasons::{AuthFailure, RequestReason};
+use crate::rewrite::RewriteError;
 use crate::wire::snappy::SnappyError;
 use crate::wire::{Malformed, Protocol};
 
@@ -132,6 +135,40 @@ impl Refusal {
             Self::SourceRange { .. } => RequestReason::SourceRange,
             Self::Unauthenticated(_) => RequestReason::Unauthenticated,
             Self::WrongMessage(_) => RequestReason::WrongMessage,
+        }
+    }
+}
+
+impl From<NotIdentified> for Refusal {
+    fn from(error: NotIdentified) -> Self {
+        match error {
+            NotIdentified::Busy => Self::AuthBusy,
+            NotIdentified::Internal => Self::Internal,
+            NotIdentified::Unauthenticated(failure) => Self::Unauthenticated(failure),
+        }
+    }
+}
+
+impl From<Overloaded> for Refusal {
+    fn from(Overloaded: Overloaded) -> Self {
+        Self::Overloaded
+    }
+}
+
+impl From<RewriteError> for Refusal {
+    fn from(error: RewriteError) -> Self {
+        match error {
+            RewriteError::Internal => Self::Internal,
+            RewriteError::Malformed {
+                protocol,
+                malformed,
+            } => Self::Malformed {
+                protocol,
+                malformed,
+            },
+            RewriteError::Overloaded(overloaded) => overloaded.into(),
+            RewriteError::Snappy(error) => error.into(),
+            RewriteError::WrongMessage(protocol) => Self::WrongMessage(protocol),
         }
     }
 }

@@ -12,7 +12,7 @@ use argon2::{Argon2, PasswordVerifier};
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
-use crate::write::refusal::Refusal;
+use super::NotIdentified;
 
 /// Requests that may wait for their password to be checked, the one under way included.
 const WAITING_MAX: usize = 16;
@@ -53,7 +53,7 @@ impl Passwords {
         username: &str,
         password: Vec<u8>,
         hash: &Arc<str>,
-    ) -> Result<bool, Refusal> {
+    ) -> Result<bool, NotIdentified> {
         let key = self.digest(&[username.as_bytes(), hash.as_bytes(), &password]);
         let hash = Arc::clone(hash);
         self.check(key, move || verify(&password, &hash)).await
@@ -69,14 +69,14 @@ impl Passwords {
         self: &Arc<Self>,
         key: Key,
         verify: impl FnOnce() -> bool + Send + 'static,
-    ) -> Result<bool, Refusal> {
+    ) -> Result<bool, NotIdentified> {
         if let Some(fits) = self.remembered(&key) {
             return Ok(fits);
         }
         let waiting = Arc::clone(&self.waiting).try_acquire_owned();
-        let waiting = waiting.map_err(|_| Refusal::AuthBusy)?;
+        let waiting = waiting.map_err(|_| NotIdentified::Busy)?;
         let checking = Arc::clone(&self.checking).acquire_owned().await;
-        let checking = checking.map_err(|_| Refusal::AuthBusy)?;
+        let checking = checking.map_err(|_| NotIdentified::Busy)?;
         // The one before in line may have sent the same.
         if let Some(fits) = self.remembered(&key) {
             return Ok(fits);
@@ -89,7 +89,7 @@ impl Passwords {
             passwords.remember(key, fits);
             fits
         });
-        check.await.map_err(|_| Refusal::Internal)
+        check.await.map_err(|_| NotIdentified::Internal)
     }
 
     /// From now on only what is remembered is answered.
@@ -172,7 +172,7 @@ mod tests {
         passwords: &Arc<Passwords>,
         key: Key,
         verify: impl FnOnce() -> bool + Send + 'static,
-    ) -> tokio::task::JoinHandle<Result<bool, Refusal>> {
+    ) -> tokio::task::JoinHandle<Result<bool, NotIdentified>> {
         let passwords = Arc::clone(passwords);
         let asked = tokio::spawn(async move { passwords.check(key, verify).await });
         tokio::task::yield_now().await;
@@ -225,7 +225,7 @@ mod tests {
             asked.push(ask(&passwords, [n; 32], || false).await);
         }
         let refused = ask(&passwords, [255; 32], never).await.await.unwrap();
-        assert!(matches!(refused, Err(Refusal::AuthBusy)), "{refused:?}");
+        assert!(matches!(refused, Err(NotIdentified::Busy)), "{refused:?}");
         held.result.send(true).unwrap();
         for (place, asked) in asked.into_iter().enumerate() {
             assert_eq!(asked.await.unwrap().unwrap(), place == 0);

@@ -5,7 +5,6 @@ use http::HeaderValue;
 use super::*;
 use crate::config::{self, Config};
 use crate::metrics::Metrics;
-use crate::spoke::Seen;
 
 const TOKEN_SHA256: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
 
@@ -28,14 +27,13 @@ fn authenticator(config: &Config, before: Option<&Authenticator>) -> Authenticat
     let spoke = &config.spokes[0];
     let names = spoke.credentials.iter().map(|it| it.name.as_str());
     let metrics = Metrics::new().spoke(&spoke.name, names);
-    let seen = Arc::new(Seen::default());
-    let run = Arc::new(Spoke::new(spoke, &config.cluster_label, metrics, seen));
+    let run = Arc::new(Spoke::new(spoke, &config.cluster_label, metrics, None));
     let secrets = spoke.credentials.iter().enumerate();
     let secrets = secrets.map(|(place, credential)| (&run, &credential.secret, place));
     Authenticator::new(secrets, before).unwrap()
 }
 
-async fn identify(authenticator: &Authenticator, pair: &str) -> Result<usize, Refusal> {
+async fn identify(authenticator: &Authenticator, pair: &str) -> Result<usize, NotIdentified> {
     let value = format!("Basic {}", BASE64_STANDARD.encode(pair));
     let value = HeaderValue::try_from(value).unwrap();
     let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
@@ -92,14 +90,17 @@ async fn an_unknown_user_costs_what_some_known_one_costs() {
     for name in &names[..10] {
         for password in ["first", "second"] {
             let refused = identify(&authenticator, &format!("{name}:{password}")).await;
-            let unknown = matches!(refused, Err(Refusal::Unauthenticated(AuthFailure::Unknown)));
+            let unknown = matches!(
+                refused,
+                Err(NotIdentified::Unauthenticated(AuthFailure::Unknown))
+            );
             assert!(unknown, "{refused:?}");
         }
     }
     authenticator.passwords.stop();
     let busy = identify(&authenticator, "somebody:new").await;
     assert!(
-        matches!(busy, Err(Refusal::AuthBusy)),
+        matches!(busy, Err(NotIdentified::Busy)),
         "is checked: {busy:?}"
     );
 }

@@ -22,7 +22,6 @@ use crate::config::Secret;
 use crate::reasons::AuthFailure;
 use crate::spoke::Spoke;
 
-use super::refusal::Refusal;
 use passwords::Passwords;
 
 /// Longest Authorization header that is looked at, in bytes.
@@ -35,6 +34,20 @@ pub struct Identity {
     pub spoke: Arc<Spoke>,
     /// Place of the credential among the spoke's.
     pub credential: usize,
+}
+
+/// Why a sender is not identified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotIdentified {
+    /// Too many password checks wait, so nobody knows yet who sends.
+    #[error("too many passwords wait to be checked; try again")]
+    Busy,
+    /// A check panicked, so nobody knows who sends.
+    #[error("a credential could not be checked")]
+    Internal,
+    /// No spoke is proved by the credential.
+    #[error("{}", .0.advice())]
+    Unauthenticated(AuthFailure),
 }
 
 /// The credentials of one configuration.
@@ -89,8 +102,8 @@ impl Authenticator {
     }
 
     /// Says which spoke sends.
-    pub async fn identify(&self, headers: &HeaderMap) -> Result<Identity, Refusal> {
-        let refuse = |failure| Refusal::Unauthenticated(failure);
+    pub async fn identify(&self, headers: &HeaderMap) -> Result<Identity, NotIdentified> {
+        let refuse = |failure| NotIdentified::Unauthenticated(failure);
         let mut values = headers.get_all(AUTHORIZATION).iter();
         let value = values.next().ok_or(refuse(AuthFailure::Missing))?;
         if values.next().is_some() || value.len() > HEADER_BYTES_MAX {
@@ -117,8 +130,12 @@ impl Authenticator {
         Err(refuse(AuthFailure::Malformed))
     }
 
-    async fn identify_user(&self, username: &str, password: Vec<u8>) -> Result<Identity, Refusal> {
-        let unknown = Refusal::Unauthenticated(AuthFailure::Unknown);
+    async fn identify_user(
+        &self,
+        username: &str,
+        password: Vec<u8>,
+    ) -> Result<Identity, NotIdentified> {
+        let unknown = NotIdentified::Unauthenticated(AuthFailure::Unknown);
         let user = self.users.get(username);
         let hash = user.map(|(hash, _)| hash);
         let Some(hash) = hash.or_else(|| self.decoy(username)) else {

@@ -1,0 +1,112 @@
+//! The configuration in force, made ready for requests, and what a reload keeps, adds and removes.
+//!
+//! A configuration becomes one [`State`] that is swapped whole: a request sees the old one or the
+//! new one, never a mixture. What is known of a spoke or of an unchanged hub goes on over reloads.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use crate::config::Config;
+use crate::forward::Hub;
+use crate::identify::Authenticator;
+use crate::metrics::Metrics;
+use crate::spoke::Spoke;
+
+/// One configuration, made ready.
+#[derive(Debug)]
+pub struct State {
+    /// The configuration itself.
+    pub config: Config,
+    /// Its spokes, in the order of the configuration.
+    pub spokes: Vec<Arc<Spoke>>,
+    /// Its hubs, in the order of the configuration; at least one.
+    pub hubs: Vec<Arc<Hub>>,
+    /// The credentials of all its spokes.
+    pub authenticator: Authenticator,
+}
+
+impl State {
+    /// Makes a configuration ready, with what goes on from the one `before` it. Fails when the
+    /// system has no random bytes.
+    pub fn new(config: Config, before: Option<&Self>, metrics: &Metrics) -> anyhow::Result<Self> {
+        let spokes: Vec<_> = config
+            .spokes
+            .iter()
+            .map(|spoke| {
+                let known = before.and_then(|before| before.spoke(&spoke.name));
+                let credentials = spoke.credentials.iter().map(|it| it.name.as_str());
+                let handles = metrics.spoke(&spoke.name, credentials);
+                Arc::new(Spoke::new(spoke, &config.cluster_label, handles, known))
+            })
+            .collect();
+        let secrets = config
+            .spokes
+            .iter()
+            .zip(&spokes)
+            .flat_map(|(config, spoke)| {
+                let secrets = config.credentials.iter().enumerate();
+                secrets.map(move |(place, credential)| (spoke, &credential.secret, place))
+            });
+        let authenticator = Authenticator::new(secrets, before.map(|it| &it.authenticator))
+            .context("cannot draw random bytes from the system")?;
+        let hubs = config.hubs.iter().map(|hub| {
+            let known = before.and_then(|before| before.unchanged_hub(hub));
+            known.unwrap_or_else(|| Hub::new(hub, metrics))
+        });
+        Ok(Self {
+            spokes,
+            hubs: hubs.collect(),
+            authenticator,
+            config,
+        })
+    }
+
+    fn spoke(&self, name: &str) -> Option<&Spoke> {
+        let spoke = self.spokes.iter().find(|spoke| spoke.name == name);
+        spoke.map(Arc::as_ref)
+    }
+
+    fn unchanged_hub(&self, config: &crate::config::Hub) -> Option<Arc<Hub>> {
+        let place = self.config.hubs.iter().position(|hub| hub == config)?;
+        Some(Arc::clone(&self.hubs[place]))
+    }
+
+    /// Warns of the keys that changed and that only a restart can apply. All other changes apply,
+    /// or a revoked token would stay good because an address changed.
+    pub fn warn_of_restart(&self, new: &Config) {
+        let (old, listen) = (&self.config, &new.listen);
+        let fixed = [
+            ("listen.address", old.listen.address == listen.address),
+            (
+                "listen.connections_max",
+                old.listen.connections_max == listen.connections_max,
+            ),
+            ("admin.address", old.admin.address == new.admin.address),
+        ];
+        for (key, _) in fixed.into_iter().filter(|(_, same)| !same) {
+            tracing::warn!(key, "a change takes effect after a restart");
+        }
+    }
+
+    /// Takes what is not in `new` out of the metrics.
+    pub fn remove_from_metrics(&self, new: &Self, metrics: &Metrics) {
+        for old in &self.config.spokes {
+            let kept = new.config.spokes.iter().find(|it| it.name == old.name);
+            if kept.is_none() {
+                metrics.remove_spoke(&old.name);
+            }
+            let kept = kept.map_or(&[][..], |kept| &kept.credentials);
+            for credential in &old.credentials {
+                if !kept.iter().any(|it| it.name == credential.name) {
+                    metrics.remove_credential(&old.name, &credential.name);
+                }
+            }
+        }
+        for hub in &self.hubs {
+            if !new.hubs.iter().any(|kept| kept.name() == hub.name()) {
+                hub.remove_from(metrics);
+            }
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! What happened to a request, in metrics, status and log at once.
+//!
+//! Each function is one event, so that no part of hubgate can count something that the others do
+//! not show.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use http::header::USER_AGENT;
+use http::{HeaderMap, StatusCode};
+
+use crate::identify::Identity;
+use crate::metrics::Metrics;
+use crate::policy::Verdict;
+use crate::reasons::{AuthFailure, Reason, RequestReason};
+use crate::spoke::Spoke;
+use crate::telemetry::Repeats;
+use crate::wire::Protocol;
+
+use super::answer::Answer;
+use super::refusal::Refusal;
+
+/// How far ahead of now a timestamp may be and still be believed.
+const AHEAD_MAX: Duration = Duration::from_secs(600);
+
+/// What is known of a request while it is under way.
+#[derive(Debug)]
+pub(super) struct Progress {
+    started: Instant,
+    /// The address of the sender.
+    pub address: IpAddr,
+    /// Who sends, once that is known.
+    pub spoke: Option<Arc<Spoke>>,
+    /// The message that the headers name, once they are read.
+    pub protocol: Option<Protocol>,
+}
+
+impl Progress {
+    /// A request that begins now.
+    pub(super) fn new(address: IpAddr) -> Self {
+        Self {
+            started: Instant::now(),
+            address,
+            spoke: None,
+            protocol: None,
+        }
+    }
+}
+
+/// Records how requests end, whoever sent them.
+#[derive(Debug)]
+pub(super) struct Recorder {
+    metrics: Metrics,
+    /// One for all senders that are not identified: they have no names and no bound.
+    unidentified: Mutex<Repeats>,
+}
+
+impl Recorder {
+    pub(super) fn new(metrics: Metrics) -> Self {
+        Self {
+            metrics,
+            unidentified: Mutex::default(),
+        }
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// A decoded request is answered.
+    pub(super) fn answered(&self, progress: &Progress, answer: &Answer) {
+        self.ended(progress, answer.status);
+    }
+
+    /// A whole request is refused.
+    pub(super) fn refused(&self, progress: &Progress, refusal: &Refusal) {
+        let status = refusal.status();
+        let reason = refusal.reason().name();
+        self.ended(progress, status);
+        match &progress.spoke {
+            Some(spoke) => {
+                series_refused(spoke, reason, 1, &refusal.to_string(), status);
+                if matches!(refusal, Refusal::SourceRange { .. }) {
+                    spoke.metrics.source_range_refusal();
+                }
+            }
+            None => tracing::debug!(reason, "refused a request of an unidentified sender"),
+        }
+        if let Refusal::Unauthenticated(failure) = refusal {
+            self.unidentified(progress.address, *failure, status);
+        }
+    }
+
+    /// A sender is not identified. What it sent may be almost a credential, so it is not logged.
+    fn unidentified(&self, address: IpAddr, failure: AuthFailure, code: StatusCode) {
+        self.metrics.auth_failure(failure);
+        // Nothing under the lock can leave it half done.
+        let repeats = self.unidentified.lock();
+        let mut repeats = repeats.unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = repeats.add(1, Instant::now()) {
+            let (failure, code) = (failure.name(), code.as_u16());
+            tracing::warn!(%address, failure, code, count, "a sender is not identified");
+        }
+    }
+
+    fn ended(&self, progress: &Progress, status: StatusCode) {
+        let code = status.as_u16();
+        match &progress.spoke {
+            Some(spoke) => {
+                let duration = progress.started.elapsed();
+                spoke.metrics.request(progress.protocol, code, duration);
+            }
+            None => self.metrics.unknown_request(code),
+        }
+    }
+}
+
+/// A credential proved a spoke, from an address that the spoke may send from.
+pub(super) fn identified(identity: &Identity) {
+    let Identity { spoke, credential } = identity;
+    spoke.metrics.credential_used(*credential);
+}
+
+/// The headers of a spoke's request name a message that hubgate takes.
+pub(super) fn negotiated(progress: &Progress, headers: &HeaderMap, retry: bool) {
+    let (Some(spoke), Some(protocol)) = (&progress.spoke, progress.protocol) else {
+        return;
+    };
+    let user_agent = headers
+        .get(USER_AGENT)
+        .and_then(|agent| agent.to_str().ok());
+    let user_agent = user_agent.unwrap_or_default();
+    let address = progress.address;
+    spoke.status.record_request(protocol, user_agent, address);
+    if retry {
+        spoke.metrics.retried();
+    }
+}
+
+/// A body is decoded; sizes are in bytes.
+pub(super) fn decoded(spoke: &Spoke, body_bytes: usize, decoded_bytes: usize) {
+    spoke.metrics.sizes(body_bytes, decoded_bytes);
+}
+
+/// A decoded request has its answer; `hub_text` is what a hub said of it.
+pub(super) fn processed(spoke: &Spoke, verdict: &Verdict, answer: &Answer, hub_text: &str) {
+    let samples = &answer.samples;
+    let newest = verdict.times.newest();
+    let newest = newest.filter(|newest| *newest <= newest_plausible());
+    spoke.metrics.received(&verdict.received);
+    spoke.metrics.label_mismatches(verdict.mismatched_series);
+    for rejection in &verdict.rejections {
+        spoke.metrics.rejected(rejection.reason, &rejection.counts);
+        let (reason, count) = (rejection.reason.name(), rejection.series);
+        series_refused(spoke, reason, count, &rejection.example, answer.status);
+    }
+    spoke.metrics.written(&samples.written, newest);
+    spoke
+        .metrics
+        .rejected(Reason::Hub, &samples.rejected_by_hub);
+    spoke
+        .metrics
+        .rejected(Reason::HubProtocol, &samples.unsupported);
+    spoke.metrics.failed(&samples.failed);
+    spoke.status.record_written(&samples.written, newest);
+    if let Some((reason, count)) = hub_refusal(answer) {
+        series_refused(spoke, reason, count, hub_text, answer.status);
+    }
+}
+
+/// `count` series, or one whole request, are refused. Few of these events are log lines: a sender
+/// can repeat them without end.
+fn series_refused(
+    spoke: &Spoke,
+    reason: &'static str,
+    count: u64,
+    example: &str,
+    code: StatusCode,
+) {
+    if let Some(count) = spoke.status.record_refusal(reason, count, example) {
+        let code = code.as_u16();
+        tracing::warn!(spoke = spoke.name, reason, code, count, example, "refused");
+    }
+}
+
+/// The reason and the number of samples when the hubs did not write everything.
+fn hub_refusal(answer: &Answer) -> Option<(&'static str, u64)> {
+    let samples = &answer.samples;
+    if !samples.rejected_by_hub.is_empty() {
+        Some((Reason::Hub.name(), samples.rejected_by_hub.total()))
+    } else if answer.status.is_server_error() {
+        Some((RequestReason::HubFailed.name(), samples.failed.total()))
+    } else {
+        None
+    }
+}
+
+/// The latest timestamp that Prometheus takes, ten minutes ahead (`storage/remote/write_handler.go`,
+/// `maxAheadTime`), in milliseconds since the Unix epoch. One sample beyond must not hide for ever
+/// that a spoke fell silent.
+fn newest_plausible() -> i64 {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from((now + AHEAD_MAX).as_millis()).unwrap_or(i64::MAX)
+}

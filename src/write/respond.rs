@@ -1,0 +1,88 @@
+//! Puts an answer or a refusal into an HTTP response.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, Response, StatusCode};
+use http_body_util::Full;
+
+use crate::forward::outcome::RetryAfter;
+use crate::remote_write::{self, RETRY_AFTER_SECONDS_MAX};
+use crate::wire::{Counts, Protocol};
+
+use super::answer::{self, Answer};
+use super::record::Progress;
+use super::refusal::Refusal;
+
+/// Seconds of Retry-After where the hub names none; spread so that spokes do not retry together.
+const RETRY_AFTER_SECONDS: std::ops::RangeInclusive<u64> = 1..=5;
+
+/// The response to a request that was decoded.
+pub(super) fn with_answer(answer: &Answer) -> Response<Full<Bytes>> {
+    let mut response = plain(answer.status, &answer.text);
+    let headers = response.headers_mut();
+    if let Some(written) = answer.written {
+        remote_write::insert_written(headers, &written);
+    }
+    let seconds = match answer.retry_after {
+        RetryAfter::Unsaid => None,
+        RetryAfter::Soon => Some(fastrand::u64(RETRY_AFTER_SECONDS)),
+        RetryAfter::Seconds(seconds) => Some(jittered(seconds)),
+    };
+    if let Some(seconds) = seconds {
+        headers.insert(RETRY_AFTER, seconds.into());
+    }
+    response
+}
+
+/// The response to a request that was refused whole.
+pub(super) fn with_refusal(progress: &Progress, refusal: &Refusal) -> Response<Full<Bytes>> {
+    let status = refusal.status();
+    let reason = refusal.reason().name();
+    let text = match &progress.spoke {
+        Some(spoke) => format!("spoke {}: {reason}: {refusal}", spoke.name),
+        None => format!("{reason}: {refusal}"),
+    };
+    let mut response = plain(status, &text);
+    let headers = response.headers_mut();
+    match status {
+        StatusCode::UNAUTHORIZED => {
+            for challenge in ["Bearer realm=\"hubgate\"", "Basic realm=\"hubgate\""] {
+                headers.append(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+            }
+        }
+        StatusCode::METHOD_NOT_ALLOWED => {
+            headers.insert(ALLOW, HeaderValue::from_static("POST"));
+        }
+        StatusCode::SERVICE_UNAVAILABLE => {
+            headers.insert(RETRY_AFTER, fastrand::u64(RETRY_AFTER_SECONDS).into());
+        }
+        _ => {}
+    }
+    // Spokes keep idle connections; a sender that is not a spoke may not.
+    if progress.spoke.is_none() && status.is_client_error() {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    // After a successful negotiation a V2 sender is owed the counts, and nothing was written.
+    if progress.protocol == Some(Protocol::V2) && status.is_client_error() {
+        remote_write::insert_written(headers, &Counts::default());
+    }
+    response
+}
+
+/// Spreads the seconds that a hub tells every spoke alike, within the cap.
+fn jittered(seconds: u64) -> u64 {
+    fastrand::u64(seconds..=seconds + seconds / 2 + 1).min(RETRY_AFTER_SECONDS_MAX)
+}
+
+fn plain(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
+    let mut body = answer::cut(text.to_owned());
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = status;
+    if !body.is_empty() {
+        body.push('\n');
+        let text = HeaderValue::from_static("text/plain; charset=utf-8");
+        response.headers_mut().insert(CONTENT_TYPE, text);
+        *response.body_mut() = Full::new(body.into());
+    }
+    response
+}
