@@ -1,15 +1,20 @@
-//! The way to the hubs: an inspected request goes to each of them, in as many pieces as it takes,
-//! and what became of it comes back.
+//! The way to the hubs: a checked request goes to each of them, in as many pieces as it takes, and
+//! what became of it comes back.
 //!
 //! Nothing is queued or repeated here: the spoke's write-ahead log is the queue, and the spoke
-//! retries.
+//! retries. `fan_out` brings a request to all hubs, `delivery` to one of them, `hub` one message to
+//! that hub. `reaction` decides what follows from a response, and `outcome` what the spoke is told.
 
+mod backlog;
 mod delivery;
 mod fan_out;
 mod hub;
 pub mod outcome;
+mod probe;
+mod reaction;
+mod record;
 mod response;
 
-pub(crate) use fan_out::{Plan, Sending};
-pub use hub::{Hub, HubPermit, HubRequest};
-pub use response::HubAnswer;
+pub(crate) use fan_out::{Plan, Sending, Terms};
+pub use hub::{Hub, HubRequest};
+pub use response::HubResponse;

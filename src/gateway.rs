@@ -2,6 +2,7 @@
 //!
 //! Only this file starts long-lived tasks.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,22 +16,14 @@ use crate::admin::reload::{self, Reload};
 use crate::admin::{self, Admin};
 use crate::budget::Budget;
 use crate::config::Config;
-use crate::forward::{Hub, HubAnswer};
+use crate::forward::Hub;
 use crate::listener::{self, Drain};
 use crate::metrics::Metrics;
 use crate::state::State;
-use crate::wire::Protocol;
 use crate::write::Endpoint;
 
 /// Connections to the admin listener: scrapers and people.
 const ADMIN_CONNECTIONS_MAX: usize = 256;
-
-/// Least time between two probes of a hub. It is doubled, up to the longest, before each further
-/// probe of one that does not say what it speaks.
-const PROBE_INTERVAL_MIN: Duration = Duration::from_millis(500);
-
-/// Between two probes of a hub that was not found to speak V2: it may be upgraded.
-const PROBE_INTERVAL_MAX: Duration = Duration::from_secs(30);
 
 /// A running gateway.
 #[derive(Debug)]
@@ -50,7 +43,7 @@ pub struct Gateway {
 #[derive(Debug)]
 struct Probe {
     hub: Arc<Hub>,
-    _task: AbortOnDropHandle<()>,
+    _task: AbortOnDropHandle<Infallible>,
 }
 
 impl Gateway {
@@ -172,48 +165,11 @@ impl Gateway {
 
 impl Probe {
     fn start(hub: &Arc<Hub>) -> Self {
+        let probed = Arc::clone(hub);
+        let task = async move { probed.discover().await };
         Self {
             hub: Arc::clone(hub),
-            _task: AbortOnDropHandle::new(tokio::spawn(probe(Arc::clone(hub)))),
-        }
-    }
-}
-
-/// Finds out what a hub speaks, and again whenever an answer makes it doubtful. While it is not
-/// found to speak V2 it is asked now and then: it may be upgraded.
-async fn probe(hub: Arc<Hub>) {
-    if !hub.negotiates() {
-        return;
-    }
-    let mut interval = PROBE_INTERVAL_MIN;
-    let mut doubted = false;
-    loop {
-        if doubted || hub.speaks() != Some(Protocol::V2) {
-            let answer = hub.probe(hub.deadline()).await;
-            let hub_name = hub.name();
-            match answer {
-                Err(failure) => tracing::warn!(hub = hub_name, %failure, "cannot probe the hub"),
-                Ok(HubAnswer { status, text, .. }) if hub.speaks().is_none() => tracing::warn!(
-                    hub = hub_name,
-                    code = status.as_u16(),
-                    text,
-                    "a hub does not say what it speaks; does it take remote writes?"
-                ),
-                Ok(_) => {}
-            }
-        }
-        let probed = tokio::time::Instant::now();
-        interval = match hub.speaks() {
-            None => PROBE_INTERVAL_MAX.min(interval * 2),
-            Some(_) => PROBE_INTERVAL_MAX,
-        };
-        doubted = tokio::select! {
-            () = tokio::time::sleep(interval) => false,
-            () = hub.doubted() => true,
-        };
-        if doubted {
-            interval = PROBE_INTERVAL_MIN;
-            tokio::time::sleep_until(probed + PROBE_INTERVAL_MIN).await;
+            _task: AbortOnDropHandle::new(tokio::spawn(task)),
         }
     }
 }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response};
+use http::{HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use tokio_util::task::TaskTracker;
@@ -25,7 +25,7 @@ use tokio_util::task::TaskTracker;
 use crate::budget::{Budget, Reservation};
 use crate::config::SourceRanges;
 use crate::forward::outcome::Outcome;
-use crate::forward::{Plan, Sending};
+use crate::forward::{Plan, Sending, Terms};
 use crate::listener::{AnswerBody, Handler};
 use crate::metrics::Metrics;
 use crate::remote_write;
@@ -111,7 +111,7 @@ impl Endpoint {
         body: &mut Incoming,
         progress: &mut Progress,
     ) -> Result<Job, Refusal> {
-        route(head)?;
+        negotiate::route(head)?;
         let identity = state.authenticator.identify(&head.headers).await?;
         let spoke = Arc::clone(&identity.spoke);
         progress.spoke = Some(Arc::clone(&spoke));
@@ -179,21 +179,17 @@ impl Endpoint {
         record::decoded(&spoke, body_bytes, decoded_bytes);
         let outcome = if verdict.keeps() {
             let sending = Sending {
-                spoke: &spoke,
+                spoke: Arc::clone(&spoke),
                 kept: verdict.kept(),
                 outgoing,
                 retry_attempt,
                 reservation,
             };
-            let hub_bytes_max = limits.bytes_in_flight_max / 2 / state.hubs.len().max(1);
-            plan.send(
-                sending,
-                state.config.ack,
-                hub_bytes_max,
-                &self.rewriter,
-                &self.tasks,
-            )
-            .await
+            let terms = Terms {
+                ack: state.config.ack,
+                backlog_bytes_max: limits.bytes_in_flight_max / 2 / state.hubs.len(),
+            };
+            plan.send(sending, terms, &self.rewriter, &self.tasks).await
         } else {
             Outcome::default()
         };
@@ -219,16 +215,5 @@ impl Handler for Endpoint {
 
     fn metrics(&self) -> Option<&Metrics> {
         Some(self.recorder.metrics())
-    }
-}
-
-fn route(head: &Parts) -> Result<(), Refusal> {
-    if !remote_write::PATHS.contains(&head.uri.path()) {
-        return Err(Refusal::NotFound);
-    }
-    if head.method == Method::POST {
-        Ok(())
-    } else {
-        Err(Refusal::MethodNotAllowed)
     }
 }

@@ -1,8 +1,8 @@
-//! Brings a request to all hubs, and waits for as many of them as `ack` says.
+//! Brings a request to all hubs, and waits for as many of them as `ack` asks for.
 //!
-//! Under `any` the spoke is answered as soon as one hub took everything; what is still under way
-//! to the others is finished. A hub that is slow or down then holds requests that nobody waits
-//! for, so what it may hold is bounded: beyond that it is not sent any more until it caught up.
+//! With `ack: any` the spoke is answered as soon as one hub wrote everything, and what is still
+//! under way to the others is finished. A hub that is slow or down then holds requests that no spoke
+//! waits for, so its backlog is bounded: a request that finds no place in it is not sent to that hub.
 
 use std::sync::Arc;
 
@@ -10,20 +10,19 @@ use http::HeaderValue;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
+use crate::budget::Reservation;
 use crate::config::Ack;
 use crate::reasons::HubFailure;
+use crate::rewrite::{Outgoing, RewriteError, Rewriter, Target};
 use crate::spoke::Spoke;
 use crate::wire::writer::Metadata;
 use crate::wire::{Counts, Protocol};
-
-use crate::budget::Reservation;
-use crate::rewrite::{Outgoing, RewriteError, Rewriter, Target};
 
 use super::delivery::Delivery;
 use super::hub::Hub;
 use super::outcome::{Failed, Outcome};
 
-/// Memory that a request takes beside its message while it is under way to a hub, about. Of very
+/// Memory that a request takes beside its message while it is under way to a hub, about. For very
 /// small requests this is nearly all.
 const DELIVERY_BYTES: usize = 16 * 1024;
 
@@ -33,23 +32,32 @@ pub(crate) struct Plan {
     hubs: Vec<Arc<Hub>>,
     /// What the hubs want, each once.
     pub targets: Vec<Target>,
-    /// The place among the targets of what each hub wants.
+    /// For each hub, the place of its target.
     places: Vec<usize>,
 }
 
-/// An inspected request, ready for the hubs.
+/// A checked request, ready for the hubs.
 #[derive(Debug)]
-pub(crate) struct Sending<'s> {
+pub(crate) struct Sending {
     /// Who sent it.
-    pub spoke: &'s Arc<Spoke>,
+    pub spoke: Arc<Spoke>,
     /// What the policy kept of the request.
     pub kept: Counts,
     /// One for each target of the plan.
     pub outgoing: Vec<Outgoing>,
-    /// The sender's count of attempts.
+    /// The sender's number of attempts.
     pub retry_attempt: Option<HeaderValue>,
-    /// What it holds of the budget.
+    /// What the request holds of the budget.
     pub reservation: Reservation,
+}
+
+/// When a request counts as written, and what it may take until then.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terms {
+    /// How many hubs must write a request.
+    pub ack: Ack,
+    /// With [`Ack::Any`], most bytes in the backlog of a hub.
+    pub backlog_bytes_max: usize,
 }
 
 impl Plan {
@@ -79,13 +87,12 @@ impl Plan {
         }
     }
 
-    /// Sends it to every hub and returns what to tell the spoke. `hub_bytes_max` is what a hub
-    /// may hold of requests that their spokes may no longer wait for.
+    /// Sends a request to every hub and returns what to tell the spoke. What is not waited for is
+    /// finished in `tasks`.
     pub(crate) async fn send(
         &self,
-        sending: Sending<'_>,
-        ack: Ack,
-        hub_bytes_max: usize,
+        sending: Sending,
+        terms: Terms,
         rewriter: &Arc<Rewriter>,
         tasks: &TaskTracker,
     ) -> Outcome {
@@ -100,7 +107,7 @@ impl Plan {
         let delivery = |hub: &Arc<Hub>, outgoing| Delivery {
             hub: Arc::clone(hub),
             rewriter: Arc::clone(rewriter),
-            spoke: Arc::clone(spoke),
+            spoke: Arc::clone(&spoke),
             outgoing,
             kept,
             retry_attempt: retry_attempt.clone(),
@@ -111,49 +118,47 @@ impl Plan {
         {
             return delivery(hub, outgoing).run().await;
         }
-        let (sender, mut outcomes) = mpsc::channel(self.hubs.len());
+        let (sender, mut received) = mpsc::channel(self.hubs.len());
+        let mut outcomes = Vec::with_capacity(self.hubs.len());
         for (hub, place) in self.hubs.iter().zip(&self.places) {
-            let Some(outgoing) = outgoing.get(*place) else {
-                continue;
-            };
-            let held = match ack {
+            let backlog = match terms.ack {
                 Ack::All => None,
-                Ack::Any => match hub.hold(DELIVERY_BYTES + reservation.bytes(), hub_bytes_max) {
-                    None => {
-                        hub.skipped(self.targets[*place].protocol);
-                        hub.failed("skipped, as too many requests wait for it");
-                        // Fails when nobody listens any more, which cannot be before they are sent.
-                        let _ = sender
-                            .try_send(Outcome::Failed(Failed::no_answer(HubFailure::Skipped)));
+                Ack::Any => {
+                    let bytes = DELIVERY_BYTES + reservation.bytes();
+                    let place_taken = hub.backlog().enter(bytes, terms.backlog_bytes_max);
+                    if place_taken.is_none() {
+                        hub.recorder().skipped(self.targets[*place].protocol);
+                        let failed = Failed::no_response(HubFailure::Skipped);
+                        outcomes.push(Outcome::Failed(failed));
                         continue;
                     }
-                    held => held,
-                },
+                    place_taken
+                }
             };
-            let delivery = delivery(hub, outgoing.clone());
+            let delivery = delivery(hub, outgoing[*place].clone());
             let sender = sender.clone();
             tasks.spawn(async move {
-                let _held = held;
+                let _backlog = backlog;
                 let hub = Arc::clone(&delivery.hub);
                 let outcome = delivery.run().await;
                 if let Outcome::Failed(_) = &outcome {
-                    hub.failed(outcome.text());
+                    hub.recorder().failed(outcome.text());
                 }
                 // The spoke may have its answer already.
                 let _ = sender.send(outcome).await;
             });
         }
         drop(sender);
-        let mut told = Vec::with_capacity(self.hubs.len());
-        while let Some(outcome) = outcomes.recv().await {
-            if ack == Ack::Any && outcome.is_success() {
+        while let Some(outcome) = received.recv().await {
+            if terms.ack == Ack::Any && outcome.is_success() {
                 return outcome;
             }
-            told.push(outcome);
+            outcomes.push(outcome);
         }
-        // A delivery that panicked says nothing.
-        let silent = self.hubs.len() - told.len();
-        told.extend((0..silent).map(|_| Outcome::Failed(Failed::here(&RewriteError::Internal))));
-        Outcome::combine(ack, told)
+        // A delivery that panicked sent no outcome.
+        let missing = self.hubs.len() - outcomes.len();
+        let internal = || Outcome::Failed(Failed::here(&RewriteError::Internal));
+        outcomes.extend((0..missing).map(|_| internal()));
+        Outcome::combine(terms.ack, outcomes)
     }
 }

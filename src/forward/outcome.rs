@@ -1,7 +1,6 @@
-//! What became of a request at the hubs: settled for good, or to be sent again.
+//! What became of a request at the hubs: settled for good, or to be sent again by the spoke.
 //!
-//! Here is what a hub's answer means: a refusal is a fact about the request, and everything else
-//! is the hub's fault or ours.
+//! A refusal of a hub is a fact about the request; every other failure is the hub's or ours.
 
 use http::StatusCode;
 
@@ -11,50 +10,51 @@ use crate::wire::{Counts, Kind};
 
 use crate::rewrite::RewriteError;
 
-use super::response::HubAnswer;
+use super::response::HubResponse;
 
-/// What became of a request at a hub, or at all of them.
-#[derive(Debug, Clone)]
+/// What became of a request at one hub, or at all of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// Every sample was written or refused for good.
     Settled(Settled),
-    /// Something was neither, so the spoke sends everything again.
+    /// Some samples are neither, so the spoke sends everything again.
     Failed(Failed),
 }
 
-/// A request of which every sample was written or refused for good.
-#[derive(Debug, Clone, Default)]
+/// A request whose samples were all written or refused for good.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settled {
-    /// What was written.
+    /// What the hub wrote.
     pub written: Counts,
     /// What the version that the hub speaks cannot hold.
     pub unsupported: Counts,
-    /// The first refusal: the status for the spoke, and what the hub said.
+    /// The first refusal: the status for the spoke, and what the spoke is told.
     pub refusal: Option<(StatusCode, String)>,
     /// The hub refused a V1 request and did not say what it wrote of it.
     pub uncounted: bool,
-    /// Samples that were refused together, since requests or time to tell them apart ran out.
-    pub uncut: u64,
+    /// Samples that were refused together with a bad one, since the requests or the time to tell them
+    /// apart ran out.
+    pub unhalved: u64,
 }
 
 impl Settled {
-    /// What of `unsupported` the spoke is told of: metadata that a version cannot hold is no sample
-    /// lost, and is not worth an error.
-    pub(crate) fn unheld(&self) -> Counts {
-        let mut unheld = self.unsupported;
-        unheld.clear(Kind::Metadata);
-        unheld
+    /// The part of `unsupported` that the spoke is told of. Metadata that a version cannot hold is
+    /// not worth an error, since no sample is lost with it.
+    pub fn unsupported_samples(&self) -> Counts {
+        let mut samples = self.unsupported;
+        samples.clear(Kind::Metadata);
+        samples
     }
 
     /// True when there is nothing to tell the spoke.
     fn is_success(&self) -> bool {
-        self.refusal.is_none() && self.unheld().is_empty()
+        self.refusal.is_none() && self.unsupported_samples().is_empty()
     }
 
-    /// Takes in that the hub did not write all of a part that carried `sent`.
-    pub(crate) fn refuse(&mut self, hub: &HubAnswer, sent: &Counts) {
-        let said = said(hub, sent);
-        self.refuse_for(match hub.status {
+    /// Records that the hub did not write all of a message that carried `sent`.
+    pub(super) fn refuse(&mut self, response: &HubResponse, sent: &Counts) {
+        let said = said(response, sent);
+        self.refuse_for(match response.status {
             StatusCode::PAYLOAD_TOO_LARGE => (
                 StatusCode::PAYLOAD_TOO_LARGE,
                 format!("{said}; lower max_samples_per_send at the spoke or raise the hub's limit"),
@@ -63,15 +63,15 @@ impl Settled {
         });
     }
 
-    /// Takes in that a part that carried `sent` was not cut any more.
-    pub(crate) fn uncut(&mut self, sent: &Counts) {
+    /// Records that a message that carried `sent` was refused without being halved.
+    pub(super) fn unhalved(&mut self, sent: &Counts) {
         if sent.samples() > 1 {
-            self.uncut += sent.samples();
+            self.unhalved += sent.samples();
         }
     }
 
-    /// Takes in that a part is too large in the version that the hub speaks.
-    pub(crate) fn refuse_too_large(&mut self) {
+    /// Records that a message is too large in the version that the hub speaks.
+    pub(super) fn refuse_too_large(&mut self) {
         let text = "it is larger than 32 MiB in the remote write that the hub speaks; lower \
                     max_samples_per_send at the spoke";
         self.refuse_for((StatusCode::PAYLOAD_TOO_LARGE, text.to_owned()));
@@ -80,24 +80,24 @@ impl Settled {
     fn refuse_for(&mut self, refusal: (StatusCode, String)) {
         match &mut self.refusal {
             None => self.refusal = Some(refusal),
-            // Parts that were refused for two reasons have one in common: they are bad.
+            // Two refusals with different statuses have one fact in common: the samples are bad.
             Some((status, _)) if *status != refusal.0 => *status = StatusCode::BAD_REQUEST,
             Some(_) => {}
         }
     }
 
-    /// What two hubs settled together.
+    /// What both hubs wrote, and what either refused.
     fn least(self, other: Self) -> Self {
         Self {
             written: self.written.min(&other.written),
             unsupported: self.unsupported.max(&other.unsupported),
             refusal: self.refusal.or(other.refusal),
             uncounted: self.uncounted || other.uncounted,
-            uncut: self.uncut.max(other.uncut),
+            unhalved: self.unhalved.max(other.unhalved),
         }
     }
 
-    /// What the better of two hubs settled.
+    /// The result of the hub that wrote more.
     fn better(self, other: Self) -> Self {
         let rank = |it: &Self| (it.is_success(), it.written.total(), !it.says_too_large());
         if rank(&other) > rank(&self) {
@@ -107,7 +107,7 @@ impl Settled {
         }
     }
 
-    /// True when this says nothing of any sample, but of what the hub takes at once.
+    /// True when the refusal is about the size of the request and not about its samples.
     fn says_too_large(&self) -> bool {
         let status = self.refusal.as_ref().map(|(status, _)| *status);
         status == Some(StatusCode::PAYLOAD_TOO_LARGE) && self.written.is_empty()
@@ -115,21 +115,21 @@ impl Settled {
 }
 
 /// A request that the spoke has to send again.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failed {
     /// The status for the spoke.
     pub status: StatusCode,
     /// What the spoke is told.
     pub reason: String,
-    /// What only the log is told: it may speak of what is none of the spoke's business.
+    /// What only the log is told, since it may describe the hub's side.
     detail: String,
-    /// When the spoke shall come again.
+    /// When the spoke is to send again.
     pub retry_after: RetryAfter,
 }
 
 impl Failed {
-    /// The hub did not answer.
-    pub(crate) fn no_answer(failure: HubFailure) -> Self {
+    /// There is no response of the hub.
+    pub(super) fn no_response(failure: HubFailure) -> Self {
         let status = match failure {
             HubFailure::Connect | HubFailure::Reset => StatusCode::BAD_GATEWAY,
             HubFailure::Skipped => StatusCode::SERVICE_UNAVAILABLE,
@@ -143,27 +143,27 @@ impl Failed {
         }
     }
 
-    /// The hub answered a V2 message with a success that says nothing.
-    pub(crate) fn silent(hub: &HubAnswer) -> Self {
+    /// The hub responded to a V2 message with a success that does not say what was written.
+    pub(super) fn silent(response: &HubResponse) -> Self {
         Self {
             status: StatusCode::BAD_GATEWAY,
             reason: "the hub did not say what it wrote, so it may not speak remote write 2.0"
                 .to_owned(),
-            detail: hub.text.clone(),
+            detail: response.text.clone(),
             retry_after: RetryAfter::Soon,
         }
     }
 
-    /// The hub has a fault, or refuses hubgate itself, which is a fault of the set-up.
-    pub(crate) fn hub_fault(hub: &HubAnswer) -> Self {
-        let (status, otherwise) = match hub.status.as_u16() {
-            // To most senders a 429 means to drop.
+    /// The hub has a fault, or it refuses hubgate itself, which is a fault of the set-up.
+    pub(super) fn hub_fault(response: &HubResponse) -> Self {
+        let (status, otherwise) = match response.status.as_u16() {
+            // Most senders drop what is answered 429.
             429 => (StatusCode::SERVICE_UNAVAILABLE, RetryAfter::Soon),
-            500 | 502 | 504 => (hub.status, RetryAfter::Unsaid),
-            503 => (hub.status, RetryAfter::Soon),
+            500 | 502 | 504 => (response.status, RetryAfter::Unsaid),
+            503 => (response.status, RetryAfter::Soon),
             _ => (StatusCode::BAD_GATEWAY, RetryAfter::Unsaid),
         };
-        let reason = match hub.status.as_u16() {
+        let reason = match response.status.as_u16() {
             415 => {
                 "the hub answered 415: it takes no remote write that its protocol allows".to_owned()
             }
@@ -172,16 +172,16 @@ impl Failed {
         Self {
             status,
             reason,
-            detail: hub.text.clone(),
-            retry_after: match hub.retry_after {
+            detail: response.text.clone(),
+            retry_after: match response.retry_after {
                 Some(seconds @ 1..) => RetryAfter::Seconds(seconds),
                 _ => otherwise,
             },
         }
     }
 
-    /// The hub is too slow to be asked for the good samples of a request that it refused.
-    pub(crate) fn slow() -> Self {
+    /// The hub is too slow for the further requests that would find the bad samples of this one.
+    pub(super) fn slow() -> Self {
         let reason = "the hub refused a part and is too slow to find out which";
         Self {
             status: StatusCode::SERVICE_UNAVAILABLE,
@@ -191,8 +191,8 @@ impl Failed {
         }
     }
 
-    /// It did not fail at the hub, but here.
-    pub(crate) fn here(error: &RewriteError) -> Self {
+    /// hubgate could not make what the hub is to get.
+    pub(super) fn here(error: &RewriteError) -> Self {
         let detail = error.to_string();
         match error {
             RewriteError::Overloaded(overloaded) => Self {
@@ -227,14 +227,14 @@ impl Outcome {
         }
     }
 
-    /// True when the hub took all that the spoke sent.
+    /// True when the hub wrote all that it was to get.
     pub fn is_success(&self) -> bool {
         matches!(self, Self::Settled(settled) if settled.is_success())
     }
 
-    /// What to tell of several hubs. Under [`Ack::All`] the spoke sends again until each has
-    /// settled it, and only what each has written counts; under [`Ack::Any`] the hub that wrote
-    /// most speaks for all, unless it found the request too large and another may yet take it.
+    /// Combines the outcomes at several hubs. With [`Ack::All`] the spoke sends again until each hub
+    /// has settled the request, and only what each has written counts. With [`Ack::Any`] the hub that
+    /// wrote most decides, unless it found the request too large and another hub may still take it.
     pub fn combine(ack: Ack, outcomes: Vec<Self>) -> Self {
         let mut settled = Vec::with_capacity(outcomes.len());
         let mut failed = None;
@@ -254,32 +254,177 @@ impl Outcome {
                 Self::Settled(settled)
             }
             (_, Some(failed)) => Self::Failed(failed),
-            (None, None) => Self::Failed(Failed::no_answer(HubFailure::Skipped)),
+            (None, None) => Self::Failed(Failed::no_response(HubFailure::Skipped)),
         }
     }
 }
 
-/// What the hub said of a part that carried `sent`, for the spoke to read.
-fn said(hub: &HubAnswer, sent: &Counts) -> String {
-    let code = hub.status.as_u16();
-    if hub.status.is_success() {
-        let written = hub.written.map_or(0, |written| written.samples());
+/// What the hub said of a message that carried `sent`, for the spoke to read.
+fn said(response: &HubResponse, sent: &Counts) -> String {
+    let code = response.status.as_u16();
+    if response.status.is_success() {
+        let written = response.written.map_or(0, |written| written.samples());
         let sent = sent.samples();
         format!("the hub says ({code}) that it wrote {written} of {sent} samples, and not why")
-    } else if hub.text.is_empty() {
+    } else if response.text.is_empty() {
         format!("the hub refused it with {code} and no reason")
     } else {
-        format!("the hub says ({code}): {}", hub.text)
+        format!("the hub says ({code}): {}", response.text)
     }
 }
 
-/// What an answer says of when to come again.
+/// When the spoke is to send again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetryAfter {
-    /// Nothing: the sender's own backoff suits, or there is nothing to send again.
+    /// Nothing is said: the sender's own backoff suits, or there is nothing to send again.
     Unsaid,
     /// In a few seconds.
     Soon,
     /// In the seconds that the hub named.
     Seconds(u64),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A request of 10 samples of which the hub wrote some, and its refusal of the others.
+    fn settled(written: u64, status: Option<u16>) -> Outcome {
+        let refusal = status.map(|status| {
+            let status = StatusCode::from_u16(status).unwrap();
+            (status, format!("refused {written}"))
+        });
+        Outcome::Settled(Settled {
+            written: Counts::new([written, 0, 0, 0]),
+            refusal,
+            ..Settled::default()
+        })
+    }
+
+    fn failed() -> Outcome {
+        Outcome::Failed(Failed::no_response(HubFailure::Connect))
+    }
+
+    /// The number of samples written and the status of the refusal; `None` when the spoke sends again.
+    fn told(outcome: &Outcome) -> Option<(u64, Option<u16>)> {
+        match outcome {
+            Outcome::Settled(settled) => {
+                let status = settled.refusal.as_ref().map(|(status, _)| status.as_u16());
+                Some((settled.written.samples(), status))
+            }
+            Outcome::Failed(_) => None,
+        }
+    }
+
+    #[test]
+    fn several_hubs_make_one_outcome() {
+        let rows = [
+            (
+                "both wrote all",
+                settled(10, None),
+                settled(10, None),
+                Some((10, None)),
+                Some((10, None)),
+            ),
+            (
+                "one failed",
+                settled(10, None),
+                failed(),
+                None,
+                Some((10, None)),
+            ),
+            ("both failed", failed(), failed(), None, None),
+            (
+                "one refused some",
+                settled(10, None),
+                settled(9, Some(400)),
+                Some((9, Some(400))),
+                Some((10, None)),
+            ),
+            (
+                "each refused some",
+                settled(4, Some(400)),
+                settled(9, Some(400)),
+                Some((4, Some(400))),
+                Some((9, Some(400))),
+            ),
+            (
+                "one refused some, one failed",
+                settled(9, Some(400)),
+                failed(),
+                None,
+                Some((9, Some(400))),
+            ),
+            (
+                "one found it too large",
+                settled(10, None),
+                settled(0, Some(413)),
+                Some((0, Some(413))),
+                Some((10, None)),
+            ),
+            (
+                "one found it too large, one failed",
+                settled(0, Some(413)),
+                failed(),
+                None,
+                None,
+            ),
+            (
+                "one refused all, one found it too large",
+                settled(0, Some(400)),
+                settled(0, Some(413)),
+                Some((0, Some(400))),
+                Some((0, Some(400))),
+            ),
+        ];
+        for (row, first, second, all, any) in rows {
+            for (one, other) in [(&first, &second), (&second, &first)] {
+                let outcomes = || vec![one.clone(), other.clone()];
+                let with_any = Outcome::combine(Ack::Any, outcomes());
+                assert_eq!(told(&with_any), any, "{row}, any");
+                let with_all = told(&Outcome::combine(Ack::All, outcomes()));
+                let written = |told: Option<(u64, Option<u16>)>| told.map(|(written, _)| written);
+                assert_eq!(written(with_all), written(all), "{row}, all");
+            }
+            let with_all = Outcome::combine(Ack::All, vec![first, second]);
+            assert_eq!(told(&with_all), all, "{row}, all");
+        }
+        assert_eq!(told(&Outcome::combine(Ack::All, Vec::new())), None);
+    }
+
+    #[test]
+    fn a_fault_of_the_hub_is_never_a_4xx() {
+        use RetryAfter::{Seconds, Soon, Unsaid};
+        let rows = [
+            (401, None, 502, Unsaid),
+            (403, None, 502, Unsaid),
+            (404, None, 502, Unsaid),
+            (415, None, 502, Unsaid),
+            (429, None, 503, Soon),
+            (429, Some(7), 503, Seconds(7)),
+            (301, None, 502, Unsaid),
+            (500, None, 500, Unsaid),
+            (500, Some(3), 500, Seconds(3)),
+            (502, None, 502, Unsaid),
+            (503, None, 503, Soon),
+            (503, Some(0), 503, Soon),
+            (504, None, 504, Unsaid),
+            (599, None, 502, Unsaid),
+        ];
+        for (hub, said, status, retry_after) in rows {
+            let failed = Failed::hub_fault(&HubResponse {
+                status: StatusCode::from_u16(hub).unwrap(),
+                written: None,
+                retry_after: said,
+                text: "secret of the hub".to_owned(),
+            });
+            assert_eq!(failed.status.as_u16(), status, "{hub}");
+            assert_eq!(failed.retry_after, retry_after, "{hub}");
+            assert!(
+                !failed.reason.contains("secret"),
+                "{hub}: {}",
+                failed.reason
+            );
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! What a hub answers, or that it does not.
+//! The response of a hub, read to its end and cut to what is used of it.
 
 use bytes::Buf;
 use http::header::RETRY_AFTER;
@@ -10,15 +10,15 @@ use crate::reasons::HubFailure;
 use crate::remote_write::{self, RETRY_AFTER_SECONDS_MAX};
 use crate::wire::Counts;
 
-/// Most of an answer that is read; more and the connection is given up.
-const ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// Most bytes of a response that are read; beyond them the connection is closed.
+const RESPONSE_BYTES_MAX: usize = 64 * 1024;
 
-/// Most of an answer's text that is kept.
+/// Most bytes of a response's text that are kept.
 const TEXT_BYTES_MAX: usize = 1024;
 
-/// What the hub said.
+/// What a hub said.
 #[derive(Debug, Clone)]
-pub struct HubAnswer {
+pub struct HubResponse {
     /// Its status.
     pub status: StatusCode,
     /// Its Written headers; `None` when it sent none of them.
@@ -29,8 +29,8 @@ pub struct HubAnswer {
     pub text: String,
 }
 
-impl HubAnswer {
-    /// Reads an answer to its end.
+impl HubResponse {
+    /// Reads a response to its end. Fails when the connection breaks before.
     pub(super) async fn read(response: Response<Incoming>) -> Result<Self, HubFailure> {
         let (head, body) = response.into_parts();
         Ok(Self {
@@ -41,7 +41,8 @@ impl HubAnswer {
         })
     }
 
-    /// True for an answer to a V2 message that says that nothing of it was understood.
+    /// True for a success that says nothing: in response to a V2 message it means that nothing of
+    /// the message was understood.
     pub fn took_nothing(&self) -> bool {
         self.status.is_success() && self.written.is_none() && self.text.is_empty()
     }
@@ -58,7 +59,7 @@ fn retry_after(headers: &HeaderMap) -> Option<u64> {
     Some(seconds.min(RETRY_AFTER_SECONDS_MAX))
 }
 
-/// Reads an answer to its end, so that the connection can be used again, and keeps its start.
+/// Reads a text to its end, so that the connection can be used again, and keeps its start.
 async fn text(mut body: Incoming) -> Result<String, HubFailure> {
     let mut kept = Vec::new();
     let mut read = 0;
@@ -69,7 +70,7 @@ async fn text(mut body: Incoming) -> Result<String, HubFailure> {
         read += data.remaining();
         data.truncate(TEXT_BYTES_MAX - kept.len());
         kept.extend_from_slice(&data);
-        if read > ANSWER_BYTES_MAX {
+        if read > RESPONSE_BYTES_MAX {
             break;
         }
     }

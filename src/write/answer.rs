@@ -70,10 +70,10 @@ impl Case<'_> {
     /// An answer after which nothing is left to send again.
     fn settled(&self, settled: &Settled) -> Answer {
         let refused_here = !self.verdict.rejections.is_empty();
-        let unheld = settled.unheld();
+        let unsupported = settled.unsupported_samples();
         let status = match &settled.refusal {
             Some((status, _)) => *status,
-            None if refused_here || !unheld.is_empty() => StatusCode::BAD_REQUEST,
+            None if refused_here || !unsupported.is_empty() => StatusCode::BAD_REQUEST,
             None => StatusCode::NO_CONTENT,
         };
         let written = self.kept.min(&settled.written);
@@ -87,7 +87,7 @@ impl Case<'_> {
             text: if status.is_success() {
                 String::new()
             } else {
-                self.text(&unheld, settled)
+                self.text(&unsupported, settled)
             },
             samples: SampleCounts {
                 written,
@@ -118,7 +118,7 @@ impl Case<'_> {
 
     /// Spoke, reason, count, advice and an example in the first 200 bytes, which is what a log
     /// line shows. The example comes last, since it may be long.
-    fn text(&self, unheld: &Counts, settled: &Settled) -> String {
+    fn text(&self, unsupported: &Counts, settled: &Settled) -> String {
         let mut parts = Vec::new();
         for rejection in &self.verdict.rejections {
             parts.push(format!(
@@ -130,21 +130,24 @@ impl Case<'_> {
                 rejection.example,
             ));
         }
-        for kind in Kind::ALL.into_iter().filter(|kind| unheld.of(*kind) > 0) {
+        for kind in Kind::ALL
+            .into_iter()
+            .filter(|kind| unsupported.of(*kind) > 0)
+        {
             parts.push(format!(
                 "{}: {} of {} {}s refused: {}",
                 Reason::HubProtocol.name(),
-                unheld.of(kind),
+                unsupported.of(kind),
                 self.kept.of(kind),
                 kind.name(),
                 Reason::HubProtocol.advice(),
             ));
         }
-        if settled.uncut > 0 {
+        if settled.unhalved > 0 {
             parts.push(format!(
                 "{} samples refused with a bad one, since requests or time to find it ran out: \
                  raise salvage_requests_max",
-                settled.uncut
+                settled.unhalved
             ));
         }
         if let Some((_, text)) = &settled.refusal {

@@ -1,18 +1,31 @@
-//! Which message a body holds, from its headers alone.
+//! What a request asks for and which message its body holds, from its head alone.
 //!
-//! Both headers are judged before the body is read: a wrong Content-Type with a broken body is a
-//! 415, not a 400 (remote write 2.0, "Required Content-Type").
+//! Content-Type and Content-Encoding are judged before the body is read: a wrong Content-Type with a
+//! broken body is a 415, not a 400 (remote write 2.0, "Required Content-Type").
 
-use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
+use http::request::Parts as Head;
+use http::{HeaderMap, Method};
 
-use crate::remote_write::MEDIA_TYPE;
+use crate::remote_write::{MEDIA_TYPE, PATHS};
 use crate::wire::Protocol;
 
 use super::refusal::Refusal;
 
 /// Longest part of a header value that a refusal repeats, in bytes.
 const REPEATED_BYTES_MAX: usize = 80;
+
+/// Fails unless the request is a remote write by method and path.
+pub(super) fn route(head: &Head) -> Result<(), Refusal> {
+    if !PATHS.contains(&head.uri.path()) {
+        return Err(Refusal::NotFound);
+    }
+    if head.method == Method::POST {
+        Ok(())
+    } else {
+        Err(Refusal::MethodNotAllowed)
+    }
+}
 
 /// Reads Content-Type and Content-Encoding. Without the first the message is V1 and without the
 /// second the encoding is snappy, as in Prometheus (`storage/remote/write_handler.go`).

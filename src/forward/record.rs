@@ -1,0 +1,107 @@
+//! What happened with a hub, in metrics and log at once.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::metrics::{HubMetrics, LOST_PARTS, Metrics};
+use crate::reasons::{HubFailure, UNKNOWN};
+use crate::telemetry::Repeats;
+use crate::wire::writer::Lost;
+use crate::wire::{Counts, Protocol};
+
+use super::response::HubResponse;
+
+/// Records the events of one hub.
+#[derive(Debug)]
+pub(super) struct Recorder {
+    hub: String,
+    metrics: HubMetrics,
+    /// The parts of [`LOST_PARTS`] whose loss was logged.
+    logged_losses: [AtomicBool; LOST_PARTS.len()],
+    failures: Mutex<Repeats>,
+}
+
+impl Recorder {
+    /// Records what happens with the hub of this name.
+    pub(super) fn new(hub: &str, metrics: &Metrics) -> Self {
+        Self {
+            hub: hub.to_owned(),
+            metrics: metrics.hub(hub),
+            logged_losses: Default::default(),
+            failures: Mutex::default(),
+        }
+    }
+
+    /// A request ended with a response or without one.
+    pub(super) fn request(
+        &self,
+        protocol: Protocol,
+        result: &Result<HubResponse, HubFailure>,
+        duration: Duration,
+    ) {
+        let code = match result {
+            Ok(response) => response.status.as_str(),
+            Err(failure) => failure.name(),
+        };
+        self.metrics.request(protocol, code, Some(duration));
+    }
+
+    /// A request was not sent, because too many wait for the hub.
+    pub(super) fn skipped(&self, protocol: Protocol) {
+        let failure = HubFailure::Skipped;
+        self.metrics.request(protocol, failure.name(), None);
+        self.failed(&failure.to_string());
+    }
+
+    /// The hub did not take a request that another hub may have taken.
+    pub(super) fn failed(&self, example: &str) {
+        // Nothing under the lock can leave it half done.
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = failures.add(1, Instant::now()) {
+            let hub = &self.hub;
+            tracing::warn!(hub, count, example, "a hub did not take a write");
+        }
+    }
+
+    /// The hub wrote this.
+    pub(super) fn written(&self, counts: &Counts) {
+        self.metrics.written(counts);
+    }
+
+    /// Something was left out, because the version sent has no place for it. Each part is logged
+    /// once, as it may be lost with every request.
+    pub(super) fn lost(&self, lost: &Lost, speaks: Option<Protocol>) {
+        let counts = [lost.custom_buckets, lost.metadata, lost.start_timestamps];
+        self.metrics.lost(counts);
+        for ((part, count), logged) in LOST_PARTS.into_iter().zip(counts).zip(&self.logged_losses) {
+            if count > 0 && !logged.swap(true, Ordering::Relaxed) {
+                let protocol = speaks.map_or(UNKNOWN, Protocol::name);
+                tracing::warn!(
+                    hub = self.hub,
+                    protocol,
+                    part,
+                    "this has no place in the hub's protocol and is left out; it is counted in \
+                     hubgate_hub_lost_total and not named again"
+                );
+            }
+        }
+    }
+
+    /// The hub was found to speak this.
+    pub(super) fn found(&self, protocol: Protocol) {
+        self.protocol(Some(protocol));
+        let protocol = protocol.name();
+        tracing::info!(hub = self.hub, protocol, "found the protocol of a hub");
+    }
+
+    /// Shows what the hub is known to speak.
+    pub(super) fn protocol(&self, known: Option<Protocol>) {
+        self.metrics.protocol(known);
+    }
+
+    /// Takes the hub out of the metrics.
+    pub(super) fn remove_from(&self, metrics: &Metrics) {
+        metrics.remove_hub(&self.metrics);
+    }
+}
