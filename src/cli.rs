@@ -1,8 +1,6 @@
 //! The command line. Flags follow Prometheus; everything else is in the configuration file.
 
 mod check_config;
-mod demo;
-pub mod load;
 mod serve;
 mod token;
 
@@ -10,6 +8,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::{demo, load};
 
 /// A Prometheus remote-write receiving gateway for hub-and-spoke clusters.
 #[derive(Debug, Parser)]

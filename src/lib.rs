@@ -18,7 +18,8 @@
 //!
 //! Beside them: [`config`] (one YAML file, checked whole), [`spoke`] (a spoke at run time),
 //! [`metrics`] and [`telemetry`] (what is seen from outside), [`admin`] (the operators'
-//! listener), [`gateway`] (puts the parts together), [`cli`] (the commands).
+//! listener), [`gateway`] (puts the parts together), [`cli`] (the commands), [`demo`] and [`load`]
+//! (a hub-and-spoke set-up to look at, and remote writes to measure with).
 //!
 //! # Words
 //!
@@ -52,10 +53,12 @@ pub mod admin;
 pub mod budget;
 pub mod cli;
 pub mod config;
+pub mod demo;
 pub mod forward;
 pub mod gateway;
 pub mod identify;
 pub mod listener;
+pub mod load;
 pub mod metrics;
 pub mod policy;
 pub mod reasons;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use hubgate::cli::load::WRITE_PATH;
+use hubgate::load::WRITE_PATH;
 use hubgate::wire::Protocol;
 use tokio::process::Command;
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, ensure};
 use http::{StatusCode, Uri};
-use hubgate::cli::load::client::{Client, Server, get_request};
+use hubgate::load::client::{Client, Server, get_request};
 
 /// The sum of the series of a counter that have `label`, as the exposition writes it; all, if it is
 /// empty.

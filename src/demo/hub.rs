@@ -21,7 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::message::{self, Series};
 use super::query::{self, Data, Found, QUERY_PATH, Response, Selector};
-use crate::cli::load::drive::unix_ms;
+use crate::load::drive::unix_ms;
 use crate::wire::Protocol;
 use crate::wire::proto::v1::Label;
 
@@ -206,9 +206,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::cli::load::bodies::Shape;
-    use crate::cli::load::client::Server;
-    use crate::cli::load::drive::{Load, Plan, Progress};
+    use crate::load::bodies::Shape;
+    use crate::load::client::Server;
+    use crate::load::drive::{Load, Plan, Progress};
 
     fn plan(hub: SocketAddr, protocol: Protocol) -> Plan {
         Plan {

@@ -11,7 +11,7 @@ use anyhow::{Context, ensure};
 use http::Uri;
 use serde::{Deserialize, Serialize};
 
-use crate::cli::load::client::{Answer, Client, Server, get_request};
+use crate::load::client::{Answer, Client, Server, get_request};
 
 /// Path of instant queries.
 pub(super) const QUERY_PATH: &str = "/api/v1/query";

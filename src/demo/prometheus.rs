@@ -12,7 +12,7 @@ use anyhow::{Context, bail, ensure};
 
 use super::query;
 use super::spoke::Spoke;
-use crate::cli::load::WRITE_PATH;
+use crate::load::WRITE_PATH;
 use crate::wire::Protocol;
 
 /// An empty Prometheus is ready within a second or two.

@@ -26,7 +26,7 @@ use stage::{Stage, Threads};
 
 /// Flags of `hubgate demo`.
 #[derive(Debug, Args)]
-pub(super) struct DemoArgs {
+pub struct DemoArgs {
     /// Stay up after the checks, until Ctrl-C
     #[arg(long)]
     stay: bool,
@@ -36,7 +36,7 @@ pub(super) struct DemoArgs {
 }
 
 /// Runs `hubgate demo`; fails unless every check held.
-pub(super) fn run(args: &DemoArgs) -> ExitCode {
+pub fn run(args: &DemoArgs) -> ExitCode {
     match play(args) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,

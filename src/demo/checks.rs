@@ -14,10 +14,10 @@ use super::query::{self, Found};
 use super::report::Check;
 use super::spoke::Spoke;
 use super::stage::{SpokeAccount, Stage};
-use crate::cli::load::bodies::Shape;
-use crate::cli::load::client::{Answer, Server};
-use crate::cli::load::drive::{BODIES_PER_CONNECTION, Load, Plan, Progress, unix_ms};
-use crate::cli::load::{WRITE_PATH, bearer};
+use crate::load::bodies::Shape;
+use crate::load::client::{Answer, Server};
+use crate::load::drive::{BODIES_PER_CONNECTION, Load, Plan, Progress, unix_ms};
+use crate::load::{WRITE_PATH, bearer};
 use crate::wire::Kind;
 
 /// A spoke scrapes every second and sends within five.

@@ -12,9 +12,9 @@ use tokio::runtime::{Builder, Runtime};
 use super::hub::Hub;
 use super::prometheus::{Folder, Program, Server};
 use super::spoke::{Sender, Spoke};
-use crate::cli::load::WRITE_PATH;
 use crate::config;
 use crate::gateway::Gateway;
+use crate::load::WRITE_PATH;
 use crate::wire::Protocol;
 
 /// How long requests in flight may take at the end; nothing is lost with them here.
