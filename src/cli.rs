@@ -1,15 +1,16 @@
 //! The command line. Flags follow Prometheus; everything else is in the configuration file.
 
 mod check_config;
+mod demo;
+mod load;
 mod serve;
 mod token;
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-
-use crate::{demo, load};
 
 /// A Prometheus remote-write receiving gateway for hub-and-spoke clusters.
 #[derive(Debug, Parser)]
@@ -40,9 +41,21 @@ enum Command {
 pub fn run() -> ExitCode {
     match Cli::parse().command {
         Command::CheckConfig { file } => check_config::run(&file),
-        Command::Demo(args) => demo::run(&args),
+        Command::Demo(args) => demo::run(args),
         Command::Load(args) => load::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Token => token::run(),
+    }
+}
+
+/// The exit code of a command that tells whether it succeeded; an error goes to stderr.
+fn exit_code(command: &str, outcome: anyhow::Result<bool>) -> ExitCode {
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "hubgate {command}: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

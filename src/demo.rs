@@ -14,40 +14,31 @@ mod spoke;
 mod stage;
 
 use std::io::{self, Write};
-use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use prometheus::Program;
 use report::Report;
 use stage::{Stage, Threads};
 
-/// Flags of `hubgate demo`.
-#[derive(Debug, Args)]
-pub struct DemoArgs {
-    /// Stay up after the checks, until Ctrl-C
-    #[arg(long)]
-    stay: bool,
-    /// Use real Prometheus servers as hub and spokes: the path of the program, or auto to search it
-    #[arg(long, value_name = "PATH|auto")]
-    prometheus: Option<String>,
+pub use prometheus::PrometheusPath;
+
+/// What a demo runs.
+#[derive(Debug)]
+pub struct Options {
+    /// Stay up after the checks, until Ctrl-C.
+    pub stay: bool,
+    /// Use this Prometheus as hub and spokes; without it they run in this process.
+    pub prometheus: Option<PrometheusPath>,
 }
 
-/// Runs `hubgate demo`; fails unless every check held.
-pub fn run(args: &DemoArgs) -> ExitCode {
-    match play(args) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "hubgate demo: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn play(args: &DemoArgs) -> anyhow::Result<bool> {
+/// Runs a demo and prints its report on stdout. Tells whether every check held.
+///
+/// # Errors
+///
+/// Fails if a part did not start, the report could not be printed, or Ctrl-C came before its end.
+pub fn run(options: &Options) -> anyhow::Result<bool> {
     let threads = Threads::start()?;
     let story = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -55,14 +46,14 @@ fn play(args: &DemoArgs) -> anyhow::Result<bool> {
     story.block_on(async {
         let mut report = Report::new(io::stdout());
         let (stage, held) = tokio::select! {
-            told = tell(args, &threads, &mut report) => told?,
+            told = tell(options, &threads, &mut report) => told?,
             interrupt = interrupted() => {
                 interrupt?;
                 // Dropping the story ends what it started.
                 bail!("interrupted");
             }
         };
-        if args.stay {
+        if options.stay {
             stay(&stage, &mut report).await?;
         }
         stage.end(&threads).await?;
@@ -71,11 +62,11 @@ fn play(args: &DemoArgs) -> anyhow::Result<bool> {
 }
 
 async fn tell<W: Write>(
-    args: &DemoArgs,
+    options: &Options,
     threads: &Threads,
     report: &mut Report<W>,
 ) -> anyhow::Result<(Stage, bool)> {
-    let stage = match &args.prometheus {
+    let stage = match &options.prometheus {
         None => Stage::start(threads).await?,
         Some(path) => Stage::start_with(Program::find(path)?, threads).await?,
     };

@@ -15,9 +15,9 @@ use super::report::Check;
 use super::spoke::Spoke;
 use super::stage::{SpokeAccount, Stage};
 use crate::load::bodies::Shape;
-use crate::load::client::{Answer, Server};
-use crate::load::drive::{BODIES_PER_CONNECTION, Load, Plan, Progress, unix_ms};
-use crate::load::{WRITE_PATH, bearer};
+use crate::load::client::{Answer, Server, bearer};
+use crate::load::drive::{Load, unix_ms};
+use crate::load::{BODIES_PER_CONNECTION, Plan, Progress, WRITE_PATH};
 use crate::wire::Kind;
 
 /// A spoke scrapes every second and sends within five.

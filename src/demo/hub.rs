@@ -21,6 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::message::{self, Series};
 use super::query::{self, Data, Found, QUERY_PATH, Response, Selector};
+use crate::load::WRITE_PATH;
 use crate::load::drive::unix_ms;
 use crate::wire::Protocol;
 use crate::wire::proto::v1::Label;
@@ -48,7 +49,7 @@ impl Hub {
             .context("bind the hub")?;
         let address = listener.local_addr()?;
         let router = Router::new()
-            .route("/api/v1/write", post(write))
+            .route(WRITE_PATH, post(write))
             .route(QUERY_PATH, get(instant_query))
             .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
             .with_state(Arc::new(Mutex::new(Store::default())));
@@ -208,12 +209,13 @@ mod tests {
     use super::*;
     use crate::load::bodies::Shape;
     use crate::load::client::Server;
-    use crate::load::drive::{Load, Plan, Progress};
+    use crate::load::drive::Load;
+    use crate::load::{Plan, Progress};
 
     fn plan(hub: SocketAddr, protocol: Protocol) -> Plan {
         Plan {
             server: Server::new(&format!("http://{hub}").parse().unwrap()).unwrap(),
-            path: "/api/v1/write".to_owned(),
+            path: WRITE_PATH.to_owned(),
             authorization: None,
             shape: Shape {
                 protocol,

@@ -20,6 +20,15 @@ const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
+/// Where the Prometheus program is.
+#[derive(Debug, Clone)]
+pub enum PrometheusPath {
+    /// The first on `PATH`.
+    Search,
+    /// At this path.
+    At(PathBuf),
+}
+
 /// A `prometheus` program.
 pub(super) struct Program {
     path: PathBuf,
@@ -28,12 +37,11 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// Takes the program at a path, or the first on `PATH` for `auto`.
-    pub(super) fn find(path: &str) -> anyhow::Result<Self> {
-        let path = if path == "auto" {
-            search()?
-        } else {
-            PathBuf::from(path)
+    /// Finds the program and asks it for its version.
+    pub(super) fn find(path: &PrometheusPath) -> anyhow::Result<Self> {
+        let path = match path {
+            PrometheusPath::Search => search()?,
+            PrometheusPath::At(path) => path.clone(),
         };
         let output = Command::new(&path)
             .arg("--version")

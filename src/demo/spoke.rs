@@ -13,9 +13,9 @@ use tokio_util::task::AbortOnDropHandle;
 use super::message::{self, Series};
 use super::processor::{self, ProcessorTime};
 use super::query;
-use crate::load::client::{Answer, Client, write_request};
+use crate::load::WRITE_PATH;
+use crate::load::client::{Answer, Client, bearer, write_request};
 use crate::load::drive::unix_ms;
-use crate::load::{WRITE_PATH, bearer};
 use crate::wire::Protocol;
 
 const SEND_INTERVAL: Duration = Duration::from_secs(1);

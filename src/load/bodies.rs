@@ -15,6 +15,8 @@ use super::snappy::Writer;
 use crate::wire::Protocol;
 use crate::wire::proto::{v1, v2};
 
+pub use super::kube::LABELS_MIN;
+
 /// What the bodies of one load have in common.
 #[derive(Debug, Clone)]
 pub struct Shape {

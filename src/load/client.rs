@@ -6,6 +6,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use bytes::{Bytes, BytesMut};
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
@@ -75,6 +77,24 @@ impl Answer {
             .parse()
             .ok()
     }
+}
+
+/// Makes the `Authorization` header of a bearer token.
+pub fn bearer(token: &str) -> anyhow::Result<HeaderValue> {
+    secret_header(&format!("Bearer {token}"))
+}
+
+/// Makes the `Authorization` header of a user name and password.
+pub fn basic(username: &str, password: &str) -> anyhow::Result<HeaderValue> {
+    let pair = BASE64_STANDARD.encode(format!("{username}:{password}"));
+    secret_header(&format!("Basic {pair}"))
+}
+
+fn secret_header(value: &str) -> anyhow::Result<HeaderValue> {
+    let mut header =
+        HeaderValue::from_str(value).context("the credential is not a header value")?;
+    header.set_sensitive(true);
+    Ok(header)
 }
 
 /// Builds a remote-write request as Prometheus does.

@@ -4,57 +4,22 @@
 //! and tokio's timer (1 ms, rounded up) does not give. In an open loop a request's latency counts
 //! from when it was due, so a slow answer also shows in the requests it holds up.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, anyhow};
-use http::HeaderValue;
 
-use super::bodies::{Body, Shape};
-use super::client::{self, Answer, Client, Server};
+use super::bodies::Body;
+use super::client::{self, Answer, Client};
 use super::tally::Tally;
-
-/// Distinct bodies a connection sends in turn, unless told otherwise.
-pub const BODIES_PER_CONNECTION: usize = 2;
+use super::{Plan, Progress};
 
 /// Longest sleep before looking whether to stop.
 const NAP_MAX: Duration = Duration::from_millis(100);
 
 /// Pause after a request without an answer, so that a refused connection is no busy loop.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
-
-/// A load to send.
-#[derive(Debug, Clone)]
-pub struct Plan {
-    /// Where to.
-    pub server: Server,
-    /// Path of the remote-write endpoint.
-    pub path: String,
-    /// Value of the `Authorization` header.
-    pub authorization: Option<HeaderValue>,
-    /// The bodies.
-    pub shape: Shape,
-    /// Connections, each with one request in flight.
-    pub connections: usize,
-    /// Distinct bodies a connection sends in turn. No two bodies of a load share a series.
-    pub bodies_per_connection: usize,
-    /// When to stop sending.
-    pub duration: Duration,
-    /// An open loop's samples per second; a closed loop without.
-    pub samples_per_second: Option<f64>,
-}
-
-/// What others may see of a load under way, and its stop button.
-#[derive(Debug, Default)]
-pub struct Progress {
-    /// Samples answered 2xx.
-    pub samples: AtomicU64,
-    /// Requests answered otherwise or not at all.
-    pub failures: AtomicU64,
-    /// Set to end the load early.
-    pub stop: AtomicBool,
-}
 
 /// A load with its bodies made, ready to be sent.
 pub struct Load<'a>(Vec<Worker<'a>>);
@@ -241,6 +206,8 @@ pub fn unix_ms() -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::load::bodies::Shape;
+    use crate::load::client::Server;
     use crate::wire::Protocol;
 
     #[test]

@@ -91,7 +91,7 @@ const FILLERS: [(&str, &str); 8] = [
 ];
 
 /// Fewest labels that keep every series distinct: a name and what tells its siblings apart.
-pub(super) const LABELS_MIN: usize = 6;
+pub const LABELS_MIN: usize = 6;
 
 /// The labels of one series, sorted by name, names unique.
 pub(super) type Labels = Vec<(String, String)>;

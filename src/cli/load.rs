@@ -1,0 +1,123 @@
+//! `hubgate load`: its flags.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use http::{HeaderValue, Uri};
+
+use crate::load::bodies::{LABELS_MIN, Shape};
+use crate::load::client::{self, Server};
+use crate::load::{self, BODIES_PER_CONNECTION, Plan};
+use crate::wire::Protocol;
+
+/// Flags of `hubgate load`.
+#[derive(Debug, clap::Args)]
+pub(super) struct LoadArgs {
+    /// Remote-write endpoint, such as http://127.0.0.1:9480/api/v1/write
+    #[arg(long)]
+    url: Uri,
+    /// Bearer token; prefer --token-file, as arguments are seen by everyone on the machine
+    #[arg(long, allow_hyphen_values = true, conflicts_with_all = ["token_file", "username"])]
+    token: Option<String>,
+    /// File with the bearer token
+    #[arg(long, conflicts_with = "username")]
+    token_file: Option<PathBuf>,
+    /// User name of basic authentication
+    #[arg(long, requires = "password_file")]
+    username: Option<String>,
+    /// File with the password of basic authentication
+    #[arg(long, requires = "username")]
+    password_file: Option<PathBuf>,
+    /// Remote-write message: v1 is prometheus.WriteRequest, v2 is io.prometheus.write.v2.Request
+    #[arg(long, value_name = "v1|v2", default_value = "v1", value_parser = protocol)]
+    protocol: Protocol,
+    /// Series, each with one sample, in a request
+    #[arg(long, default_value_t = 2_000, value_parser = in_range::<1, 100_000>)]
+    series_per_request: usize,
+    /// Labels of a series, metric name and cluster among them
+    #[arg(long, default_value_t = 14, value_parser = in_range::<LABELS_MIN, 64>)]
+    labels: usize,
+    /// Connections, each with one request in flight
+    #[arg(long, default_value_t = 8, value_parser = in_range::<1, 1_024>)]
+    connections: usize,
+    /// Distinct bodies of a connection, sent in turn, each with series of its own
+    #[arg(long, default_value_t = BODIES_PER_CONNECTION, value_parser = in_range::<1, 1_024>)]
+    bodies_per_connection: usize,
+    /// How long to send
+    #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
+    duration: Duration,
+    /// Samples a second, by the clock; without it the next request follows the last answer
+    #[arg(long, value_name = "SAMPLES_PER_SECOND", value_parser = rate)]
+    rate: Option<f64>,
+    /// Value of the cluster label; without it the series have none
+    #[arg(long, value_name = "NAME")]
+    cluster: Option<String>,
+}
+
+/// Runs `hubgate load`; fails unless requests were sent and every response was 2xx.
+pub(super) fn run(args: &LoadArgs) -> ExitCode {
+    super::exit_code("load", plan(args).and_then(load::run))
+}
+
+fn plan(args: &LoadArgs) -> anyhow::Result<Plan> {
+    Ok(Plan {
+        server: Server::new(&args.url)?,
+        path: args
+            .url
+            .path_and_query()
+            .map_or("/", |path| path.as_str())
+            .to_owned(),
+        authorization: authorization(args)?,
+        shape: Shape {
+            protocol: args.protocol,
+            series_per_request: args.series_per_request,
+            labels: args.labels,
+            cluster: args.cluster.clone(),
+        },
+        connections: args.connections,
+        bodies_per_connection: args.bodies_per_connection,
+        duration: args.duration,
+        samples_per_second: args.rate,
+    })
+}
+
+fn authorization(args: &LoadArgs) -> anyhow::Result<Option<HeaderValue>> {
+    if let (Some(username), Some(file)) = (&args.username, &args.password_file) {
+        return client::basic(username, &read_secret(file)?).map(Some);
+    }
+    let token = match &args.token_file {
+        Some(file) => Some(read_secret(file)?),
+        None => args.token.clone(),
+    };
+    token.map(|token| client::bearer(&token)).transpose()
+}
+
+fn read_secret(file: &Path) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
+    let secret = text.trim();
+    ensure!(!secret.is_empty(), "{}: empty", file.display());
+    Ok(secret.to_owned())
+}
+
+fn protocol(text: &str) -> Result<Protocol, String> {
+    [Protocol::V1, Protocol::V2]
+        .into_iter()
+        .find(|protocol| protocol.name() == text)
+        .ok_or_else(|| "must be v1 or v2".to_owned())
+}
+
+fn in_range<const MIN: usize, const MAX: usize>(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number) if (MIN..=MAX).contains(&number) => Ok(number),
+        _ => Err(format!("must be a number from {MIN} to {MAX}")),
+    }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(rate) if (1.0..=1e9).contains(&rate) => Ok(rate),
+        _ => Err("must be a number from 1 to 1e9".to_owned()),
+    }
+}
