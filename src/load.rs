@@ -9,6 +9,7 @@ pub mod client;
 pub mod drive;
 mod kube;
 mod progress;
+pub mod scrape;
 mod snappy;
 pub mod tally;
 

@@ -5,8 +5,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use hubgate::load::tally::Summary;
 use hubgate::wire::Protocol;
-use serde::Deserialize;
 use tokio::process::Command;
 use tokio::time::timeout;
 
@@ -37,33 +37,9 @@ pub(crate) struct Load<'a> {
     pub(crate) rate: Option<f64>,
 }
 
-/// The line of JSON that the generator prints.
-#[derive(Debug, Clone, Deserialize)]
-pub(crate) struct Outcome {
-    pub(crate) duration_seconds: f64,
-    requests: u64,
-    /// Requests that the open loop had no time for.
-    pub(crate) requests_unsent: u64,
-    samples: u64,
-    pub(crate) latency_seconds: Latency,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-pub(crate) struct Latency {
-    pub(crate) p50: f64,
-    pub(crate) p99: f64,
-}
-
-impl Outcome {
-    /// Samples that were sent, all of which were answered 2xx.
-    pub(crate) fn samples(&self) -> u64 {
-        self.samples
-    }
-}
-
 impl Load<'_> {
     /// Sends for so long; an answer that is not 2xx is an error.
-    pub(crate) async fn send(&self, duration: Duration) -> anyhow::Result<Outcome> {
+    pub(crate) async fn send(&self, duration: Duration) -> anyhow::Result<Summary> {
         let mut command = Command::new(HUBGATE);
         command
             .arg("load")
@@ -91,11 +67,11 @@ impl Load<'_> {
         let stdout = String::from_utf8_lossy(&output.stdout);
         let stderr = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "{stderr}{stdout}");
-        let outcome: Outcome = serde_json::from_str(&stdout).context("the load's JSON")?;
+        let summary: Summary = serde_json::from_str(&stdout).context("the load's JSON")?;
         ensure!(
-            outcome.samples == outcome.requests * SERIES_PER_REQUEST,
+            summary.samples == summary.requests * SERIES_PER_REQUEST,
             "not all requests were answered: {stdout}"
         );
-        Ok(outcome)
+        Ok(summary)
     }
 }

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use hubgate::load::WRITE_PATH;
+use hubgate::load::tally::Latency;
 use hubgate::wire::Protocol;
 use tokio::process::Command;
 
-use crate::driver::{Latency, Load, SERIES_PER_REQUEST};
+use crate::driver::{Load, SERIES_PER_REQUEST};
 use crate::measure::Extent;
 use crate::peers::{find_on_path, version};
 use crate::process::{Process, free_address};
@@ -144,22 +145,22 @@ impl Prometheus {
         let (hub_after, gate_after) = (hub.process.usage()?.cpu_seconds, gate_seconds()?);
         let appended = hub.appended().await? - appended_before;
         ensure!(
-            appended == outcome.samples(),
+            appended == outcome.samples,
             "{} samples sent, {appended} appended",
-            outcome.samples()
+            outcome.samples
         );
         hub.process.end().await?;
         if let Some(gate) = gate {
             gate.process.end().await?;
         }
-        let millions = outcome.samples() as f64 / 1e6;
+        let millions = outcome.samples as f64 / 1e6;
         Ok(Cost {
             hub: (hub_after - hub_before) / millions,
             gate: gate_before
                 .zip(gate_after)
                 .map(|(before, after)| (after - before) / millions),
             latency: outcome.latency_seconds,
-            samples: outcome.samples(),
+            samples: outcome.samples,
             requests_unsent: outcome.requests_unsent,
         })
     }
@@ -202,6 +203,6 @@ impl Hub {
 
     /// One series a type of sample, in releases that tell them apart.
     async fn appended(&self) -> anyhow::Result<u64> {
-        scrape::sum(self.address, APPENDED, "").await
+        scrape::sum(self.address, APPENDED, &[]).await
     }
 }

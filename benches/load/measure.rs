@@ -7,9 +7,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
+use hubgate::load::tally::Latency;
 use hubgate::wire::Protocol;
 
-use crate::driver::{Latency, Load};
+use crate::driver::Load;
 use crate::process::{Process, Usage};
 use crate::scrape;
 use crate::sink::Sink;
@@ -74,7 +75,8 @@ pub(crate) async fn subject(
     let early = subject.answers_early();
     let figures = send(&load, extent, &sink, Some(&running.process), early).await?;
     if let Some(admin) = running.admin {
-        let counted = scrape::sum(admin, "hubgate_samples_written_total", "kind=\"float\"").await?;
+        let counted =
+            scrape::sum(admin, "hubgate_samples_written_total", &["kind=\"float\""]).await?;
         let delivered = sink.totals(0).await?.samples;
         ensure!(
             counted == delivered,
@@ -122,13 +124,13 @@ async fn send(
 ) -> anyhow::Result<Figures> {
     let warm_up = load.send(extent.warm_up).await?;
     let wait_for = |samples| if answers_early { samples } else { 0 };
-    let before = sink.totals(wait_for(warm_up.samples())).await?;
+    let before = sink.totals(wait_for(warm_up.samples)).await?;
     let usage = || process.map(Process::usage).transpose();
     let usage_before = usage()?;
     let start = Instant::now();
     let outcome = load.send(extent.duration).await?;
     let after = sink
-        .totals(wait_for(before.samples + outcome.samples()))
+        .totals(wait_for(before.samples + outcome.samples))
         .await?;
     let seconds = if answers_early {
         start.elapsed().as_secs_f64()
@@ -140,7 +142,7 @@ async fn send(
         cpu_seconds: 0.0,
         peak_bytes: 0,
         seconds,
-        sent: outcome.samples(),
+        sent: outcome.samples,
         delivered: after.samples - before.samples,
         latency: outcome.latency_seconds,
         requests_unsent: outcome.requests_unsent,

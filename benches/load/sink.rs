@@ -9,16 +9,15 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use http::{HeaderMap, StatusCode, Uri};
-use hubgate::load::WRITE_PATH;
-use hubgate::load::client::{Client, Server, get_request};
+use http::{HeaderMap, StatusCode};
+use hubgate::load::{WRITE_PATH, scrape};
 use hubgate::wire::protobuf::Reader;
 use hubgate::wire::{Malformed, Protocol, snappy};
 use serde::{Deserialize, Serialize};
@@ -73,15 +72,8 @@ impl Sink {
 
     /// Tells what it received, once that is at least so many samples.
     pub(crate) async fn totals(&self, at_least: u64) -> anyhow::Result<Totals> {
-        let url = Uri::try_from(format!("http://{}", self.address))?;
-        let request = get_request(&format!("{TOTALS_PATH}/{at_least}"))?;
-        let answer = Client::new(Server::new(&url)?).send(request).await?;
-        ensure!(
-            answer.status == StatusCode::OK,
-            "the sink: {}",
-            answer.status
-        );
-        Ok(serde_json::from_slice(&answer.body)?)
+        let page = scrape::get(self.address, &format!("{TOTALS_PATH}/{at_least}")).await?;
+        Ok(serde_json::from_slice(&page.body)?)
     }
 
     pub(crate) async fn end(self) -> anyhow::Result<()> {

@@ -15,9 +15,9 @@ use super::report::Check;
 use super::spoke::Spoke;
 use super::stage::{SpokeAccount, Stage};
 use crate::load::bodies::Shape;
-use crate::load::client::{Answer, Server, bearer};
+use crate::load::client::{Response, Server, bearer};
 use crate::load::drive::{Load, unix_ms};
-use crate::load::{BODIES_PER_CONNECTION, Plan, Progress, WRITE_PATH};
+use crate::load::{BODIES_PER_CONNECTION, Plan, Progress, WRITE_PATH, scrape};
 use crate::wire::Kind;
 
 /// A spoke scrapes every second and sends within five.
@@ -60,8 +60,8 @@ pub(super) async fn forged_cluster_is_refused(stage: &Stage) -> Check {
         ("after", "production"),
     ]
     .map(|(place, cluster)| probe(metric, &[("cluster", cluster), ("place", place)]));
-    let answer = stage.production.write(stage.gate, &series).await?;
-    expect(&answer, StatusCode::BAD_REQUEST)?;
+    let response = stage.production.write(stage.gate, &series).await?;
+    expect(&response, StatusCode::BAD_REQUEST)?;
     let mut stored = query::query(stage.hub, metric).await?;
     stored.sort_by(|left, right| right.label("place").cmp(left.label("place")));
     let places: Vec<&str> = stored.iter().map(|found| found.label("place")).collect();
@@ -77,32 +77,32 @@ pub(super) async fn forged_cluster_is_refused(stage: &Stage) -> Check {
         "the hub has {:?}",
         show(&stored)
     );
-    Ok([told(&answer), show(&stored)].concat())
+    Ok([told(&response), show(&stored)].concat())
 }
 
 /// A token that is not a spoke's gets nothing in.
 pub(super) async fn wrong_token_is_refused(stage: &Stage) -> Check {
     let metric = "demo_wrong_token";
     let impostor = Spoke::new(stage.production.name, stage.production.protocol)?;
-    let answer = impostor.write(stage.gate, &[probe(metric, &[])]).await?;
-    expect(&answer, StatusCode::UNAUTHORIZED)?;
+    let response = impostor.write(stage.gate, &[probe(metric, &[])]).await?;
+    expect(&response, StatusCode::UNAUTHORIZED)?;
     ensure!(
-        answer.headers.contains_key(WWW_AUTHENTICATE),
-        "no WWW-Authenticate in the answer"
+        response.headers.contains_key(WWW_AUTHENTICATE),
+        "no WWW-Authenticate in the response"
     );
     let stored = query::query(stage.hub, metric).await?;
     ensure!(stored.is_empty(), "the hub has {:?}", show(&stored));
-    Ok(told(&answer))
+    Ok(told(&response))
 }
 
 /// A series without a cluster label gets that of its spoke.
 pub(super) async fn missing_cluster_is_added(stage: &Stage) -> Check {
     let metric = "demo_without_cluster";
-    let answer = stage
+    let response = stage
         .staging
         .write(stage.gate, &[probe(metric, &[])])
         .await?;
-    expect(&answer, StatusCode::NO_CONTENT)?;
+    expect(&response, StatusCode::NO_CONTENT)?;
     let stored = query::query(stage.hub, metric).await?;
     let clusters: Vec<&str> = stored.iter().map(|found| found.label("cluster")).collect();
     ensure!(clusters == ["staging"], "the hub has {:?}", show(&stored));
@@ -112,7 +112,7 @@ pub(super) async fn missing_cluster_is_added(stage: &Stage) -> Check {
 /// The gate passes a load on without a refusal.
 pub(super) async fn load_passes(stage: &Stage, spoke: &Spoke) -> Check {
     let plan = Plan {
-        server: Server::new(&format!("http://{}", stage.gate).parse()?)?,
+        server: Server::at(stage.gate),
         path: WRITE_PATH.to_owned(),
         authorization: Some(bearer(&spoke.token)?),
         shape: Shape {
@@ -180,22 +180,22 @@ pub(super) async fn no_spoke_lost_samples(stage: &Stage) -> Check {
 /// The gate's counters add up for each spoke, and to what the hub took.
 pub(super) async fn accounts_balance(stage: &Stage) -> Check {
     eventually(ACCOUNTS_TIMEOUT, async || {
-        let page = query::get(stage.admin, "/metrics").await?.text();
+        let page = scrape::get(stage.admin, "/metrics").await?.text();
         let mut lines = Vec::new();
-        let mut floats_written = 0;
+        let mut floats_written = 0.0;
         for spoke in [&stage.production, &stage.staging] {
             let account = |kind| Account::read(&page, spoke.name, kind);
             for kind in Kind::ALL {
                 lines.extend(account(kind).line()?);
             }
             let floats = account(Kind::Float);
-            ensure!(floats.received > 0, "{}: nothing received", spoke.name);
+            ensure!(floats.received > 0.0, "{}: nothing received", spoke.name);
             floats_written += floats.written;
         }
         if stage.has_own_hub() {
             let stored = query::query(stage.hub, SAMPLES_METRIC).await?;
             let stored = &stored.first().context("the hub does not count")?.value.1;
-            let stored: u64 = stored.parse()?;
+            let stored: f64 = stored.parse()?;
             ensure!(
                 stored == floats_written,
                 "the hub has {stored} samples, not {floats_written}"
@@ -213,7 +213,7 @@ pub(super) async fn accounts_balance(stage: &Stage) -> Check {
 pub(super) async fn admin_answers(stage: &Stage) -> Check {
     let mut lines = Vec::new();
     for path in ["/-/healthy", "/-/ready", "/metrics", "/api/v1/spokes"] {
-        let page = query::get(stage.admin, path).await?.text();
+        let page = scrape::get(stage.admin, path).await?.text();
         lines.push(format!("http://{}{path}", stage.admin));
         let names = [stage.production.name, stage.staging.name];
         let knows_spokes = names
@@ -231,19 +231,19 @@ fn probe(metric: &str, labels: &[(&str, &str)]) -> Series {
     Series::new(metric, labels, (1.0, unix_ms()))
 }
 
-fn expect(answer: &Answer, status: StatusCode) -> anyhow::Result<()> {
-    let text = answer.text();
+fn expect(response: &Response, status: StatusCode) -> anyhow::Result<()> {
+    let text = response.text();
     ensure!(
-        answer.status == status,
+        response.status == status,
         "answered {} instead of {status}: {text}",
-        answer.status
+        response.status
     );
     Ok(())
 }
 
-fn told(answer: &Answer) -> Vec<String> {
-    let text = answer.text();
-    let status = format!("{}:", answer.status);
+fn told(response: &Response) -> Vec<String> {
+    let text = response.text();
+    let status = format!("{}:", response.status);
     std::iter::once(status.as_str())
         .chain(text.lines())
         .map(str::to_owned)
@@ -271,25 +271,21 @@ async fn eventually(timeout: Duration, check: impl AsyncFn() -> Check) -> Check 
 struct Account<'a> {
     spoke: &'a str,
     kind: Kind,
-    received: u64,
-    written: u64,
-    rejected: u64,
-    failed: u64,
+    received: f64,
+    written: f64,
+    rejected: f64,
+    failed: f64,
 }
 
 impl<'a> Account<'a> {
     fn read(metrics: &str, spoke: &'a str, kind: Kind) -> Self {
+        let labels = [
+            &*format!("spoke=\"{spoke}\""),
+            &*format!("kind=\"{}\"", kind.name()),
+        ];
         let sum = |what| {
-            let name = format!("hubgate_samples_{what}_total{{");
-            let labels = [
-                format!("spoke=\"{spoke}\""),
-                format!("kind=\"{}\"", kind.name()),
-            ];
-            let lines = metrics.lines().filter(|line| line.starts_with(&name));
-            let lines = lines.filter(|line| labels.iter().all(|label| line.contains(label)));
-            lines
-                .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
-                .sum()
+            let metric = format!("hubgate_samples_{what}_total");
+            scrape::sum(metrics, &metric, &labels).unwrap_or_default()
         };
         Self {
             spoke,
@@ -320,7 +316,7 @@ impl<'a> Account<'a> {
             *received == written + rejected + failed,
             "does not balance: {line}"
         );
-        Ok((*received > 0).then_some(line))
+        Ok((*received > 0.0).then_some(line))
     }
 }
 

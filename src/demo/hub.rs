@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, ensure};
 use axum::extract::{DefaultBodyLimit, RawQuery, State};
-use axum::response::{IntoResponse, Response as HttpResponse};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::message::{self, Series};
-use super::query::{self, Data, Found, QUERY_PATH, Response, Selector};
+use super::query::{self, Data, Found, QUERY_PATH, QueryResponse, Selector};
 use crate::load::WRITE_PATH;
 use crate::load::drive::unix_ms;
 use crate::wire::Protocol;
@@ -135,7 +135,7 @@ async fn write(
     State(store): State<Arc<Mutex<Store>>>,
     headers: HeaderMap,
     body: Bytes,
-) -> HttpResponse {
+) -> Response {
     let content_type = headers
         .get(CONTENT_TYPE)
         .map_or(&b""[..], |value| value.as_bytes());
@@ -177,7 +177,7 @@ async fn write(
 async fn instant_query(
     State(store): State<Arc<Mutex<Store>>>,
     RawQuery(parameters): RawQuery,
-) -> HttpResponse {
+) -> Response {
     let parameters = parameters.unwrap_or_default();
     let text = parameters
         .split('&')
@@ -195,7 +195,7 @@ async fn instant_query(
         result_type: "vector".to_owned(),
         result,
     };
-    Json(Response {
+    Json(QueryResponse {
         status: "success".to_owned(),
         data,
     })
@@ -214,7 +214,7 @@ mod tests {
 
     fn plan(hub: SocketAddr, protocol: Protocol) -> Plan {
         Plan {
-            server: Server::new(&format!("http://{hub}").parse().unwrap()).unwrap(),
+            server: Server::at(hub),
             path: WRITE_PATH.to_owned(),
             authorization: None,
             shape: Shape {

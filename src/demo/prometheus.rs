@@ -8,11 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 
-use super::query;
 use super::spoke::Spoke;
-use crate::load::WRITE_PATH;
+use crate::load::{WRITE_PATH, scrape};
 use crate::wire::Protocol;
 
 /// An empty Prometheus is ready within a second or two.
@@ -169,7 +168,7 @@ impl Server {
 
     async fn wait_until_ready(&mut self) -> anyhow::Result<()> {
         let deadline = Instant::now() + START_TIMEOUT;
-        while query::get(self.address, "/-/ready").await.is_err() {
+        while scrape::get(self.address, "/-/ready").await.is_err() {
             let ended = self.child.try_wait()?;
             if ended.is_some() || Instant::now() > deadline {
                 let log = fs::read_to_string(&self.log).unwrap_or_default();
@@ -185,21 +184,9 @@ impl Server {
 
     /// Sums a metric of the server's own `/metrics` over its series.
     pub(super) async fn own_metric(&self, name: &str) -> anyhow::Result<f64> {
-        let page = query::get(self.address, "/metrics").await?.text();
-        let values: Vec<f64> = page
-            .lines()
-            .filter(|line| {
-                line.strip_prefix(name)
-                    .is_some_and(|rest| rest.starts_with(['{', ' ']))
-            })
-            .filter_map(|line| line.rsplit(' ').next()?.parse().ok())
-            .collect();
-        ensure!(
-            !values.is_empty(),
-            "http://{}/metrics has no {name}",
-            self.address
-        );
-        Ok(values.iter().sum())
+        let page = scrape::get(self.address, "/metrics").await?.text();
+        scrape::sum(&page, name, &[])
+            .with_context(|| format!("http://{}/metrics has no {name}", self.address))
     }
 }
 

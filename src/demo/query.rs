@@ -7,18 +7,17 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 
-use anyhow::{Context, ensure};
-use http::Uri;
+use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
-use crate::load::client::{Answer, Client, Server, get_request};
+use crate::load::scrape;
 
 /// Path of instant queries.
 pub(super) const QUERY_PATH: &str = "/api/v1/query";
 
-/// The JSON of an instant query's answer.
+/// The JSON of the response to an instant query.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Response {
+pub(super) struct QueryResponse {
     pub(super) status: String,
     pub(super) data: Data,
 }
@@ -62,30 +61,12 @@ impl fmt::Display for Found {
     }
 }
 
-/// Makes a client of a server on this machine.
-pub(super) fn client(address: SocketAddr) -> anyhow::Result<Client> {
-    let url: Uri = format!("http://{address}").parse()?;
-    Ok(Client::new(Server::new(&url)?))
-}
-
-/// Gets a page.
-pub(super) async fn get(address: SocketAddr, path: &str) -> anyhow::Result<Answer> {
-    let answer = client(address)?.send(get_request(path)?).await?;
-    let status = answer.status;
-    ensure!(
-        status.is_success(),
-        "http://{address}{path} answered {status}: {}",
-        answer.text()
-    );
-    Ok(answer)
-}
-
 /// Asks a hub for the series that match a selector.
 pub(super) async fn query(hub: SocketAddr, selector: &str) -> anyhow::Result<Vec<Found>> {
     let path = format!("{QUERY_PATH}?query={}", percent_encode(selector));
-    let answer = get(hub, &path).await?;
-    let response: Response = serde_json::from_slice(&answer.body)
-        .with_context(|| format!("the hub's answer to {selector} is not as expected"))?;
+    let response = scrape::get(hub, &path).await?;
+    let response: QueryResponse = serde_json::from_slice(&response.body)
+        .with_context(|| format!("the hub's response to {selector} is not as expected"))?;
     Ok(response.data.result)
 }
 

@@ -12,9 +12,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::message::{self, Series};
 use super::processor::{self, ProcessorTime};
-use super::query;
 use crate::load::WRITE_PATH;
-use crate::load::client::{Answer, Client, bearer, write_request};
+use crate::load::client::{Client, Response, Server, bearer, write_request};
 use crate::load::drive::unix_ms;
 use crate::wire::Protocol;
 
@@ -51,11 +50,12 @@ impl Spoke {
         &self,
         gate: SocketAddr,
         series: &[Series],
-    ) -> anyhow::Result<Answer> {
-        self.write_over(&mut query::client(gate)?, series).await
+    ) -> anyhow::Result<Response> {
+        self.write_over(&mut Client::new(Server::at(gate)), series)
+            .await
     }
 
-    async fn write_over(&self, client: &mut Client, series: &[Series]) -> anyhow::Result<Answer> {
+    async fn write_over(&self, client: &mut Client, series: &[Series]) -> anyhow::Result<Response> {
         let body = message::encode(self.protocol, series)?;
         let authorization = bearer(&self.token)?;
         let request = write_request(WRITE_PATH, self.protocol, Some(&authorization), body)?;
@@ -83,7 +83,7 @@ impl Spoke {
     }
 }
 
-/// What a sender has sent, counted as Prometheus counts: a 5xx or no answer is tried again.
+/// What a sender has sent, counted as Prometheus counts: a 5xx or no response is tried again.
 #[derive(Debug, Default)]
 pub(super) struct Sent {
     pub(super) samples: AtomicU64,
@@ -100,15 +100,15 @@ pub(super) struct Sender {
 
 impl Sender {
     /// Starts sending.
-    pub(super) fn start(spoke: Spoke, gate: SocketAddr) -> anyhow::Result<Self> {
+    pub(super) fn start(spoke: Spoke, gate: SocketAddr) -> Self {
         let sent = Arc::new(Sent::default());
-        let client = query::client(gate)?;
+        let client = Client::new(Server::at(gate));
         let task = tokio::spawn(send(spoke.clone(), client, Arc::clone(&sent)));
-        Ok(Self {
+        Self {
             spoke,
             sent,
             _task: AbortOnDropHandle::new(task),
-        })
+        }
     }
 }
 
@@ -121,14 +121,14 @@ async fn send(spoke: Spoke, mut client: Client, sent: Arc<Sent>) {
         let Ok(series) = spoke.own_metrics() else {
             continue;
         };
-        let Ok(answer) = spoke.write_over(&mut client, &series).await else {
+        let Ok(response) = spoke.write_over(&mut client, &series).await else {
             continue;
         };
-        if !answer.status.is_server_error() {
+        if !response.status.is_server_error() {
             sent.samples
                 .fetch_add(series.len() as u64, Ordering::Relaxed);
         }
-        if answer.status.is_client_error() {
+        if response.status.is_client_error() {
             sent.samples_failed
                 .fetch_add(series.len() as u64, Ordering::Relaxed);
         }

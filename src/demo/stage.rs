@@ -92,7 +92,7 @@ impl Stage {
             gate,
             admin: gateway.admin_address(),
             actors: Actors::Own {
-                senders: senders.into_iter().collect::<anyhow::Result<_>>()?,
+                senders: senders.into(),
                 _hub: hub,
             },
             production,

@@ -1,8 +1,10 @@
 //! One HTTP/1.1 connection to one server, opened when needed and again after an error.
 //!
 //! A shard of a real sender has one request in flight on one connection, so neither a pool nor a
-//! retry belongs here: every failure is the caller's to count. Times and answers are bounded.
+//! retry belongs here: the caller counts each failure. The time that a
+//! response takes and its size are bounded.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -23,12 +25,12 @@ use crate::wire::Protocol;
 /// As long as Prometheus waits for a write by default.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Far above any `/metrics` or query result read here.
-const ANSWER_BYTES_MAX: usize = 16 << 20;
+/// Far above the `/metrics` pages and query results that are read here.
+const RESPONSE_BYTES_MAX: usize = 16 << 20;
 
 const WRITTEN_SAMPLES: &str = "x-prometheus-remote-write-samples-written";
 
-/// A server's address, taken apart once.
+/// The address of a server.
 #[derive(Debug, Clone)]
 pub struct Server {
     /// `host:port`, to connect to.
@@ -49,11 +51,18 @@ impl Server {
         let host = HeaderValue::try_from(&authority).context("the host is not a header value")?;
         Ok(Self { authority, host })
     }
+
+    /// Takes the server at an address.
+    pub fn at(address: SocketAddr) -> Self {
+        let authority = address.to_string();
+        let host = HeaderValue::try_from(&authority).expect("an address is visible ASCII");
+        Self { authority, host }
+    }
 }
 
-/// What the server said.
+/// A response, read whole.
 #[derive(Debug)]
-pub struct Answer {
+pub struct Response {
     /// The status.
     pub status: StatusCode,
     /// The headers.
@@ -62,7 +71,7 @@ pub struct Answer {
     pub body: Bytes,
 }
 
-impl Answer {
+impl Response {
     /// The body as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).trim_end().to_owned()
@@ -120,13 +129,6 @@ pub fn write_request(
     request.body(Full::new(body)).context("build the request")
 }
 
-/// Builds a plain GET.
-pub fn get_request(path: &str) -> anyhow::Result<Request<Full<Bytes>>> {
-    Request::get(path)
-        .body(Full::default())
-        .context("build the request")
-}
-
 /// One connection.
 pub struct Client {
     server: Server,
@@ -142,20 +144,20 @@ impl Client {
         }
     }
 
-    /// Sends one request and reads the whole answer.
-    pub async fn send(&mut self, request: Request<Full<Bytes>>) -> anyhow::Result<Answer> {
+    /// Sends one request and reads the whole response.
+    pub async fn send(&mut self, request: Request<Full<Bytes>>) -> anyhow::Result<Response> {
         timeout(REQUEST_TIMEOUT, self.exchange(request))
             .await
-            .context("no answer in time")?
+            .context("no response in time")?
     }
 
-    async fn exchange(&mut self, mut request: Request<Full<Bytes>>) -> anyhow::Result<Answer> {
+    async fn exchange(&mut self, mut request: Request<Full<Bytes>>) -> anyhow::Result<Response> {
         let mut connection = self.connection().await?;
         request.headers_mut().insert(HOST, self.server.host.clone());
         let (head, body) = connection.send_request(request).await?.into_parts();
         let body = read(body).await?;
         self.connection = Some(connection);
-        Ok(Answer {
+        Ok(Response {
             status: head.status,
             headers: head.headers,
             body,
@@ -188,8 +190,8 @@ async fn read(mut body: Incoming) -> anyhow::Result<Bytes> {
     let mut bytes = BytesMut::new();
     while let Some(frame) = body.frame().await {
         if let Ok(data) = frame?.into_data() {
-            if bytes.len() + data.len() > ANSWER_BYTES_MAX {
-                bail!("the answer is longer than {ANSWER_BYTES_MAX} bytes");
+            if bytes.len() + data.len() > RESPONSE_BYTES_MAX {
+                bail!("the response is longer than {RESPONSE_BYTES_MAX} bytes");
             }
             bytes.extend_from_slice(&data);
         }

@@ -2,7 +2,7 @@
 //!
 //! A thread of its own lets a worker sleep to the tenth of a millisecond, which an open loop needs
 //! and tokio's timer (1 ms, rounded up) does not give. In an open loop a request's latency counts
-//! from when it was due, so a slow answer also shows in the requests it holds up.
+//! from when it was due, so a slow response also shows in the requests it holds up.
 
 use std::sync::atomic::Ordering;
 use std::thread::{self, ScopedJoinHandle};
@@ -11,14 +11,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, anyhow};
 
 use super::bodies::Body;
-use super::client::{self, Answer, Client};
+use super::client::{self, Client, Response};
 use super::tally::Tally;
 use super::{Plan, Progress};
 
 /// Longest sleep before looking whether to stop.
 const NAP_MAX: Duration = Duration::from_millis(100);
 
-/// Pause after a request without an answer, so that a refused connection is no busy loop.
+/// Pause after a request without a response, so that a refused connection is no busy loop.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
 /// A load with its bodies made, ready to be sent.
@@ -132,17 +132,17 @@ impl<'a> Worker<'a> {
         self.tally.requests += 1;
         let body_bytes = bytes.len() as u64;
         let plan = self.plan;
-        let answer = client::write_request(
+        let response = client::write_request(
             &plan.path,
             plan.shape.protocol,
             plan.authorization.as_ref(),
             bytes,
         )
         .and_then(|request| self.runtime.block_on(self.client.send(request)));
-        match answer {
-            Ok(answer) => {
+        match response {
+            Ok(response) => {
                 self.tally.bytes_sent += body_bytes;
-                self.count(&answer, samples, due.elapsed());
+                self.count(&response, samples, due.elapsed());
             }
             Err(error) => {
                 self.tally.errors += 1;
@@ -152,16 +152,16 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn count(&mut self, answer: &Answer, samples: u64, latency: Duration) {
-        self.tally.answered(answer.status, latency);
-        if let Some(written) = answer.samples_written() {
+    fn count(&mut self, response: &Response, samples: u64, latency: Duration) {
+        self.tally.answered(response.status, latency);
+        if let Some(written) = response.samples_written() {
             *self.tally.samples_written.get_or_insert(0) += written;
         }
-        if answer.status.is_success() {
+        if response.status.is_success() {
             self.tally.samples += samples;
             self.progress.samples.fetch_add(samples, Ordering::Relaxed);
         } else {
-            self.fail(|| format!("{}: {}", answer.status, answer.text()));
+            self.fail(|| format!("{}: {}", response.status, response.text()));
         }
     }
 

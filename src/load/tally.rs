@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use http::StatusCode;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Latencies above count as this; an open loop that falls behind measures its own backlog too.
 const LATENCY_MAX: Duration = Duration::from_secs(3_600);
@@ -85,8 +85,8 @@ impl Tally {
         self.requests > 0 && self.errors == 0 && all_2xx
     }
 
-    /// Sums up, for the JSON line.
-    pub fn summary(&self, duration: Duration) -> Summary<'_> {
+    /// Sums up a load that took `duration`.
+    pub fn summary(&self, duration: Duration) -> Summary {
         let seconds = duration.as_secs_f64();
         Summary {
             duration_seconds: seconds,
@@ -95,7 +95,7 @@ impl Tally {
             samples: self.samples,
             samples_per_second: (self.samples as f64 / seconds).round(),
             samples_written: self.samples_written,
-            responses: &self.responses,
+            responses: self.responses.clone(),
             errors: self.errors,
             latency_seconds: Latency {
                 p50: self.latency_seconds(0.5),
@@ -112,24 +112,24 @@ impl Tally {
     }
 }
 
-/// The JSON line. Fields are those of [`Tally`].
-#[derive(Debug, Serialize)]
+/// What `hubgate load` prints as JSON. Counts are those of [`Tally`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the names say it, and Tally documents them")]
-pub struct Summary<'a> {
+pub struct Summary {
     pub duration_seconds: f64,
     pub requests: u64,
     pub requests_unsent: u64,
     pub samples: u64,
     pub samples_per_second: f64,
     pub samples_written: Option<u64>,
-    pub responses: &'a BTreeMap<u16, u64>,
+    pub responses: BTreeMap<u16, u64>,
     pub errors: u64,
     pub latency_seconds: Latency,
     pub bytes_sent: u64,
 }
 
 /// Latency quantiles, in seconds.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the names say it")]
 pub struct Latency {
     pub p50: f64,
