@@ -1,8 +1,9 @@
-//! Remote-write bodies for load: kube-like series, compressed once, moved forward at every use.
+//! The bodies of a load: messages with kube-like series, compressed once and changed in place for
+//! each request.
 //!
-//! A body's series never change (no churn); each use sets new values and one new timestamp in the
-//! compressed bytes. Two bodies with different first series share none, so each keeps its own order
-//! in time whoever sends the other. Benches and the demo use it too.
+//! The series of a body never change, so a load has no churn. A request gets new values and one new
+//! timestamp, which are written into the compressed bytes. No two bodies of a load share a series,
+//! so a connection keeps the samples of its series in time order without knowing of the others.
 
 use std::collections::HashMap;
 
@@ -11,43 +12,44 @@ use prost::Message;
 use prost::encoding::encode_varint;
 
 use super::kube::{self, Labels};
-use super::snappy::Writer;
+use super::snappy::Encoder;
 use crate::wire::Protocol;
 use crate::wire::proto::{v1, v2};
 
 pub use super::kube::LABELS_MIN;
 
-/// What the bodies of one load have in common.
+/// What all bodies of a load have in common.
 #[derive(Debug, Clone)]
 pub struct Shape {
-    /// The message.
+    /// The version of the message.
     pub protocol: Protocol,
-    /// Series of a body; each has one sample.
+    /// The number of series, each with one sample.
     pub series_per_request: usize,
-    /// Labels of a series, the metric name and `cluster` among them.
+    /// The number of labels of a series, with the metric name and `cluster`; at least
+    /// [`LABELS_MIN`].
     pub labels: usize,
-    /// Value of the `cluster` label; without it the series have none.
+    /// The value of the `cluster` label; `None` leaves the label out.
     pub cluster: Option<String>,
 }
 
-/// One body, sent again and again with newer samples.
+/// A body that is sent again and again, each time with newer samples.
 pub struct Body {
     compressed: Vec<u8>,
     plain_bytes: usize,
-    places: Places,
+    offsets: Offsets,
     values: Vec<f64>,
     timestamp_ms: i64,
 }
 
-/// What to overwrite in the compressed bytes, and how it gets there.
+/// Where the bytes are that each request overwrites.
 #[derive(Default)]
-struct Places {
+struct Offsets {
     values: Vec<usize>,
-    /// The first sample's timestamp; the others refer to it.
+    /// The timestamp of the first sample. The others are back-references to it.
     timestamp: Option<usize>,
 }
 
-// Field keys. `samples` has one number in both messages, and `labels` that of `labels_refs`.
+// Keys of fields. `samples` has one number in V1 and V2; so have `labels` and `labels_refs`.
 const V1_TIMESERIES: u8 = 1 << 3 | 2;
 const V2_SYMBOLS: u8 = 4 << 3 | 2;
 const V2_TIMESERIES: u8 = 5 << 3 | 2;
@@ -57,94 +59,95 @@ const V2_SERIES_METADATA: u8 = 5 << 3 | 2;
 const SAMPLE_VALUE: u8 = 1 << 3 | 1;
 const SAMPLE_TIMESTAMP: u8 = 2 << 3;
 
-/// Bytes of a varint between 2^35 and 2^42, which holds milliseconds from 1971 to 2109.
+/// Bytes of a varint from 2^35 to 2^42, which are the milliseconds of the years 1971 to 2109.
 const TIMESTAMP_BYTES: usize = 6;
 
-/// A sample with the key and size in front of it.
+/// Bytes of a sample, with the key and the length before it.
 const SAMPLE_BYTES: usize = 3 + 8 + 1 + TIMESTAMP_BYTES;
 
 impl Body {
-    /// Makes the body whose series are numbered from `first_series`.
+    /// Makes the body whose series have the numbers from `first_series` on.
     pub fn new(shape: &Shape, first_series: usize) -> Self {
         let numbers = first_series..first_series + shape.series_per_request;
         let series: Vec<Labels> = numbers
             .map(|number| kube::series(number, shape.labels, shape.cluster.as_deref()))
             .collect();
-        let mut writer = Writer::default();
-        let mut places = match shape.protocol {
-            Protocol::V1 => write_v1(&mut writer, &series),
-            Protocol::V2 => write_v2(&mut writer, &series),
+        let mut encoder = Encoder::default();
+        let mut offsets = match shape.protocol {
+            Protocol::V1 => encode_v1(&mut encoder, &series),
+            Protocol::V2 => encode_v2(&mut encoder, &series),
         };
-        let compressed = writer.finish();
-        places.shift(compressed.preamble_bytes);
+        let compressed = encoder.finish();
+        offsets.shift(compressed.preamble_bytes);
         Self {
             compressed: compressed.bytes,
             plain_bytes: compressed.plain_bytes,
             values: (1_u32..).map(f64::from).take(series.len()).collect(),
-            places,
+            offsets,
             timestamp_ms: 0,
         }
     }
 
-    /// Gives the next request: new values, and `now_ms` unless it is not later than the last one.
+    /// Returns the body of the next request, with new values and a new timestamp: `now_ms`, or one
+    /// millisecond after the last timestamp if the clock has not moved on.
     pub fn next(&mut self, now_ms: i64) -> Bytes {
         self.timestamp_ms = now_ms.max(self.timestamp_ms + 1);
-        if let Some(place) = self.places.timestamp {
-            self.compressed[place..place + TIMESTAMP_BYTES]
+        if let Some(offset) = self.offsets.timestamp {
+            self.compressed[offset..offset + TIMESTAMP_BYTES]
                 .copy_from_slice(&timestamp_varint(self.timestamp_ms));
         }
-        for (place, value) in self.places.values.iter().zip(&mut self.values) {
+        for (&offset, value) in self.offsets.values.iter().zip(&mut self.values) {
             *value += 0.25;
-            self.compressed[*place..*place + 8].copy_from_slice(&value.to_le_bytes());
+            self.compressed[offset..offset + 8].copy_from_slice(&value.to_le_bytes());
         }
         Bytes::copy_from_slice(&self.compressed)
     }
 
-    /// Samples of one request.
+    /// The number of samples of a request.
     pub fn samples(&self) -> usize {
         self.values.len()
     }
 
-    /// Size of a request once decompressed.
+    /// The size of a decompressed request.
     pub fn plain_bytes(&self) -> usize {
         self.plain_bytes
     }
 }
 
-impl Places {
-    /// Writes a series' sample, whose bytes are set before each request.
-    fn write_sample(&mut self, writer: &mut Writer) {
+impl Offsets {
+    /// Encodes the sample of a series and keeps where the bytes are that a request overwrites.
+    fn encode_sample(&mut self, encoder: &mut Encoder) {
         let mut head = field(SERIES_SAMPLES, SAMPLE_BYTES - 2);
         head.push(SAMPLE_VALUE);
-        writer.repeatable(&head);
-        self.values.push(writer.patchable(&0_f64.to_le_bytes()));
-        writer.repeatable(&[SAMPLE_TIMESTAMP]);
+        encoder.repeatable(&head);
+        self.values.push(encoder.patchable(&0_f64.to_le_bytes()));
+        encoder.repeatable(&[SAMPLE_TIMESTAMP]);
         if self.timestamp.is_some() {
-            writer.repeatable(&[0; TIMESTAMP_BYTES]);
+            encoder.repeatable(&[0; TIMESTAMP_BYTES]);
         } else {
-            self.timestamp = Some(writer.patchable(&[0; TIMESTAMP_BYTES]));
+            self.timestamp = Some(encoder.patchable(&[0; TIMESTAMP_BYTES]));
         }
     }
 
     fn shift(&mut self, bytes: usize) {
-        for place in self.values.iter_mut().chain(&mut self.timestamp) {
-            *place += bytes;
+        for offset in self.values.iter_mut().chain(&mut self.timestamp) {
+            *offset += bytes;
         }
     }
 }
 
-fn write_v1(writer: &mut Writer, series: &[Labels]) -> Places {
-    let mut places = Places::default();
+fn encode_v1(encoder: &mut Encoder, series: &[Labels]) -> Offsets {
+    let mut offsets = Offsets::default();
     for labels in series {
         let labels: Vec<Vec<u8>> = labels.iter().map(v1_label).collect();
         let bytes = labels.iter().map(Vec::len).sum::<usize>() + SAMPLE_BYTES;
-        writer.repeatable(&field(V1_TIMESERIES, bytes));
+        encoder.repeatable(&field(V1_TIMESERIES, bytes));
         for label in &labels {
-            writer.repeatable(label);
+            encoder.repeatable(label);
         }
-        places.write_sample(writer);
+        offsets.encode_sample(encoder);
     }
-    places
+    offsets
 }
 
 fn v1_label((name, value): &(String, String)) -> Vec<u8> {
@@ -157,7 +160,7 @@ fn v1_label((name, value): &(String, String)) -> Vec<u8> {
     bytes
 }
 
-fn write_v2(writer: &mut Writer, series: &[Labels]) -> Places {
+fn encode_v2(encoder: &mut Encoder, series: &[Labels]) -> Offsets {
     let mut symbols = Symbols::default();
     symbols.reference("");
     let series: Vec<V2Series> = series
@@ -165,14 +168,14 @@ fn write_v2(writer: &mut Writer, series: &[Labels]) -> Places {
         .map(|labels| V2Series::new(labels, &mut symbols))
         .collect();
     for symbol in &symbols.in_order {
-        writer.repeatable(&field(V2_SYMBOLS, symbol.len()));
-        writer.repeatable(symbol.as_bytes());
+        encoder.repeatable(&field(V2_SYMBOLS, symbol.len()));
+        encoder.repeatable(symbol.as_bytes());
     }
-    let mut places = Places::default();
+    let mut offsets = Offsets::default();
     for series in series {
-        series.write(writer, &mut places);
+        series.encode(encoder, &mut offsets);
     }
-    places
+    offsets
 }
 
 #[derive(Default)]
@@ -193,9 +196,9 @@ impl Symbols {
     }
 }
 
-/// The parts of a V2 series, encoded.
+/// The encoded parts of a V2 series.
 struct V2Series {
-    /// One element a label: its name and value.
+    /// One element for each label: the references of its name and value.
     references: Vec<Vec<u8>>,
     metadata: Vec<u8>,
 }
@@ -223,7 +226,7 @@ impl V2Series {
         }
     }
 
-    fn write(&self, writer: &mut Writer, places: &mut Places) {
+    fn encode(&self, encoder: &mut Encoder, offsets: &mut Offsets) {
         let references_bytes = self.references.iter().map(Vec::len).sum();
         let references = field(SERIES_LABELS, references_bytes);
         let metadata = [
@@ -232,17 +235,17 @@ impl V2Series {
         ]
         .concat();
         let bytes = references.len() + references_bytes + SAMPLE_BYTES + metadata.len();
-        writer.repeatable(&field(V2_TIMESERIES, bytes));
-        writer.repeatable(&references);
+        encoder.repeatable(&field(V2_TIMESERIES, bytes));
+        encoder.repeatable(&references);
         for pair in &self.references {
-            writer.repeatable(pair);
+            encoder.repeatable(pair);
         }
-        places.write_sample(writer);
-        writer.repeatable(&metadata);
+        offsets.encode_sample(encoder);
+        encoder.repeatable(&metadata);
     }
 }
 
-/// A field's key and the size of what follows.
+/// The key of a field and the length of its value.
 fn field(key: u8, bytes: usize) -> Vec<u8> {
     let mut field = vec![key];
     encode_varint(bytes as u64, &mut field);
@@ -288,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn v1_decodes_to_the_series_and_encodes_back_to_the_same_bytes() {
+    fn v1_body_decodes_to_its_series_and_encodes_to_the_same_bytes() {
         let mut body = Body::new(&shape(Protocol::V1, Some("production")), 1_000);
         let bytes = body.next(NOW_MS);
         let request = decode_v1(&bytes);
@@ -307,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn v2_decodes_to_the_series_and_encodes_back_to_the_same_bytes() {
+    fn v2_body_decodes_to_its_series_and_encodes_to_the_same_bytes() {
         let mut body = Body::new(&shape(Protocol::V2, None), 0);
         let plain = decompress(&body.next(NOW_MS));
         let request = v2::Request::decode(&*plain).unwrap();
@@ -326,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn moves_forward_even_when_the_clock_does_not() {
+    fn timestamps_increase_even_if_the_clock_does_not() {
         let mut body = Body::new(&shape(Protocol::V1, None), 0);
         let requests =
             [NOW_MS, NOW_MS, NOW_MS - 5, NOW_MS + 60_000].map(|now| decode_v1(&body.next(now)));
@@ -347,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn compresses_to_less_than_twice_of_what_a_compressor_gives() {
+    fn compresses_to_less_than_twice_the_bytes_of_a_real_compressor() {
         for protocol in [Protocol::V1, Protocol::V2] {
             let ours = Body::new(&shape(protocol, None), 0).next(NOW_MS);
             let theirs = snap::raw::Encoder::new()

@@ -1,8 +1,9 @@
-//! One HTTP/1.1 connection to one server, opened when needed and again after an error.
+//! A client with one HTTP/1.1 connection, which it opens for the first request and again after an
+//! error.
 //!
-//! A shard of a real sender has one request in flight on one connection, so neither a pool nor a
-//! retry belongs here: the caller counts each failure. The time that a
-//! response takes and its size are bounded.
+//! A shard of a real sender has one request in flight on one connection, so the client needs no
+//! pool. It does not retry: the caller counts each failure. The size of a response and the time
+//! until it is read are limited.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -22,13 +23,14 @@ use tokio::time::timeout;
 
 use crate::wire::Protocol;
 
-/// As long as Prometheus waits for a write by default.
+/// How long Prometheus waits for a response by default.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Far above the `/metrics` pages and query results that are read here.
 const RESPONSE_BYTES_MAX: usize = 16 << 20;
 
-const WRITTEN_SAMPLES: &str = "x-prometheus-remote-write-samples-written";
+const VERSION: &str = "x-prometheus-remote-write-version";
+const SAMPLES_WRITTEN: &str = "x-prometheus-remote-write-samples-written";
 
 /// The address of a server.
 #[derive(Debug, Clone)]
@@ -72,15 +74,15 @@ pub struct Response {
 }
 
 impl Response {
-    /// The body as text.
+    /// The body as text, without white space at its end.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).trim_end().to_owned()
     }
 
-    /// The count of written samples, if the receiver gave one.
+    /// The value of the Written header for samples.
     pub fn samples_written(&self) -> Option<u64> {
         self.headers
-            .get(WRITTEN_SAMPLES)?
+            .get(SAMPLES_WRITTEN)?
             .to_str()
             .ok()?
             .parse()
@@ -122,14 +124,14 @@ pub fn write_request(
             USER_AGENT,
             concat!("hubgate-load/", env!("CARGO_PKG_VERSION")),
         )
-        .header("x-prometheus-remote-write-version", protocol.version());
+        .header(VERSION, protocol.version());
     if let Some(authorization) = authorization {
         request = request.header(AUTHORIZATION, authorization);
     }
     request.body(Full::new(body)).context("build the request")
 }
 
-/// One connection.
+/// A client of one server.
 pub struct Client {
     server: Server,
     connection: Option<http1::SendRequest<Full<Bytes>>>,
@@ -180,7 +182,7 @@ impl Client {
             .with_context(|| format!("connect to {authority}"))?;
         stream.set_nodelay(true)?;
         let (connection, driver) = http1::handshake(TokioIo::new(stream)).await?;
-        // Its error reaches the request in flight; the task ends when the connection is dropped.
+        // The request in flight gets its error. The task ends when the connection is dropped.
         tokio::spawn(driver);
         Ok(connection)
     }

@@ -1,8 +1,9 @@
-//! Sends a load: one thread, one connection, one request in flight for each worker.
+//! Sends a load: each worker has one thread, one connection and one request in flight.
 //!
-//! A thread of its own lets a worker sleep to the tenth of a millisecond, which an open loop needs
-//! and tokio's timer (1 ms, rounded up) does not give. In an open loop a request's latency counts
-//! from when it was due, so a slow response also shows in the requests it holds up.
+//! A thread of its own can sleep with a precision of a tenth of a millisecond, which an open loop
+//! needs; tokio's timer has a resolution of 1 ms and rounds up. In an open loop a latency counts
+//! from the time when the request was due, so a slow response also shows in the requests that wait
+//! for it.
 
 use std::sync::atomic::Ordering;
 use std::thread::{self, ScopedJoinHandle};
@@ -15,13 +16,13 @@ use super::client::{self, Client, Response};
 use super::tally::Tally;
 use super::{Plan, Progress};
 
-/// Longest sleep before looking whether to stop.
-const NAP_MAX: Duration = Duration::from_millis(100);
+/// How long a worker sleeps before it looks whether to stop.
+const SLEEP_MAX: Duration = Duration::from_millis(100);
 
-/// Pause after a request without a response, so that a refused connection is no busy loop.
+/// A pause after a request without a response, so that a refused connection causes no busy loop.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
-/// A load with its bodies made, ready to be sent.
+/// A load whose bodies are made, ready to be sent.
 pub struct Load<'a>(Vec<Worker<'a>>);
 
 impl<'a> Load<'a> {
@@ -31,7 +32,7 @@ impl<'a> Load<'a> {
         Ok(Self(workers.collect::<anyhow::Result<_>>()?))
     }
 
-    /// Sends; returns what happened and how long it took. Blocks.
+    /// Sends the load; returns the counts and how long it took. Blocks.
     pub fn drive(self) -> anyhow::Result<(Tally, Duration)> {
         let start = Instant::now();
         let tallies = thread::scope(|scope| -> anyhow::Result<Vec<Tally>> {
@@ -98,7 +99,7 @@ impl<'a> Worker<'a> {
                 Some(pace) => start + pace.offset + pace.interval * turn,
                 None => Instant::now(),
             };
-            // Until the end also when nothing more is due: the rate is over the whole time.
+            // It waits for the end even if nothing more is due: a rate is over the whole time.
             if !self.sleep_until(due.min(end)) || due >= end {
                 break;
             }
@@ -111,7 +112,7 @@ impl<'a> Worker<'a> {
         self.tally
     }
 
-    /// Tells whether the time came; otherwise the load is to stop.
+    /// Sleeps until `due`; returns false if the load is to stop before.
     fn sleep_until(&self, due: Instant) -> bool {
         loop {
             if self.progress.stop.load(Ordering::Relaxed) {
@@ -121,7 +122,7 @@ impl<'a> Worker<'a> {
             if left.is_zero() {
                 return true;
             }
-            thread::sleep(left.min(NAP_MAX));
+            thread::sleep(left.min(SLEEP_MAX));
         }
     }
 
@@ -142,18 +143,18 @@ impl<'a> Worker<'a> {
         match response {
             Ok(response) => {
                 self.tally.bytes_sent += body_bytes;
-                self.count(&response, samples, due.elapsed());
+                self.count_response(&response, samples, due.elapsed());
             }
             Err(error) => {
                 self.tally.errors += 1;
-                self.fail(|| format!("{error:#}"));
+                self.count_failure(|| format!("{error:#}"));
                 thread::sleep(ERROR_PAUSE);
             }
         }
     }
 
-    fn count(&mut self, response: &Response, samples: u64, latency: Duration) {
-        self.tally.answered(response.status, latency);
+    fn count_response(&mut self, response: &Response, samples: u64, latency: Duration) {
+        self.tally.count_response(response.status, latency);
         if let Some(written) = response.samples_written() {
             *self.tally.samples_written.get_or_insert(0) += written;
         }
@@ -161,20 +162,20 @@ impl<'a> Worker<'a> {
             self.tally.samples += samples;
             self.progress.samples.fetch_add(samples, Ordering::Relaxed);
         } else {
-            self.fail(|| format!("{}: {}", response.status, response.text()));
+            self.count_failure(|| format!("{}: {}", response.status, response.text()));
         }
     }
 
-    fn fail(&mut self, text: impl FnOnce() -> String) {
+    fn count_failure(&mut self, text: impl FnOnce() -> String) {
         self.progress.failures.fetch_add(1, Ordering::Relaxed);
         self.tally.first_failure.get_or_insert_with(text);
     }
 }
 
-/// When a worker's requests are due, from the start of the load.
+/// When the requests of a worker are due, counted from the start of the load.
 #[derive(Debug, Clone, Copy)]
 struct Pace {
-    /// Workers take turns, so that requests come evenly.
+    /// Differs from worker to worker, so that the requests of all workers are evenly spaced.
     offset: Duration,
     interval: Duration,
 }
@@ -188,14 +189,14 @@ impl Pace {
         }
     }
 
-    /// Requests that begin to be due within `span`, of which one at its start.
+    /// How many requests are due within `span`, with one at its start.
     fn count(self, span: Duration) -> u64 {
         let count = span.as_nanos().div_ceil(self.interval.as_nanos().max(1));
         u64::try_from(count).unwrap_or(u64::MAX)
     }
 }
 
-/// The wall clock as remote write wants it.
+/// The wall clock in milliseconds since the Unix epoch, as samples have it.
 pub fn unix_ms() -> i64 {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -211,7 +212,7 @@ mod tests {
     use crate::wire::Protocol;
 
     #[test]
-    fn spreads_an_open_loop_evenly_over_connections() {
+    fn requests_of_an_open_loop_are_evenly_spaced_over_connections() {
         let plan = Plan {
             server: Server::new(&"http://127.0.0.1".parse().unwrap()).unwrap(),
             path: "/".to_owned(),

@@ -1,12 +1,12 @@
-//! Names and labels of series as a Kubernetes cluster's Prometheus writes them.
+//! Names and labels of series as the Prometheus of a Kubernetes cluster sends them.
 //!
-//! A series is a pure function of its number, so bodies need no state to be distinct and the same
-//! numbers give the same series in every run. The mix (cadvisor, kube-state-metrics, node exporter,
-//! API server histograms) is what such clusters mostly send. Nothing here knows the wire format.
+//! A series is a pure function of its number, so bodies need no state to be distinct, and every run
+//! sends the same series. The mix (cadvisor, kube-state-metrics, node exporter, API server
+//! histograms) is what such clusters send most. Nothing here knows the wire format.
 
 use crate::wire::proto::v2::metadata::MetricType;
 
-/// Series one pod stands for; the numbers of a pod's series follow each other, as in a scrape.
+/// Series of a pod. Their numbers follow each other, as in a scrape.
 const SERIES_PER_POD: usize = 100;
 
 const CONTAINER_METRICS: [&str; 20] = [
@@ -78,7 +78,7 @@ const APPS: [&str; 9] = [
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "monitoring", "shop"];
 
-/// Labels that operators add to everything; they fill a series up to the wanted number.
+/// Labels that operators add to every series. They fill a series up to the wanted number of labels.
 const FILLERS: [(&str, &str); 8] = [
     ("prometheus", "monitoring/k8s"),
     ("region", "eu-central-1"),
@@ -90,13 +90,13 @@ const FILLERS: [(&str, &str); 8] = [
     ("prometheus_replica", "prometheus-k8s-0"),
 ];
 
-/// Fewest labels that keep every series distinct: a name and what tells its siblings apart.
+/// The least number of labels that keeps every series distinct.
 pub const LABELS_MIN: usize = 6;
 
-/// The labels of one series, sorted by name, names unique.
+/// The labels of a series, sorted by name, with unique names.
 pub(super) type Labels = Vec<(String, String)>;
 
-/// Makes the labels of series `number`: `count` of them, `cluster` included when it is given.
+/// Makes the `count` labels of series `number`, with `cluster` among them if it is given.
 pub(super) fn series(number: usize, count: usize, cluster: Option<&str>) -> Labels {
     let own = own_labels(number)
         .into_iter()
@@ -117,7 +117,7 @@ pub(super) fn series(number: usize, count: usize, cluster: Option<&str>) -> Labe
     labels
 }
 
-/// Tells type and help of a metric from its name, which is all a load needs.
+/// Returns type and help of a metric, made from its name.
 pub(super) fn metadata(metric: &str) -> (MetricType, String) {
     let kind = if metric.ends_with("_total") {
         MetricType::Counter
@@ -129,14 +129,14 @@ pub(super) fn metadata(metric: &str) -> (MetricType, String) {
     (kind, format!("The {}.", metric.replace('_', " ")))
 }
 
-/// The labels in order of importance: the first [`LABELS_MIN`] less one identify the series.
+/// The labels of a series in order of importance: the first `LABELS_MIN - 1` identify it.
 fn own_labels(number: usize) -> Vec<(&'static str, String)> {
     let pod = Pod::new(number / SERIES_PER_POD);
     match number % SERIES_PER_POD {
-        place @ 0..40 => container_labels(&pod, place),
-        place @ 40..60 => kube_labels(&pod, place - 40),
-        place @ 60..76 => node_labels(&pod, place - 60),
-        place => apiserver_labels(&pod, place - 76),
+        index @ 0..40 => container_labels(&pod, index),
+        index @ 40..60 => kube_labels(&pod, index - 40),
+        index @ 60..76 => node_labels(&pod, index - 60),
+        index => apiserver_labels(&pod, index - 76),
     }
 }
 
@@ -153,7 +153,7 @@ struct Pod {
 impl Pod {
     fn new(number: usize) -> Self {
         let app = APPS[number % APPS.len()];
-        // Spreads consecutive numbers over the digits a ReplicaSet's hash would have.
+        // Gives consecutive pods unlike names, as the hash of a ReplicaSet does.
         let id = (number as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let node = number / 30;
         Self {
@@ -177,10 +177,10 @@ impl Pod {
     }
 }
 
-fn container_labels(pod: &Pod, place: usize) -> Vec<(&'static str, String)> {
-    let container = if place < 20 { pod.app } else { "istio-proxy" };
+fn container_labels(pod: &Pod, index: usize) -> Vec<(&'static str, String)> {
+    let container = if index < 20 { pod.app } else { "istio-proxy" };
     vec![
-        ("__name__", CONTAINER_METRICS[place % 20].to_owned()),
+        ("__name__", CONTAINER_METRICS[index % 20].to_owned()),
         ("pod", pod.name.clone()),
         ("container", container.to_owned()),
         ("namespace", pod.namespace.to_owned()),
@@ -207,9 +207,9 @@ fn container_labels(pod: &Pod, place: usize) -> Vec<(&'static str, String)> {
     ]
 }
 
-fn kube_labels(pod: &Pod, place: usize) -> Vec<(&'static str, String)> {
+fn kube_labels(pod: &Pod, index: usize) -> Vec<(&'static str, String)> {
     vec![
-        ("__name__", KUBE_METRICS[place].to_owned()),
+        ("__name__", KUBE_METRICS[index].to_owned()),
         ("pod", pod.name.clone()),
         ("namespace", pod.namespace.to_owned()),
         ("node", pod.node.clone()),
@@ -231,12 +231,12 @@ fn kube_labels(pod: &Pod, place: usize) -> Vec<(&'static str, String)> {
     ]
 }
 
-fn node_labels(pod: &Pod, place: usize) -> Vec<(&'static str, String)> {
+fn node_labels(pod: &Pod, index: usize) -> Vec<(&'static str, String)> {
     vec![
         ("__name__", "node_cpu_seconds_total".to_owned()),
         ("instance", format!("{}:9100", pod.address)),
-        ("cpu", (place / CPU_MODES.len()).to_string()),
-        ("mode", CPU_MODES[place % CPU_MODES.len()].to_owned()),
+        ("cpu", (index / CPU_MODES.len()).to_string()),
+        ("mode", CPU_MODES[index % CPU_MODES.len()].to_owned()),
         ("job", "node-exporter".to_owned()),
         ("namespace", "monitoring".to_owned()),
         ("pod", format!("node-exporter-{:05}", pod.number)),
@@ -247,14 +247,14 @@ fn node_labels(pod: &Pod, place: usize) -> Vec<(&'static str, String)> {
     ]
 }
 
-fn apiserver_labels(pod: &Pod, place: usize) -> Vec<(&'static str, String)> {
+fn apiserver_labels(pod: &Pod, index: usize) -> Vec<(&'static str, String)> {
     vec![
         (
             "__name__",
             "apiserver_request_duration_seconds_bucket".to_owned(),
         ),
         ("instance", format!("{}:6443", pod.address)),
-        ("le", BUCKET_BOUNDS[place].to_owned()),
+        ("le", BUCKET_BOUNDS[index].to_owned()),
         (
             "verb",
             ["GET", "LIST", "PATCH", "WATCH"][pod.number % 4].to_owned(),
@@ -281,7 +281,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gives_every_number_its_own_series_with_sorted_unique_names() {
+    fn every_number_has_a_series_of_its_own_with_sorted_unique_names() {
         for count in [LABELS_MIN, 14, 40] {
             let mut seen = HashSet::new();
             for number in 0..3_000 {
@@ -293,7 +293,7 @@ mod tests {
                 );
                 assert!(
                     seen.insert(labels),
-                    "series {number} of {count} labels comes twice"
+                    "series {number} with {count} labels repeats an earlier one"
                 );
             }
         }

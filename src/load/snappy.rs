@@ -1,73 +1,74 @@
-//! A writer of snappy's block format that leaves chosen bytes where they can be overwritten.
+//! An encoder of snappy's block format that keeps chosen bytes at known offsets, so that they can
+//! be overwritten in the compressed body.
 //!
-//! Compressing a body costs the load generator more than the gate needs to check it, and both share
-//! the machine. So a body is compressed once: what repeats becomes back-references to the last time
-//! it was written, as a real compressor does, and samples become literals of their own, whose place
-//! in the compressed bytes is known. Overwriting them gives the body of the next request.
+//! To compress a body takes more CPU time than hubgate needs to check it, and both share the
+//! machine. So a body is compressed once. Bytes that repeat become back-references to their last
+//! occurrence, as in a real compressor. Samples become literals at known offsets; overwriting them
+//! makes the body of the next request.
 
 use std::collections::HashMap;
 
 use prost::encoding::encode_varint;
 
-/// Farthest a back-reference reaches, as in the block format's two-byte copies.
-const OFFSET_MAX: usize = 0xffff;
+/// How far a back-reference reaches, given by the format's copies with two bytes of distance.
+const DISTANCE_MAX: usize = 0xffff;
 
-/// Shorter repetitions are cheaper as literals.
+/// A shorter repetition is cheaper as a literal.
 const COPY_BYTES_MIN: usize = 4;
 
-/// Writes one compressed body, piece by piece.
+/// Encodes one body, piece by piece.
 #[derive(Default)]
-pub(super) struct Writer {
+pub(super) struct Encoder {
     plain: Vec<u8>,
     compressed: Vec<u8>,
-    last_places: HashMap<Vec<u8>, usize>,
-    /// Where the plain bytes begin that are not compressed yet; up to the run they are literals.
+    last_offsets: HashMap<Vec<u8>, usize>,
+    /// Where the plain bytes begin that are not compressed yet. Up to the run they are literals.
     literal_start: usize,
-    /// Where the last bytes with one distance to their earlier self begin.
+    /// Where the current run begins: bytes with one distance to their earlier occurrence.
     run_start: usize,
-    /// That distance; `None` when they are new.
-    run_offset: Option<usize>,
+    /// The distance of the run; `None` if its bytes are new.
+    run_distance: Option<usize>,
 }
 
 /// A finished body.
 pub(super) struct Compressed {
-    /// The body, as it goes on the wire.
+    /// The compressed bytes.
     pub(super) bytes: Vec<u8>,
-    /// What to add to the places that [`Writer::patchable`] gave.
+    /// What to add to the offsets that [`Encoder::patchable`] returned.
     pub(super) preamble_bytes: usize,
-    /// Size once decompressed.
+    /// The size of the decompressed body.
     pub(super) plain_bytes: usize,
 }
 
-impl Writer {
-    /// Adds bytes that may have been written before.
+impl Encoder {
+    /// Adds bytes that may repeat earlier ones.
     pub(super) fn repeatable(&mut self, bytes: &[u8]) {
-        let place = self.plain.len();
-        let offset = match self.last_places.get_mut(bytes) {
-            Some(last) => Some(place - std::mem::replace(last, place)),
+        let offset = self.plain.len();
+        let distance = match self.last_offsets.get_mut(bytes) {
+            Some(last) => Some(offset - std::mem::replace(last, offset)),
             None => {
-                self.last_places.insert(bytes.to_vec(), place);
+                self.last_offsets.insert(bytes.to_vec(), offset);
                 None
             }
         };
-        let offset = offset.filter(|offset| *offset <= OFFSET_MAX);
-        if offset != self.run_offset {
-            self.end_run(offset);
+        let distance = distance.filter(|distance| *distance <= DISTANCE_MAX);
+        if distance != self.run_distance {
+            self.end_run(distance);
         }
         self.plain.extend_from_slice(bytes);
     }
 
-    /// Adds bytes that will be overwritten; returns their place among the compressed bytes. Later
-    /// repetitions refer to them and change with them.
+    /// Adds bytes that will be overwritten, and returns their offset in the compressed bytes. Later
+    /// repetitions refer to them, so they change as well.
     pub(super) fn patchable(&mut self, bytes: &[u8]) -> usize {
         self.flush();
-        self.last_places.insert(bytes.to_vec(), self.plain.len());
+        self.last_offsets.insert(bytes.to_vec(), self.plain.len());
         self.plain.extend_from_slice(bytes);
         self.flush();
         self.compressed.len() - bytes.len()
     }
 
-    /// Ends the body and puts the preamble, the plain size, in front.
+    /// Ends the body and puts the preamble before it, which is the size of the plain bytes.
     pub(super) fn finish(mut self) -> Compressed {
         self.flush();
         let mut bytes = Vec::with_capacity(self.compressed.len() + 10);
@@ -81,28 +82,28 @@ impl Writer {
         }
     }
 
-    fn end_run(&mut self, next_offset: Option<usize>) {
+    fn end_run(&mut self, next_distance: Option<usize>) {
         let run_bytes = self.plain.len() - self.run_start;
-        if let Some(offset) = self.run_offset
+        if let Some(distance) = self.run_distance
             && run_bytes >= COPY_BYTES_MIN
         {
             let literals = &self.plain[self.literal_start..self.run_start];
-            write_literals(&mut self.compressed, literals);
-            write_copies(&mut self.compressed, offset, run_bytes);
+            push_literals(&mut self.compressed, literals);
+            push_copies(&mut self.compressed, distance, run_bytes);
             self.literal_start = self.plain.len();
         }
         self.run_start = self.plain.len();
-        self.run_offset = next_offset;
+        self.run_distance = next_distance;
     }
 
     fn flush(&mut self) {
         self.end_run(None);
-        write_literals(&mut self.compressed, &self.plain[self.literal_start..]);
+        push_literals(&mut self.compressed, &self.plain[self.literal_start..]);
         self.literal_start = self.plain.len();
     }
 }
 
-fn write_literals(compressed: &mut Vec<u8>, bytes: &[u8]) {
+fn push_literals(compressed: &mut Vec<u8>, bytes: &[u8]) {
     for piece in bytes.chunks(1 << 16) {
         let [low, high, ..] = (piece.len() - 1).to_le_bytes();
         match (high, low) {
@@ -114,8 +115,8 @@ fn write_literals(compressed: &mut Vec<u8>, bytes: &[u8]) {
     }
 }
 
-fn write_copies(compressed: &mut Vec<u8>, offset: usize, bytes: usize) {
-    let [low, high, ..] = offset.to_le_bytes();
+fn push_copies(compressed: &mut Vec<u8>, distance: usize, bytes: usize) {
+    let [low, high, ..] = distance.to_le_bytes();
     for start in (0..bytes).step_by(64) {
         let [length, ..] = (bytes - start).min(64).to_le_bytes();
         compressed.extend([(length - 1) << 2 | 0b10, low, high]);
@@ -127,9 +128,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn decompresses_to_what_was_written_and_then_overwritten() {
+    fn decompresses_to_the_pieces_and_the_overwritten_bytes() {
         let long = vec![b'x'; 70_000];
-        let mut writer = Writer::default();
+        let mut encoder = Encoder::default();
         for piece in [
             &b"cluster=production,"[..],
             b"pod=cart,",
@@ -138,20 +139,20 @@ mod tests {
             b"ab",
             b"ab",
         ] {
-            writer.repeatable(piece);
+            encoder.repeatable(piece);
         }
-        writer.repeatable(b"cluster=production,");
-        let place = writer.patchable(b"12345678");
+        encoder.repeatable(b"cluster=production,");
+        let offset = encoder.patchable(b"12345678");
         for piece in [
             &b"cluster=production,"[..],
             b"pod=cart,",
             b"cluster=production,",
         ] {
-            writer.repeatable(piece);
+            encoder.repeatable(piece);
         }
-        let mut body = writer.finish();
-        let place = place + body.preamble_bytes;
-        body.bytes[place..place + 8].copy_from_slice(b"87654321");
+        let mut body = encoder.finish();
+        let offset = offset + body.preamble_bytes;
+        body.bytes[offset..offset + 8].copy_from_slice(b"87654321");
 
         let mut plain = vec![0; body.plain_bytes];
         snap::raw::Decoder::new()

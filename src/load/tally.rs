@@ -1,4 +1,4 @@
-//! What a load did: counts and latencies of one connection, added up, and their JSON.
+//! The counts and latencies of a load, and their JSON.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,27 +7,28 @@ use hdrhistogram::Histogram;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-/// Latencies above count as this; an open loop that falls behind measures its own backlog too.
+/// A higher latency counts as this one. The latencies of an open loop that falls behind include its
+/// backlog, so they have no natural limit.
 const LATENCY_MAX: Duration = Duration::from_secs(3_600);
 
-/// Counts and latencies.
+/// The counts and latencies of one connection, or of all of them.
 #[derive(Debug)]
 pub struct Tally {
-    /// Requests sent, answered or not.
+    /// Requests that were sent, with a response or without.
     pub requests: u64,
-    /// Requests that an open loop had no time for.
+    /// Requests that an open loop did not send because it fell behind its rate.
     pub requests_unsent: u64,
-    /// Samples of requests that were answered 2xx.
+    /// Samples of requests whose response was 2xx.
     pub samples: u64,
-    /// Samples the receiver says it wrote, where it says so.
+    /// The sum of the receiver's Written headers; `None` if it sent none.
     pub samples_written: Option<u64>,
-    /// Answers by status code.
+    /// Responses by status code.
     pub responses: BTreeMap<u16, u64>,
-    /// Requests without an answer.
+    /// Requests without a response.
     pub errors: u64,
-    /// Bytes of the bodies that were answered.
+    /// Bytes of the bodies of requests that have a response.
     pub bytes_sent: u64,
-    /// What the first request that failed got.
+    /// The response or the error of the first request that failed.
     pub first_failure: Option<String>,
     latency_micros: Histogram<u64>,
 }
@@ -51,14 +52,14 @@ impl Default for Tally {
 }
 
 impl Tally {
-    /// Counts an answer that came `latency` after its request was due.
-    pub fn answered(&mut self, status: StatusCode, latency: Duration) {
+    /// Counts a response that came `latency` after its request was due.
+    pub fn count_response(&mut self, status: StatusCode, latency: Duration) {
         *self.responses.entry(status.as_u16()).or_default() += 1;
         let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
         self.latency_micros.saturating_record(micros);
     }
 
-    /// Adds the tally of another connection.
+    /// Adds the counts and latencies of another connection.
     pub fn add(&mut self, other: &Self) {
         self.requests += other.requests;
         self.requests_unsent += other.requests_unsent;
@@ -79,7 +80,7 @@ impl Tally {
             .expect("all tallies have the same bounds");
     }
 
-    /// Tells whether something was sent and all of it answered 2xx.
+    /// Tells whether requests were sent and every response was 2xx.
     pub fn is_clean(&self) -> bool {
         let all_2xx = self.responses.keys().all(|code| (200..300).contains(code));
         self.requests > 0 && self.errors == 0 && all_2xx
@@ -143,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn adds_up_connections_and_gives_quantiles_in_seconds() {
+    fn connections_add_up_and_quantiles_are_in_seconds() {
         let mut tally = Tally::default();
         for (code, millis) in [(StatusCode::NO_CONTENT, 1), (StatusCode::BAD_REQUEST, 9)] {
             let mut one = Tally {
@@ -152,7 +153,7 @@ mod tests {
                 ..Tally::default()
             };
             for _ in 0..50 {
-                one.answered(code, Duration::from_millis(millis));
+                one.count_response(code, Duration::from_millis(millis));
             }
             tally.add(&one);
         }
@@ -164,5 +165,7 @@ mod tests {
         assert!((quantile("p50") - 0.001).abs() < 0.000_1);
         assert!((quantile("p99") - 0.009).abs() < 0.000_1);
         assert!(json["samples_written"].is_null());
+        let summary: Summary = serde_json::from_value(json).unwrap();
+        assert_eq!(summary.responses, tally.responses);
     }
 }
