@@ -12,24 +12,24 @@
 
 mod support;
 
-mod accounts;
 mod admin;
-mod bad_series;
-mod disguises;
+mod authentication;
+mod foreign_label_encodings;
 mod forwarding;
-mod hub_answers;
+mod generated_types;
 mod hub_protocol;
-mod hub_texts;
-mod identity;
+mod hub_response_contents;
+mod hub_responses;
 mod label_policy;
 mod lifecycle;
 mod memory;
-mod proto;
 mod readme;
 mod real_hubs;
 mod real_prometheus;
-mod refusals;
+mod refused_requests;
+mod refused_series;
 mod reload;
 mod reload_edges;
 mod salvage;
+mod sample_counts;
 mod several_hubs;

@@ -24,7 +24,7 @@ fn committed_types_are_what_the_proto_files_generate() {
         }
         assert!(
             std::fs::read(&committed).unwrap() == fresh,
-            "{} is not what proto/ generates; run `UPDATE=1 cargo test --test gateway proto::` and commit it",
+            "{} is not what proto/ generates; run `UPDATE=1 cargo test --test gateway generated_types::` and commit it",
             committed.display(),
         );
     }
