@@ -16,8 +16,8 @@ fn write() -> Request {
 
 /// The spoke that a request is taken for, by the label the gate gives its series.
 async fn taken_for(gate: &Gate, hub: &ScriptedHub, request: Request) -> Option<String> {
-    let answer = gate.send(request).await;
-    match answer.status {
+    let response = gate.send(request).await;
+    match response.status {
         204 => {
             let received = hub.one().labels().remove(0);
             let (_, cluster) = received.split_once("cluster=").unwrap();
@@ -27,7 +27,7 @@ async fn taken_for(gate: &Gate, hub: &ScriptedHub, request: Request) -> Option<S
             hub.expect_nothing();
             None
         }
-        _ => panic!("{answer:?}"),
+        _ => panic!("{response:?}"),
     }
 }
 
@@ -298,15 +298,16 @@ async fn a_spoke_may_write_from_its_own_ranges_only() {
                 } else {
                     "127.0.0.1"
                 };
-                let answer = request.send((host.parse::<std::net::IpAddr>().unwrap(), port).into());
-                let answer = answer.await.expect("an answer");
-                let case = format!("{name} from {client} on {listen}: {answer:?}");
-                assert_eq!(answer.status, if allowed { 204 } else { 403 }, "{case}");
+                let response =
+                    request.send((host.parse::<std::net::IpAddr>().unwrap(), port).into());
+                let response = response.await.expect("a response");
+                let case = format!("{name} from {client} on {listen}: {response:?}");
+                assert_eq!(response.status, if allowed { 204 } else { 403 }, "{case}");
                 assert!(
-                    allowed || answer.text.contains(name) && answer.text.contains(client),
+                    allowed || response.text.contains(name) && response.text.contains(client),
                     "{case}"
                 );
-                assert!(answer.text.len() <= 1024, "{case}");
+                assert!(response.text.len() <= 1024, "{case}");
             }
         }
         let refused = gate.metrics().await;

@@ -33,8 +33,8 @@ async fn a_body_of_both_messages_leaves_as_the_named_one() {
         (Protocol::V2, content_type, v1_is_foreign),
     ] {
         let request = Request::write(protocol, snappy(&body)).header("content-type", content_type);
-        let answer = gate.send(request.token(&token("production"))).await;
-        assert!([204, 400].contains(&answer.status), "{answer:?}");
+        let response = gate.send(request.token(&token("production"))).await;
+        assert!([204, 400].contains(&response.status), "{response:?}");
         for received in hub.take() {
             expect_only_own(&received, "production");
         }
@@ -47,10 +47,10 @@ async fn a_body_under_the_other_header_leaves_nothing_unchecked() {
     let gate = start(&hub).await;
     for (sent, named) in [(Protocol::V1, Protocol::V2), (Protocol::V2, Protocol::V1)] {
         let body = encode(sent, &[series("__name__=up,cluster=victim")]);
-        let answer = gate
+        let response = gate
             .send(Request::write(named, body).token(&token("production")))
             .await;
-        assert!([204, 400, 415].contains(&answer.status), "{answer:?}");
+        assert!([204, 400, 415].contains(&response.status), "{response:?}");
         for received in hub.take() {
             expect_only_own(&received, "production");
         }
@@ -103,8 +103,8 @@ async fn v2_labels_are_compared_by_text() {
             Protocol::V2,
             body(vec![timeseries(refs), timeseries(&[1, 2])]),
         );
-        let answer = gate.send(request.token(&token("production"))).await;
-        assert_eq!(answer.status, status, "{case}: {answer:?}");
+        let response = gate.send(request.token(&token("production"))).await;
+        assert_eq!(response.status, status, "{case}: {response:?}");
         expect_only_own(&hub.one(), "production");
     }
 }

@@ -12,7 +12,7 @@ use crate::support::body::{
 use crate::support::eventually;
 use crate::support::gate::{Gate, config, config_hub, spoke, token};
 use crate::support::hub::{Received, Reply, ScriptedHub, V2};
-use crate::support::sender::{Answer, Request};
+use crate::support::sender::{Request, Response};
 
 /// Longest wait for the gate to ask a V1 hub again, which it does every 30 s.
 const PROBED_AGAIN: Duration = Duration::from_secs(45);
@@ -29,7 +29,7 @@ async fn start_with(hub: &ScriptedHub, further: &str) -> Gate {
     Gate::start(&config_hub(&hub.url(), further, &[spoke("production", "")])).await
 }
 
-async fn send(gate: &Gate, protocol: Protocol, batch: &[Series]) -> Answer {
+async fn send(gate: &Gate, protocol: Protocol, batch: &[Series]) -> Response {
     let request = Request::series(protocol, batch);
     gate.send(request.token(&token("production"))).await
 }
@@ -101,8 +101,8 @@ async fn v1_reaches_a_v2_hub_as_v2() {
         bare("__name__=b,empty=").sample(2.0, 9).histogram(10),
         bare("__name__=b,cluster=production,job=x").histogram(11),
     ];
-    let answer = send(&gate, Protocol::V1, &batch).await.expect(204);
-    assert_eq!((answer.written(), answer.text.as_str()), (None, ""));
+    let response = send(&gate, Protocol::V1, &batch).await.expect(204);
+    assert_eq!((response.written(), response.text.as_str()), (None, ""));
     expect_canonical(&hub.one());
     let wanted = [
         bare("__name__=a,cluster=production,job=x")
@@ -136,8 +136,8 @@ async fn v2_reaches_a_v1_hub_as_v1() {
             .exemplar("trace_id=a", 7),
         bare("__name__=h,cluster=production").histogram(11),
     ];
-    let answer = send(&gate, Protocol::V2, &batch).await.expect(204);
-    assert_eq!(answer.written(), Some((2, 1, 1)));
+    let response = send(&gate, Protocol::V2, &batch).await.expect(204);
+    assert_eq!(response.written(), Some((2, 1, 1)));
     let received = hub.one();
     assert_eq!(received.protocol, Protocol::V1);
     let header = |name: &str| received.headers[name].to_str().unwrap().to_owned();
@@ -178,8 +178,8 @@ async fn real_bodies_reach_hubs_of_the_other_version() {
         let body = std::fs::read(format!("{folder}{file}.snappy")).unwrap();
         let sent = decode(from, &unsnappy(&body).unwrap()).unwrap();
         let request = Request::write(from, body).token(&token(name));
-        let answer = gate.send(request).await;
-        assert_eq!(answer.status, 204, "{file}: {answer:?}");
+        let response = gate.send(request).await;
+        assert_eq!(response.status, 204, "{file}: {response:?}");
         let received = hub.one();
         if to == "v2" {
             expect_canonical(&received);
@@ -256,10 +256,10 @@ async fn what_v1_has_no_place_for_is_counted_and_named_once() {
     let gate = start(&hub, Protocol::V1).await;
     for requests in [1.0, 2.0] {
         let request = Request::write(Protocol::V2, beyond_v1()).token(&token("production"));
-        let answer = gate.send(request).await;
-        answer.expect_refusal("beyond V1", 400, &["production", "hub_protocol", "1 of 2"]);
+        let response = gate.send(request).await;
+        response.expect_refusal("beyond V1", 400, &["production", "hub_protocol", "1 of 2"]);
         // Without its start timestamp a sample is written all the same.
-        assert_eq!(answer.written(), Some((2, 1, 0)));
+        assert_eq!(response.written(), Some((2, 1, 0)));
         let stored = hub.take_stored();
         let stored: Vec<_> = stored.iter().map(Series::notation).collect();
         let labels = |name| format!("__name__={name},cluster=production");
@@ -290,8 +290,8 @@ async fn metadata_that_v1_has_no_place_for_is_no_error() {
     let hub = ScriptedHub::start_v1_only().await;
     let gate = start(&hub, Protocol::V1).await;
     let batch = [series("__name__=up").help("whether it is up")];
-    let answer = send(&gate, Protocol::V2, &batch).await.expect(204);
-    assert_eq!(answer.written(), Some((1, 0, 0)));
+    let response = send(&gate, Protocol::V2, &batch).await.expect(204);
+    assert_eq!(response.written(), Some((1, 0, 0)));
     assert_eq!(lost(&gate, "metadata").await, 1.0);
     gate.expect_accounts("production").await;
 }
@@ -348,9 +348,9 @@ async fn a_hub_that_takes_no_v2_any_more_gets_v1_at_once() {
             let hub = ScriptedHub::start().await;
             let gate = start(&hub, Protocol::V2).await;
             hub.set_v2(v2);
-            let answer = send(&gate, protocol, &one()).await.expect(204);
+            let response = send(&gate, protocol, &one()).await.expect(204);
             let told = (protocol == Protocol::V2).then_some((1, 0, 0));
-            assert_eq!(answer.written(), told, "{v2:?}, {protocol:?}");
+            assert_eq!(response.written(), told, "{v2:?}, {protocol:?}");
             let sent: Vec<_> = hub.take().iter().map(|it| it.protocol).collect();
             assert_eq!(sent, [Protocol::V2, Protocol::V1], "{v2:?}, {protocol:?}");
             assert_eq!(hub.take_stored().len(), 1, "once");
@@ -369,8 +369,8 @@ async fn a_fallback_that_fails_is_retryable() {
     let gate = start(&hub, Protocol::V2).await;
     hub.reply(Reply::status(415));
     hub.reply(Reply::status(503));
-    let answer = send(&gate, Protocol::V2, &one()).await.expect(503);
-    assert_eq!(answer.written(), None, "{answer:?}");
+    let response = send(&gate, Protocol::V2, &one()).await.expect(503);
+    assert_eq!(response.written(), None, "{response:?}");
     assert_eq!(hub.take_stored(), []);
     gate.expect_accounts("production").await;
 }
@@ -407,8 +407,8 @@ async fn v2_saves_what_v1_would_cost_before_the_hub_is_known() {
     let gate = start_with(&hub, "protocol: auto").await;
     hub.wait_probed(1).await;
     hub.answer_probes();
-    let answer = send(&gate, Protocol::V1, &one_bad()).await.expect(400);
-    assert_eq!(answer.written(), Some((2, 0, 0)), "{answer:?}");
+    let response = send(&gate, Protocol::V1, &one_bad()).await.expect(400);
+    assert_eq!(response.written(), Some((2, 0, 0)), "{response:?}");
     let sent: Vec<_> = hub.take().iter().map(|it| it.protocol).collect();
     assert_eq!(sent, [Protocol::V1, Protocol::V2]);
     assert_eq!(hub.take_stored().len(), 2);
@@ -425,8 +425,8 @@ async fn v1_stays_v1_at_a_hub_that_does_not_say_what_it_speaks() {
     let gate = start_with(&hub, "protocol: auto").await;
     gate.logged(&["does not say what it speaks", "unexpected wire type"])
         .await;
-    let answer = send(&gate, Protocol::V1, &one_bad()).await.expect(400);
-    assert_eq!(answer.written(), Some((2, 0, 0)), "{answer:?}");
+    let response = send(&gate, Protocol::V1, &one_bad()).await.expect(400);
+    assert_eq!(response.written(), Some((2, 0, 0)), "{response:?}");
     let sent = hub.take();
     let v1 = |received: &Received| received.protocol == Protocol::V1;
     assert!(sent.iter().all(v1), "{sent:#?}");
@@ -441,16 +441,16 @@ async fn v1_saves_what_v2_would_cost_before_the_hub_is_known() {
     hub.reply_to_probes(Reply::status(503));
     let gate = start_with(&hub, "protocol: auto").await;
     hub.reply(Reply::status(400).text("unexpected wire type"));
-    let answer = send(&gate, Protocol::V2, &one()).await.expect(204);
-    assert_eq!(answer.written(), Some((1, 0, 0)), "{answer:?}");
+    let response = send(&gate, Protocol::V2, &one()).await.expect(204);
+    assert_eq!(response.written(), Some((1, 0, 0)), "{response:?}");
     let sent: Vec<_> = hub.take().iter().map(|it| it.protocol).collect();
     assert_eq!(sent, [Protocol::V2, Protocol::V1]);
     // A bad sample is bad in either version, and told as what it is.
     hub.refuse(|unit| unit.notation().contains("up"));
     for protocol in Protocol::BOTH {
-        let answer = send(&gate, protocol, &one()).await;
-        answer.expect_refusal("bad", 400, &["the hub says (400): bad"]);
-        assert_eq!(answer.written(), Some((0, 0, 0)), "{answer:?}");
+        let response = send(&gate, protocol, &one()).await;
+        response.expect_refusal("bad", 400, &["the hub says (400): bad"]);
+        assert_eq!(response.written(), Some((0, 0, 0)), "{response:?}");
     }
     gate.expect_accounts("production").await;
 }
@@ -463,32 +463,32 @@ async fn a_success_that_counts_less_than_was_sent_is_none() {
     let batch = ["a", "b", "c"].map(|name| series(&format!("__name__={name}")));
     for protocol in Protocol::BOTH {
         hub.reply(Reply::status(204).written(2, 0, 0));
-        let answer = send(&gate, protocol, &batch).await;
-        answer.expect_refusal("2 of 3", 400, &["production", "wrote 2 of 3 samples"]);
-        assert_eq!(answer.written(), Some((2, 0, 0)));
+        let response = send(&gate, protocol, &batch).await;
+        response.expect_refusal("2 of 3", 400, &["production", "wrote 2 of 3 samples"]);
+        assert_eq!(response.written(), Some((2, 0, 0)));
         assert_eq!(hub.one().protocol, Protocol::V2);
         // None at all: nothing of it was understood.
         hub.reply(Reply::status(204).written(0, 0, 0));
-        let answer = send(&gate, protocol, &batch).await.expect(204);
+        let response = send(&gate, protocol, &batch).await.expect(204);
         let told = (protocol == Protocol::V2).then_some((3, 0, 0));
-        assert_eq!(answer.written(), told);
+        assert_eq!(response.written(), told);
         let sent: Vec<_> = hub.take().iter().map(|it| it.protocol).collect();
         assert_eq!(sent, [Protocol::V2, Protocol::V1]);
         assert_eq!(hub.take_stored().len(), 3);
         gate.found(None, Protocol::V2).await;
         // Mimir says 202 to what it has from the other replica of a pair.
         hub.reply(Reply::status(202).written(0, 0, 0));
-        let answer = send(&gate, protocol, &batch).await.expect(204);
+        let response = send(&gate, protocol, &batch).await.expect(204);
         let told = (protocol == Protocol::V2).then_some((0, 0, 0));
-        assert_eq!(answer.written(), told);
+        assert_eq!(response.written(), told);
         hub.take();
     }
     let gate = start_with(&hub, "protocol: v2").await;
     for protocol in Protocol::BOTH {
         hub.reply(Reply::status(204).written(0, 0, 0));
-        let answer = send(&gate, protocol, &batch).await.expect(502);
-        assert_eq!(answer.written(), None, "{answer:?}");
-        assert!(answer.header("retry-after").is_some(), "{answer:?}");
+        let response = send(&gate, protocol, &batch).await.expect(502);
+        assert_eq!(response.written(), None, "{response:?}");
+        assert!(response.header("retry-after").is_some(), "{response:?}");
     }
     gate.expect_accounts("production").await;
 }
@@ -501,9 +501,9 @@ async fn a_refusal_of_v2_that_counts_nothing_asks_again_in_v1() {
     for protocol in Protocol::BOTH {
         let probed = hub.probed();
         hub.reply(Reply::status(400).text("unexpected wire type"));
-        let answer = send(&gate, protocol, &one()).await.expect(204);
+        let response = send(&gate, protocol, &one()).await.expect(204);
         let told = (protocol == Protocol::V2).then_some((1, 0, 0));
-        assert_eq!(answer.written(), told);
+        assert_eq!(response.written(), told);
         let sent: Vec<_> = hub.take().iter().map(|it| it.protocol).collect();
         assert_eq!(sent, [Protocol::V2, Protocol::V1]);
         assert_eq!(hub.take_stored().len(), 1);
@@ -520,17 +520,17 @@ async fn a_refusal_of_v2_that_counts_nothing_is_cut_where_v1_is_not_allowed() {
     let batch = ["a", "b", "c"].map(|name| series(&format!("__name__={name}")));
     for protocol in Protocol::BOTH {
         hub.reply(Reply::status(400).text("too many symbols"));
-        let answer = send(&gate, protocol, &batch).await.expect(204);
+        let response = send(&gate, protocol, &batch).await.expect(204);
         let told = (protocol == Protocol::V2).then_some((3, 0, 0));
-        assert_eq!(answer.written(), told);
+        assert_eq!(response.written(), told);
         assert_eq!(hub.take().len(), 3);
         assert_eq!(hub.take_stored().len(), 3);
     }
     hub.always(Reply::status(400).text("out of order"));
     for protocol in Protocol::BOTH {
-        let answer = send(&gate, protocol, &batch).await;
-        answer.expect_refusal("all bad", 400, &["the hub says (400): out of order"]);
-        assert_eq!(answer.written(), Some((0, 0, 0)), "{answer:?}");
+        let response = send(&gate, protocol, &batch).await;
+        response.expect_refusal("all bad", 400, &["the hub says (400): out of order"]);
+        assert_eq!(response.written(), Some((0, 0, 0)), "{response:?}");
         assert_eq!(hub.take().len(), 5);
     }
     gate.expect_accounts("production").await;
@@ -552,9 +552,9 @@ async fn a_hub_without_v1_has_no_place_for_what_travels_beside() {
         hub.reply(Reply::usual());
         hub.reply(Reply::status(415).text("V2 only"));
         let batch = [exemplars_apart().to_vec(), vec![orphan]].concat();
-        let answer = send(&gate, protocol, &batch).await;
-        answer.expect_refusal("orphan", 400, &["hub_protocol: 1 of 2 exemplars"]);
-        assert_eq!(answer.written(), Some((2, 0, 1)), "{answer:?}");
+        let response = send(&gate, protocol, &batch).await;
+        response.expect_refusal("orphan", 400, &["hub_protocol: 1 of 2 exemplars"]);
+        assert_eq!(response.written(), Some((2, 0, 1)), "{response:?}");
         let refused = samples(&gate, "rejected", "exemplar", "hub_protocol").await;
         assert_eq!(refused, count);
     }
@@ -567,8 +567,8 @@ async fn v1_metadata_for_a_v2_hub_is_dropped_by_default() {
     let hub = ScriptedHub::start().await;
     let gate = start(&hub, Protocol::V2).await;
     let request = Request::write(Protocol::V1, metadata_v1("up")).token(&token("production"));
-    let answer = gate.send(request).await.expect(204);
-    assert_eq!((answer.written(), answer.text.as_str()), (None, ""));
+    let response = gate.send(request).await.expect(204);
+    assert_eq!((response.written(), response.text.as_str()), (None, ""));
     hub.expect_nothing();
     assert_eq!(lost(&gate, "metadata").await, 1.0);
     let refused = samples(&gate, "rejected", "metadata", "hub_protocol").await;
@@ -607,9 +607,9 @@ async fn exemplars_alone_go_with_their_series_to_a_v2_hub() {
     let hub = ScriptedHub::start().await;
     let gate = start(&hub, Protocol::V2).await;
     for protocol in Protocol::BOTH {
-        let answer = send(&gate, protocol, &exemplars_apart()).await.expect(204);
+        let response = send(&gate, protocol, &exemplars_apart()).await.expect(204);
         let told = (protocol == Protocol::V2).then_some((2, 0, 1));
-        assert_eq!(answer.written(), told);
+        assert_eq!(response.written(), told);
         let received = hub.one();
         expect_canonical(&received);
         let [a, b] = received.series.as_slice() else {
@@ -629,9 +629,9 @@ async fn exemplars_without_a_series_arrive_beside_as_v1() {
     let orphan = bare("__name__=o,cluster=production").exemplar("trace_id=y", 5);
     let batch = [exemplars_apart().to_vec(), vec![orphan.clone()]].concat();
     for protocol in Protocol::BOTH {
-        let answer = send(&gate, protocol, &batch).await.expect(204);
+        let response = send(&gate, protocol, &batch).await.expect(204);
         let told = (protocol == Protocol::V2).then_some((2, 0, 2));
-        assert_eq!(answer.written(), told);
+        assert_eq!(response.written(), told);
         let received = hub.take();
         let [message, beside] = received.as_slice() else {
             panic!("{received:#?}");
@@ -661,9 +661,9 @@ async fn a_v2_hub_that_stores_the_rest_is_passed_on_to_both_versions() {
         .map(|n| bare(&format!("__name__=up,cluster=production,id={n},job=x")).sample(1.0, 1))
         .collect();
     for protocol in Protocol::BOTH {
-        let answer = send(&gate, protocol, &batch).await;
-        answer.expect_refusal("999", 400, &["production", "the hub says (400)", "id=500"]);
-        assert_eq!(answer.written(), Some((999, 0, 0)), "{protocol:?}");
+        let response = send(&gate, protocol, &batch).await;
+        response.expect_refusal("999", 400, &["production", "the hub says (400)", "id=500"]);
+        assert_eq!(response.written(), Some((999, 0, 0)), "{protocol:?}");
         assert_eq!(hub.take().len(), 1, "{protocol:?}");
         assert_eq!(hub.take_stored().len(), 999, "{protocol:?}");
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::support::body::{Protocol, Series, encode, metadata_v1, series};
 use crate::support::gate::{Gate, config, config_hub, spoke, token};
 use crate::support::hub::{Reply, ScriptedHub};
-use crate::support::sender::{Answer, Request, raw};
+use crate::support::sender::{Request, Response, raw};
 
 /// What a proxy, a login page or a wrong URL answers to everything.
 const PAGE: &str = "<!doctype html>\n<title>Welcome</title>";
@@ -25,13 +25,13 @@ fn one() -> [Series; 1] {
     [series("__name__=up")]
 }
 
-async fn send(gate: &Gate, protocol: Protocol) -> Answer {
+async fn send(gate: &Gate, protocol: Protocol) -> Response {
     let request = Request::write(protocol, encode(protocol, &one()));
     gate.send(request.token(&token("production"))).await
 }
 
-fn seconds(answer: &Answer) -> Option<u64> {
-    let seconds = answer.header("retry-after")?;
+fn seconds(response: &Response) -> Option<u64> {
+    let seconds = response.header("retry-after")?;
     Some(seconds.parse().expect("whole seconds"))
 }
 
@@ -50,11 +50,11 @@ async fn a_page_in_place_of_the_hub_is_no_sign_of_v1() {
     let probed = hub.probed();
     hub.reply_to_probes(Reply::status(200).text(PAGE));
     hub.reply(Reply::status(200).text(PAGE));
-    let answer = send(&gate, Protocol::V2).await.expect(502);
-    assert!(!answer.text.contains("Welcome"), "{answer:?}");
+    let response = send(&gate, Protocol::V2).await.expect(502);
+    assert!(!response.text.contains("Welcome"), "{response:?}");
     hub.wait_probed(probed + 1).await;
     hub.take();
-    // V1 goes out as V2 as before: a page in answer to V1 would be taken for a success.
+    // V1 goes out as V2 as before: a page in response to V1 would be taken for a success.
     hub.always(Reply::status(200).text(PAGE));
     for protocol in Protocol::BOTH {
         send(&gate, protocol).await.expect(502);
@@ -91,8 +91,8 @@ async fn zeros_beside_a_v1_success_mean_nothing() {
     for status in [200, 204] {
         let zero = "x-prometheus-remote-write-samples-written";
         hub.reply(Reply::status(status).header(zero, "0"));
-        let answer = send(&gate, Protocol::V1).await.expect(204);
-        assert_eq!(answer.written(), None, "{answer:?}");
+        let response = send(&gate, Protocol::V1).await.expect(204);
+        assert_eq!(response.written(), None, "{response:?}");
     }
     let metrics = gate.metrics().await;
     let float = [("spoke", "production"), ("kind", "float")];
@@ -107,8 +107,8 @@ async fn v1_metadata_that_the_hub_refuses_is_counted_as_refused() {
     let gate = start_v1(&hub).await;
     hub.reply(Reply::status(400).text("metadata is disabled"));
     let request = Request::write(Protocol::V1, metadata_v1("up")).token(&token("production"));
-    let answer = gate.send(request).await;
-    answer.expect_refusal("metadata", 400, &["production", "metadata is disabled"]);
+    let response = gate.send(request).await;
+    response.expect_refusal("metadata", 400, &["production", "metadata is disabled"]);
     let metrics = gate.metrics().await;
     let kind = [("spoke", "production"), ("kind", "metadata")];
     let refused = [&kind[..], &[("reason", "hub")]].concat();
@@ -124,9 +124,9 @@ async fn a_refusal_without_a_text_still_says_what_is_known() {
     for (status, says) in [(400, ""), (413, "max_samples_per_send")] {
         for protocol in Protocol::BOTH {
             hub.reply(Reply::status(status));
-            let answer = send(&gate, protocol).await;
+            let response = send(&gate, protocol).await;
             let code = status.to_string();
-            answer.expect_refusal(&code, status, &["production", "hub", &code, says]);
+            response.expect_refusal(&code, status, &["production", "hub", &code, says]);
         }
     }
 }
@@ -139,11 +139,14 @@ async fn what_a_hub_says_of_itself_stays_here() {
     for status in [301, 401, 403, 404, 429, 500, 502, 503, 504] {
         for protocol in Protocol::BOTH {
             hub.reply(Reply::status(status).text("tenant-7 at 10.9.8.7"));
-            let answer = send(&gate, protocol).await;
-            assert!(answer.status >= 500, "{status}: {answer:?}");
-            assert!(!answer.text.contains("tenant-7"), "{status}: {answer:?}");
+            let response = send(&gate, protocol).await;
+            assert!(response.status >= 500, "{status}: {response:?}");
+            assert!(
+                !response.text.contains("tenant-7"),
+                "{status}: {response:?}"
+            );
             let code = status.to_string();
-            assert!(answer.text.contains(&code), "{status}: {answer:?}");
+            assert!(response.text.contains(&code), "{status}: {response:?}");
         }
     }
     gate.logged(&["tenant-7 at 10.9.8.7"]).await;
@@ -156,10 +159,10 @@ async fn a_hub_s_text_is_one_line_that_steers_no_terminal() {
     let text = "out of\r\norder\tsample\n\n\x1b]0;x\x07\x1b[31m{up}\u{9b}2J\u{2028}end\0\n";
     for protocol in Protocol::BOTH {
         hub.reply(Reply::status(400).text(text));
-        let answer = send(&gate, protocol).await.expect(400);
-        let line = answer.text.strip_suffix('\n').unwrap_or(&answer.text);
-        assert!(line.contains("out of order sample"), "{answer:?}");
-        assert!(line.contains("{up}"), "{answer:?}");
+        let response = send(&gate, protocol).await.expect(400);
+        let line = response.text.strip_suffix('\n').unwrap_or(&response.text);
+        assert!(line.contains("out of order sample"), "{response:?}");
+        assert!(line.contains("{up}"), "{response:?}");
         let whole = line
             .chars()
             .all(|it| !it.is_control() && !"\u{2028}\u{2029}".contains(it));
@@ -179,11 +182,14 @@ async fn a_body_whose_chunks_are_none_is_refused_for_good() {
              Content-Type: application/x-protobuf\r\nContent-Encoding: snappy\r\n\
              Transfer-Encoding: chunked\r\n\r\n{chunk}"
         );
-        let answer = raw(to, request.as_bytes(), Duration::from_secs(2)).await;
-        let answer = String::from_utf8_lossy(&answer);
-        assert!(answer.starts_with("HTTP/1.1 400 "), "{chunk:?}: {answer}");
+        let response = raw(to, request.as_bytes(), Duration::from_secs(2)).await;
+        let response = String::from_utf8_lossy(&response);
+        assert!(
+            response.starts_with("HTTP/1.1 400 "),
+            "{chunk:?}: {response}"
+        );
         for says in ["production", "body_framing"] {
-            assert!(answer.contains(says), "{chunk:?}: {answer}");
+            assert!(response.contains(says), "{chunk:?}: {response}");
         }
     }
     hub.expect_nothing();
@@ -205,9 +211,9 @@ async fn retry_after_is_spread_and_never_sooner_than_the_hub_said() {
     ] {
         for _ in 0..5 {
             hub.reply(Reply::status(status).header("retry-after", said));
-            let answer = send(&gate, Protocol::V1).await;
-            let told = seconds(&answer).expect("Retry-After");
-            assert!((from..=to).contains(&told), "{status} {said}: {answer:?}");
+            let response = send(&gate, Protocol::V1).await;
+            let told = seconds(&response).expect("Retry-After");
+            assert!((from..=to).contains(&told), "{status} {said}: {response:?}");
         }
     }
     let mut told = std::collections::BTreeSet::new();

@@ -1,11 +1,11 @@
-//! What the spoke is told for each answer of the hub, and that a fault of the hub is never a 4xx.
+//! What the spoke is told for each response of the hub, and that a fault of the hub is never a 4xx.
 
 use std::time::Duration;
 
 use crate::support::body::{Protocol, Series, bare, encode, series};
 use crate::support::gate::{Gate, config, config_hub, spoke, token};
 use crate::support::hub::{Reply, ScriptedHub, V2};
-use crate::support::sender::{Answer, Request};
+use crate::support::sender::{Request, Response};
 use crate::support::{DEADLINE, eventually};
 
 async fn start(hub: &ScriptedHub) -> Gate {
@@ -13,7 +13,7 @@ async fn start(hub: &ScriptedHub) -> Gate {
 }
 
 /// A gate that writes the hub in one version whatever it says, and asks nothing twice: for what
-/// one answer means.
+/// one response means.
 async fn start_plain(hub: &ScriptedHub, protocol: Protocol) -> Gate {
     let protocol = match protocol {
         Protocol::V1 => "v1",
@@ -28,7 +28,7 @@ async fn start_plain(hub: &ScriptedHub, protocol: Protocol) -> Gate {
     .await
 }
 
-async fn send(gate: &Gate, protocol: Protocol, batch: &[Series]) -> Answer {
+async fn send(gate: &Gate, protocol: Protocol, batch: &[Series]) -> Response {
     let request = Request::write(protocol, encode(protocol, batch));
     gate.send(request.token(&token("production"))).await
 }
@@ -46,10 +46,10 @@ fn two() -> [Series; 2] {
 
 /// Retry-After must be whole seconds, and not so long that a spoke falls behind for it.
 #[track_caller]
-fn retry_after(answer: &Answer) -> Option<u64> {
-    let seconds = answer.header("retry-after")?.parse::<u64>();
-    let seconds = seconds.unwrap_or_else(|_| panic!("not whole seconds: {answer:?}"));
-    assert!((1..=30).contains(&seconds), "{answer:?}");
+fn retry_after(response: &Response) -> Option<u64> {
+    let seconds = response.header("retry-after")?.parse::<u64>();
+    let seconds = seconds.unwrap_or_else(|_| panic!("not whole seconds: {response:?}"));
+    assert!((1..=30).contains(&seconds), "{response:?}");
     Some(seconds)
 }
 
@@ -57,8 +57,8 @@ fn retry_after(answer: &Answer) -> Option<u64> {
 async fn what_the_hub_stored_is_a_204() {
     let hub = ScriptedHub::start().await;
     let gate = start_plain(&hub, Protocol::V1).await;
-    let answer = send(&gate, Protocol::V1, &one()).await.expect(204);
-    assert_eq!((answer.written(), answer.text.as_str()), (None, ""));
+    let response = send(&gate, Protocol::V1, &one()).await.expect(204);
+    assert_eq!((response.written(), response.text.as_str()), (None, ""));
     hub.reply(Reply::status(200).text("ok"));
     send(&gate, Protocol::V1, &one()).await.expect(204);
 
@@ -72,11 +72,11 @@ async fn what_the_hub_stored_is_a_204() {
         }
         .histogram(2),
     ];
-    let answer = send(&gate, Protocol::V2, &batch).await.expect(204);
-    assert_eq!(answer.written(), Some((1, 1, 1)));
+    let response = send(&gate, Protocol::V2, &batch).await.expect(204);
+    assert_eq!(response.written(), Some((1, 1, 1)));
     hub.reply(Reply::status(200).written(1, 0, 0));
-    let answer = send(&gate, Protocol::V2, &one()).await.expect(204);
-    assert_eq!(answer.written(), Some((1, 0, 0)));
+    let response = send(&gate, Protocol::V2, &one()).await.expect(204);
+    assert_eq!(response.written(), Some((1, 0, 0)));
     gate.expect_accounts("production").await;
 }
 
@@ -86,8 +86,8 @@ async fn empty_messages_are_a_204() {
     let gate = start(&hub).await;
     for (protocol, written) in [(Protocol::V1, None), (Protocol::V2, Some((0, 0, 0)))] {
         let request = Request::write(protocol, &b"\x00"[..]).token(&token("production"));
-        let answer = gate.send(request).await.expect(204);
-        assert_eq!(answer.written(), written, "{protocol:?}");
+        let response = gate.send(request).await.expect(204);
+        assert_eq!(response.written(), written, "{protocol:?}");
     }
 }
 
@@ -96,15 +96,15 @@ async fn what_the_gate_refused_makes_a_stored_rest_a_400() {
     let hub = ScriptedHub::start().await;
     let gate = start(&hub).await;
     for protocol in Protocol::BOTH {
-        let answer = send(&gate, protocol, &two()).await.expect(400);
-        assert_eq!(answer.written(), Some((1, 0, 0)), "{answer:?}");
-        assert!(answer.text.contains("mismatched_label"), "{answer:?}");
+        let response = send(&gate, protocol, &two()).await.expect(400);
+        assert_eq!(response.written(), Some((1, 0, 0)), "{response:?}");
+        assert!(response.text.contains("mismatched_label"), "{response:?}");
     }
     let all_refused = [series("__name__=bad,cluster=staging")];
     hub.take();
     for protocol in Protocol::BOTH {
-        let answer = send(&gate, protocol, &all_refused).await.expect(400);
-        assert_eq!(answer.written(), Some((0, 0, 0)), "{answer:?}");
+        let response = send(&gate, protocol, &all_refused).await.expect(400);
+        assert_eq!(response.written(), Some((0, 0, 0)), "{response:?}");
     }
     hub.expect_nothing();
     gate.expect_accounts("production").await;
@@ -145,25 +145,25 @@ async fn expect_answers(written: Protocol) {
                     .header("location", "/elsewhere")
                     .text("no"),
             );
-            let answer = send(&gate, protocol, &one()).await;
+            let response = send(&gate, protocol, &one()).await;
             assert_eq!(
-                answer.status, told,
-                "{protocol:?} written {written:?}, the hub said {status}: {answer:?}"
+                response.status, told,
+                "{protocol:?} written {written:?}, the hub said {status}: {response:?}"
             );
             assert!(
-                (1..=1024).contains(&answer.text.len()),
-                "{status}: {answer:?}"
+                (1..=1024).contains(&response.text.len()),
+                "{status}: {response:?}"
             );
-            retry_after(&answer);
-            assert_eq!(answer.header("location"), None, "{status}");
+            retry_after(&response);
+            assert_eq!(response.header("location"), None, "{status}");
         }
         // The next request is not hurt, whatever the gate tried in between.
         eventually("the gate writes again", DEADLINE, async || {
-            let answer = send(&gate, Protocol::V2, &one()).await;
-            if answer.status == 204 {
+            let response = send(&gate, Protocol::V2, &one()).await;
+            if response.status == 204 {
                 Ok(())
             } else {
-                Err(answer)
+                Err(response)
             }
         })
         .await;
@@ -189,9 +189,12 @@ async fn the_hub_s_refusal_is_passed_on_cut() {
     let gate = start_plain(&hub, Protocol::V1).await;
     let long = format!("out of order sample {}", "x".repeat(5000));
     hub.reply(Reply::status(400).text(&long));
-    let answer = send(&gate, Protocol::V1, &one()).await.expect(400);
-    assert!(answer.text.contains("out of order sample"), "{answer:?}");
-    assert!(answer.text.len() <= 1024, "{} bytes", answer.text.len());
+    let response = send(&gate, Protocol::V1, &one()).await.expect(400);
+    assert!(
+        response.text.contains("out of order sample"),
+        "{response:?}"
+    );
+    assert!(response.text.len() <= 1024, "{} bytes", response.text.len());
 
     let gate = start_plain(&hub, Protocol::V2).await;
     let batch = [
@@ -204,8 +207,8 @@ async fn the_hub_s_refusal_is_passed_on_cut() {
         let (samples, histograms, exemplars) = written;
         let reply = Reply::status(400).text("out of order sample");
         hub.reply(reply.written(samples, histograms, exemplars));
-        let answer = send(&gate, Protocol::V2, &batch).await.expect(400);
-        assert_eq!(answer.written(), Some(written));
+        let response = send(&gate, Protocol::V2, &batch).await.expect(400);
+        assert_eq!(response.written(), Some(written));
     }
     gate.expect_accounts("production").await;
 }
@@ -252,9 +255,9 @@ async fn retry_after_is_passed_on_capped_and_429_gets_one() {
             reply = reply.header("retry-after", said);
         }
         hub.reply(reply);
-        let answer = send(&gate, Protocol::V1, &one()).await.expect(503);
-        let seconds = retry_after(&answer).expect("Retry-After");
-        assert!(seconds >= least, "{status} {said:?}: {answer:?}");
+        let response = send(&gate, Protocol::V1, &one()).await.expect(503);
+        let seconds = retry_after(&response).expect("Retry-After");
+        assert!(seconds >= least, "{status} {said:?}: {response:?}");
     }
 }
 
@@ -268,8 +271,8 @@ async fn a_hub_that_breaks_off_is_a_502() {
     }
     hub.recover();
     hub.reply(Reply::cut_body(500).text("half an ans"));
-    let answer = send(&gate, Protocol::V1, &one()).await;
-    assert!(answer.status >= 500, "{answer:?}");
+    let response = send(&gate, Protocol::V1, &one()).await;
+    assert!(response.status >= 500, "{response:?}");
     gate.expect_accounts("production").await;
 }
 
@@ -280,12 +283,12 @@ async fn a_hub_that_is_not_there_is_a_502() {
     drop(vacant);
     let gate = Gate::start(&config(&url, &[spoke("production", "")])).await;
     for protocol in Protocol::BOTH {
-        let answer = send(&gate, protocol, &one()).await;
+        let response = send(&gate, protocol, &one()).await;
         assert!(
-            [502, 503].contains(&answer.status),
-            "{protocol:?}: {answer:?}"
+            [502, 503].contains(&response.status),
+            "{protocol:?}: {response:?}"
         );
-        assert!(answer.text.contains("production"), "{answer:?}");
+        assert!(response.text.contains("production"), "{response:?}");
     }
     gate.expect_accounts("production").await;
 }
@@ -315,9 +318,9 @@ async fn a_hub_that_must_be_written_v2_and_takes_none_is_a_502() {
     let hub = ScriptedHub::start_v1_only().await;
     let gate = start_plain(&hub, Protocol::V2).await;
     for protocol in Protocol::BOTH {
-        let answer = send(&gate, protocol, &one()).await.expect(502);
-        assert_eq!(answer.written(), None, "{answer:?}");
-        assert!(retry_after(&answer).is_some(), "{answer:?}");
+        let response = send(&gate, protocol, &one()).await.expect(502);
+        assert_eq!(response.written(), None, "{response:?}");
+        assert!(retry_after(&response).is_some(), "{response:?}");
     }
     assert_eq!(hub.take_stored(), []);
     gate.expect_accounts("production").await;
@@ -330,9 +333,9 @@ async fn a_hub_that_refuses_the_version_it_must_be_written_in_is_a_502() {
     hub.set_v2(V2::Refuses);
     let gate = start_plain(&hub, Protocol::V2).await;
     for protocol in Protocol::BOTH {
-        let answer = send(&gate, protocol, &one()).await;
-        answer.expect_refusal("415", 502, &["production", "the hub answered 415"]);
-        assert_eq!(answer.written(), None, "{answer:?}");
+        let response = send(&gate, protocol, &one()).await;
+        response.expect_refusal("415", 502, &["production", "the hub answered 415"]);
+        assert_eq!(response.written(), None, "{response:?}");
         // Nothing is tried beside what the configuration says.
         assert_eq!(hub.one().protocol, Protocol::V2);
     }

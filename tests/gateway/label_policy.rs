@@ -22,8 +22,8 @@ async fn start(hub: &ScriptedHub) -> Gate {
 
 async fn write(gate: &Gate, name: &str, protocol: Protocol, batch: &[Series], status: u16) {
     let request = Request::series(protocol, batch).token(&token(name));
-    let answer = gate.send(request).await;
-    assert_eq!(answer.status, status, "{name} {protocol:?}: {answer:?}");
+    let response = gate.send(request).await;
+    assert_eq!(response.status, status, "{name} {protocol:?}: {response:?}");
 }
 
 /// What the label rules make of one series, by policy; nothing is a refusal.
@@ -131,8 +131,8 @@ async fn renaming_never_makes_a_label_twice() {
             series("__name__=zz"),
         ];
         let request = Request::series(protocol, &batch).token(&token("rename"));
-        let answer = gate.send(request).await;
-        assert!([204, 400].contains(&answer.status), "{answer:?}");
+        let response = gate.send(request).await;
+        assert!([204, 400].contains(&response.status), "{response:?}");
         for series in hub.one().series {
             let mut names: Vec<_> = series.labels.iter().map(|(name, _)| name).collect();
             names.dedup();

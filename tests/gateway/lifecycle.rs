@@ -29,9 +29,9 @@ fn write() -> Request {
 async fn terminate(gate: &Gate, signal: &str) {
     gate.signal(signal);
     eventually("not ready", DEADLINE, async || {
-        let answer = Request::get("/-/ready").send(gate.admin_address()).await;
-        match answer {
-            Ok(answer) if answer.status == 503 => Ok(()),
+        let response = Request::get("/-/ready").send(gate.admin_address()).await;
+        match response {
+            Ok(response) if response.status == 503 => Ok(()),
             other => Err(other),
         }
     })
@@ -76,7 +76,7 @@ async fn termination_finishes_what_is_in_flight() {
         gate.admin(Request::get("/-/healthy")).await.expect(200);
         hub.release();
         for sender in senders {
-            sender.await.unwrap().expect("an answer").expect(204);
+            sender.await.unwrap().expect("a response").expect(204);
         }
         assert!(gate.wait_exit().await.success(), "{signal}");
     }
@@ -94,7 +94,7 @@ async fn an_idle_gate_ends_at_once_even_with_open_connections() {
         connection
             .send(write())
             .await
-            .expect("an answer")
+            .expect("a response")
             .expect(204);
         idle.push(connection);
     }
@@ -126,7 +126,7 @@ async fn connections_without_a_request_are_closed_beside_one_in_flight() {
     }
     assert!(!sender.is_finished());
     hub.release();
-    sender.await.unwrap().expect("an answer").expect(204);
+    sender.await.unwrap().expect("a response").expect(204);
     let released = Instant::now();
     assert!(gate.wait_exit().await.success());
     assert!(released.elapsed() < DEADLINE / 2);
@@ -171,20 +171,20 @@ async fn whoever_is_not_identified_is_not_kept() {
     for request in [write().token("wrong"), Request::get("/").token("wrong")] {
         let to = gate.write_address();
         let mut connection = Connection::open(to, None, true).await.unwrap();
-        connection.send(request).await.expect("an answer");
+        connection.send(request).await.expect("a response");
         eventually(
             "the connection closes",
             DEADLINE / 2,
             async || match connection.send(write()).await {
                 Err(_) => Ok(()),
-                Ok(answer) => Err(answer),
+                Ok(response) => Err(response),
             },
         )
         .await;
     }
     gate.metric_becomes("hubgate_connections", &[], 0.0).await;
-    let answer = gate.send(write()).await.expect(204);
-    assert_eq!(answer.header("connection"), None);
+    let response = gate.send(write()).await.expect(204);
+    assert_eq!(response.header("connection"), None);
 }
 
 #[tokio::test]
@@ -202,7 +202,7 @@ async fn a_second_signal_ends_at_once() {
         !ended.expect("it ends at once").success(),
         "work was cut off"
     );
-    sender.await.unwrap().expect_err("no answer came");
+    sender.await.unwrap().expect_err("no response came");
 }
 
 /// Each sender counts what it was told; the hub counts what it stored. A request that the gate
@@ -231,12 +231,12 @@ async fn under_flow_what_was_stored_was_acknowledged() {
 async fn flow(to: std::net::SocketAddr, http2: bool) -> usize {
     let mut acknowledged = 0;
     while let Ok(mut connection) = Connection::open(to, None, http2).await {
-        while let Ok(answer) = connection.send(write()).await {
-            match answer.status {
+        while let Ok(response) = connection.send(write()).await {
+            match response.status {
                 204 => acknowledged += 1,
                 // Not taken: the sender keeps the data.
                 503 => break,
-                _ => panic!("{answer:?}"),
+                _ => panic!("{response:?}"),
             }
         }
     }
@@ -257,10 +257,10 @@ async fn a_killed_gate_acknowledged_nothing_that_is_not_stored() {
                     let request =
                         Request::series(Protocol::V1, &[series(&labels).sample(1.0, now())]);
                     match request.token(&token("production")).send(address).await {
-                        Ok(answer) if answer.status == 204 => {
+                        Ok(response) if response.status == 204 => {
                             acknowledged.push(format!("{sender}-{n}"))
                         }
-                        Ok(answer) => panic!("{answer:?}"),
+                        Ok(response) => panic!("{response:?}"),
                         Err(_) => break,
                     }
                 }

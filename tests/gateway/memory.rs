@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::support::body::{Protocol, Sample, Series, encode, field, labels, snappy};
 use crate::support::gate::{Gate, config, config_hub, spoke, token};
 use crate::support::hub::{Reply, ScriptedHub};
-use crate::support::sender::{Answer, Failure, Request};
+use crate::support::sender::{Failure, Request, Response};
 
 const MIB: u64 = 1 << 20;
 
@@ -48,12 +48,12 @@ async fn storm(gate: &Gate, body: &Bytes, protocol: Protocol, shape: Shape) -> u
     let mut stored = 0;
     for sender in senders {
         match sender.await.unwrap() {
-            Ok(Answer { status: 204, .. }) => stored += 1,
-            Ok(answer) => {
-                assert_eq!(answer.status, 503, "{answer:?}");
-                assert!(answer.header("retry-after").is_some(), "{answer:?}");
+            Ok(Response { status: 204, .. }) => stored += 1,
+            Ok(response) => {
+                assert_eq!(response.status, 503, "{response:?}");
+                assert!(response.header("retry-after").is_some(), "{response:?}");
             }
-            Err(Failure::Silence) => panic!("a client was left without an answer"),
+            Err(Failure::Silence) => panic!("a client was left without a response"),
             Err(_) => {}
         }
     }
@@ -128,11 +128,14 @@ async fn what_grows_without_measure_in_v1_is_refused() {
             .collect();
         let body = Bytes::from(encode(Protocol::V2, &series));
         let request = Request::write(Protocol::V2, body).token(&token("production"));
-        let answer = gate.send(request).await;
-        assert_eq!(answer.status, status, "{answer:?}");
+        let response = gate.send(request).await;
+        assert_eq!(response.status, status, "{response:?}");
         if status == 413 {
-            assert_eq!(answer.written(), Some((0, 0, 0)));
-            assert!(answer.text.contains("max_samples_per_send"), "{answer:?}");
+            assert_eq!(response.written(), Some((0, 0, 0)));
+            assert!(
+                response.text.contains("max_samples_per_send"),
+                "{response:?}"
+            );
         }
     }
     let peak = gate.memory("VmHWM") / MIB;
@@ -165,7 +168,7 @@ async fn what_is_sent_again_in_pieces_is_counted() {
     let metrics = gate.metrics().await;
     let taken = metrics.sum("hubgate_bytes_in_flight", &[]);
     assert!((1.8..2.2).contains(&(taken / body_bytes)), "{taken} bytes");
-    sender.await.unwrap().expect("an answer").expect(504);
+    sender.await.unwrap().expect("a response").expect(504);
     gate.metric_becomes("hubgate_bytes_in_flight", &[], 0.0)
         .await;
     gate.expect_accounts("production").await;
@@ -194,7 +197,7 @@ async fn beyond_the_budget_a_sender_is_told_to_come_back() {
         let mut next = tokio::spawn(request.clone().send(address));
         tokio::select! {
             () = hub.wait_received(held.len() + 1) => held.push(next),
-            answer = &mut next => break answer.unwrap().expect("an answer"),
+            response = &mut next => break response.unwrap().expect("a response"),
         }
         assert!(held.len() < 64, "no limit in sight");
     };
@@ -203,14 +206,14 @@ async fn beyond_the_budget_a_sender_is_told_to_come_back() {
     assert!(refused.text.contains("production"), "{refused:?}");
     hub.release();
     for held in held {
-        held.await.unwrap().expect("an answer").expect(204);
+        held.await.unwrap().expect("a response").expect(204);
     }
     gate.send(request).await.expect(204);
 }
 
 /// A field that the message does not define makes it a candidate for writing anew, and empty
 /// entries would grow the most by it. The budget holds the body and its decoded form, no more: a
-/// gate that took room for anything else would answer 503.
+/// gate that took room for anything else would response 503.
 #[tokio::test]
 async fn a_flood_of_metadata_is_refused_within_the_room_of_its_body() {
     let hub = ScriptedHub::start().await;
@@ -222,8 +225,8 @@ async fn a_flood_of_metadata_is_refused_within_the_room_of_its_body() {
     message.extend(field(15, b"x"));
     let request = Request::write(Protocol::V1, snappy(&message)).token(&token("production"));
     for request in [request.clone(), request.clone().chunked(), request.http2()] {
-        let answer = gate.send(request).await;
-        answer.expect_refusal("flood", 400, &["production", "series_per_request"]);
+        let response = gate.send(request).await;
+        response.expect_refusal("flood", 400, &["production", "series_per_request"]);
     }
     hub.expect_nothing();
     gate.metric_becomes("hubgate_bytes_in_flight", &[], 0.0)

@@ -12,7 +12,7 @@ use crate::support::body::{Protocol, Series, bare, now};
 use crate::support::eventually;
 use crate::support::gate::{Gate, config, config_hub, spoke, token};
 use crate::support::prometheus::{Binary, ONE_AT_A_TIME, Prometheus, Spoke};
-use crate::support::sender::{Answer, Request};
+use crate::support::sender::{Request, Response};
 use crate::support::target::Target;
 use crate::support::victoria_metrics::VictoriaMetrics;
 
@@ -23,7 +23,7 @@ async fn gate(hub: &str) -> Gate {
     Gate::start(&config(hub, &[spoke("production", "")])).await
 }
 
-async fn send(gate: &Gate, protocol: Protocol, batch: &[Series]) -> Answer {
+async fn send(gate: &Gate, protocol: Protocol, batch: &[Series]) -> Response {
     let request = Request::series(protocol, batch);
     gate.send(request.token(&token("production"))).await
 }
@@ -31,8 +31,8 @@ async fn send(gate: &Gate, protocol: Protocol, batch: &[Series]) -> Answer {
 /// Writes to a hub past the gate.
 async fn write_directly(hub: &Prometheus, series: Series) {
     let request = Request::series(Protocol::V1, &[series]);
-    let answer = request.send(hub.address()).await.expect("an answer");
-    assert!((200..300).contains(&answer.status), "{answer:?}");
+    let response = request.send(hub.address()).await.expect("a response");
+    assert!((200..300).contains(&response.status), "{response:?}");
 }
 
 fn sender<'a>(gate: &Gate, protocol: Protocol, target: &Target) -> Spoke<'a> {
@@ -116,10 +116,14 @@ async fn one_bad_of_a_thousand(hub: &Prometheus, gate: &Gate, what: &str, binary
                 .map(|series| series.sample(1.0, now))
                 .collect();
             batch.insert(500, bad.clone());
-            let answer = send(gate, protocol, &batch).await;
+            let response = send(gate, protocol, &batch).await;
             let case = format!("{what}: {case}, {protocol:?}");
-            answer.expect_refusal(&case, 400, &["production", "the hub says (400)"]);
-            assert_eq!(answer.written(), Some((999, 0, 0)), "{case}: {answer:?}");
+            response.expect_refusal(&case, 400, &["production", "the hub says (400)"]);
+            assert_eq!(
+                response.written(),
+                Some((999, 0, 0)),
+                "{case}: {response:?}"
+            );
             let count = hub.value(&format!("count({name})")).await;
             assert_eq!(count, 999.0, "{case}");
         }
@@ -150,10 +154,10 @@ async fn a_sample_older_than_the_window_costs_one() {
                 .collect();
             let old = bare("__name__=old,cluster=production");
             batch.insert(50, old.sample(1.0, now - 48 * 3_600_000));
-            let answer = send(&gate, protocol, &batch).await;
+            let response = send(&gate, protocol, &batch).await;
             let case = format!("{binary:?}, {protocol:?}");
-            answer.expect_refusal(&case, 400, &["production", "the hub says"]);
-            assert_eq!(answer.written(), Some((99, 0, 0)), "{case}: {answer:?}");
+            response.expect_refusal(&case, 400, &["production", "the hub says"]);
+            assert_eq!(response.written(), Some((99, 0, 0)), "{case}: {response:?}");
             let count = hub.value(&format!("count({name})")).await;
             assert_eq!(count, 99.0, "{case}");
         }
@@ -280,8 +284,8 @@ async fn v2_reaches_victoria_metrics() {
             })
             .map(|series| series.sample(f64::from(round), now()))
             .collect();
-        let answer = send(&gate, Protocol::V2, &batch).await.expect(204);
-        assert_eq!(answer.written(), Some((500, 0, 0)), "{round}");
+        let response = send(&gate, Protocol::V2, &batch).await.expect(204);
+        assert_eq!(response.written(), Some((500, 0, 0)), "{round}");
     }
     gate.found(None, Protocol::V1).await;
     eventually("everything at the hub", SEEN, async || {

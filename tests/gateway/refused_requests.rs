@@ -9,7 +9,7 @@ use crate::support::sender::{Request, raw};
 
 const MIB: usize = 1 << 20;
 
-/// Long enough for an answer, short enough to wait for in vain.
+/// Long enough for a response, short enough to wait for in vain.
 const SILENCE: Duration = Duration::from_secs(2);
 
 async fn start() -> (ScriptedHub, Gate) {
@@ -48,11 +48,11 @@ async fn without_a_credential_nothing_is_written() {
             good(Protocol::V1).also("authorization", "Bearer wrong"),
         ),
     ] {
-        let answer = gate.send(request).await;
-        answer.expect_refusal(case, 401, &[]);
+        let response = gate.send(request).await;
+        response.expect_refusal(case, 401, &[]);
         assert!(
-            answer.header("www-authenticate").is_some(),
-            "{case}: {answer:?}"
+            response.header("www-authenticate").is_some(),
+            "{case}: {response:?}"
         );
     }
     hub.expect_nothing();
@@ -113,13 +113,13 @@ async fn headers_decide_before_the_body() {
             "",
         ),
     ] {
-        let answer = gate.send(request).await;
-        answer.expect_refusal(case, status, &[says]);
-        let allow = answer.header("allow");
+        let response = gate.send(request).await;
+        response.expect_refusal(case, status, &[says]);
+        let allow = response.header("allow");
         assert_eq!(
             allow,
             (status == 405).then_some("POST"),
-            "{case}: {answer:?}"
+            "{case}: {response:?}"
         );
     }
     hub.expect_nothing();
@@ -160,24 +160,24 @@ async fn media_types_are_read_as_the_standard_says() {
         };
         let before = taken().await;
         let request = good(protocol).header("content-type", content_type);
-        let answer = gate
+        let response = gate
             .send(request.header("content-encoding", "Snappy"))
             .await;
-        assert_eq!(answer.status, 204, "{content_type}: {answer:?}");
+        assert_eq!(response.status, 204, "{content_type}: {response:?}");
         assert_eq!(taken().await, before + 1.0, "{content_type}");
         assert_eq!(hub.one().labels().len(), 1, "{content_type}");
     }
 }
 
-/// Sends a write's headers without its body, and returns the first line of the answer.
+/// Sends a write's headers without its body, and returns the first line of the response.
 async fn head_only(gate: &Gate, headers: &str) -> String {
     let host = gate.write_address();
     let head = format!(
         "POST /api/v1/write HTTP/1.1\r\nHost: {host}\r\nContent-Encoding: snappy\r\n{headers}\r\n"
     );
-    let answer = raw(host, head.as_bytes(), SILENCE).await;
-    let answer = String::from_utf8_lossy(&answer);
-    answer.lines().next().unwrap_or_default().to_owned()
+    let response = raw(host, head.as_bytes(), SILENCE).await;
+    let response = String::from_utf8_lossy(&response);
+    response.lines().next().unwrap_or_default().to_owned()
 }
 
 /// Refused by their headers: the body decides nothing.
@@ -203,10 +203,10 @@ async fn refusals_by_headers_do_not_wait_for_the_body() {
     let (hub, gate) = start().await;
     for (headers, status) in refused_heads() {
         for expect in ["", "Expect: 100-continue\r\n"] {
-            let answer = head_only(&gate, &format!("{expect}{headers}")).await;
+            let response = head_only(&gate, &format!("{expect}{headers}")).await;
             assert!(
-                answer.starts_with(&format!("HTTP/1.1 {status} ")),
-                "{expect}: {answer}"
+                response.starts_with(&format!("HTTP/1.1 {status} ")),
+                "{expect}: {response}"
             );
         }
     }
@@ -271,8 +271,8 @@ async fn bodies_that_are_no_message_are_refused_whole() {
         ),
         ("not protobuf at all", snappy(b"up{cluster=\"x\"} 1\n"), 400),
     ] {
-        let answer = gate.send(write(Protocol::V1, body)).await;
-        answer.expect_refusal(case, status, &["production"]);
+        let response = gate.send(write(Protocol::V1, body)).await;
+        response.expect_refusal(case, status, &["production"]);
         hub.expect_nothing();
     }
     assert!(
@@ -295,8 +295,8 @@ async fn bodies_over_the_limit_are_refused_announced_or_streamed() {
             ("streamed", request.clone().chunked()),
             ("http/2", request.http2()),
         ] {
-            let answer = gate.send(request).await;
-            answer.expect_refusal(case, 413, &["production", "1048576"]);
+            let response = gate.send(request).await;
+            response.expect_refusal(case, 413, &["production", "1048576"]);
         }
     }
     hub.expect_nothing();
@@ -324,9 +324,9 @@ async fn what_is_not_http_is_closed_and_hurts_nobody() {
             b"POST /api/v1/write HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
         ),
     ] {
-        let answer = raw(gate.write_address(), bytes, SILENCE).await;
-        let answer = String::from_utf8_lossy(&answer);
-        assert!(!answer.contains("HTTP/1.1 2"), "{case}: {answer}");
+        let response = raw(gate.write_address(), bytes, SILENCE).await;
+        let response = String::from_utf8_lossy(&response);
+        assert!(!response.contains("HTTP/1.1 2"), "{case}: {response}");
     }
     hub.expect_nothing();
     gate.send(good(Protocol::V1)).await.expect(204);

@@ -56,9 +56,13 @@ async fn bad_series_are_refused_and_their_neighbours_kept() {
 async fn one_of_three(protocol: Protocol, reason: &str, message: Vec<u8>) {
     let hub = ScriptedHub::start().await;
     let gate = start(&hub).await;
-    let answer = gate.send(write(protocol, snappy(&message))).await;
-    answer.expect_refusal(reason, 400, &["production", reason, "1", "3"]);
-    assert_eq!(answer.written(), Some((2, 0, 0)), "{reason}: {answer:?}");
+    let response = gate.send(write(protocol, snappy(&message))).await;
+    response.expect_refusal(reason, 400, &["production", reason, "1", "3"]);
+    assert_eq!(
+        response.written(),
+        Some((2, 0, 0)),
+        "{reason}: {response:?}"
+    );
     let passed = hub.one();
     let names: Vec<_> = passed
         .series
@@ -168,8 +172,8 @@ async fn absent_labels_are_refused_when_the_policy_says_so() {
             series("__name__=bad"),
             series("__name__=a,cluster=production"),
         ];
-        let answer = gate.send(write(protocol, encode(protocol, &batch))).await;
-        answer.expect_refusal("absent", 400, &["production", "absent_label", "bad"]);
+        let response = gate.send(write(protocol, encode(protocol, &batch))).await;
+        response.expect_refusal("absent", 400, &["production", "absent_label", "bad"]);
         assert_eq!(hub.one().labels(), ["__name__=a,cluster=production"]);
     }
 }
@@ -199,8 +203,8 @@ async fn floods_of_small_things_cost_little_memory() {
             snappy(&field(5, &field(1, &vec![0; 1_000_000]))),
         ),
     ] {
-        let answer = gate.send(write(protocol, body)).await;
-        answer.expect_refusal(case, 400, &["production"]);
+        let response = gate.send(write(protocol, body)).await;
+        response.expect_refusal(case, 400, &["production"]);
         hub.expect_nothing();
     }
     assert!(

@@ -115,9 +115,12 @@ async fn a_broken_file_changes_nothing_and_shows() {
         ),
     ] {
         gate.configure(&broken);
-        let answer = gate.reload().await;
-        assert!(answer.status >= 400, "{case}: {answer:?}");
-        assert!(answer.text.contains("hubgate.yaml"), "{case}: {answer:?}");
+        let response = gate.reload().await;
+        assert!(response.status >= 400, "{case}: {response:?}");
+        assert!(
+            response.text.contains("hubgate.yaml"),
+            "{case}: {response:?}"
+        );
         assert_eq!(gate.metrics().await.sum(SUCCESSFUL, &[]), 0.0, "{case}");
         assert_eq!(write(&gate, "production").await, 204, "{case}");
     }
@@ -246,5 +249,5 @@ async fn requests_under_way_survive_a_reload() {
     gate.configure(&config(&hub.url(), &[spoke("new", "")]));
     gate.reload().await.expect(200);
     hub.release();
-    sender.await.unwrap().expect("an answer").expect(204);
+    sender.await.unwrap().expect("a response").expect(204);
 }

@@ -16,9 +16,9 @@ fn write(name: &str) -> Request {
 /// Waits until the admin listener says that the gate ends.
 async fn wait_draining(gate: &Gate) {
     eventually("not ready", DEADLINE, async || {
-        let answer = Request::get("/-/ready").send(gate.admin_address()).await;
-        match answer {
-            Ok(answer) if answer.status == 503 => Ok(()),
+        let response = Request::get("/-/ready").send(gate.admin_address()).await;
+        match response {
+            Ok(response) if response.status == 503 => Ok(()),
             other => Err(other),
         }
     })
@@ -56,7 +56,7 @@ async fn a_token_is_revoked_beside_a_change_that_needs_a_restart() {
     assert_eq!(gate.metrics().await.sum(successful, &[]), 1.0);
 }
 
-/// A hub that is gone must not look like one that is silent, nor come back by a late answer.
+/// A hub that is gone must not look like one that is silent, nor come back by a late response.
 #[tokio::test]
 async fn a_hub_that_left_is_in_no_metric() {
     let (old, new) = (ScriptedHub::start().await, ScriptedHub::start().await);
@@ -70,7 +70,7 @@ async fn a_hub_that_left_is_in_no_metric() {
     gate.send(write("production")).await.expect(204);
     expect_one_hub(&gate, &new).await;
     old.release();
-    late.await.unwrap().expect("an answer").expect(204);
+    late.await.unwrap().expect("a response").expect(204);
     expect_one_hub(&gate, &new).await;
 }
 
@@ -98,12 +98,12 @@ async fn a_draining_gate_reloads_nothing_and_says_so_at_once() {
     gate.signal("TERM");
     wait_draining(&gate).await;
     let asked = Instant::now();
-    let answer = gate.reload().await;
-    assert!(answer.status >= 500, "{answer:?}");
-    assert!(answer.text.contains("shutting down"), "{answer:?}");
+    let response = gate.reload().await;
+    assert!(response.status >= 500, "{response:?}");
+    assert!(response.text.contains("shutting down"), "{response:?}");
     assert!(asked.elapsed() < Duration::from_secs(3));
     hub.release();
-    sender.await.unwrap().expect("an answer").expect(204);
+    sender.await.unwrap().expect("a response").expect(204);
     assert!(gate.wait_exit().await.success());
 }
 
@@ -126,7 +126,7 @@ async fn a_file_that_never_ends_does_not_hold_up_the_end() {
     assert_eq!(gate.wait_exit().await.code(), Some(0));
     assert!(told.elapsed() < DEADLINE / 2, "{:?}", told.elapsed());
     // Whoever asked is told, or sees the connection close.
-    if let Ok(answer) = reload.await.unwrap() {
-        assert!(answer.status >= 500, "{answer:?}");
+    if let Ok(response) = reload.await.unwrap() {
+        assert!(response.status >= 500, "{response:?}");
     }
 }

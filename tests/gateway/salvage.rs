@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::support::body::{Protocol, Series, bare};
 use crate::support::gate::{Gate, config_hub, spoke, token};
 use crate::support::hub::{Reply, ScriptedHub};
-use crate::support::sender::{Answer, Request};
+use crate::support::sender::{Request, Response};
 
 /// A value that the hubs here refuse.
 const BAD: f64 = 666.0;
@@ -22,7 +22,7 @@ async fn start(hub: &ScriptedHub, further: &str) -> Gate {
     Gate::start(&config_hub(&hub.url(), further, &[spoke("production", "")])).await
 }
 
-async fn send(gate: &Gate, protocol: Protocol, batch: &[Series]) -> Answer {
+async fn send(gate: &Gate, protocol: Protocol, batch: &[Series]) -> Response {
     let request = Request::series(protocol, batch);
     gate.send(request.token(&token("production"))).await
 }
@@ -68,14 +68,14 @@ async fn a_bad_sample_costs_itself_at_a_v1_hub() {
             let gate = start(&hub, "protocol: v1").await;
             let case = format!("{protocol:?}, {bad:?} of {count}");
             let sent = batch(count, bad);
-            let answer = send(&gate, protocol, &sent).await;
-            answer.expect_refusal(
+            let response = send(&gate, protocol, &sent).await;
+            response.expect_refusal(
                 &case,
                 400,
                 &["production", "the hub says (400): bad", "id="],
             );
             let written = count - bad.len();
-            assert_eq!(answer.written(), Some((written, 0, 0)), "{case}");
+            assert_eq!(response.written(), Some((written, 0, 0)), "{case}");
             // Each good sample once, and in the order in which it came.
             assert_eq!(hub.take_stored(), good(&sent), "{case}");
             assert!(hub.take().len() <= 65, "{case}");
@@ -102,8 +102,12 @@ async fn a_bad_sample_costs_neither_its_series_nor_its_order() {
         sent.push(long.exemplar("trace_id=a", 3));
         sent.push(labelled(21).histogram(1).histogram(2).histogram(3));
         sent.push(labelled(20).sample(1.0, 50).sample(1.0, 51));
-        let answer = send(&gate, protocol, &sent).await.expect(400);
-        assert_eq!(answer.written(), Some((20 + 49 + 2, 3, 1)), "{protocol:?}");
+        let response = send(&gate, protocol, &sent).await.expect(400);
+        assert_eq!(
+            response.written(),
+            Some((20 + 49 + 2, 3, 1)),
+            "{protocol:?}"
+        );
         let stored = hub.take_stored();
         let mut orders: BTreeMap<String, Vec<i64>> = BTreeMap::new();
         for unit in &stored {
@@ -129,12 +133,12 @@ async fn salvage_is_bounded_and_its_end_is_told_exactly() {
             // More bad ones than could be found.
             let bad: Vec<_> = (0..1000).step_by(37).collect();
             let sent = batch(1000, &bad);
-            let answer = send(&gate, protocol, &sent).await.expect(400);
+            let response = send(&gate, protocol, &sent).await.expect(400);
             let requests = hub.take().len();
             assert!(requests <= 1 + requests_max, "{requests} of {requests_max}");
             let stored = hub.take_stored();
             assert_eq!(
-                answer.written(),
+                response.written(),
                 Some((stored.len(), 0, 0)),
                 "{requests_max}"
             );
@@ -151,8 +155,8 @@ async fn a_bound_that_suffices_saves_half() {
     let gate = start(&hub, "protocol: v1, salvage_requests_max: 2").await;
     for protocol in Protocol::BOTH {
         let sent = batch(1000, &[0]);
-        let answer = send(&gate, protocol, &sent).await.expect(400);
-        assert_eq!(answer.written(), Some((500, 0, 0)));
+        let response = send(&gate, protocol, &sent).await.expect(400);
+        assert_eq!(response.written(), Some((500, 0, 0)));
         assert_eq!(hub.take_stored(), good(&sent[500..]));
         assert_eq!(hub.take().len(), 3);
     }
@@ -164,10 +168,10 @@ async fn without_salvage_nothing_is_sent_twice() {
     let hub = picky().await;
     let gate = start(&hub, "protocol: v1, salvage_requests_max: 0").await;
     for protocol in Protocol::BOTH {
-        let answer = send(&gate, protocol, &batch(10, &[5])).await.expect(400);
+        let response = send(&gate, protocol, &batch(10, &[5])).await.expect(400);
         // Whether a V1 hub stored something, it did not say.
         let told = (protocol == Protocol::V2).then_some((0, 0, 0));
-        assert_eq!(answer.written(), told, "{protocol:?}");
+        assert_eq!(response.written(), told, "{protocol:?}");
         hub.one();
         assert_eq!(hub.take_stored(), []);
     }
@@ -180,8 +184,8 @@ async fn a_v2_hub_is_asked_once() {
     let hub = picky().await;
     let gate = start(&hub, "protocol: v2").await;
     for protocol in Protocol::BOTH {
-        let answer = send(&gate, protocol, &batch(10, &[5])).await.expect(400);
-        assert_eq!(answer.written(), Some((9, 0, 0)), "{protocol:?}");
+        let response = send(&gate, protocol, &batch(10, &[5])).await.expect(400);
+        assert_eq!(response.written(), Some((9, 0, 0)), "{protocol:?}");
         hub.one();
         assert_eq!(hub.take_stored().len(), 9);
     }
@@ -195,9 +199,9 @@ async fn a_body_that_is_too_large_is_halved() {
             hub.limit_message(10_000);
             let gate = start(&hub, &format!("protocol: {to}")).await;
             let sent = batch(1000, &[]);
-            let answer = send(&gate, protocol, &sent).await.expect(204);
+            let response = send(&gate, protocol, &sent).await.expect(204);
             let told = (protocol == Protocol::V2).then_some((1000, 0, 0));
-            assert_eq!(answer.written(), told, "{protocol:?} as {to}");
+            assert_eq!(response.written(), told, "{protocol:?} as {to}");
             assert_eq!(hub.take_stored(), good(&sent), "{protocol:?} as {to}");
             let received = hub.take();
             assert!((2..=65).contains(&received.len()), "{}", received.len());
@@ -218,9 +222,9 @@ async fn a_series_that_is_too_large_costs_itself() {
             let large = bare(&format!("__name__=up,cluster=production,noise={noise}"));
             let mut sent = batch(100, &[]);
             sent.insert(50, large.sample(1.0, 1));
-            let answer = send(&gate, protocol, &sent).await;
-            answer.expect_refusal(&case, 413, &["production", "the hub says (413)"]);
-            assert_eq!(answer.written(), Some((100, 0, 0)), "{case}");
+            let response = send(&gate, protocol, &sent).await;
+            response.expect_refusal(&case, 413, &["production", "the hub says (413)"]);
+            assert_eq!(response.written(), Some((100, 0, 0)), "{case}");
             assert_eq!(hub.take_stored(), batch(100, &[]), "{case}");
             gate.expect_accounts("production").await;
         }
@@ -234,8 +238,8 @@ async fn too_large_and_bad_at_once_is_cut_for_both() {
     let gate = start(&hub, "protocol: v1").await;
     for protocol in Protocol::BOTH {
         let sent = batch(400, &[123]);
-        let answer = send(&gate, protocol, &sent).await.expect(400);
-        assert_eq!(answer.written(), Some((399, 0, 0)), "{protocol:?}");
+        let response = send(&gate, protocol, &sent).await.expect(400);
+        assert_eq!(response.written(), Some((399, 0, 0)), "{protocol:?}");
         assert_eq!(hub.take_stored(), good(&sent), "{protocol:?}");
     }
     gate.expect_accounts("production").await;
@@ -258,8 +262,8 @@ async fn a_fault_in_the_middle_makes_all_of_it_retryable() {
                 hub.reply(Reply::usual());
             }
             hub.reply(fault.clone());
-            let answer = send(&gate, protocol, &batch(100, &[90])).await.expect(told);
-            assert_eq!(answer.written(), None, "{fault:?}: {answer:?}");
+            let response = send(&gate, protocol, &batch(100, &[90])).await.expect(told);
+            assert_eq!(response.written(), None, "{fault:?}: {response:?}");
             assert_eq!(hub.take().len(), 4, "{fault:?}");
             hub.take_stored();
             // The same again, as the spoke does it.
@@ -279,10 +283,10 @@ async fn refused_here_and_refused_there_add_up() {
     for protocol in Protocol::BOTH {
         let mut sent = batch(100, &[7]);
         sent.push(bare("__name__=up,cluster=staging").sample(1.0, 1));
-        let answer = send(&gate, protocol, &sent).await;
+        let response = send(&gate, protocol, &sent).await;
         let says = ["mismatched_label: 1 of 101", "the hub says (400): bad"];
-        answer.expect_refusal("both", 400, &says);
-        assert_eq!(answer.written(), Some((99, 0, 0)), "{protocol:?}");
+        response.expect_refusal("both", 400, &says);
+        assert_eq!(response.written(), Some((99, 0, 0)), "{protocol:?}");
         assert_eq!(hub.take_stored().len(), 99);
     }
     gate.expect_accounts("production").await;
@@ -298,23 +302,27 @@ async fn a_hub_that_is_too_slow_for_salvage_puts_it_off_twice() {
     let sent = batch(1000, &[3]);
     hub.always(slow.clone());
     for _ in 0..2 {
-        let answer = send(&gate, Protocol::V1, &sent).await.expect(503);
-        assert!(answer.text.contains("too slow"), "{answer:?}");
-        assert_eq!(answer.written(), None, "{answer:?}");
-        assert!(answer.header("retry-after").is_some(), "{answer:?}");
+        let response = send(&gate, Protocol::V1, &sent).await.expect(503);
+        assert!(response.text.contains("too slow"), "{response:?}");
+        assert_eq!(response.written(), None, "{response:?}");
+        assert!(response.header("retry-after").is_some(), "{response:?}");
     }
     hub.take_stored();
     hub.take();
-    let answer = send(&gate, Protocol::V1, &sent).await.expect(400);
+    let response = send(&gate, Protocol::V1, &sent).await.expect(400);
     let stored = hub.take_stored();
-    assert_eq!(answer.written(), Some((stored.len(), 0, 0)), "{answer:?}");
+    assert_eq!(
+        response.written(),
+        Some((stored.len(), 0, 0)),
+        "{response:?}"
+    );
     assert!((500..999).contains(&stored.len()), "{}", stored.len());
     let requests = hub.take().len();
     assert!((3..=5).contains(&requests), "{requests} requests");
     // After one that came to its end it is put off again.
     hub.recover();
-    let answer = send(&gate, Protocol::V1, &sent).await.expect(400);
-    assert_eq!(answer.written(), Some((999, 0, 0)), "{answer:?}");
+    let response = send(&gate, Protocol::V1, &sent).await.expect(400);
+    assert_eq!(response.written(), Some((999, 0, 0)), "{response:?}");
     hub.always(slow);
     for _ in 0..2 {
         send(&gate, Protocol::V1, &sent).await.expect(503);
@@ -334,9 +342,9 @@ async fn a_500_for_a_sample_that_is_too_old_costs_that_sample() {
         hub.reply(Reply::status(500).text("too old sample\n"));
         hub.reply(Reply::usual());
         hub.reply(Reply::status(500).text("too old sample\n"));
-        let answer = send(&gate, protocol, &sent).await;
-        answer.expect_refusal("too old", 400, &["the hub says (500): too old sample"]);
-        assert_eq!(answer.written(), Some((1, 0, 0)), "{protocol:?}");
+        let response = send(&gate, protocol, &sent).await;
+        response.expect_refusal("too old", 400, &["the hub says (500): too old sample"]);
+        assert_eq!(response.written(), Some((1, 0, 0)), "{protocol:?}");
         assert_eq!(hub.take_stored(), sent[..1]);
         // Any other 500 is a fault of the hub.
         hub.reply(Reply::status(500).text("too old sample, or what do I know"));
@@ -351,10 +359,10 @@ async fn what_salvage_did_not_reach_is_named() {
     let hub = picky().await;
     let gate = start(&hub, "protocol: v1, salvage_requests_max: 4").await;
     for protocol in Protocol::BOTH {
-        let answer = send(&gate, protocol, &batch(1000, &[3])).await;
+        let response = send(&gate, protocol, &batch(1000, &[3])).await;
         let says = ["250 samples refused with a bad one", "salvage_requests_max"];
-        answer.expect_refusal("4 requests", 400, &says);
-        assert_eq!(answer.written(), Some((750, 0, 0)), "{protocol:?}");
+        response.expect_refusal("4 requests", 400, &says);
+        assert_eq!(response.written(), Some((750, 0, 0)), "{protocol:?}");
         hub.take_stored();
     }
     gate.expect_accounts("production").await;
@@ -377,8 +385,8 @@ async fn what_grows_beyond_v1_is_halved_before_it_is_given_up() {
         .map(|series| series.sample(1.0, 1))
         .collect();
     hub.reply(Reply::status(400).text("decoded size exceeds"));
-    let answer = send(&gate, Protocol::V2, &sent).await.expect(204);
-    assert_eq!(answer.written(), Some((1000, 0, 0)), "{answer:?}");
+    let response = send(&gate, Protocol::V2, &sent).await.expect(204);
+    assert_eq!(response.written(), Some((1000, 0, 0)), "{response:?}");
     assert_eq!(hub.take_stored().len(), 1000);
     let sent: Vec<_> = hub.take().iter().map(|it| it.protocol).collect();
     assert_eq!(sent, [Protocol::V2; 3]);
@@ -393,15 +401,15 @@ async fn a_refusal_that_counts_nothing_is_cut_all_the_same() {
     for protocol in Protocol::BOTH {
         hub.reply(Reply::status(400).written(0, 0, 0).text("bad"));
         let sent = batch(10, &[]);
-        let answer = send(&gate, protocol, &sent).await.expect(204);
+        let response = send(&gate, protocol, &sent).await.expect(204);
         let told = (protocol == Protocol::V2).then_some((10, 0, 0));
-        assert_eq!(answer.written(), told);
+        assert_eq!(response.written(), told);
         assert_eq!(hub.take_stored(), sent);
         // A hub that counts what it wrote stored the rest by itself.
         hub.reply(Reply::status(400).written(9, 0, 0).text("bad"));
         hub.take();
-        let answer = send(&gate, protocol, &sent).await.expect(400);
-        assert_eq!(answer.written(), Some((9, 0, 0)));
+        let response = send(&gate, protocol, &sent).await.expect(400);
+        assert_eq!(response.written(), Some((9, 0, 0)));
         assert_eq!(hub.take().len(), 1);
     }
     gate.expect_accounts("production").await;

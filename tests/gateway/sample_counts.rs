@@ -88,8 +88,8 @@ async fn real_bodies_pass_and_are_counted() {
         let body = std::fs::read(format!("{folder}{file}.snappy")).unwrap();
         let before = gate.metrics().await;
         let request = Request::write(protocol, body.clone()).token(&token(name));
-        let answer = gate.send(request).await;
-        assert_eq!(answer.status, 204, "{file}: {answer:?}");
+        let response = gate.send(request).await;
+        assert_eq!(response.status, 204, "{file}: {response:?}");
         for received in hub.take() {
             if exemplars_apart {
                 let message = unsnappy(&body).unwrap();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::support::body::{Protocol, Series, bare, series};
 use crate::support::gate::{Gate, config_hub, config_hubs, hub_named, spoke, token};
 use crate::support::hub::{Reply, ScriptedHub};
-use crate::support::sender::{Answer, Connection, Request};
+use crate::support::sender::{Connection, Request, Response};
 use crate::support::{DEADLINE, eventually};
 
 /// What must not wait for a hub takes less.
@@ -38,7 +38,7 @@ fn write(protocol: Protocol, batch: &[Series]) -> Request {
     Request::series(protocol, batch).token(&token("production"))
 }
 
-async fn send(gate: &Gate, protocol: Protocol, batch: &[Series]) -> Answer {
+async fn send(gate: &Gate, protocol: Protocol, batch: &[Series]) -> Response {
     gate.send(write(protocol, batch)).await
 }
 
@@ -80,9 +80,9 @@ async fn every_hub_gets_every_write() {
     for ack in ["all", "any"] {
         let ([a, b], gate) = start(ack).await;
         for protocol in Protocol::BOTH {
-            let answer = send(&gate, protocol, &three()).await.expect(204);
+            let response = send(&gate, protocol, &three()).await.expect(204);
             let told = (protocol == Protocol::V2).then_some((3, 0, 0));
-            assert_eq!(answer.written(), told, "{ack}");
+            assert_eq!(response.written(), told, "{ack}");
             for hub in [&a, &b] {
                 hub.wait_received(1).await;
                 assert_eq!(hub.one().series, three(), "{ack}");
@@ -112,13 +112,13 @@ async fn under_all_the_smallest_count_is_told() {
         picky.refuse(|unit| unit.notation().contains("__name__=b,"));
         other.refuse(|_| false);
         for protocol in Protocol::BOTH {
-            let answer = send(&gate, protocol, &three()).await;
-            answer.expect_refusal(
+            let response = send(&gate, protocol, &three()).await;
+            response.expect_refusal(
                 "one refuses",
                 400,
                 &["production", "the hub says (400): bad"],
             );
-            assert_eq!(answer.written(), Some((2, 0, 0)), "{protocol:?}");
+            assert_eq!(response.written(), Some((2, 0, 0)), "{protocol:?}");
             assert_eq!(picky.take_stored().len(), 2);
             assert_eq!(other.take_stored().len(), 3);
         }
@@ -137,9 +137,9 @@ async fn under_all_a_fault_of_one_wins_over_a_refusal_of_the_other() {
         for protocol in Protocol::BOTH {
             refusing.reply(Reply::status(400).written(1, 0, 0));
             faulty.reply(Reply::status(503).after(Duration::from_millis(100)));
-            let answer = send(&gate, protocol, &three()).await.expect(503);
-            assert_eq!(answer.written(), None, "{answer:?}");
-            assert!(answer.header("retry-after").is_some(), "{answer:?}");
+            let response = send(&gate, protocol, &three()).await.expect(503);
+            assert_eq!(response.written(), None, "{response:?}");
+            assert!(response.header("retry-after").is_some(), "{response:?}");
         }
     }
     gate.expect_accounts("production").await;
@@ -154,9 +154,9 @@ async fn under_all_nothing_is_lost_while_one_hub_is_down() {
         urls.rotate_left(order);
         let gate = gate("all", [&urls[0], &urls[1]], "").await;
         for protocol in Protocol::BOTH {
-            let answer = send(&gate, protocol, &three()).await.expect(502);
-            assert_eq!(answer.written(), None, "{answer:?}");
-            assert!(answer.header("retry-after").is_some(), "{answer:?}");
+            let response = send(&gate, protocol, &three()).await.expect(502);
+            assert_eq!(response.written(), None, "{response:?}");
+            assert!(response.header("retry-after").is_some(), "{response:?}");
         }
         let back = ScriptedHub::start_at(address).await;
         send(&gate, Protocol::V1, &three()).await.expect(204);
@@ -173,7 +173,7 @@ async fn under_all_the_slow_one_holds_the_answer_up() {
     let sender = tokio::spawn(write(Protocol::V2, &three()).send(gate.write_address()));
     a.wait_received(1).await;
     b.wait_received(1).await;
-    // The other hub has had the time for its answer.
+    // The other hub has had the time for its response.
     eventually("the fast one answered", DEADLINE, async || {
         match written(&gate, "a").await {
             3.0 => Ok(()),
@@ -183,7 +183,7 @@ async fn under_all_the_slow_one_holds_the_answer_up() {
     .await;
     assert!(!sender.is_finished());
     b.release();
-    sender.await.unwrap().expect("an answer").expect(204);
+    sender.await.unwrap().expect("a response").expect(204);
     gate.expect_accounts("production").await;
 }
 
@@ -198,9 +198,9 @@ async fn under_any_one_that_is_down_holds_nobody_up() {
         gate.found(Some(well), Protocol::V2).await;
         let started = Instant::now();
         for protocol in Protocol::BOTH {
-            let answer = send(&gate, protocol, &three()).await.expect(204);
+            let response = send(&gate, protocol, &three()).await.expect(204);
             let told = (protocol == Protocol::V2).then_some((3, 0, 0));
-            assert_eq!(answer.written(), told);
+            assert_eq!(response.written(), told);
         }
         assert!(started.elapsed() < AT_ONCE, "{:?}", started.elapsed());
         assert_eq!(up.take_stored().len(), 6);
@@ -227,9 +227,9 @@ async fn under_any_a_refusal_of_one_is_none_when_the_other_took_it() {
             refusing.reply(Reply::status(400).written(1, 0, 0).text("too old"));
             // The refusal comes first.
             taking.reply(Reply::usual().after(Duration::from_millis(100)));
-            let answer = send(&gate, protocol, &three()).await.expect(204);
+            let response = send(&gate, protocol, &three()).await.expect(204);
             let told = (protocol == Protocol::V2).then_some((3, 0, 0));
-            assert_eq!(answer.written(), told);
+            assert_eq!(response.written(), told);
             assert_eq!(taking.take_stored(), three());
         }
     }
@@ -243,14 +243,14 @@ async fn under_any_the_hub_that_wrote_most_speaks_when_both_refuse() {
         for protocol in Protocol::BOTH {
             more.reply(Reply::status(400).written(2, 0, 0).text("too old"));
             less.reply(Reply::status(400).written(1, 0, 0).text("too new"));
-            let answer = send(&gate, protocol, &three()).await;
-            answer.expect_refusal("both refuse", 400, &["too old"]);
-            assert_eq!(answer.written(), Some((2, 0, 0)));
+            let response = send(&gate, protocol, &three()).await;
+            response.expect_refusal("both refuse", 400, &["too old"]);
+            assert_eq!(response.written(), Some((2, 0, 0)));
             // A fault of one is none of the request, where the other has settled it.
             more.reply(Reply::status(400).written(2, 0, 0).text("too old"));
             less.reply(Reply::status(503));
-            let answer = send(&gate, protocol, &three()).await.expect(400);
-            assert_eq!(answer.written(), Some((2, 0, 0)));
+            let response = send(&gate, protocol, &three()).await.expect(400);
+            assert_eq!(response.written(), Some((2, 0, 0)));
         }
     }
     gate.expect_accounts("production").await;
@@ -265,14 +265,14 @@ async fn under_any_too_large_for_one_is_retryable_while_the_other_fails() {
             let batch = &three()[..1];
             small.reply(Reply::status(413));
             faulty.reply(Reply::status(503).after(Duration::from_millis(100)));
-            let answer = send(&gate, protocol, batch).await.expect(503);
-            assert_eq!(answer.written(), None, "{answer:?}");
+            let response = send(&gate, protocol, batch).await.expect(503);
+            assert_eq!(response.written(), None, "{response:?}");
             small.reply(Reply::status(413));
             send(&gate, protocol, batch).await.expect(204);
             small.reply(Reply::status(413));
             faulty.reply(Reply::status(413));
-            let answer = send(&gate, protocol, batch).await.expect(413);
-            assert_eq!(answer.written(), Some((0, 0, 0)), "{answer:?}");
+            let response = send(&gate, protocol, batch).await.expect(413);
+            assert_eq!(response.written(), Some((0, 0, 0)), "{response:?}");
         }
     }
     gate.expect_accounts("production").await;
@@ -282,9 +282,9 @@ async fn under_any_too_large_for_one_is_retryable_while_the_other_fails() {
 async fn under_any_nobody_there_is_retryable() {
     let gate = gate("any", [&vacant().1, &vacant().1], "").await;
     for protocol in Protocol::BOTH {
-        let answer = send(&gate, protocol, &three()).await.expect(502);
-        assert_eq!(answer.written(), None, "{answer:?}");
-        assert!(answer.header("retry-after").is_some(), "{answer:?}");
+        let response = send(&gate, protocol, &three()).await.expect(502);
+        assert_eq!(response.written(), None, "{response:?}");
+        assert!(response.header("retry-after").is_some(), "{response:?}");
     }
     gate.expect_accounts("production").await;
     let ([a, b], gate) = start("any").await;
@@ -357,9 +357,9 @@ async fn each_hub_gets_the_version_that_it_speaks() {
             gate.found(Some(v1_name), Protocol::V1).await;
             gate.found(Some(v2_name), Protocol::V2).await;
             for protocol in Protocol::BOTH {
-                let answer = send(&gate, protocol, &three()).await.expect(204);
+                let response = send(&gate, protocol, &three()).await.expect(204);
                 let told = (protocol == Protocol::V2).then_some((3, 0, 0));
-                assert_eq!(answer.written(), told);
+                assert_eq!(response.written(), told);
                 for (hub, wanted) in [(&v1, Protocol::V1), (&v2, Protocol::V2)] {
                     hub.wait_received(1).await;
                     let received = hub.one();
@@ -389,8 +389,8 @@ async fn hubs_of_two_versions_lose_one_bad_sample_alike() {
         .map(|n| bare(&format!("__name__=up,cluster=production,id={n}")).sample(1.0, 1))
         .collect();
     for protocol in Protocol::BOTH {
-        let answer = send(&gate, protocol, &batch).await.expect(400);
-        assert_eq!(answer.written(), Some((999, 0, 0)), "{protocol:?}");
+        let response = send(&gate, protocol, &batch).await.expect(400);
+        assert_eq!(response.written(), Some((999, 0, 0)), "{protocol:?}");
         for hub in [&v1, &v2] {
             assert_eq!(hub.take_stored().len(), 999, "{protocol:?}");
         }
@@ -418,14 +418,14 @@ async fn under_any_what_one_version_has_no_place_for_the_other_takes() {
         custom.histograms[0].schema = -53;
         custom.histograms[0].custom_values = vec![1.0, 2.0];
         let batch = [three().to_vec(), vec![custom]].concat();
-        let answer = send(&gate, Protocol::V2, &batch).await.expect(204);
-        assert_eq!(answer.written(), Some((3, 1, 0)));
+        let response = send(&gate, Protocol::V2, &batch).await.expect(204);
+        assert_eq!(response.written(), Some((3, 1, 0)));
         assert_eq!(v1.take_stored().len(), 3);
         // Without the other it is a loss, and said to be one.
         v2.always(Reply::status(503));
-        let answer = send(&gate, Protocol::V2, &batch).await;
-        answer.expect_refusal("custom buckets", 400, &["production", "hub_protocol"]);
-        assert_eq!(answer.written(), Some((3, 0, 0)));
+        let response = send(&gate, Protocol::V2, &batch).await;
+        response.expect_refusal("custom buckets", 400, &["production", "hub_protocol"]);
+        assert_eq!(response.written(), Some((3, 0, 0)));
         gate.expect_accounts("production").await;
     }
 }
@@ -449,8 +449,8 @@ async fn under_any_a_silent_hub_holds_few_small_requests() {
             tokio::spawn(async move {
                 let mut connection = Connection::open(address, None, false).await.unwrap();
                 for _ in 0..1000 {
-                    let answer = connection.send(write(Protocol::V2, &three())).await;
-                    answer.expect("an answer").expect(204);
+                    let response = connection.send(write(Protocol::V2, &three())).await;
+                    response.expect("a response").expect(204);
                 }
             })
         })

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::body::Protocol;
 use super::metrics::Metrics;
-use super::sender::{Answer, Failure, Request};
+use super::sender::{Failure, Request, Response};
 use super::{DEADLINE, eventually};
 
 /// Nothing is reloaded unasked.
@@ -94,33 +94,33 @@ impl Gate {
         format!("http://{}/api/v1/write", self.process.write)
     }
 
-    /// Sends to the write listener and wants an answer.
-    pub(crate) async fn send(&self, request: Request) -> Answer {
-        self.try_send(request).await.expect("an answer")
+    /// Sends to the write listener and wants a response.
+    pub(crate) async fn send(&self, request: Request) -> Response {
+        self.try_send(request).await.expect("a response")
     }
 
-    pub(crate) async fn try_send(&self, request: Request) -> Result<Answer, Failure> {
+    pub(crate) async fn try_send(&self, request: Request) -> Result<Response, Failure> {
         request.send(self.process.write).await
     }
 
     /// Asks the admin listener.
-    pub(crate) async fn admin(&self, request: Request) -> Answer {
-        request.send(self.process.admin).await.expect("an answer")
+    pub(crate) async fn admin(&self, request: Request) -> Response {
+        request.send(self.process.admin).await.expect("a response")
     }
 
     pub(crate) async fn metrics(&self) -> Metrics {
-        let answer = self.admin(Request::get("/metrics")).await.expect(200);
-        Metrics::parse(&answer.text)
+        let response = self.admin(Request::get("/metrics")).await.expect(200);
+        Metrics::parse(&response.text)
     }
 
     /// `GET /api/v1/spokes`.
     pub(crate) async fn spokes(&self) -> serde_json::Value {
-        let answer = self.admin(Request::get("/api/v1/spokes")).await.expect(200);
-        serde_json::from_str(&answer.text).expect("JSON")
+        let response = self.admin(Request::get("/api/v1/spokes")).await.expect(200);
+        serde_json::from_str(&response.text).expect("JSON")
     }
 
     /// `POST /-/reload`.
-    pub(crate) async fn reload(&self) -> Answer {
+    pub(crate) async fn reload(&self) -> Response {
         self.admin(Request::new("POST", "/-/reload")).await
     }
 

@@ -81,7 +81,7 @@ impl Reply {
         Self::default()
     }
 
-    /// Resets the connection instead of an answer.
+    /// Resets the connection instead of a response.
     pub(crate) fn reset() -> Self {
         Self::fault(Fault::Reset, 0)
     }
@@ -312,7 +312,7 @@ impl ScriptedHub {
     }
 }
 
-type AnswerBody = BoxBody<Bytes, io::Error>;
+type ResponseBody = BoxBody<Bytes, io::Error>;
 
 async fn accept(listener: TcpListener, state: Arc<State>) {
     loop {
@@ -327,27 +327,29 @@ async fn serve(stream: TcpStream, state: Arc<State>) {
     let handle = TcpStream::from_std(stream.try_clone().unwrap()).unwrap();
     let stream = TokioIo::new(TcpStream::from_std(stream).unwrap());
     let handle = Arc::new(handle);
-    let service = service_fn(|request| answer(request, Arc::clone(&state), Arc::clone(&handle)));
+    let service = service_fn(|request| respond(request, Arc::clone(&state), Arc::clone(&handle)));
     let _ = hyper::server::conn::http1::Builder::new()
         .serve_connection(stream, service)
         .await;
 }
 
-async fn answer(
+async fn respond(
     request: http::Request<Incoming>,
     state: Arc<State>,
     socket: Arc<TcpStream>,
-) -> Result<Response<AnswerBody>, io::Error> {
+) -> Result<Response<ResponseBody>, io::Error> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
     let Some(received) = read(&head, body) else {
-        return Ok(respond(Reply::status(400).text("the hub cannot read this")));
+        return Ok(response(
+            Reply::status(400).text("the hub cannot read this"),
+        ));
     };
     if received.protocol == Protocol::V2 && received.message.is_empty() {
         let scripted = state.probe_reply.lock().unwrap().clone();
         let reply = scripted.unwrap_or_else(|| state.judge(&received));
         state.probes.send_modify(|probes| *probes += 1);
-        return Ok(respond(reply));
+        return Ok(response(reply));
     }
     let next = state.script.lock().unwrap().pop_front();
     let next = next.or_else(|| state.always.lock().unwrap().clone());
@@ -370,7 +372,7 @@ async fn answer(
             Err(io::ErrorKind::ConnectionReset.into())
         }
         Some(Fault::Hang) => std::future::pending().await,
-        Some(Fault::CutBody) | None => Ok(respond(reply)),
+        Some(Fault::CutBody) | None => Ok(response(reply)),
     }
 }
 
@@ -424,7 +426,7 @@ impl State {
     }
 }
 
-fn respond(reply: Reply) -> Response<AnswerBody> {
+fn response(reply: Reply) -> Response<ResponseBody> {
     let status = reply.status.expect("it is known by now");
     let mut response = Response::builder().status(status);
     for (name, value) in reply.headers {

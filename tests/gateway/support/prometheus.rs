@@ -199,8 +199,8 @@ impl Prometheus {
     }
 
     pub(crate) async fn metrics(&self) -> Metrics {
-        let answer = Request::get("/metrics").send(self.address).await;
-        Metrics::parse(&answer.expect("an answer").expect(200).text)
+        let response = Request::get("/metrics").send(self.address).await;
+        Metrics::parse(&response.expect("a response").expect(200).text)
     }
 
     /// Stops as an operator does, and keeps what it stored.
@@ -284,7 +284,7 @@ impl Prometheus {
                 return Ok(false);
             }
             match Request::get("/-/ready").send(address).await {
-                Ok(answer) if answer.status == 200 => Ok(true),
+                Ok(response) if response.status == 200 => Ok(true),
                 other => Err(other),
             }
         })
@@ -356,12 +356,12 @@ scrape_configs:
     )
 }
 
-/// `data` of an answer of the query API, which VictoriaMetrics has as well.
+/// `data` of a response of the query API, which VictoriaMetrics has as well.
 pub(super) async fn get_data(from: SocketAddr, path: &str) -> serde_json::Value {
-    let answer = Request::get(path).send(from).await;
-    let answer = answer.expect("an answer").expect(200);
-    let mut answer: serde_json::Value = serde_json::from_str(&answer.text).unwrap();
-    answer["data"].take()
+    let response = Request::get(path).send(from).await;
+    let response = response.expect("a response").expect(200);
+    let mut response: serde_json::Value = serde_json::from_str(&response.text).unwrap();
+    response["data"].take()
 }
 
 /// An address that was free a moment ago; Prometheus cannot say which port it took itself.

@@ -1,6 +1,6 @@
 //! Requests as senders make them, each on a connection of its own unless one is opened first.
 //!
-//! Nothing here knows what answer is right; hostile bytes go over [`raw`].
+//! Nothing here knows what response is right; hostile bytes go over [`raw`].
 
 use std::convert::Infallible;
 use std::fmt;
@@ -23,8 +23,8 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use super::body::{self, Protocol, Series};
 
-/// Longest wait for an answer; more than the gate's longest own deadline.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(40);
+/// Longest wait for a response; more than the gate's longest own deadline.
+const RESPONSE_DEADLINE: Duration = Duration::from_secs(40);
 
 /// A request to be sent.
 #[derive(Debug, Clone)]
@@ -118,22 +118,22 @@ impl Request {
         self
     }
 
-    /// Sends on a connection of its own and reads the answer to its end.
-    pub(crate) async fn send(self, to: SocketAddr) -> Result<Answer, Failure> {
+    /// Sends on a connection of its own and reads the response to its end.
+    pub(crate) async fn send(self, to: SocketAddr) -> Result<Response, Failure> {
         let mut connection = Connection::open(to, self.from, self.http2).await?;
         connection.send(self).await
     }
 }
 
-/// An answer, read to its end.
-pub(crate) struct Answer {
+/// A response, read to its end.
+pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
     pub(crate) text: String,
 }
 
-impl Answer {
-    /// Fails with the whole answer when the status is another.
+impl Response {
+    /// Fails with the whole response when the status is another.
     #[track_caller]
     pub(crate) fn expect(self, status: u16) -> Self {
         assert_eq!(self.status, status, "{self:?}");
@@ -175,17 +175,17 @@ impl Answer {
     }
 }
 
-impl fmt::Debug for Answer {
+impl fmt::Debug for Response {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "answer {} {:?}\n{}",
+            "response {} {:?}\n{}",
             self.status, self.headers, self.text
         )
     }
 }
 
-/// No answer: what happened to the connection instead.
+/// No response: what happened to the connection instead.
 pub(crate) enum Failure {
     /// It could not be opened, or broke.
     Broken(String),
@@ -197,7 +197,7 @@ impl fmt::Debug for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Broken(error) => write!(f, "broken connection: {error}"),
-            Self::Silence => write!(f, "no answer within {ANSWER_DEADLINE:?}"),
+            Self::Silence => write!(f, "no response within {RESPONSE_DEADLINE:?}"),
         }
     }
 }
@@ -240,13 +240,13 @@ impl Connection {
         }
     }
 
-    pub(crate) async fn send(&mut self, request: Request) -> Result<Answer, Failure> {
+    pub(crate) async fn send(&mut self, request: Request) -> Result<Response, Failure> {
         let exchange = self.exchange(request);
-        let answer = tokio::time::timeout(ANSWER_DEADLINE, exchange).await;
-        answer.map_err(|_| Failure::Silence)?
+        let response = tokio::time::timeout(RESPONSE_DEADLINE, exchange).await;
+        response.map_err(|_| Failure::Silence)?
     }
 
-    async fn exchange(&mut self, request: Request) -> Result<Answer, Failure> {
+    async fn exchange(&mut self, request: Request) -> Result<Response, Failure> {
         let body = if request.chunked {
             Chunked(request.body).boxed()
         } else {
@@ -272,7 +272,7 @@ impl Connection {
         };
         let (head, body) = response.into_parts();
         let text = body.collect().await?.to_bytes();
-        Ok(Answer {
+        Ok(Response {
             status: head.status.as_u16(),
             headers: head.headers,
             text: String::from_utf8_lossy(&text).into_owned(),

@@ -77,7 +77,7 @@ impl VictoriaMetrics {
                 return Ok(false);
             }
             match Request::get("/health").send(address).await {
-                Ok(answer) if answer.status == 200 => Ok(true),
+                Ok(response) if response.status == 200 => Ok(true),
                 other => Err(other),
             }
         })
