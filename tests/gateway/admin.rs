@@ -5,7 +5,8 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use crate::support::body::{Protocol, bare, now, series};
-use crate::support::gate::{Gate, bcrypt, config, sha256, spoke, spoke_with, token};
+use crate::support::config::{bcrypt, config, sha256, spoke, spoke_with, token};
+use crate::support::gate::Gate;
 use crate::support::hub::ScriptedHub;
 use crate::support::prometheus::find_on_path;
 use crate::support::sender::Request;

@@ -6,7 +6,8 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
 use crate::support::body::{Protocol, series};
-use crate::support::gate::{Gate, argon2, bcrypt, config, sha256, spoke, spoke_with, token};
+use crate::support::config::{argon2, bcrypt, config, sha256, spoke, spoke_with, token};
+use crate::support::gate::Gate;
 use crate::support::hub::ScriptedHub;
 use crate::support::sender::{Request, raw};
 

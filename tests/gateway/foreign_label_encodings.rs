@@ -4,7 +4,8 @@ use hubgate::wire::proto::{v1, v2};
 use prost::Message;
 
 use crate::support::body::{Protocol, encode, message, series, snappy};
-use crate::support::gate::{Gate, config, spoke, token};
+use crate::support::config::{config, spoke, token};
+use crate::support::gate::Gate;
 use crate::support::hub::{Received, ScriptedHub};
 use crate::support::sender::Request;
 

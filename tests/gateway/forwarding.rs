@@ -1,7 +1,8 @@
 //! What travels to the hub: canonical headers, and bodies as they came where nothing changed.
 
 use crate::support::body::{Protocol, Series, encode, series};
-use crate::support::gate::{Gate, config, config_hub, spoke, token};
+use crate::support::config::{config, config_hub, spoke, token};
+use crate::support::gate::Gate;
 use crate::support::hub::ScriptedHub;
 use crate::support::sender::Request;
 

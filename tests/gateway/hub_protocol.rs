@@ -9,8 +9,9 @@ use prost::Message as _;
 use crate::support::body::{
     Protocol, Series, bare, decode, encode_v2, metadata_v1, series, unsnappy,
 };
+use crate::support::config::{config, config_hub, spoke, token};
 use crate::support::eventually;
-use crate::support::gate::{Gate, config, config_hub, spoke, token};
+use crate::support::gate::Gate;
 use crate::support::hub::{Received, Reply, ScriptedHub, V2};
 use crate::support::sender::{Request, Response};
 

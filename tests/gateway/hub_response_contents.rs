@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use crate::support::body::{Protocol, Series, encode, metadata_v1, series};
-use crate::support::gate::{Gate, config, config_hub, spoke, token};
+use crate::support::config::{config, config_hub, spoke, token};
+use crate::support::gate::Gate;
 use crate::support::hub::{Reply, ScriptedHub};
 use crate::support::sender::{Request, Response, raw};
 

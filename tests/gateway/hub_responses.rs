@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::support::body::{Protocol, Series, bare, encode, series};
-use crate::support::gate::{Gate, config, config_hub, spoke, token};
+use crate::support::config::{config, config_hub, spoke, token};
+use crate::support::gate::Gate;
 use crate::support::hub::{Reply, ScriptedHub, V2};
 use crate::support::sender::{Request, Response};
 use crate::support::{DEADLINE, eventually};

@@ -1,7 +1,8 @@
 //! What the label policy makes of a request, seen from the hub.
 
 use crate::support::body::{Protocol, Series, bare, series};
-use crate::support::gate::{Gate, config, spoke, token};
+use crate::support::config::{config, spoke, token};
+use crate::support::gate::Gate;
 use crate::support::hub::ScriptedHub;
 use crate::support::sender::Request;
 

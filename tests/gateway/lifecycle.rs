@@ -6,7 +6,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::support::body::{Protocol, now, series};
-use crate::support::gate::{Gate, config, spoke, token};
+use crate::support::config::{config, spoke, token};
+use crate::support::gate::Gate;
 use crate::support::hub::{Reply, ScriptedHub};
 use crate::support::sender::{Connection, Request, raw};
 use crate::support::{DEADLINE, eventually};

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 
 use crate::support::body::{Protocol, Sample, Series, encode, field, labels, snappy};
-use crate::support::gate::{Gate, config, config_hub, spoke, token};
+use crate::support::config::{config, config_hub, spoke, token};
+use crate::support::gate::Gate;
 use crate::support::hub::{Reply, ScriptedHub};
 use crate::support::sender::{Failure, Request, Response};
 

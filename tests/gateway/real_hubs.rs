@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use crate::support::body::{Protocol, Series, bare, now};
+use crate::support::config::{config, config_hub, spoke, token};
 use crate::support::eventually;
-use crate::support::gate::{Gate, config, config_hub, spoke, token};
+use crate::support::gate::Gate;
 use crate::support::prometheus::{Binary, ONE_AT_A_TIME, Prometheus, Spoke};
 use crate::support::sender::{Request, Response};
 use crate::support::target::Target;

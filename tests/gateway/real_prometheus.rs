@@ -5,10 +5,9 @@
 use std::time::Duration;
 
 use crate::support::body::Protocol;
+use crate::support::config::{bcrypt, config, config_hubs, hub_named, spoke, spoke_with, token};
 use crate::support::eventually;
-use crate::support::gate::{
-    Gate, bcrypt, config, config_hubs, hub_named, spoke, spoke_with, token,
-};
+use crate::support::gate::Gate;
 use crate::support::prometheus::{Binary, ONE_AT_A_TIME, Prometheus, Spoke};
 
 /// What the issue allows from the start to both spokes being seen.

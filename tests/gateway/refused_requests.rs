@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::support::body::{Protocol, encode, field, message, series, snappy};
-use crate::support::gate::{Gate, config, spoke, token};
+use crate::support::config::{config, spoke, token};
+use crate::support::gate::Gate;
 use crate::support::hub::ScriptedHub;
 use crate::support::sender::{Request, raw};
 

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use crate::support::body::{Protocol, series};
-use crate::support::gate::{Gate, config, spoke, token};
+use crate::support::config::{config, spoke, token};
+use crate::support::gate::Gate;
 use crate::support::hub::ScriptedHub;
 use crate::support::sender::Request;
 use crate::support::{DEADLINE, eventually};
@@ -137,7 +138,7 @@ async fn a_token_file_is_read_again() {
     let path = folder.path().join("token");
     std::fs::write(&path, token("first")).unwrap();
     let credential = format!("{{token_file: \"{}\"}}", path.display());
-    let spokes = [crate::support::gate::spoke_with(
+    let spokes = [crate::support::config::spoke_with(
         "production",
         &credential,
         "",

@@ -4,7 +4,8 @@
 use std::time::{Duration, Instant};
 
 use crate::support::body::{Protocol, series};
-use crate::support::gate::{Gate, config, sha256, spoke, spoke_with, token};
+use crate::support::config::{config, sha256, spoke, spoke_with, token};
+use crate::support::gate::Gate;
 use crate::support::hub::ScriptedHub;
 use crate::support::sender::Request;
 use crate::support::{DEADLINE, eventually};

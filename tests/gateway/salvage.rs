@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use crate::support::body::{Protocol, Series, bare};
-use crate::support::gate::{Gate, config_hub, spoke, token};
+use crate::support::config::{config_hub, spoke, token};
+use crate::support::gate::Gate;
 use crate::support::hub::{Reply, ScriptedHub};
 use crate::support::sender::{Request, Response};
 

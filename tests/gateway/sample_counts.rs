@@ -1,7 +1,8 @@
 //! Exact accounts: received = written + rejected + failed, for each spoke and kind.
 
 use crate::support::body::{Protocol, Series, bare, decode, metadata_v1, unsnappy};
-use crate::support::gate::{Gate, config, config_hub, spoke, token};
+use crate::support::config::{config, config_hub, spoke, token};
+use crate::support::gate::Gate;
 use crate::support::hub::ScriptedHub;
 use crate::support::sender::Request;
 

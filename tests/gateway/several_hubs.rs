@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::support::body::{Protocol, Series, bare, series};
-use crate::support::gate::{Gate, config_hub, config_hubs, hub_named, spoke, token};
+use crate::support::config::{config_hub, config_hubs, hub_named, spoke, token};
+use crate::support::gate::Gate;
 use crate::support::hub::{Reply, ScriptedHub};
 use crate::support::sender::{Connection, Request, Response};
 use crate::support::{DEADLINE, eventually};

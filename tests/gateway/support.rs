@@ -9,6 +9,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 pub(crate) mod body;
+pub(crate) mod config;
 pub(crate) mod gate;
 pub(crate) mod hub;
 pub(crate) mod metrics;
