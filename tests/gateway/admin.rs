@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use crate::support::body::{Protocol, bare, now, series};
 use crate::support::config::{bcrypt, config, sha256, spoke, spoke_with, token};
-use crate::support::gate::Gate;
+use crate::support::gate::{Gate, start_hub_and_gate};
 use crate::support::hub::ScriptedHub;
 use crate::support::prometheus::find_on_path;
 use crate::support::sender::Request;
@@ -19,13 +19,9 @@ async fn busy(hub: &ScriptedHub) -> Gate {
     for protocol in Protocol::BOTH {
         let batch = [series("__name__=up"), series("__name__=bad,cluster=\"\\\n")];
         let request = Request::series(protocol, &batch[..1]);
-        gate.send(request.token(&token("production")))
-            .await
-            .expect(204);
+        gate.send(request.spoke("production")).await.expect(204);
         let request = Request::series(protocol, &batch);
-        gate.send(request.token(&token("production")))
-            .await
-            .expect(400);
+        gate.send(request.spoke("production")).await.expect(400);
     }
     let request = Request::series(Protocol::V1, &[series("__name__=up")]);
     gate.send(request.clone().basic("staging", "basic-password"))
@@ -92,8 +88,7 @@ async fn names_and_help_of_metrics_are_pinned() {
 
 #[tokio::test]
 async fn series_of_a_configured_spoke_exist_from_the_start() {
-    let hub = ScriptedHub::start().await;
-    let gate = Gate::start(&config(&hub.url(), &[spoke("production", "")])).await;
+    let (_hub, gate) = start_hub_and_gate("").await;
     let metrics = gate.metrics().await;
     for kind in ["float", "histogram", "exemplar", "metadata"] {
         let labels = [("spoke", "production"), ("kind", kind)];
@@ -122,13 +117,12 @@ async fn series_of_a_configured_spoke_exist_from_the_start() {
 
 #[tokio::test]
 async fn freshness_and_size_are_measured() {
-    let hub = ScriptedHub::start().await;
-    let gate = Gate::start(&config(&hub.url(), &[spoke("production", "")])).await;
+    let (_hub, gate) = start_hub_and_gate("").await;
     let newest = now() - 60_000;
     let batch = [series("__name__=up")];
     let mut batch = batch.map(|series| series.sample(1.0, newest));
     batch[0].samples.remove(0);
-    let request = Request::series(Protocol::V1, &batch).token(&token("production"));
+    let request = Request::series(Protocol::V1, &batch).spoke("production");
     gate.send(request).await.expect(204);
     let metrics = gate.metrics().await;
     let spoke = [("spoke", "production")];
@@ -158,19 +152,18 @@ async fn freshness_and_size_are_measured() {
 /// One clock that runs wild must not hide for ever that a spoke fell silent.
 #[tokio::test]
 async fn a_sample_of_the_far_future_is_not_the_newest() {
-    let hub = ScriptedHub::start().await;
-    let gate = Gate::start(&config(&hub.url(), &[spoke("production", "")])).await;
+    let (_hub, gate) = start_hub_and_gate("").await;
     let name = "hubgate_newest_sample_timestamp_seconds";
     for protocol in [Protocol::V2, Protocol::V1] {
         let batch = [bare("__name__=up").sample(1.0, i64::MAX)];
-        let request = Request::series(protocol, &batch).token(&token("production"));
+        let request = Request::series(protocol, &batch).spoke("production");
         gate.send(request).await.expect(204);
         let horizon = now() as f64 / 1000.0 + 600.0;
         let seen = gate.metrics().await.sum(name, &[("spoke", "production")]);
         assert!(seen <= horizon, "{protocol:?}: {seen}");
         let ahead = now() + 60_000;
         let batch = [bare("__name__=up").sample(1.0, ahead)];
-        let request = Request::series(protocol, &batch).token(&token("production"));
+        let request = Request::series(protocol, &batch).spoke("production");
         gate.send(request).await.expect(204);
         let seen = gate.metrics().await.sum(name, &[("spoke", "production")]);
         assert!((seen - ahead as f64 / 1000.0).abs() < 0.01, "{seen}");
@@ -199,7 +192,7 @@ async fn spokes_are_shown_as_json() {
 async fn secrets_are_nowhere_to_be_seen() {
     let hub = ScriptedHub::start().await;
     let mut gate = busy(&hub).await;
-    let file = std::fs::read_to_string(gate.config()).unwrap();
+    let file = std::fs::read_to_string(gate.config_file()).unwrap();
     let hash = file
         .split("password_hash: \"")
         .nth(1)
@@ -220,7 +213,7 @@ async fn secrets_are_nowhere_to_be_seen() {
         shown += &gate.admin(Request::get(path)).await.text;
     }
     gate.signal("TERM");
-    gate.wait_exit().await;
+    gate.wait_for_exit().await;
     shown += &gate.log().join("\n");
     for secret in [
         token("production"),

@@ -7,9 +7,9 @@ use base64::prelude::BASE64_STANDARD;
 
 use crate::support::body::{Protocol, series};
 use crate::support::config::{argon2, bcrypt, config, sha256, spoke, spoke_with, token};
-use crate::support::gate::Gate;
+use crate::support::gate::{Gate, start_hub_and_gate};
 use crate::support::hub::ScriptedHub;
-use crate::support::sender::{Request, raw};
+use crate::support::sender::{Request, send_raw};
 
 fn write() -> Request {
     Request::series(Protocol::V1, &[series("__name__=up")])
@@ -20,12 +20,12 @@ async fn taken_for(gate: &Gate, hub: &ScriptedHub, request: Request) -> Option<S
     let response = gate.send(request).await;
     match response.status {
         204 => {
-            let received = hub.one().labels().remove(0);
+            let received = hub.take_one().labels().remove(0);
             let (_, cluster) = received.split_once("cluster=").unwrap();
             Some(cluster.split(',').next().unwrap().to_owned())
         }
         401 => {
-            hub.expect_nothing();
+            hub.expect_no_request();
             None
         }
         _ => panic!("{response:?}"),
@@ -49,11 +49,7 @@ async fn each_token_is_one_spoke() {
     let lower_case = format!("bearer {}", token("production"));
     let spaced = format!("Bearer    {}  ", token("production"));
     for (case, request, spoke) in [
-        (
-            "token",
-            write().token(&token("production")),
-            Some("production"),
-        ),
+        ("token", write().spoke("production"), Some("production")),
         (
             "scheme in lower case",
             write().header("authorization", &lower_case),
@@ -64,9 +60,9 @@ async fn each_token_is_one_spoke() {
             write().header("authorization", &spaced),
             Some("production"),
         ),
-        ("old token", write().token(&token("old")), Some("rotating")),
-        ("new token", write().token(&token("new")), Some("rotating")),
-        ("token file", write().token(&token("filed")), Some("filed")),
+        ("old token", write().spoke("old"), Some("rotating")),
+        ("new token", write().spoke("new"), Some("rotating")),
+        ("token file", write().spoke("filed"), Some("filed")),
         ("nothing", write(), None),
         (
             "wrong token",
@@ -165,9 +161,8 @@ async fn each_password_is_one_spoke() {
 
 #[tokio::test]
 async fn http2_senders_are_identified_alike() {
-    let hub = ScriptedHub::start().await;
-    let gate = Gate::start(&config(&hub.url(), &[spoke("production", "")])).await;
-    let good = write().token(&token("production")).http2();
+    let (hub, gate) = start_hub_and_gate("").await;
+    let good = write().spoke("production").http2();
     assert_eq!(
         taken_for(&gate, &hub, good).await.as_deref(),
         Some("production")
@@ -200,7 +195,7 @@ async fn strangers_that_hang_up_cost_one_password_check_at_a_time() {
              Content-Length: 0\r\n\r\n"
         );
         let silence = Duration::from_millis(30);
-        raw(gate.write_address(), request.as_bytes(), silence).await;
+        send_raw(gate.write_address(), request.as_bytes(), silence).await;
     }
     gate.send(write().basic("cheap", "cheap-password"))
         .await
@@ -221,7 +216,7 @@ async fn senders_that_are_not_identified_show_in_the_log() {
     let gate = Gate::start(&config(&hub.url(), &spokes)).await;
     let line = async |request: Request| {
         gate.send(request).await.expect(401);
-        gate.logged(&["not identified"]).await
+        gate.wait_for_log(&["not identified"]).await
     };
     let first = line(write().token("secret-token").from("127.0.0.7")).await;
     let first: serde_json::Value = serde_json::from_str(&first).unwrap();
@@ -250,8 +245,7 @@ async fn senders_that_are_not_identified_show_in_the_log() {
 /// A name that sorts, lasts and shows: metrics and answers never invent spokes.
 #[tokio::test]
 async fn strangers_make_no_series_of_their_own() {
-    let hub = ScriptedHub::start().await;
-    let gate = Gate::start(&config(&hub.url(), &[spoke("production", "")])).await;
+    let (_hub, gate) = start_hub_and_gate("").await;
     for name in ["alice", "bob", "carol"] {
         gate.send(write().basic(name, "x")).await.expect(401);
     }
@@ -292,7 +286,7 @@ async fn a_spoke_may_write_from_its_own_ranges_only() {
                 ("two", ["127.0.0.2", "::1"].contains(client)),
                 ("mapped", *client == "127.0.0.3"),
             ] {
-                let request = write().token(&token(name)).from(client);
+                let request = write().spoke(name).from(client);
                 let port = gate.write_address().port();
                 let host = if client.contains(':') {
                     "::1"
@@ -331,7 +325,7 @@ async fn strangers_of_the_listener_are_closed_without_a_byte() {
     let listen = "listen: {address: \"127.0.0.1:0\", source_ranges: [\"127.0.0.2/32\"]}\n";
     let yaml = format!("{listen}{}", config(&hub.url(), &[spoke("production", "")]));
     let gate = Gate::start(&yaml).await;
-    let request = write().token(&token("production"));
+    let request = write().spoke("production");
     gate.send(request.clone().from("127.0.0.2"))
         .await
         .expect(204);
@@ -344,7 +338,7 @@ async fn strangers_of_the_listener_are_closed_without_a_byte() {
         refused.sum("hubgate_connections_refused_total", &reason),
         1.0
     );
-    hub.one();
+    hub.take_one();
 }
 
 #[tokio::test]
@@ -361,19 +355,17 @@ async fn connections_have_a_cap() {
                 .unwrap(),
         );
     }
-    gate.metric_becomes("hubgate_connections", &[], 3.0).await;
+    gate.wait_for_metric("hubgate_connections", &[], 3.0).await;
     assert_eq!(
         gate.metrics().await.sum("hubgate_connections_limit", &[]),
         3.0
     );
     // Over the cap a connection is closed or waits; room brings it back.
-    let waiting = gate.try_send(write().token(&token("production")));
+    let waiting = gate.try_send(write().spoke("production"));
     let answered = tokio::time::timeout(Duration::from_millis(300), waiting).await;
     assert!(!matches!(answered, Ok(Ok(_))), "{answered:?}");
-    hub.expect_nothing();
+    hub.expect_no_request();
     drop(held);
-    gate.metric_becomes("hubgate_connections", &[], 0.0).await;
-    gate.send(write().token(&token("production")))
-        .await
-        .expect(204);
+    gate.wait_for_metric("hubgate_connections", &[], 0.0).await;
+    gate.send(write().spoke("production")).await.expect(204);
 }

@@ -4,20 +4,14 @@ use hubgate::wire::proto::{v1, v2};
 use prost::Message;
 
 use crate::support::body::{Protocol, encode, message, series, snappy};
-use crate::support::config::{config, spoke, token};
-use crate::support::gate::Gate;
-use crate::support::hub::{Received, ScriptedHub};
+use crate::support::gate::start_hub_and_gate;
+use crate::support::hub::Received;
 use crate::support::sender::Request;
-
-async fn start(hub: &ScriptedHub) -> Gate {
-    Gate::start(&config(&hub.url(), &[spoke("production", "")])).await
-}
 
 /// A hub may read such a body as either message, so only the checked one may reach it.
 #[tokio::test]
 async fn a_body_of_both_messages_leaves_as_the_named_one() {
-    let hub = ScriptedHub::start().await;
-    let gate = start(&hub).await;
+    let (hub, gate) = start_hub_and_gate("").await;
     let both = |own: &str| {
         let v1 = message(
             Protocol::V1,
@@ -34,9 +28,9 @@ async fn a_body_of_both_messages_leaves_as_the_named_one() {
         (Protocol::V2, content_type, v1_is_foreign),
     ] {
         let request = Request::write(protocol, snappy(&body)).header("content-type", content_type);
-        let response = gate.send(request.token(&token("production"))).await;
+        let response = gate.send(request.spoke("production")).await;
         assert!([204, 400].contains(&response.status), "{response:?}");
-        for received in hub.take() {
+        for received in hub.take_received() {
             expect_only_own(&received, "production");
         }
     }
@@ -44,15 +38,14 @@ async fn a_body_of_both_messages_leaves_as_the_named_one() {
 
 #[tokio::test]
 async fn a_body_under_the_other_header_leaves_nothing_unchecked() {
-    let hub = ScriptedHub::start().await;
-    let gate = start(&hub).await;
+    let (hub, gate) = start_hub_and_gate("").await;
     for (sent, named) in [(Protocol::V1, Protocol::V2), (Protocol::V2, Protocol::V1)] {
         let body = encode(sent, &[series("__name__=up,cluster=victim")]);
         let response = gate
-            .send(Request::write(named, body).token(&token("production")))
+            .send(Request::write(named, body).spoke("production"))
             .await;
         assert!([204, 400, 415].contains(&response.status), "{response:?}");
-        for received in hub.take() {
+        for received in hub.take_received() {
             expect_only_own(&received, "production");
         }
     }
@@ -61,8 +54,7 @@ async fn a_body_under_the_other_header_leaves_nothing_unchecked() {
 /// A symbol may stand twice, stand after its use, and references may come in pieces.
 #[tokio::test]
 async fn v2_labels_are_compared_by_text() {
-    let hub = ScriptedHub::start().await;
-    let gate = start(&hub).await;
+    let (hub, gate) = start_hub_and_gate("").await;
     let symbols = [
         "",
         "__name__",
@@ -104,9 +96,9 @@ async fn v2_labels_are_compared_by_text() {
             Protocol::V2,
             body(vec![timeseries(refs), timeseries(&[1, 2])]),
         );
-        let response = gate.send(request.token(&token("production"))).await;
+        let response = gate.send(request.spoke("production")).await;
         assert_eq!(response.status, status, "{case}: {response:?}");
-        expect_only_own(&hub.one(), "production");
+        expect_only_own(&hub.take_one(), "production");
     }
 }
 

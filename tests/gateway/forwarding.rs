@@ -1,40 +1,17 @@
 //! What travels to the hub: canonical headers, and bodies as they came where nothing changed.
 
-use crate::support::body::{Protocol, Series, encode, series};
-use crate::support::config::{config, config_hub, spoke, token};
-use crate::support::gate::Gate;
+use crate::support::body::{Protocol, Series, encode, series, up};
+use crate::support::gate::{Gate, start_hub_and_gate};
 use crate::support::hub::ScriptedHub;
 use crate::support::sender::Request;
-
-async fn start(hub: &ScriptedHub) -> Gate {
-    Gate::start(&config(&hub.url(), &[spoke("production", "")])).await
-}
-
-/// A gate that writes the hub in the version of the spoke, which makes it write nothing anew.
-async fn start_same(hub: &ScriptedHub, protocol: Protocol) -> Gate {
-    let protocol = match protocol {
-        Protocol::V1 => "protocol: v1",
-        Protocol::V2 => "protocol: v2",
-    };
-    Gate::start(&config_hub(
-        &hub.url(),
-        protocol,
-        &[spoke("production", "")],
-    ))
-    .await
-}
-
-fn one() -> [Series; 1] {
-    [series("__name__=up")]
-}
 
 #[tokio::test]
 async fn the_hub_gets_canonical_headers_and_never_the_spoke_s_own() {
     let hub = ScriptedHub::start().await;
     for protocol in Protocol::BOTH {
-        let gate = start_same(&hub, protocol).await;
-        let request = Request::series(protocol, &one())
-            .token(&token("production"))
+        let gate = Gate::start_for(&hub.url(), &protocol.hub_key()).await;
+        let request = Request::series(protocol, &up())
+            .spoke("production")
             .header("content-type", &protocol.content_type().replace(";", " ; "))
             .header("x-scope-orgid", "other")
             .header("x-forwarded-for", "10.0.0.1")
@@ -43,30 +20,32 @@ async fn the_hub_gets_canonical_headers_and_never_the_spoke_s_own() {
             .header("x-prometheus-remote-write-version", "9.9.9")
             .path("/api/v1/push");
         gate.send(request).await.expect(204);
-        let received = hub.one();
+        let received = hub.take_one();
         assert_eq!(received.path, "/api/v1/write");
-        let value = |name| {
-            received
-                .headers
-                .get(name)
-                .map(|value| value.to_str().unwrap())
-        };
-        assert_eq!(value("content-type"), Some(protocol.content_type()));
-        assert_eq!(value("content-encoding"), Some("snappy"));
         assert_eq!(
-            value("x-prometheus-remote-write-version"),
+            received.header("content-type"),
+            Some(protocol.content_type())
+        );
+        assert_eq!(received.header("content-encoding"), Some("snappy"));
+        assert_eq!(
+            received.header("x-prometheus-remote-write-version"),
             Some(protocol.version())
         );
-        assert!(value("user-agent").unwrap().starts_with("hubgate/"));
+        assert!(
+            received
+                .header("user-agent")
+                .unwrap()
+                .starts_with("hubgate/")
+        );
         for name in [
             "authorization",
             "x-scope-orgid",
             "x-forwarded-for",
             "cookie",
         ] {
-            assert_eq!(value(name), None, "{name}");
+            assert_eq!(received.header(name), None, "{name}");
         }
-        assert_eq!(value("retry-attempt"), Some("3"));
+        assert_eq!(received.header("retry-attempt"), Some("3"));
         let metrics = gate.metrics().await;
         let retried = metrics.sum("hubgate_retried_requests_total", &[("spoke", "production")]);
         assert_eq!(retried, 1.0);
@@ -77,7 +56,7 @@ async fn the_hub_gets_canonical_headers_and_never_the_spoke_s_own() {
 async fn an_unchanged_body_travels_as_it_came() {
     let hub = ScriptedHub::start().await;
     for protocol in Protocol::BOTH {
-        let gate = start_same(&hub, protocol).await;
+        let gate = Gate::start_for(&hub.url(), &protocol.hub_key()).await;
         let stale = f64::from_bits(0x7ff0_0000_0000_0002);
         let batch = [
             series("__name__=up,cluster=production")
@@ -96,27 +75,24 @@ async fn an_unchanged_body_travels_as_it_came() {
             Request::write(protocol, body.clone()).http2(),
             Request::write(protocol, body.clone()).path("/api/v1/receive"),
         ] {
-            gate.send(request.token(&token("production")))
-                .await
-                .expect(204);
-            assert_eq!(hub.one().body, body, "{protocol:?}");
+            gate.send(request.spoke("production")).await.expect(204);
+            assert_eq!(hub.take_one().body, body, "{protocol:?}");
         }
     }
 }
 
 #[tokio::test]
 async fn a_forward_under_way_is_finished_when_the_spoke_hangs_up() {
-    let hub = ScriptedHub::start().await;
-    let gate = start(&hub).await;
-    hub.hold();
-    let request = Request::series(Protocol::V1, &one()).token(&token("production"));
+    let (hub, gate) = start_hub_and_gate("").await;
+    hub.hold_responses();
+    let request = Request::series(Protocol::V1, &up()).spoke("production");
     let address = gate.write_address();
     let sender = tokio::spawn(async move { request.send(address).await });
-    hub.wait_received(1).await;
+    hub.wait_for_requests(1).await;
     sender.abort();
-    hub.release();
+    hub.release_responses();
     let float = [("spoke", "production"), ("kind", "float")];
-    gate.metric_becomes("hubgate_samples_written_total", &float, 1.0)
+    gate.wait_for_metric("hubgate_samples_written_total", &float, 1.0)
         .await;
-    gate.expect_accounts("production").await;
+    gate.expect_balanced_counts("production").await;
 }

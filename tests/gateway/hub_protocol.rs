@@ -7,68 +7,47 @@ use hubgate::wire::proto::v2;
 use prost::Message as _;
 
 use crate::support::body::{
-    Protocol, Series, bare, decode, encode_v2, metadata_v1, series, unsnappy,
+    Protocol, Series, bare, decode, encode_v2, fixture, metadata_v1, series, sorted_units,
+    success_headers, unsnappy,
 };
-use crate::support::config::{config, config_hub, spoke, token};
+use crate::support::config::{config_with_hub_keys, spoke};
 use crate::support::eventually;
-use crate::support::gate::Gate;
-use crate::support::hub::{Received, Reply, ScriptedHub, V2};
-use crate::support::sender::{Request, Response};
+use crate::support::gate::{Gate, start_hub_and_gate};
+use crate::support::hub::{Received, ScriptedHub, V2, protocols};
+use crate::support::reply::Reply;
+use crate::support::sender::Request;
 
 /// Longest wait for the gate to ask a V1 hub again, which it does every 30 s.
 const PROBED_AGAIN: Duration = Duration::from_secs(45);
 
 /// A gate that has found out what the hub speaks.
 async fn start(hub: &ScriptedHub, speaks: Protocol) -> Gate {
-    let gate = Gate::start(&config(&hub.url(), &[spoke("production", "")])).await;
-    gate.found(None, speaks).await;
+    let gate = Gate::start_for(&hub.url(), "").await;
+    gate.wait_for_protocol(None, speaks).await;
     gate
-}
-
-/// A gate with further keys of the hub.
-async fn start_with(hub: &ScriptedHub, further: &str) -> Gate {
-    Gate::start(&config_hub(&hub.url(), further, &[spoke("production", "")])).await
-}
-
-async fn send(gate: &Gate, protocol: Protocol, batch: &[Series]) -> Response {
-    let request = Request::series(protocol, batch);
-    gate.send(request.token(&token("production"))).await
 }
 
 fn one() -> [Series; 1] {
     [series("__name__=up,cluster=production")]
 }
 
-/// Counts of a family for the spoke, by kind and reason.
-async fn samples(gate: &Gate, fate: &str, kind: &str, reason: &str) -> f64 {
-    let metrics = gate.metrics().await;
-    let mut labels = vec![("spoke", "production"), ("kind", kind)];
-    if !reason.is_empty() {
-        labels.push(("reason", reason));
-    }
-    metrics.sum(&format!("hubgate_samples_{fate}_total"), &labels)
-}
-
 async fn lost(gate: &Gate, part: &str) -> f64 {
-    let metrics = gate.metrics().await;
-    metrics.sum("hubgate_hub_lost_total", &[("part", part)])
-}
-
-/// Each sample, histogram and exemplar with its labels, in some fixed order.
-fn units(series: &[Series]) -> Vec<Series> {
-    let mut units: Vec<_> = series.iter().flat_map(Series::units).collect();
-    units.sort_by_key(|unit| format!("{unit:?}"));
-    units
+    gate.sum("hubgate_hub_lost_total", &[("part", part)]).await
 }
 
 /// Fails unless a message and its headers are what the specification asks of a V2 sender.
 #[track_caller]
 fn expect_canonical(received: &Received) {
     assert_eq!(received.protocol, Protocol::V2);
-    let header = |name: &str| received.headers[name].to_str().unwrap().to_owned();
-    assert_eq!(header("content-type"), Protocol::V2.content_type());
-    assert_eq!(header("content-encoding"), "snappy");
-    assert_eq!(header("x-prometheus-remote-write-version"), "2.0.0");
+    assert_eq!(
+        received.header("content-type"),
+        Some(Protocol::V2.content_type())
+    );
+    assert_eq!(received.header("content-encoding"), Some("snappy"));
+    assert_eq!(
+        received.header("x-prometheus-remote-write-version"),
+        Some("2.0.0")
+    );
     let message = v2::Request::decode(&received.message[..]).unwrap();
     let symbols = message.symbols;
     assert_eq!(symbols[0], "");
@@ -102,9 +81,9 @@ async fn v1_reaches_a_v2_hub_as_v2() {
         bare("__name__=b,empty=").sample(2.0, 9).histogram(10),
         bare("__name__=b,cluster=production,job=x").histogram(11),
     ];
-    let response = send(&gate, Protocol::V1, &batch).await.expect(204);
+    let response = gate.write(Protocol::V1, &batch).await.expect(204);
     assert_eq!((response.written(), response.text.as_str()), (None, ""));
-    expect_canonical(&hub.one());
+    expect_canonical(&hub.take_one());
     let wanted = [
         bare("__name__=a,cluster=production,job=x")
             .sample(1.5, 7)
@@ -115,14 +94,14 @@ async fn v1_reaches_a_v2_hub_as_v2() {
             .histogram(10),
         bare("__name__=b,cluster=production,job=x").histogram(11),
     ];
-    assert_eq!(units(&hub.take_stored()), units(&wanted));
+    assert_eq!(sorted_units(&hub.take_stored()), sorted_units(&wanted));
     for (kind, count) in [("float", 3.0), ("histogram", 2.0), ("exemplar", 1.0)] {
-        assert_eq!(samples(&gate, "written", kind, "").await, count, "{kind}");
-        let labels = [("hub", &*hub.name()), ("kind", kind)];
-        gate.metric_becomes("hubgate_hub_samples_written_total", &labels, count)
+        assert_eq!(gate.samples("written", kind).await, count, "{kind}");
+        let labels = [("hub", &*hub.default_name()), ("kind", kind)];
+        gate.wait_for_metric("hubgate_hub_samples_written_total", &labels, count)
             .await;
     }
-    gate.expect_accounts("production").await;
+    gate.expect_balanced_counts("production").await;
 }
 
 #[tokio::test]
@@ -137,13 +116,18 @@ async fn v2_reaches_a_v1_hub_as_v1() {
             .exemplar("trace_id=a", 7),
         bare("__name__=h,cluster=production").histogram(11),
     ];
-    let response = send(&gate, Protocol::V2, &batch).await.expect(204);
+    let response = gate.write(Protocol::V2, &batch).await.expect(204);
     assert_eq!(response.written(), Some((2, 1, 1)));
-    let received = hub.one();
+    let received = hub.take_one();
     assert_eq!(received.protocol, Protocol::V1);
-    let header = |name: &str| received.headers[name].to_str().unwrap().to_owned();
-    assert_eq!(header("content-type"), Protocol::V1.content_type());
-    assert_eq!(header("x-prometheus-remote-write-version"), "0.1.0");
+    assert_eq!(
+        received.header("content-type"),
+        Some(Protocol::V1.content_type())
+    );
+    assert_eq!(
+        received.header("x-prometheus-remote-write-version"),
+        Some("0.1.0")
+    );
     let wanted = [
         bare("__name__=a,cluster=production")
             .sample(1.5, 7)
@@ -151,14 +135,13 @@ async fn v2_reaches_a_v1_hub_as_v1() {
             .exemplar("trace_id=a", 7),
         bare("__name__=h,cluster=production").histogram(11),
     ];
-    assert_eq!(units(&hub.take_stored()), units(&wanted));
-    gate.expect_accounts("production").await;
+    assert_eq!(sorted_units(&hub.take_stored()), sorted_units(&wanted));
+    gate.expect_balanced_counts("production").await;
 }
 
 /// What real senders made travels whole to a hub of the other version.
 #[tokio::test]
 async fn real_bodies_reach_hubs_of_the_other_version() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/");
     for (file, name, from, to) in [
         ("prometheus-2.42-v1-mixed", "staging", Protocol::V1, "v2"),
         ("prometheus-3.12-v1-mixed", "production", Protocol::V1, "v2"),
@@ -175,18 +158,22 @@ async fn real_bodies_reach_hubs_of_the_other_version() {
         let hub = ScriptedHub::start().await;
         let spokes = ["production", "staging"].map(|name| spoke(name, ""));
         let further = format!("protocol: {to}");
-        let gate = Gate::start(&config_hub(&hub.url(), &further, &spokes)).await;
-        let body = std::fs::read(format!("{folder}{file}.snappy")).unwrap();
+        let gate = Gate::start(&config_with_hub_keys(&hub.url(), &further, &spokes)).await;
+        let body = fixture(file);
         let sent = decode(from, &unsnappy(&body).unwrap()).unwrap();
-        let request = Request::write(from, body).token(&token(name));
+        let request = Request::write(from, body).spoke(name);
         let response = gate.send(request).await;
         assert_eq!(response.status, 204, "{file}: {response:?}");
-        let received = hub.one();
+        let received = hub.take_one();
         if to == "v2" {
             expect_canonical(&received);
         }
-        assert_eq!(units(&hub.take_stored()), units(&sent), "{file}");
-        gate.expect_accounts(name).await;
+        assert_eq!(
+            sorted_units(&hub.take_stored()),
+            sorted_units(&sent),
+            "{file}"
+        );
+        gate.expect_balanced_counts(name).await;
     }
 }
 
@@ -256,7 +243,7 @@ async fn what_v1_has_no_place_for_is_counted_and_named_once() {
     let hub = ScriptedHub::start_v1_only().await;
     let gate = start(&hub, Protocol::V1).await;
     for requests in [1.0, 2.0] {
-        let request = Request::write(Protocol::V2, beyond_v1()).token(&token("production"));
+        let request = Request::write(Protocol::V2, beyond_v1()).spoke("production");
         let response = gate.send(request).await;
         response.expect_refusal("beyond V1", 400, &["production", "hub_protocol", "1 of 2"]);
         // Without its start timestamp a sample is written all the same.
@@ -265,13 +252,10 @@ async fn what_v1_has_no_place_for_is_counted_and_named_once() {
         let stored: Vec<_> = stored.iter().map(Series::notation).collect();
         let labels = |name| format!("__name__={name},cluster=production");
         assert_eq!(stored, ["total", "native", "gauge"].map(labels));
-        let refused = samples(&gate, "rejected", "histogram", "hub_protocol").await;
+        let refused = gate.rejected("histogram", "hub_protocol").await;
         assert_eq!(refused, requests);
-        assert_eq!(
-            samples(&gate, "rejected", "metadata", "hub_protocol").await,
-            requests
-        );
-        assert_eq!(samples(&gate, "rejected", "histogram", "hub").await, 0.0);
+        assert_eq!(gate.rejected("metadata", "hub_protocol").await, requests);
+        assert_eq!(gate.rejected("histogram", "hub").await, 0.0);
         assert_eq!(lost(&gate, "custom_buckets").await, requests);
         assert_eq!(lost(&gate, "metadata").await, requests);
         assert_eq!(lost(&gate, "start_timestamp").await, 2.0 * requests);
@@ -282,7 +266,7 @@ async fn what_v1_has_no_place_for_is_counted_and_named_once() {
         let lines: Vec<_> = log.iter().filter(|line| line.contains(&part)).collect();
         assert_eq!(lines.len(), 1, "{part}: {lines:?}");
     }
-    gate.expect_accounts("production").await;
+    gate.expect_balanced_counts("production").await;
 }
 
 /// Metadata is no sample: a spoke that loses nothing else is not told of an error.
@@ -291,10 +275,10 @@ async fn metadata_that_v1_has_no_place_for_is_no_error() {
     let hub = ScriptedHub::start_v1_only().await;
     let gate = start(&hub, Protocol::V1).await;
     let batch = [series("__name__=up").help("whether it is up")];
-    let response = send(&gate, Protocol::V2, &batch).await.expect(204);
+    let response = gate.write(Protocol::V2, &batch).await.expect(204);
     assert_eq!(response.written(), Some((1, 0, 0)));
     assert_eq!(lost(&gate, "metadata").await, 1.0);
-    gate.expect_accounts("production").await;
+    gate.expect_balanced_counts("production").await;
 }
 
 #[tokio::test]
@@ -306,14 +290,14 @@ async fn a_hub_is_written_what_the_configuration_says() {
     ] {
         let hub = ScriptedHub::start().await;
         hub.set_v2(hub_speaks);
-        let gate = start_with(&hub, key).await;
-        gate.found(None, wanted).await;
+        let gate = Gate::start_for(&hub.url(), key).await;
+        gate.wait_for_protocol(None, wanted).await;
         for protocol in Protocol::BOTH {
-            send(&gate, protocol, &one()).await.expect(204);
-            assert_eq!(hub.one().protocol, wanted, "{protocol:?}, {key}");
+            gate.write(protocol, &one()).await.expect(204);
+            assert_eq!(hub.take_one().protocol, wanted, "{protocol:?}, {key}");
             assert_eq!(hub.take_stored().len(), 1, "{protocol:?}, {key}");
         }
-        assert_eq!(hub.probed(), 0, "there is nothing to find out");
+        assert_eq!(hub.probes(), 0, "there is nothing to find out");
     }
 }
 
@@ -327,7 +311,7 @@ async fn the_hub_s_protocol_is_found_at_the_start() {
         let hub = ScriptedHub::start().await;
         hub.set_v2(v2);
         let gate = start(&hub, wanted).await;
-        gate.logged(&[
+        gate.wait_for_log(&[
             "found the protocol of a hub",
             &format!("\"protocol\":\"{name}\""),
         ])
@@ -335,8 +319,8 @@ async fn the_hub_s_protocol_is_found_at_the_start() {
         let status = gate.spokes().await;
         assert_eq!(status["hubs"][0]["protocol"], name, "{status}");
         for protocol in Protocol::BOTH {
-            send(&gate, protocol, &one()).await.expect(204);
-            assert_eq!(hub.one().protocol, wanted, "{protocol:?}, {v2:?}");
+            gate.write(protocol, &one()).await.expect(204);
+            assert_eq!(hub.take_one().protocol, wanted, "{protocol:?}, {v2:?}");
         }
     }
 }
@@ -349,16 +333,19 @@ async fn a_hub_that_takes_no_v2_any_more_gets_v1_at_once() {
             let hub = ScriptedHub::start().await;
             let gate = start(&hub, Protocol::V2).await;
             hub.set_v2(v2);
-            let response = send(&gate, protocol, &one()).await.expect(204);
-            let told = (protocol == Protocol::V2).then_some((1, 0, 0));
-            assert_eq!(response.written(), told, "{v2:?}, {protocol:?}");
-            let sent: Vec<_> = hub.take().iter().map(|it| it.protocol).collect();
-            assert_eq!(sent, [Protocol::V2, Protocol::V1], "{v2:?}, {protocol:?}");
+            let response = gate.write(protocol, &one()).await.expect(204);
+            let expected = success_headers(protocol, (1, 0, 0));
+            assert_eq!(response.written(), expected, "{v2:?}, {protocol:?}");
+            assert_eq!(
+                protocols(&hub.take_received()),
+                [Protocol::V2, Protocol::V1],
+                "{v2:?}, {protocol:?}"
+            );
             assert_eq!(hub.take_stored().len(), 1, "once");
-            gate.found(None, Protocol::V1).await;
-            send(&gate, protocol, &one()).await.expect(204);
-            assert_eq!(hub.one().protocol, Protocol::V1, "it is remembered");
-            gate.expect_accounts("production").await;
+            gate.wait_for_protocol(None, Protocol::V1).await;
+            gate.write(protocol, &one()).await.expect(204);
+            assert_eq!(hub.take_one().protocol, Protocol::V1, "it is remembered");
+            gate.expect_balanced_counts("production").await;
         }
     }
 }
@@ -368,31 +355,31 @@ async fn a_hub_that_takes_no_v2_any_more_gets_v1_at_once() {
 async fn a_fallback_that_fails_is_retryable() {
     let hub = ScriptedHub::start().await;
     let gate = start(&hub, Protocol::V2).await;
-    hub.reply(Reply::status(415));
-    hub.reply(Reply::status(503));
-    let response = send(&gate, Protocol::V2, &one()).await.expect(503);
+    hub.reply_once(Reply::status(415));
+    hub.reply_once(Reply::status(503));
+    let response = gate.write(Protocol::V2, &one()).await.expect(503);
     assert_eq!(response.written(), None, "{response:?}");
     assert_eq!(hub.take_stored(), []);
-    gate.expect_accounts("production").await;
+    gate.expect_balanced_counts("production").await;
 }
 
 #[tokio::test]
 async fn a_hub_that_was_upgraded_is_found() {
     let hub = ScriptedHub::start_v1_only().await;
     let gate = start(&hub, Protocol::V1).await;
-    send(&gate, Protocol::V1, &one()).await.expect(204);
-    assert_eq!(hub.one().protocol, Protocol::V1);
+    gate.write(Protocol::V1, &one()).await.expect(204);
+    assert_eq!(hub.take_one().protocol, Protocol::V1);
     hub.set_v2(V2::Speaks);
     eventually("V1 arrives as V2", PROBED_AGAIN, async || {
-        send(&gate, Protocol::V1, &one()).await.expect(204);
-        match hub.one().protocol {
+        gate.write(Protocol::V1, &one()).await.expect(204);
+        match hub.take_one().protocol {
             Protocol::V2 => Ok(()),
             other => Err(other),
         }
     })
     .await;
-    gate.found(None, Protocol::V2).await;
-    gate.expect_accounts("production").await;
+    gate.wait_for_protocol(None, Protocol::V2).await;
+    gate.expect_balanced_counts("production").await;
 }
 
 fn one_bad() -> [Series; 3] {
@@ -404,17 +391,19 @@ fn one_bad() -> [Series; 3] {
 async fn v2_saves_what_v1_would_cost_before_the_hub_is_known() {
     let hub = ScriptedHub::start().await;
     hub.reply_to_probes(Reply::status(503));
-    hub.refuse(|unit| unit.notation().contains("bad"));
-    let gate = start_with(&hub, "protocol: auto").await;
-    hub.wait_probed(1).await;
-    hub.answer_probes();
-    let response = send(&gate, Protocol::V1, &one_bad()).await.expect(400);
+    hub.refuse_if(|unit| unit.notation().contains("bad"));
+    let gate = Gate::start_for(&hub.url(), "protocol: auto").await;
+    hub.wait_for_probes(1).await;
+    hub.reply_to_probes_as_usual();
+    let response = gate.write(Protocol::V1, &one_bad()).await.expect(400);
     assert_eq!(response.written(), Some((2, 0, 0)), "{response:?}");
-    let sent: Vec<_> = hub.take().iter().map(|it| it.protocol).collect();
-    assert_eq!(sent, [Protocol::V1, Protocol::V2]);
+    assert_eq!(
+        protocols(&hub.take_received()),
+        [Protocol::V1, Protocol::V2]
+    );
     assert_eq!(hub.take_stored().len(), 2);
-    gate.found(None, Protocol::V2).await;
-    gate.expect_accounts("production").await;
+    gate.wait_for_protocol(None, Protocol::V2).await;
+    gate.expect_balanced_counts("production").await;
 }
 
 /// V2 would only be refused, whole, by a hub that reads it as V1.
@@ -422,17 +411,17 @@ async fn v2_saves_what_v1_would_cost_before_the_hub_is_known() {
 async fn v1_stays_v1_at_a_hub_that_does_not_say_what_it_speaks() {
     let hub = ScriptedHub::start().await;
     hub.reply_to_probes(Reply::status(400).text("unexpected wire type"));
-    hub.refuse(|unit| unit.notation().contains("bad"));
-    let gate = start_with(&hub, "protocol: auto").await;
-    gate.logged(&["does not say what it speaks", "unexpected wire type"])
+    hub.refuse_if(|unit| unit.notation().contains("bad"));
+    let gate = Gate::start_for(&hub.url(), "protocol: auto").await;
+    gate.wait_for_log(&["does not say what it speaks", "unexpected wire type"])
         .await;
-    let response = send(&gate, Protocol::V1, &one_bad()).await.expect(400);
+    let response = gate.write(Protocol::V1, &one_bad()).await.expect(400);
     assert_eq!(response.written(), Some((2, 0, 0)), "{response:?}");
-    let sent = hub.take();
+    let sent = hub.take_received();
     let v1 = |received: &Received| received.protocol == Protocol::V1;
     assert!(sent.iter().all(v1), "{sent:#?}");
     assert_eq!(hub.take_stored().len(), 2);
-    gate.expect_accounts("production").await;
+    gate.expect_balanced_counts("production").await;
 }
 
 /// Whoever takes each message for V1 finds V2 malformed.
@@ -440,20 +429,22 @@ async fn v1_stays_v1_at_a_hub_that_does_not_say_what_it_speaks() {
 async fn v1_saves_what_v2_would_cost_before_the_hub_is_known() {
     let hub = ScriptedHub::start().await;
     hub.reply_to_probes(Reply::status(503));
-    let gate = start_with(&hub, "protocol: auto").await;
-    hub.reply(Reply::status(400).text("unexpected wire type"));
-    let response = send(&gate, Protocol::V2, &one()).await.expect(204);
+    let gate = Gate::start_for(&hub.url(), "protocol: auto").await;
+    hub.reply_once(Reply::status(400).text("unexpected wire type"));
+    let response = gate.write(Protocol::V2, &one()).await.expect(204);
     assert_eq!(response.written(), Some((1, 0, 0)), "{response:?}");
-    let sent: Vec<_> = hub.take().iter().map(|it| it.protocol).collect();
-    assert_eq!(sent, [Protocol::V2, Protocol::V1]);
+    assert_eq!(
+        protocols(&hub.take_received()),
+        [Protocol::V2, Protocol::V1]
+    );
     // A bad sample is bad in either version, and told as what it is.
-    hub.refuse(|unit| unit.notation().contains("up"));
+    hub.refuse_if(|unit| unit.notation().contains("up"));
     for protocol in Protocol::BOTH {
-        let response = send(&gate, protocol, &one()).await;
+        let response = gate.write(protocol, &one()).await;
         response.expect_refusal("bad", 400, &["the hub says (400): bad"]);
         assert_eq!(response.written(), Some((0, 0, 0)), "{response:?}");
     }
-    gate.expect_accounts("production").await;
+    gate.expect_balanced_counts("production").await;
 }
 
 /// A 2xx that admits that not all was written is no success.
@@ -463,35 +454,35 @@ async fn a_success_that_counts_less_than_was_sent_is_none() {
     let gate = start(&hub, Protocol::V2).await;
     let batch = ["a", "b", "c"].map(|name| series(&format!("__name__={name}")));
     for protocol in Protocol::BOTH {
-        hub.reply(Reply::status(204).written(2, 0, 0));
-        let response = send(&gate, protocol, &batch).await;
+        hub.reply_once(Reply::status(204).written(2, 0, 0));
+        let response = gate.write(protocol, &batch).await;
         response.expect_refusal("2 of 3", 400, &["production", "wrote 2 of 3 samples"]);
         assert_eq!(response.written(), Some((2, 0, 0)));
-        assert_eq!(hub.one().protocol, Protocol::V2);
+        assert_eq!(hub.take_one().protocol, Protocol::V2);
         // None at all: nothing of it was understood.
-        hub.reply(Reply::status(204).written(0, 0, 0));
-        let response = send(&gate, protocol, &batch).await.expect(204);
-        let told = (protocol == Protocol::V2).then_some((3, 0, 0));
-        assert_eq!(response.written(), told);
-        let sent: Vec<_> = hub.take().iter().map(|it| it.protocol).collect();
-        assert_eq!(sent, [Protocol::V2, Protocol::V1]);
+        hub.reply_once(Reply::status(204).written(0, 0, 0));
+        let response = gate.write(protocol, &batch).await.expect(204);
+        let expected = success_headers(protocol, (3, 0, 0));
+        assert_eq!(response.written(), expected);
+        assert_eq!(
+            protocols(&hub.take_received()),
+            [Protocol::V2, Protocol::V1]
+        );
         assert_eq!(hub.take_stored().len(), 3);
-        gate.found(None, Protocol::V2).await;
+        gate.wait_for_protocol(None, Protocol::V2).await;
         // Mimir says 202 to what it has from the other replica of a pair.
-        hub.reply(Reply::status(202).written(0, 0, 0));
-        let response = send(&gate, protocol, &batch).await.expect(204);
-        let told = (protocol == Protocol::V2).then_some((0, 0, 0));
-        assert_eq!(response.written(), told);
-        hub.take();
+        hub.reply_once(Reply::status(202).written(0, 0, 0));
+        let response = gate.write(protocol, &batch).await.expect(204);
+        let expected = success_headers(protocol, (0, 0, 0));
+        assert_eq!(response.written(), expected);
+        hub.take_received();
     }
-    let gate = start_with(&hub, "protocol: v2").await;
+    let gate = Gate::start_for(&hub.url(), "protocol: v2").await;
     for protocol in Protocol::BOTH {
-        hub.reply(Reply::status(204).written(0, 0, 0));
-        let response = send(&gate, protocol, &batch).await.expect(502);
-        assert_eq!(response.written(), None, "{response:?}");
-        assert!(response.header("retry-after").is_some(), "{response:?}");
+        hub.reply_once(Reply::status(204).written(0, 0, 0));
+        gate.write(protocol, &batch).await.expect_retryable(502);
     }
-    gate.expect_accounts("production").await;
+    gate.expect_balanced_counts("production").await;
 }
 
 /// A hub that stores what it can of V2 counts it. One that does not may decode it as V1.
@@ -500,98 +491,97 @@ async fn a_refusal_of_v2_that_counts_nothing_asks_again_in_v1() {
     let hub = ScriptedHub::start().await;
     let gate = start(&hub, Protocol::V2).await;
     for protocol in Protocol::BOTH {
-        let probed = hub.probed();
-        hub.reply(Reply::status(400).text("unexpected wire type"));
-        let response = send(&gate, protocol, &one()).await.expect(204);
-        let told = (protocol == Protocol::V2).then_some((1, 0, 0));
-        assert_eq!(response.written(), told);
-        let sent: Vec<_> = hub.take().iter().map(|it| it.protocol).collect();
-        assert_eq!(sent, [Protocol::V2, Protocol::V1]);
+        let probed = hub.probes();
+        hub.reply_once(Reply::status(400).text("unexpected wire type"));
+        let response = gate.write(protocol, &one()).await.expect(204);
+        let expected = success_headers(protocol, (1, 0, 0));
+        assert_eq!(response.written(), expected);
+        assert_eq!(
+            protocols(&hub.take_received()),
+            [Protocol::V2, Protocol::V1]
+        );
         assert_eq!(hub.take_stored().len(), 1);
-        hub.wait_probed(probed + 1).await;
-        gate.found(None, Protocol::V2).await;
+        hub.wait_for_probes(probed + 1).await;
+        gate.wait_for_protocol(None, Protocol::V2).await;
     }
-    gate.expect_accounts("production").await;
+    gate.expect_balanced_counts("production").await;
 }
 
 #[tokio::test]
 async fn a_refusal_of_v2_that_counts_nothing_is_cut_where_v1_is_not_allowed() {
-    let hub = ScriptedHub::start().await;
-    let gate = start_with(&hub, "protocol: v2").await;
+    let (hub, gate) = start_hub_and_gate("protocol: v2").await;
     let batch = ["a", "b", "c"].map(|name| series(&format!("__name__={name}")));
     for protocol in Protocol::BOTH {
-        hub.reply(Reply::status(400).text("too many symbols"));
-        let response = send(&gate, protocol, &batch).await.expect(204);
-        let told = (protocol == Protocol::V2).then_some((3, 0, 0));
-        assert_eq!(response.written(), told);
-        assert_eq!(hub.take().len(), 3);
+        hub.reply_once(Reply::status(400).text("too many symbols"));
+        let response = gate.write(protocol, &batch).await.expect(204);
+        let expected = success_headers(protocol, (3, 0, 0));
+        assert_eq!(response.written(), expected);
+        assert_eq!(hub.take_received().len(), 3);
         assert_eq!(hub.take_stored().len(), 3);
     }
-    hub.always(Reply::status(400).text("out of order"));
+    hub.reply_always(Reply::status(400).text("out of order"));
     for protocol in Protocol::BOTH {
-        let response = send(&gate, protocol, &batch).await;
+        let response = gate.write(protocol, &batch).await;
         response.expect_refusal("all bad", 400, &["the hub says (400): out of order"]);
         assert_eq!(response.written(), Some((0, 0, 0)), "{response:?}");
-        assert_eq!(hub.take().len(), 5);
+        assert_eq!(hub.take_received().len(), 5);
     }
-    gate.expect_accounts("production").await;
+    gate.expect_balanced_counts("production").await;
 }
 
 /// A hub that takes V2 and no V1 has no place for what travels beside.
 #[tokio::test]
 async fn a_hub_without_v1_has_no_place_for_what_travels_beside() {
-    let hub = ScriptedHub::start().await;
-    let gate = start_with(&hub, "metadata: forward_v1").await;
-    gate.found(None, Protocol::V2).await;
-    hub.reply(Reply::status(415).text("V2 only"));
-    let request = Request::write(Protocol::V1, metadata_v1("up")).token(&token("production"));
+    let (hub, gate) = start_hub_and_gate("metadata: forward_v1").await;
+    gate.wait_for_protocol(None, Protocol::V2).await;
+    hub.reply_once(Reply::status(415).text("V2 only"));
+    let request = Request::write(Protocol::V1, metadata_v1("up")).spoke("production");
     gate.send(request).await.expect(204);
-    let refused = samples(&gate, "rejected", "metadata", "hub_protocol").await;
+    let refused = gate.rejected("metadata", "hub_protocol").await;
     assert_eq!(refused, 1.0);
     for (count, protocol) in [(1.0, Protocol::V1), (2.0, Protocol::V2)] {
         let orphan = bare("__name__=o,cluster=production").exemplar("trace_id=y", 5);
-        hub.reply(Reply::usual());
-        hub.reply(Reply::status(415).text("V2 only"));
+        hub.reply_once(Reply::as_usual());
+        hub.reply_once(Reply::status(415).text("V2 only"));
         let batch = [exemplars_apart().to_vec(), vec![orphan]].concat();
-        let response = send(&gate, protocol, &batch).await;
+        let response = gate.write(protocol, &batch).await;
         response.expect_refusal("orphan", 400, &["hub_protocol: 1 of 2 exemplars"]);
         assert_eq!(response.written(), Some((2, 0, 1)), "{response:?}");
-        let refused = samples(&gate, "rejected", "exemplar", "hub_protocol").await;
+        let refused = gate.rejected("exemplar", "hub_protocol").await;
         assert_eq!(refused, count);
     }
-    gate.found(None, Protocol::V2).await;
-    gate.expect_accounts("production").await;
+    gate.wait_for_protocol(None, Protocol::V2).await;
+    gate.expect_balanced_counts("production").await;
 }
 
 #[tokio::test]
 async fn v1_metadata_for_a_v2_hub_is_dropped_by_default() {
     let hub = ScriptedHub::start().await;
     let gate = start(&hub, Protocol::V2).await;
-    let request = Request::write(Protocol::V1, metadata_v1("up")).token(&token("production"));
+    let request = Request::write(Protocol::V1, metadata_v1("up")).spoke("production");
     let response = gate.send(request).await.expect(204);
     assert_eq!((response.written(), response.text.as_str()), (None, ""));
-    hub.expect_nothing();
+    hub.expect_no_request();
     assert_eq!(lost(&gate, "metadata").await, 1.0);
-    let refused = samples(&gate, "rejected", "metadata", "hub_protocol").await;
+    let refused = gate.rejected("metadata", "hub_protocol").await;
     assert_eq!(refused, 1.0);
-    assert_eq!(samples(&gate, "written", "metadata", "").await, 0.0);
-    gate.expect_accounts("production").await;
+    assert_eq!(gate.samples("written", "metadata").await, 0.0);
+    gate.expect_balanced_counts("production").await;
 }
 
 #[tokio::test]
 async fn v1_metadata_for_a_v2_hub_is_forwarded_when_asked_for() {
-    let hub = ScriptedHub::start().await;
-    let gate = start_with(&hub, "metadata: forward_v1").await;
-    gate.found(None, Protocol::V2).await;
+    let (hub, gate) = start_hub_and_gate("metadata: forward_v1").await;
+    gate.wait_for_protocol(None, Protocol::V2).await;
     let body = metadata_v1("up");
-    let request = Request::write(Protocol::V1, body.clone()).token(&token("production"));
+    let request = Request::write(Protocol::V1, body.clone()).spoke("production");
     gate.send(request).await.expect(204);
-    let received = hub.one();
+    let received = hub.take_one();
     assert_eq!(received.protocol, Protocol::V1);
     assert_eq!(received.message, unsnappy(&body).unwrap());
-    assert_eq!(samples(&gate, "written", "metadata", "").await, 1.0);
+    assert_eq!(gate.samples("written", "metadata").await, 1.0);
     assert_eq!(lost(&gate, "metadata").await, 0.0);
-    gate.expect_accounts("production").await;
+    gate.expect_balanced_counts("production").await;
 }
 
 /// As Prometheus sends them: a series of its own behind that of the samples.
@@ -608,19 +598,22 @@ async fn exemplars_alone_go_with_their_series_to_a_v2_hub() {
     let hub = ScriptedHub::start().await;
     let gate = start(&hub, Protocol::V2).await;
     for protocol in Protocol::BOTH {
-        let response = send(&gate, protocol, &exemplars_apart()).await.expect(204);
-        let told = (protocol == Protocol::V2).then_some((2, 0, 1));
-        assert_eq!(response.written(), told);
-        let received = hub.one();
+        let response = gate.write(protocol, &exemplars_apart()).await.expect(204);
+        let expected = success_headers(protocol, (2, 0, 1));
+        assert_eq!(response.written(), expected);
+        let received = hub.take_one();
         expect_canonical(&received);
         let [a, b] = received.series.as_slice() else {
             panic!("{received:#?}");
         };
         assert_eq!((a.samples.len(), a.exemplars.len()), (1, 1), "{a:?}");
         assert_eq!((b.samples.len(), b.exemplars.len()), (1, 0), "{b:?}");
-        assert_eq!(units(&hub.take_stored()), units(&exemplars_apart()));
+        assert_eq!(
+            sorted_units(&hub.take_stored()),
+            sorted_units(&exemplars_apart())
+        );
     }
-    gate.expect_accounts("production").await;
+    gate.expect_balanced_counts("production").await;
 }
 
 #[tokio::test]
@@ -630,10 +623,10 @@ async fn exemplars_without_a_series_arrive_beside_as_v1() {
     let orphan = bare("__name__=o,cluster=production").exemplar("trace_id=y", 5);
     let batch = [exemplars_apart().to_vec(), vec![orphan.clone()]].concat();
     for protocol in Protocol::BOTH {
-        let response = send(&gate, protocol, &batch).await.expect(204);
-        let told = (protocol == Protocol::V2).then_some((2, 0, 2));
-        assert_eq!(response.written(), told);
-        let received = hub.take();
+        let response = gate.write(protocol, &batch).await.expect(204);
+        let expected = success_headers(protocol, (2, 0, 2));
+        assert_eq!(response.written(), expected);
+        let received = hub.take_received();
         let [message, beside] = received.as_slice() else {
             panic!("{received:#?}");
         };
@@ -641,33 +634,33 @@ async fn exemplars_without_a_series_arrive_beside_as_v1() {
         assert_eq!(message.series.len(), 2, "{message:#?}");
         assert_eq!(beside.protocol, Protocol::V1);
         assert_eq!(beside.series, std::slice::from_ref(&orphan));
-        assert_eq!(units(&hub.take_stored()), units(&batch));
+        assert_eq!(sorted_units(&hub.take_stored()), sorted_units(&batch));
     }
     // Orphans alone are one V1 message.
     for protocol in Protocol::BOTH {
-        send(&gate, protocol, std::slice::from_ref(&orphan))
+        gate.write(protocol, std::slice::from_ref(&orphan))
             .await
             .expect(204);
-        assert_eq!(hub.one().protocol, Protocol::V1);
+        assert_eq!(hub.take_one().protocol, Protocol::V1);
     }
-    gate.expect_accounts("production").await;
+    gate.expect_balanced_counts("production").await;
 }
 
 #[tokio::test]
 async fn a_v2_hub_that_stores_the_rest_is_passed_on_to_both_versions() {
     let hub = ScriptedHub::start().await;
     let gate = start(&hub, Protocol::V2).await;
-    hub.refuse(|unit| unit.notation().contains("id=500,"));
+    hub.refuse_if(|unit| unit.notation().contains("id=500,"));
     let batch: Vec<_> = (0..1000)
         .map(|n| bare(&format!("__name__=up,cluster=production,id={n},job=x")).sample(1.0, 1))
         .collect();
     for protocol in Protocol::BOTH {
-        let response = send(&gate, protocol, &batch).await;
+        let response = gate.write(protocol, &batch).await;
         response.expect_refusal("999", 400, &["production", "the hub says (400)", "id=500"]);
         assert_eq!(response.written(), Some((999, 0, 0)), "{protocol:?}");
-        assert_eq!(hub.take().len(), 1, "{protocol:?}");
+        assert_eq!(hub.take_received().len(), 1, "{protocol:?}");
         assert_eq!(hub.take_stored().len(), 999, "{protocol:?}");
     }
-    assert_eq!(samples(&gate, "rejected", "float", "hub").await, 2.0);
-    gate.expect_accounts("production").await;
+    assert_eq!(gate.rejected("float", "hub").await, 2.0);
+    gate.expect_balanced_counts("production").await;
 }

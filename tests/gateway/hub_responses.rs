@@ -2,40 +2,18 @@
 
 use std::time::Duration;
 
-use crate::support::body::{Protocol, Series, bare, encode, series};
-use crate::support::config::{config, config_hub, spoke, token};
-use crate::support::gate::Gate;
-use crate::support::hub::{Reply, ScriptedHub, V2};
-use crate::support::sender::{Request, Response};
+use crate::support::body::{Protocol, Series, bare, series, up};
+use crate::support::config::{config, spoke};
+use crate::support::gate::{Gate, start_hub_and_gate};
+use crate::support::hub::{ScriptedHub, V2, vacant};
+use crate::support::reply::Reply;
+use crate::support::sender::Request;
 use crate::support::{DEADLINE, eventually};
 
-async fn start(hub: &ScriptedHub) -> Gate {
-    Gate::start(&config(&hub.url(), &[spoke("production", "")])).await
-}
-
-/// A gate that writes the hub in one version whatever it says, and asks nothing twice: for what
-/// one response means.
-async fn start_plain(hub: &ScriptedHub, protocol: Protocol) -> Gate {
-    let protocol = match protocol {
-        Protocol::V1 => "v1",
-        Protocol::V2 => "v2",
-    };
-    let further = format!("protocol: {protocol}, salvage_requests_max: 0");
-    Gate::start(&config_hub(
-        &hub.url(),
-        &further,
-        &[spoke("production", "")],
-    ))
-    .await
-}
-
-async fn send(gate: &Gate, protocol: Protocol, batch: &[Series]) -> Response {
-    let request = Request::write(protocol, encode(protocol, batch));
-    gate.send(request.token(&token("production"))).await
-}
-
-fn one() -> [Series; 1] {
-    [series("__name__=up")]
+/// A gate that sends the hub one protocol and never repeats a request.
+async fn start_without_retries(hub: &ScriptedHub, protocol: Protocol) -> Gate {
+    let keys = format!("{}, salvage_requests_max: 0", protocol.hub_key());
+    Gate::start_for(&hub.url(), &keys).await
 }
 
 fn two() -> [Series; 2] {
@@ -45,25 +23,16 @@ fn two() -> [Series; 2] {
     ]
 }
 
-/// Retry-After must be whole seconds, and not so long that a spoke falls behind for it.
-#[track_caller]
-fn retry_after(response: &Response) -> Option<u64> {
-    let seconds = response.header("retry-after")?.parse::<u64>();
-    let seconds = seconds.unwrap_or_else(|_| panic!("not whole seconds: {response:?}"));
-    assert!((1..=30).contains(&seconds), "{response:?}");
-    Some(seconds)
-}
-
 #[tokio::test]
 async fn what_the_hub_stored_is_a_204() {
     let hub = ScriptedHub::start().await;
-    let gate = start_plain(&hub, Protocol::V1).await;
-    let response = send(&gate, Protocol::V1, &one()).await.expect(204);
+    let gate = start_without_retries(&hub, Protocol::V1).await;
+    let response = gate.write(Protocol::V1, &up()).await.expect(204);
     assert_eq!((response.written(), response.text.as_str()), (None, ""));
-    hub.reply(Reply::status(200).text("ok"));
-    send(&gate, Protocol::V1, &one()).await.expect(204);
+    hub.reply_once(Reply::status(200).text("ok"));
+    gate.write(Protocol::V1, &up()).await.expect(204);
 
-    let gate = start(&hub).await;
+    let gate = Gate::start_for(&hub.url(), "").await;
 
     let batch = [
         series("__name__=up").exemplar("trace_id=a", 1),
@@ -73,20 +42,19 @@ async fn what_the_hub_stored_is_a_204() {
         }
         .histogram(2),
     ];
-    let response = send(&gate, Protocol::V2, &batch).await.expect(204);
+    let response = gate.write(Protocol::V2, &batch).await.expect(204);
     assert_eq!(response.written(), Some((1, 1, 1)));
-    hub.reply(Reply::status(200).written(1, 0, 0));
-    let response = send(&gate, Protocol::V2, &one()).await.expect(204);
+    hub.reply_once(Reply::status(200).written(1, 0, 0));
+    let response = gate.write(Protocol::V2, &up()).await.expect(204);
     assert_eq!(response.written(), Some((1, 0, 0)));
-    gate.expect_accounts("production").await;
+    gate.expect_balanced_counts("production").await;
 }
 
 #[tokio::test]
 async fn empty_messages_are_a_204() {
-    let hub = ScriptedHub::start().await;
-    let gate = start(&hub).await;
+    let (_hub, gate) = start_hub_and_gate("").await;
     for (protocol, written) in [(Protocol::V1, None), (Protocol::V2, Some((0, 0, 0)))] {
-        let request = Request::write(protocol, &b"\x00"[..]).token(&token("production"));
+        let request = Request::write(protocol, &b"\x00"[..]).spoke("production");
         let response = gate.send(request).await.expect(204);
         assert_eq!(response.written(), written, "{protocol:?}");
     }
@@ -94,21 +62,20 @@ async fn empty_messages_are_a_204() {
 
 #[tokio::test]
 async fn what_the_gate_refused_makes_a_stored_rest_a_400() {
-    let hub = ScriptedHub::start().await;
-    let gate = start(&hub).await;
+    let (hub, gate) = start_hub_and_gate("").await;
     for protocol in Protocol::BOTH {
-        let response = send(&gate, protocol, &two()).await.expect(400);
+        let response = gate.write(protocol, &two()).await.expect(400);
         assert_eq!(response.written(), Some((1, 0, 0)), "{response:?}");
         assert!(response.text.contains("mismatched_label"), "{response:?}");
     }
     let all_refused = [series("__name__=bad,cluster=staging")];
-    hub.take();
+    hub.take_received();
     for protocol in Protocol::BOTH {
-        let response = send(&gate, protocol, &all_refused).await.expect(400);
+        let response = gate.write(protocol, &all_refused).await.expect(400);
         assert_eq!(response.written(), Some((0, 0, 0)), "{response:?}");
     }
-    hub.expect_nothing();
-    gate.expect_accounts("production").await;
+    hub.expect_no_request();
+    gate.expect_balanced_counts("production").await;
 }
 
 /// What the hub says, and what the spoke is told for it.
@@ -121,7 +88,7 @@ async fn every_status_of_the_hub_has_its_answer() {
 
 async fn expect_answers(written: Protocol) {
     let hub = ScriptedHub::start().await;
-    let gate = start_plain(&hub, written).await;
+    let gate = start_without_retries(&hub, written).await;
     for (status, told) in [
         (400, 400),
         (409, 400),
@@ -141,12 +108,12 @@ async fn expect_answers(written: Protocol) {
         (504, 504),
     ] {
         for protocol in Protocol::BOTH {
-            hub.reply(
+            hub.reply_once(
                 Reply::status(status)
                     .header("location", "/elsewhere")
                     .text("no"),
             );
-            let response = send(&gate, protocol, &one()).await;
+            let response = gate.write(protocol, &up()).await;
             assert_eq!(
                 response.status, told,
                 "{protocol:?} written {written:?}, the hub said {status}: {response:?}"
@@ -155,12 +122,12 @@ async fn expect_answers(written: Protocol) {
                 (1..=1024).contains(&response.text.len()),
                 "{status}: {response:?}"
             );
-            retry_after(&response);
+            response.retry_after();
             assert_eq!(response.header("location"), None, "{status}");
         }
         // The next request is not hurt, whatever the gate tried in between.
         eventually("the gate writes again", DEADLINE, async || {
-            let response = send(&gate, Protocol::V2, &one()).await;
+            let response = gate.write(Protocol::V2, &up()).await;
             if response.status == 204 {
                 Ok(())
             } else {
@@ -169,35 +136,34 @@ async fn expect_answers(written: Protocol) {
         })
         .await;
     }
-    gate.expect_accounts("production").await;
+    gate.expect_balanced_counts("production").await;
 }
 
 /// What the gate refused stays refused, but must not hide that the rest is to be sent again.
 #[tokio::test]
 async fn a_retryable_fault_wins_over_refused_series() {
-    let hub = ScriptedHub::start().await;
-    let gate = start(&hub).await;
+    let (hub, gate) = start_hub_and_gate("").await;
     for protocol in Protocol::BOTH {
-        hub.reply(Reply::status(503));
-        send(&gate, protocol, &two()).await.expect(503);
+        hub.reply_once(Reply::status(503));
+        gate.write(protocol, &two()).await.expect(503);
     }
-    gate.expect_accounts("production").await;
+    gate.expect_balanced_counts("production").await;
 }
 
 #[tokio::test]
 async fn the_hub_s_refusal_is_passed_on_cut() {
     let hub = ScriptedHub::start().await;
-    let gate = start_plain(&hub, Protocol::V1).await;
+    let gate = start_without_retries(&hub, Protocol::V1).await;
     let long = format!("out of order sample {}", "x".repeat(5000));
-    hub.reply(Reply::status(400).text(&long));
-    let response = send(&gate, Protocol::V1, &one()).await.expect(400);
+    hub.reply_once(Reply::status(400).text(&long));
+    let response = gate.write(Protocol::V1, &up()).await.expect(400);
     assert!(
         response.text.contains("out of order sample"),
         "{response:?}"
     );
     assert!(response.text.len() <= 1024, "{} bytes", response.text.len());
 
-    let gate = start_plain(&hub, Protocol::V2).await;
+    let gate = start_without_retries(&hub, Protocol::V2).await;
     let batch = [
         series("__name__=a")
             .sample(1.0, 1)
@@ -207,18 +173,17 @@ async fn the_hub_s_refusal_is_passed_on_cut() {
     for written in [(1, 1, 0), (0, 0, 0), (2, 2, 1)] {
         let (samples, histograms, exemplars) = written;
         let reply = Reply::status(400).text("out of order sample");
-        hub.reply(reply.written(samples, histograms, exemplars));
-        let response = send(&gate, Protocol::V2, &batch).await.expect(400);
+        hub.reply_once(reply.written(samples, histograms, exemplars));
+        let response = gate.write(Protocol::V2, &batch).await.expect(400);
         assert_eq!(response.written(), Some(written));
     }
-    gate.expect_accounts("production").await;
+    gate.expect_balanced_counts("production").await;
 }
 
 #[tokio::test]
 async fn partly_refused_v2_is_counted_as_the_hub_counted() {
-    let hub = ScriptedHub::start().await;
-    let gate = start(&hub).await;
-    hub.reply(
+    let (hub, gate) = start_hub_and_gate("").await;
+    hub.reply_once(
         Reply::status(400)
             .written(1, 0, 0)
             .text("out of order sample"),
@@ -228,7 +193,7 @@ async fn partly_refused_v2_is_counted_as_the_hub_counted() {
         series("__name__=b"),
         series("__name__=c"),
     ];
-    send(&gate, Protocol::V2, &batch).await.expect(400);
+    gate.write(Protocol::V2, &batch).await.expect(400);
     let metrics = gate.metrics().await;
     let float = [("spoke", "production"), ("kind", "float")];
     assert_eq!(metrics.sum("hubgate_samples_received_total", &float), 3.0);
@@ -243,8 +208,7 @@ async fn partly_refused_v2_is_counted_as_the_hub_counted() {
 
 #[tokio::test]
 async fn retry_after_is_passed_on_capped_and_429_gets_one() {
-    let hub = ScriptedHub::start().await;
-    let gate = start(&hub).await;
+    let (hub, gate) = start_hub_and_gate("").await;
     for (status, said, least) in [
         (503, "7", 7),
         (503, "86400", 15),
@@ -255,43 +219,39 @@ async fn retry_after_is_passed_on_capped_and_429_gets_one() {
         if !said.is_empty() {
             reply = reply.header("retry-after", said);
         }
-        hub.reply(reply);
-        let response = send(&gate, Protocol::V1, &one()).await.expect(503);
-        let seconds = retry_after(&response).expect("Retry-After");
+        hub.reply_once(reply);
+        let response = gate.write(Protocol::V1, &up()).await.expect(503);
+        let seconds = response.retry_after().expect("Retry-After");
         assert!(seconds >= least, "{status} {said:?}: {response:?}");
     }
 }
 
 #[tokio::test]
 async fn a_hub_that_breaks_off_is_a_502() {
-    let hub = ScriptedHub::start().await;
-    let gate = start(&hub).await;
-    hub.always(Reply::reset());
+    let (hub, gate) = start_hub_and_gate("").await;
+    hub.reply_always(Reply::reset());
     for protocol in Protocol::BOTH {
-        send(&gate, protocol, &one()).await.expect(502);
+        gate.write(protocol, &up()).await.expect(502);
     }
-    hub.recover();
-    hub.reply(Reply::cut_body(500).text("half an ans"));
-    let response = send(&gate, Protocol::V1, &one()).await;
+    hub.reply_as_usual();
+    hub.reply_once(Reply::cut_off(500).text("half an ans"));
+    let response = gate.write(Protocol::V1, &up()).await;
     assert!(response.status >= 500, "{response:?}");
-    gate.expect_accounts("production").await;
+    gate.expect_balanced_counts("production").await;
 }
 
 #[tokio::test]
 async fn a_hub_that_is_not_there_is_a_502() {
-    let vacant = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/api/v1/write", vacant.local_addr().unwrap());
-    drop(vacant);
-    let gate = Gate::start(&config(&url, &[spoke("production", "")])).await;
+    let gate = Gate::start_for(&vacant().1, "").await;
     for protocol in Protocol::BOTH {
-        let response = send(&gate, protocol, &one()).await;
+        let response = gate.write(protocol, &up()).await;
         assert!(
             [502, 503].contains(&response.status),
             "{protocol:?}: {response:?}"
         );
         assert!(response.text.contains("production"), "{response:?}");
     }
-    gate.expect_accounts("production").await;
+    gate.expect_balanced_counts("production").await;
 }
 
 #[tokio::test]
@@ -300,31 +260,31 @@ async fn a_hub_that_is_silent_is_a_504() {
     let yaml = config(&hub.url(), &[spoke("production", "")]);
     let gate = Gate::start(&yaml.replace("hub: {", "hub: {timeout: 500ms, ")).await;
     for protocol in Protocol::BOTH {
-        hub.reply(Reply::hang());
-        send(&gate, protocol, &one()).await.expect(504);
+        hub.reply_once(Reply::never());
+        gate.write(protocol, &up()).await.expect(504);
         // Slow is not silent.
-        hub.reply(
+        hub.reply_once(
             Reply::status(204)
                 .written(1, 0, 0)
                 .after(Duration::from_millis(200)),
         );
-        send(&gate, protocol, &one()).await.expect(204);
+        gate.write(protocol, &up()).await.expect(204);
     }
-    gate.expect_accounts("production").await;
+    gate.expect_balanced_counts("production").await;
 }
 
 /// Such a hub says 2xx and stores nothing, so a spoke must not be told 2xx for it.
 #[tokio::test]
 async fn a_hub_that_must_be_written_v2_and_takes_none_is_a_502() {
     let hub = ScriptedHub::start_v1_only().await;
-    let gate = start_plain(&hub, Protocol::V2).await;
+    let gate = start_without_retries(&hub, Protocol::V2).await;
     for protocol in Protocol::BOTH {
-        let response = send(&gate, protocol, &one()).await.expect(502);
+        let response = gate.write(protocol, &up()).await.expect(502);
         assert_eq!(response.written(), None, "{response:?}");
-        assert!(retry_after(&response).is_some(), "{response:?}");
+        assert!(response.retry_after().is_some(), "{response:?}");
     }
     assert_eq!(hub.take_stored(), []);
-    gate.expect_accounts("production").await;
+    gate.expect_balanced_counts("production").await;
 }
 
 /// What hubgate may not change it must not cost a spoke its samples.
@@ -332,13 +292,13 @@ async fn a_hub_that_must_be_written_v2_and_takes_none_is_a_502() {
 async fn a_hub_that_refuses_the_version_it_must_be_written_in_is_a_502() {
     let hub = ScriptedHub::start().await;
     hub.set_v2(V2::Refuses);
-    let gate = start_plain(&hub, Protocol::V2).await;
+    let gate = start_without_retries(&hub, Protocol::V2).await;
     for protocol in Protocol::BOTH {
-        let response = send(&gate, protocol, &one()).await;
+        let response = gate.write(protocol, &up()).await;
         response.expect_refusal("415", 502, &["production", "the hub answered 415"]);
         assert_eq!(response.written(), None, "{response:?}");
         // Nothing is tried beside what the configuration says.
-        assert_eq!(hub.one().protocol, Protocol::V2);
+        assert_eq!(hub.take_one().protocol, Protocol::V2);
     }
-    gate.expect_accounts("production").await;
+    gate.expect_balanced_counts("production").await;
 }

@@ -1,7 +1,7 @@
 //! What the label policy makes of a request, seen from the hub.
 
 use crate::support::body::{Protocol, Series, bare, series};
-use crate::support::config::{config, spoke, token};
+use crate::support::config::{config, spoke};
 use crate::support::gate::Gate;
 use crate::support::hub::ScriptedHub;
 use crate::support::sender::Request;
@@ -22,7 +22,7 @@ async fn start(hub: &ScriptedHub) -> Gate {
 }
 
 async fn write(gate: &Gate, name: &str, protocol: Protocol, batch: &[Series], status: u16) {
-    let request = Request::series(protocol, batch).token(&token(name));
+    let request = Request::series(protocol, batch).spoke(name);
     let response = gate.send(request).await;
     assert_eq!(response.status, status, "{name} {protocol:?}: {response:?}");
 }
@@ -104,7 +104,7 @@ async fn labels_leave_as_the_policy_says() {
                 _ => vec![series(sent), neighbour],
             };
             write(&gate, policy, protocol, &batch, status).await;
-            let mut labels = hub.one().labels();
+            let mut labels = hub.take_one().labels();
             assert_eq!(
                 labels.pop().unwrap(),
                 format!("__name__=zz,cluster={policy}")
@@ -117,7 +117,7 @@ async fn labels_leave_as_the_policy_says() {
         }
     }
     for policy in POLICIES {
-        gate.expect_accounts(policy).await;
+        gate.expect_balanced_counts(policy).await;
     }
 }
 
@@ -131,10 +131,10 @@ async fn renaming_never_makes_a_label_twice() {
             series("__name__=up,cluster=a,exported_cluster=b"),
             series("__name__=zz"),
         ];
-        let request = Request::series(protocol, &batch).token(&token("rename"));
+        let request = Request::series(protocol, &batch).spoke("rename");
         let response = gate.send(request).await;
         assert!([204, 400].contains(&response.status), "{response:?}");
-        for series in hub.one().series {
+        for series in hub.take_one().series {
             let mut names: Vec<_> = series.labels.iter().map(|(name, _)| name).collect();
             names.dedup();
             assert_eq!(names.len(), series.labels.len(), "{}", series.notation());
@@ -160,7 +160,7 @@ async fn the_label_s_name_is_configurable() {
         ];
         write(&gate, "production", protocol, &batch, 204).await;
         assert_eq!(
-            hub.one().labels(),
+            hub.take_one().labels(),
             [
                 "__name__=up,cluster=x,site=production",
                 "__name__=up,exported_site=y,site=production",
@@ -187,7 +187,7 @@ async fn values_travel_bit_for_bit_when_labels_change() {
             batch[0] = batch[0].clone().help("whether it is up");
         }
         write(&gate, "plain", protocol, &batch, 204).await;
-        let received = hub.one().series;
+        let received = hub.take_one().series;
         assert_eq!(received[0].notation(), "__name__=up,cluster=plain,z=1");
         for (sent, left) in batch.iter().zip(&received) {
             assert_eq!(left.samples, sent.samples);

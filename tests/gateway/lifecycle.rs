@@ -5,11 +5,10 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::body::{Protocol, now, series};
-use crate::support::config::{config, spoke, token};
-use crate::support::gate::Gate;
-use crate::support::hub::{Reply, ScriptedHub};
-use crate::support::sender::{Connection, Request, raw};
+use crate::support::body::{Protocol, now, series, up};
+use crate::support::gate::start_hub_and_gate;
+use crate::support::reply::Reply;
+use crate::support::sender::{Connection, Request, send_raw};
 use crate::support::{DEADLINE, eventually};
 
 /// Half a head.
@@ -18,25 +17,8 @@ const HALF_A_HEAD: &[u8] = b"POST /api";
 /// What an HTTP/2 client says before its first request: the preface and empty SETTINGS.
 const HTTP2_OPENING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
-async fn start(hub: &ScriptedHub) -> Gate {
-    Gate::start(&config(&hub.url(), &[spoke("production", "")])).await
-}
-
 fn write() -> Request {
-    Request::series(Protocol::V1, &[series("__name__=up")]).token(&token("production"))
-}
-
-/// Tells the gate to end and waits until it says that it will.
-async fn terminate(gate: &Gate, signal: &str) {
-    gate.signal(signal);
-    eventually("not ready", DEADLINE, async || {
-        let response = Request::get("/-/ready").send(gate.admin_address()).await;
-        match response {
-            Ok(response) if response.status == 503 => Ok(()),
-            other => Err(other),
-        }
-    })
-    .await;
+    Request::series(Protocol::V1, &up()).spoke("production")
 }
 
 /// True when the gate closes the connection in less than `within`, whatever it says before.
@@ -50,8 +32,7 @@ async fn closes(stream: &mut TcpStream, within: Duration) -> bool {
 
 #[tokio::test]
 async fn a_started_gate_is_healthy_and_ready() {
-    let hub = ScriptedHub::start().await;
-    let gate = start(&hub).await;
+    let (_hub, gate) = start_hub_and_gate("").await;
     for path in ["/-/healthy", "/-/ready"] {
         gate.admin(Request::get(path)).await.expect(200);
     }
@@ -64,29 +45,27 @@ async fn a_started_gate_is_healthy_and_ready() {
 #[tokio::test]
 async fn termination_finishes_what_is_in_flight() {
     for signal in ["TERM", "INT"] {
-        let hub = ScriptedHub::start().await;
-        let mut gate = start(&hub).await;
-        hub.hold();
+        let (hub, mut gate) = start_hub_and_gate("").await;
+        hub.hold_responses();
         let address = gate.write_address();
         let senders: Vec<_> = (0..8)
             .map(|n| if n % 2 == 0 { write() } else { write().http2() })
             .map(|request| tokio::spawn(request.send(address)))
             .collect();
-        hub.wait_received(8).await;
-        terminate(&gate, signal).await;
+        hub.wait_for_requests(8).await;
+        gate.start_draining(signal).await;
         gate.admin(Request::get("/-/healthy")).await.expect(200);
-        hub.release();
+        hub.release_responses();
         for sender in senders {
             sender.await.unwrap().expect("a response").expect(204);
         }
-        assert!(gate.wait_exit().await.success(), "{signal}");
+        assert!(gate.wait_for_exit().await.success(), "{signal}");
     }
 }
 
 #[tokio::test]
 async fn an_idle_gate_ends_at_once_even_with_open_connections() {
-    let hub = ScriptedHub::start().await;
-    let mut gate = start(&hub).await;
+    let (_hub, mut gate) = start_hub_and_gate("").await;
     let mut idle = Vec::new();
     for http2 in [false, true] {
         let mut connection = Connection::open(gate.write_address(), None, http2)
@@ -102,34 +81,33 @@ async fn an_idle_gate_ends_at_once_even_with_open_connections() {
     let never_used = TcpStream::connect(gate.write_address()).await.unwrap();
     gate.signal("TERM");
     let started = Instant::now();
-    assert!(gate.wait_exit().await.success());
+    assert!(gate.wait_for_exit().await.success());
     assert!(started.elapsed() < DEADLINE, "{:?}", started.elapsed());
     drop(never_used);
 }
 
 #[tokio::test]
 async fn connections_without_a_request_are_closed_beside_one_in_flight() {
-    let hub = ScriptedHub::start().await;
-    let mut gate = start(&hub).await;
-    hub.hold();
+    let (hub, mut gate) = start_hub_and_gate("").await;
+    hub.hold_responses();
     let sender = tokio::spawn(write().send(gate.write_address()));
-    hub.wait_received(1).await;
+    hub.wait_for_requests(1).await;
     let mut held = Vec::new();
     for opening in [HALF_A_HEAD, HTTP2_OPENING] {
         let mut stream = TcpStream::connect(gate.write_address()).await.unwrap();
         stream.write_all(opening).await.unwrap();
         held.push(stream);
     }
-    gate.metric_becomes("hubgate_connections", &[], 3.0).await;
-    terminate(&gate, "TERM").await;
+    gate.wait_for_metric("hubgate_connections", &[], 3.0).await;
+    gate.start_draining("TERM").await;
     for stream in &mut held {
         assert!(closes(stream, DEADLINE / 2).await);
     }
     assert!(!sender.is_finished());
-    hub.release();
+    hub.release_responses();
     sender.await.unwrap().expect("a response").expect(204);
     let released = Instant::now();
-    assert!(gate.wait_exit().await.success());
+    assert!(gate.wait_for_exit().await.success());
     assert!(released.elapsed() < DEADLINE / 2);
     let log = gate.log();
     assert!(!log.iter().any(|line| line.contains("cut")), "{log:#?}");
@@ -137,19 +115,18 @@ async fn connections_without_a_request_are_closed_beside_one_in_flight() {
 
 #[tokio::test]
 async fn a_first_head_has_ten_seconds() {
-    let hub = ScriptedHub::start().await;
-    let gate = start(&hub).await;
+    let (_hub, gate) = start_hub_and_gate("").await;
     let opened = Instant::now();
     let silence = 2 * DEADLINE;
     tokio::join!(
-        raw(gate.write_address(), HALF_A_HEAD, silence),
-        raw(gate.write_address(), HTTP2_OPENING, silence),
-        raw(gate.write_address(), b"", silence),
+        send_raw(gate.write_address(), HALF_A_HEAD, silence),
+        send_raw(gate.write_address(), HTTP2_OPENING, silence),
+        send_raw(gate.write_address(), b"", silence),
     );
     let seconds = opened.elapsed().as_secs();
     assert!((9..14).contains(&seconds), "{seconds} s");
     let late = [("reason", "header_timeout")];
-    gate.metric_becomes("hubgate_connections_refused_total", &late, 3.0)
+    gate.wait_for_metric("hubgate_connections_refused_total", &late, 3.0)
         .await;
 }
 
@@ -157,8 +134,7 @@ async fn a_first_head_has_ten_seconds() {
 /// all there are.
 #[tokio::test]
 async fn whoever_is_not_identified_is_not_kept() {
-    let hub = ScriptedHub::start().await;
-    let gate = start(&hub).await;
+    let (_hub, gate) = start_hub_and_gate("").await;
     for (status, head) in [
         (401, "POST /api/v1/write"),
         (404, "GET /"),
@@ -183,22 +159,21 @@ async fn whoever_is_not_identified_is_not_kept() {
         )
         .await;
     }
-    gate.metric_becomes("hubgate_connections", &[], 0.0).await;
+    gate.wait_for_metric("hubgate_connections", &[], 0.0).await;
     let response = gate.send(write()).await.expect(204);
     assert_eq!(response.header("connection"), None);
 }
 
 #[tokio::test]
 async fn a_second_signal_ends_at_once() {
-    let hub = ScriptedHub::start().await;
-    let mut gate = start(&hub).await;
-    hub.always(Reply::hang());
+    let (hub, mut gate) = start_hub_and_gate("").await;
+    hub.reply_always(Reply::never());
     let address = gate.write_address();
     let sender = tokio::spawn(write().send(address));
-    hub.wait_received(1).await;
-    terminate(&gate, "TERM").await;
+    hub.wait_for_requests(1).await;
+    gate.start_draining("TERM").await;
     gate.signal("TERM");
-    let ended = tokio::time::timeout(Duration::from_secs(5), gate.wait_exit()).await;
+    let ended = tokio::time::timeout(Duration::from_secs(5), gate.wait_for_exit()).await;
     assert!(
         !ended.expect("it ends at once").success(),
         "work was cut off"
@@ -210,21 +185,20 @@ async fn a_second_signal_ends_at_once() {
 /// took and answered with anything but 204, or not at all, makes the two differ.
 #[tokio::test]
 async fn under_flow_what_was_stored_was_acknowledged() {
-    let hub = ScriptedHub::start().await;
-    let mut gate = start(&hub).await;
-    hub.always(Reply::usual().after(Duration::from_millis(20)));
+    let (hub, mut gate) = start_hub_and_gate("").await;
+    hub.reply_always(Reply::as_usual().after(Duration::from_millis(20)));
     let address = gate.write_address();
     let senders: Vec<_> = (0..8)
         .map(|n| tokio::spawn(flow(address, n % 2 == 1)))
         .collect();
-    hub.wait_received(100).await;
+    hub.wait_for_requests(100).await;
     gate.signal("TERM");
-    assert!(gate.wait_exit().await.success());
+    assert!(gate.wait_for_exit().await.success());
     let mut acknowledged = 0;
     for sender in senders {
         acknowledged += sender.await.unwrap();
     }
-    assert_eq!(hub.take().len(), acknowledged);
+    assert_eq!(hub.take_received().len(), acknowledged);
 }
 
 /// Writes on one connection after the other until there is nobody to connect to, and returns how
@@ -246,8 +220,7 @@ async fn flow(to: std::net::SocketAddr, http2: bool) -> usize {
 
 #[tokio::test]
 async fn a_killed_gate_acknowledged_nothing_that_is_not_stored() {
-    let hub = ScriptedHub::start().await;
-    let mut gate = start(&hub).await;
+    let (hub, mut gate) = start_hub_and_gate("").await;
     let address = gate.write_address();
     let senders: Vec<_> = (0..4)
         .map(|sender| {
@@ -257,7 +230,7 @@ async fn a_killed_gate_acknowledged_nothing_that_is_not_stored() {
                     let labels = format!("__name__=up,id={sender}-{n}");
                     let request =
                         Request::series(Protocol::V1, &[series(&labels).sample(1.0, now())]);
-                    match request.token(&token("production")).send(address).await {
+                    match request.spoke("production").send(address).await {
                         Ok(response) if response.status == 204 => {
                             acknowledged.push(format!("{sender}-{n}"))
                         }
@@ -269,10 +242,10 @@ async fn a_killed_gate_acknowledged_nothing_that_is_not_stored() {
             })
         })
         .collect();
-    hub.wait_received(100).await;
+    hub.wait_for_requests(100).await;
     gate.signal("KILL");
-    gate.wait_exit().await;
-    let received = hub.take();
+    gate.wait_for_exit().await;
+    let received = hub.take_received();
     let stored: Vec<_> = received
         .iter()
         .flat_map(|received| received.labels())

@@ -9,25 +9,15 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use crate::support::body::{Protocol, Series, bare, now};
-use crate::support::config::{config, config_hub, spoke, token};
 use crate::support::eventually;
 use crate::support::gate::Gate;
 use crate::support::prometheus::{Binary, ONE_AT_A_TIME, Prometheus, Spoke};
-use crate::support::sender::{Request, Response};
-use crate::support::target::Target;
+use crate::support::scrape_target::ScrapeTarget;
+use crate::support::sender::Request;
 use crate::support::victoria_metrics::VictoriaMetrics;
 
 /// Longest wait for what a spoke scrapes to be at the hub.
 const SEEN: Duration = Duration::from_secs(30);
-
-async fn gate(hub: &str) -> Gate {
-    Gate::start(&config(hub, &[spoke("production", "")])).await
-}
-
-async fn send(gate: &Gate, protocol: Protocol, batch: &[Series]) -> Response {
-    let request = Request::series(protocol, batch);
-    gate.send(request.token(&token("production"))).await
-}
 
 /// Writes to a hub past the gate.
 async fn write_directly(hub: &Prometheus, series: Series) {
@@ -36,14 +26,11 @@ async fn write_directly(hub: &Prometheus, series: Series) {
     assert!((200..300).contains(&response.status), "{response:?}");
 }
 
-fn sender<'a>(gate: &Gate, protocol: Protocol, target: &Target) -> Spoke<'a> {
+/// A spoke that scrapes this target.
+fn spoke_of<'a>(gate: &Gate, protocol: Protocol, target: &ScrapeTarget) -> Spoke<'a> {
     Spoke {
-        name: "production",
-        url: gate.url(),
-        authentication: format!("authorization: {{credentials: {}}}", token("production")),
-        protocol,
-        foreign_cluster: None,
         target: Some(target.address),
+        ..Spoke::new(gate, "production", protocol)
     }
 }
 
@@ -92,9 +79,9 @@ async fn one_bad_sample_of_a_thousand_costs_one() {
             ("protocol: auto", binary.receives()),
             ("protocol: v1", Protocol::V1),
         ] {
-            let hub = Prometheus::strict_hub(&binary).await;
-            let gate = Gate::start(&config_hub(&hub.url(), key, &[spoke("production", "")])).await;
-            gate.found(None, written).await;
+            let hub = Prometheus::start_strict_hub(&binary).await;
+            let gate = Gate::start_for(&hub.url(), key).await;
+            gate.wait_for_protocol(None, written).await;
             one_bad_of_a_thousand(&hub, &gate, &format!("{binary:?}, {key}"), &binary).await;
         }
     }
@@ -117,7 +104,7 @@ async fn one_bad_of_a_thousand(hub: &Prometheus, gate: &Gate, what: &str, binary
                 .map(|series| series.sample(1.0, now))
                 .collect();
             batch.insert(500, bad.clone());
-            let response = send(gate, protocol, &batch).await;
+            let response = gate.write(protocol, &batch).await;
             let case = format!("{what}: {case}, {protocol:?}");
             response.expect_refusal(&case, 400, &["production", "the hub says (400)"]);
             assert_eq!(
@@ -133,7 +120,7 @@ async fn one_bad_of_a_thousand(hub: &Prometheus, gate: &Gate, what: &str, binary
         let wanted: Vec<_> = stored.iter().map(|it| it.0).collect();
         assert_eq!(there, wanted, "{what}: {case}");
     }
-    gate.expect_accounts("production").await;
+    gate.expect_balanced_counts("production").await;
 }
 
 /// A spoke that was cut off for longer than the window of the hub goes on with what is newer.
@@ -141,9 +128,9 @@ async fn one_bad_of_a_thousand(hub: &Prometheus, gate: &Gate, what: &str, binary
 async fn a_sample_older_than_the_window_costs_one() {
     let _turn = ONE_AT_A_TIME.lock().await;
     for binary in Binary::all() {
-        let hub = Prometheus::hub(&binary).await;
-        let gate = gate(&hub.url()).await;
-        gate.found(None, binary.receives()).await;
+        let hub = Prometheus::start_hub(&binary).await;
+        let gate = Gate::start_for(&hub.url(), "").await;
+        gate.wait_for_protocol(None, binary.receives()).await;
         let now = now();
         let newest = bare("__name__=newest,cluster=production");
         write_directly(&hub, newest.sample(1.0, now)).await;
@@ -155,22 +142,22 @@ async fn a_sample_older_than_the_window_costs_one() {
                 .collect();
             let old = bare("__name__=old,cluster=production");
             batch.insert(50, old.sample(1.0, now - 48 * 3_600_000));
-            let response = send(&gate, protocol, &batch).await;
+            let response = gate.write(protocol, &batch).await;
             let case = format!("{binary:?}, {protocol:?}");
             response.expect_refusal(&case, 400, &["production", "the hub says"]);
             assert_eq!(response.written(), Some((99, 0, 0)), "{case}: {response:?}");
             let count = hub.value(&format!("count({name})")).await;
             assert_eq!(count, 99.0, "{case}");
         }
-        gate.expect_accounts("production").await;
+        gate.expect_balanced_counts("production").await;
     }
 }
 
 /// A target with 20 series, and at a time that is set, once, one more with that time.
-async fn target_with_a_late_sample() -> (Target, Arc<AtomicI64>) {
+async fn target_with_a_late_sample() -> (ScrapeTarget, Arc<AtomicI64>) {
     let late = Arc::new(AtomicI64::new(0));
     let served = Arc::clone(&late);
-    let target = Target::start(move |before| {
+    let target = ScrapeTarget::start(move |before| {
         let mut page = "# TYPE steady gauge\n".to_owned();
         for n in 0..20 {
             page += &format!("steady{{n=\"{n}\"}} {before}\n");
@@ -195,7 +182,7 @@ async fn the_sender_counts_the_bad_sample_alone() {
         for sender_binary in Binary::all() {
             for protocol in sender_binary.protocols() {
                 eprintln!("{sender_binary:?} {protocol:?} to {hub_binary:?}");
-                let hub = Prometheus::strict_hub(&hub_binary).await;
+                let hub = Prometheus::start_strict_hub(&hub_binary).await;
                 bad_sample_of_a_real_sender(&hub, &hub_binary, &sender_binary, *protocol).await;
             }
         }
@@ -208,11 +195,11 @@ async fn bad_sample_of_a_real_sender(
     sender_binary: &Binary,
     protocol: Protocol,
 ) {
-    let gate = gate(&hub.url()).await;
-    gate.found(None, hub_binary.receives()).await;
+    let gate = Gate::start_for(&hub.url(), "").await;
+    gate.wait_for_protocol(None, hub_binary.receives()).await;
     let (target, late) = target_with_a_late_sample().await;
-    let spoke = sender(&gate, protocol, &target);
-    let spoke = Prometheus::spoke(sender_binary, &spoke).await;
+    let spoke = spoke_of(&gate, protocol, &target);
+    let spoke = Prometheus::start_spoke(sender_binary, &spoke).await;
     let count = "count(steady{cluster=\"production\"})";
     eventually("the target at the hub", SEEN, async || {
         match hub.value(count).await {
@@ -266,7 +253,7 @@ async fn bad_sample_of_a_real_sender(
         // It counts the whole batch, whatever it is told.
         assert!(failed >= 1.0, "{failed}");
     }
-    gate.expect_accounts("production").await;
+    gate.expect_balanced_counts("production").await;
 }
 
 /// VictoriaMetrics says 204 to V2 and stores nothing of it.
@@ -274,7 +261,7 @@ async fn bad_sample_of_a_real_sender(
 async fn v2_reaches_victoria_metrics() {
     let _turn = ONE_AT_A_TIME.lock().await;
     let hub = VictoriaMetrics::start().await;
-    let gate = gate(&hub.url()).await;
+    let gate = Gate::start_for(&hub.url(), "").await;
     // Before the gate has asked the hub as well as after.
     for round in 0..5 {
         let batch: Vec<_> = (0..500)
@@ -285,10 +272,10 @@ async fn v2_reaches_victoria_metrics() {
             })
             .map(|series| series.sample(f64::from(round), now()))
             .collect();
-        let response = send(&gate, Protocol::V2, &batch).await.expect(204);
+        let response = gate.write(Protocol::V2, &batch).await.expect(204);
         assert_eq!(response.written(), Some((500, 0, 0)), "{round}");
     }
-    gate.found(None, Protocol::V1).await;
+    gate.wait_for_protocol(None, Protocol::V1).await;
     eventually("everything at the hub", SEEN, async || {
         let time = u64::try_from(now() / 1000).unwrap() + 1;
         let query = "sum(count_over_time(bulk{cluster=\"production\"}[10m]))";
@@ -298,7 +285,7 @@ async fn v2_reaches_victoria_metrics() {
         }
     })
     .await;
-    gate.expect_accounts("production").await;
+    gate.expect_balanced_counts("production").await;
 }
 
 #[tokio::test]
@@ -308,10 +295,10 @@ async fn a_v2_spoke_loses_nothing_to_victoria_metrics() {
         for protocol in binary.protocols() {
             eprintln!("{binary:?} {protocol:?}");
             let hub = VictoriaMetrics::start().await;
-            let gate = gate(&hub.url()).await;
+            let gate = Gate::start_for(&hub.url(), "").await;
             let (target, _) = target_with_a_late_sample().await;
-            let spoke = sender(&gate, *protocol, &target);
-            let spoke = Prometheus::spoke(&binary, &spoke).await;
+            let spoke = spoke_of(&gate, *protocol, &target);
+            let spoke = Prometheus::start_spoke(&binary, &spoke).await;
             eventually("the target at the hub", SEEN, async || {
                 let time = u64::try_from(now() / 1000).unwrap();
                 match hub
@@ -339,11 +326,11 @@ async fn a_v2_spoke_loses_nothing_to_victoria_metrics() {
                 }
             })
             .await;
-            gate.found(None, Protocol::V1).await;
+            gate.wait_for_protocol(None, Protocol::V1).await;
             let metrics = spoke.metrics().await;
             let failed = metrics.sum("prometheus_remote_storage_samples_failed_total", &[]);
             assert_eq!(failed, 0.0);
-            gate.expect_accounts("production").await;
+            gate.expect_balanced_counts("production").await;
         }
     }
 }
@@ -360,10 +347,10 @@ async fn exemplars_of_either_version_are_found_at_the_hub() {
 }
 
 async fn exemplars(binary: &Binary, protocol: Protocol) {
-    let hub = Prometheus::hub(binary).await;
-    let gate = gate(&hub.url()).await;
-    gate.found(None, binary.receives()).await;
-    let target = Target::start(|before| {
+    let hub = Prometheus::start_hub(binary).await;
+    let gate = Gate::start_for(&hub.url(), "").await;
+    gate.wait_for_protocol(None, binary.receives()).await;
+    let target = ScrapeTarget::start(|before| {
         let orders = before + 1;
         format!(
             "# TYPE orders counter\n\
@@ -376,8 +363,8 @@ async fn exemplars(binary: &Binary, protocol: Protocol) {
         )
     })
     .await;
-    let spoke = sender(&gate, protocol, &target);
-    let spoke = Prometheus::spoke(binary, &spoke).await;
+    let spoke = spoke_of(&gate, protocol, &target);
+    let spoke = Prometheus::start_spoke(binary, &spoke).await;
     for (metric, prefix) in [("orders_total", "a"), ("latency_bucket", "l")] {
         let selector = format!("{metric}{{cluster=\"production\",job=\"target\"}}");
         eventually("exemplars at the hub", SEEN, async || {
@@ -414,5 +401,5 @@ async fn exemplars(binary: &Binary, protocol: Protocol) {
         0.0
     );
     assert!(metrics.sum("hubgate_samples_written_total", &exemplar) >= 10.0);
-    gate.expect_accounts("production").await;
+    gate.expect_balanced_counts("production").await;
 }

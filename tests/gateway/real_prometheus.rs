@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::support::body::Protocol;
-use crate::support::config::{bcrypt, config, config_hubs, hub_named, spoke, spoke_with, token};
+use crate::support::config::{bcrypt, config, config_hubs, hub_named, spoke, spoke_with};
 use crate::support::eventually;
 use crate::support::gate::Gate;
 use crate::support::prometheus::{Binary, ONE_AT_A_TIME, Prometheus, Spoke};
@@ -15,17 +15,6 @@ const SEEN: Duration = Duration::from_secs(30);
 
 /// Longest wait for a spoke to have sent what it had to retry.
 const CAUGHT_UP: Duration = Duration::from_secs(90);
-
-fn bearer<'a>(gate: &Gate, name: &'a str, protocol: Protocol) -> Spoke<'a> {
-    Spoke {
-        name,
-        url: gate.url(),
-        authentication: format!("authorization: {{credentials: {}}}", token(name)),
-        protocol,
-        foreign_cluster: None,
-        target: None,
-    }
-}
 
 async fn now(server: &Prometheus) -> u64 {
     server.value("vector(time())").await as u64
@@ -82,20 +71,20 @@ async fn two_spokes_are_seen_at_the_hub_and_lose_nothing() {
 }
 
 async fn two_spokes(binary: &Binary, protocol: Protocol) {
-    let hub = Prometheus::hub(binary).await;
+    let hub = Prometheus::start_hub(binary).await;
     let spokes = [
         spoke("production", ""),
         spoke_with("staging", &bcrypt("staging", "basic-password"), ""),
     ];
     let gate = Gate::start(&config(&hub.url(), &spokes)).await;
-    let production = bearer(&gate, "production", protocol);
+    let production = Spoke::new(&gate, "production", protocol);
     let staging = Spoke {
         name: "staging",
         authentication: "basic_auth: {username: staging, password: basic-password}".to_owned(),
-        ..bearer(&gate, "staging", protocol)
+        ..Spoke::new(&gate, "staging", protocol)
     };
-    let production = Prometheus::spoke(binary, &production).await;
-    let staging = Prometheus::spoke(binary, &staging).await;
+    let production = Prometheus::start_spoke(binary, &production).await;
+    let staging = Prometheus::start_spoke(binary, &staging).await;
     wait_seen(&hub, &["production", "staging"]).await;
     // Metadata is sent every two seconds: it has come and gone when so much has been written.
     for name in ["production", "staging"] {
@@ -118,15 +107,15 @@ async fn two_spokes(binary: &Binary, protocol: Protocol) {
             assert_eq!(metrics.sum(&name, &[]), 0.0, "{name}");
         }
     }
-    gate.expect_accounts("production").await;
-    gate.expect_accounts("staging").await;
+    gate.expect_balanced_counts("production").await;
+    gate.expect_balanced_counts("staging").await;
 }
 
 #[tokio::test]
 async fn policies_for_a_target_with_its_own_cluster_label_show_at_the_hub() {
     let _turn = ONE_AT_A_TIME.lock().await;
     for binary in Binary::all() {
-        let hub = Prometheus::hub(&binary).await;
+        let hub = Prometheus::start_hub(&binary).await;
         let policies = ["reject", "rename", "overwrite"];
         let spokes =
             policies.map(|policy| spoke(policy, &format!("labels: {{mismatch: {policy}}}")));
@@ -135,9 +124,9 @@ async fn policies_for_a_target_with_its_own_cluster_label_show_at_the_hub() {
         for policy in policies {
             let spoke = Spoke {
                 foreign_cluster: Some("kafka"),
-                ..bearer(&gate, policy, Protocol::V1)
+                ..Spoke::new(&gate, policy, Protocol::V1)
             };
-            servers.push(Prometheus::spoke(&binary, &spoke).await);
+            servers.push(Prometheus::start_spoke(&binary, &spoke).await);
         }
         wait_seen(&hub, &policies).await;
         gate_saw_mismatches(&gate, &policies).await;
@@ -183,10 +172,10 @@ async fn gate_saw_mismatches(gate: &Gate, spokes: &[&str]) {
 async fn nothing_is_missing_after_the_hub_was_away_for_ten_seconds() {
     let _turn = ONE_AT_A_TIME.lock().await;
     for binary in Binary::all() {
-        let mut hub = Prometheus::hub(&binary).await;
-        let gate = Gate::start(&config(&hub.url(), &[spoke("production", "")])).await;
-        let production = bearer(&gate, "production", Protocol::V1);
-        let production = Prometheus::spoke(&binary, &production).await;
+        let mut hub = Prometheus::start_hub(&binary).await;
+        let gate = Gate::start_for(&hub.url(), "").await;
+        let production = Spoke::new(&gate, "production", Protocol::V1);
+        let production = Prometheus::start_spoke(&binary, &production).await;
         wait_seen(&hub, &["production"]).await;
         let from = now(&production).await;
         hub.stop().await;
@@ -197,7 +186,7 @@ async fn nothing_is_missing_after_the_hub_was_away_for_ten_seconds() {
         let retried = production.metrics().await;
         let retried = retried.sum("prometheus_remote_storage_samples_retried_total", &[]);
         assert!(retried > 0.0, "the spoke never had to retry");
-        gate.expect_accounts("production").await;
+        gate.expect_balanced_counts("production").await;
     }
 }
 
@@ -207,15 +196,17 @@ async fn a_pair_of_hubs_has_everything_after_one_was_away() {
     let _turn = ONE_AT_A_TIME.lock().await;
     let binaries = Binary::all();
     let [first, last] = [binaries.first(), binaries.last()].map(Option::unwrap);
-    let stays = Prometheus::hub(first).await;
-    let mut leaves = Prometheus::hub(last).await;
+    let stays = Prometheus::start_hub(first).await;
+    let mut leaves = Prometheus::start_hub(last).await;
     let hubs = [("stays", stays.url()), ("leaves", leaves.url())];
     let hubs = hubs.map(|(name, url)| hub_named(name, &url, ""));
     let gate = Gate::start(&config_hubs("all", &hubs, &[spoke("production", "")])).await;
-    gate.found(Some("stays"), first.receives()).await;
-    gate.found(Some("leaves"), last.receives()).await;
-    let production = bearer(&gate, "production", *first.protocols().last().unwrap());
-    let production = Prometheus::spoke(first, &production).await;
+    gate.wait_for_protocol(Some("stays"), first.receives())
+        .await;
+    gate.wait_for_protocol(Some("leaves"), last.receives())
+        .await;
+    let production = Spoke::new(&gate, "production", *first.protocols().last().unwrap());
+    let production = Prometheus::start_spoke(first, &production).await;
     wait_seen(&stays, &["production"]).await;
     let from = now(&production).await;
     leaves.stop().await;
@@ -230,23 +221,23 @@ async fn a_pair_of_hubs_has_everything_after_one_was_away() {
     assert_eq!(failed, 0.0);
     let retried = metrics.sum("prometheus_remote_storage_samples_retried_total", &[]);
     assert!(retried > 0.0, "the spoke never had to retry");
-    gate.expect_accounts("production").await;
+    gate.expect_balanced_counts("production").await;
 }
 
 #[tokio::test]
 async fn nothing_is_missing_or_twice_after_the_gate_was_killed() {
     let _turn = ONE_AT_A_TIME.lock().await;
     for binary in Binary::all() {
-        let hub = Prometheus::hub(&binary).await;
+        let hub = Prometheus::start_hub(&binary).await;
         let yaml = config(&hub.url(), &[spoke("production", "")]);
         let mut gate = Gate::start(&yaml).await;
-        let production = bearer(&gate, "production", Protocol::V1);
-        let production = Prometheus::spoke(&binary, &production).await;
+        let production = Spoke::new(&gate, "production", Protocol::V1);
+        let production = Prometheus::start_spoke(&binary, &production).await;
         wait_seen(&hub, &["production"]).await;
         let from = now(&production).await;
         for _ in 0..3 {
             gate.signal("KILL");
-            gate.wait_exit().await;
+            gate.wait_for_exit().await;
             tokio::time::sleep(Duration::from_secs(1)).await;
             gate.restart(&yaml).await;
             // Flow between two kills is the point, and the spoke tells nobody of it.

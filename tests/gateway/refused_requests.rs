@@ -3,26 +3,20 @@
 use std::time::Duration;
 
 use crate::support::body::{Protocol, encode, field, message, series, snappy};
-use crate::support::config::{config, spoke, token};
-use crate::support::gate::Gate;
-use crate::support::hub::ScriptedHub;
-use crate::support::sender::{Request, raw};
+use crate::support::config::token;
+use crate::support::gate::{Gate, start_with_limits};
+use crate::support::sender::{Request, send_raw};
 
 const MIB: usize = 1 << 20;
 
 /// Long enough for a response, short enough to wait for in vain.
 const SILENCE: Duration = Duration::from_secs(2);
 
-async fn start() -> (ScriptedHub, Gate) {
-    let hub = ScriptedHub::start().await;
-    let limits = "limits: {body_bytes_max: 16MiB, decoded_bytes_max: 24MiB}\n";
-    let yaml = format!("{limits}{}", config(&hub.url(), &[spoke("production", "")]));
-    let gate = Gate::start(&yaml).await;
-    (hub, gate)
-}
+/// The limits of the gate here, which no test exceeds by chance.
+const LIMITS: &str = "body_bytes_max: 16MiB, decoded_bytes_max: 24MiB";
 
 fn write(protocol: Protocol, body: Vec<u8>) -> Request {
-    Request::write(protocol, body).token(&token("production"))
+    Request::write(protocol, body).spoke("production")
 }
 
 fn good(protocol: Protocol) -> Request {
@@ -31,7 +25,7 @@ fn good(protocol: Protocol) -> Request {
 
 #[tokio::test]
 async fn without_a_credential_nothing_is_written() {
-    let (hub, gate) = start().await;
+    let (hub, gate) = start_with_limits(LIMITS, "").await;
     let request = Request::write(Protocol::V1, encode(Protocol::V1, &[series("__name__=up")]));
     for (case, request) in [
         ("no credential", request.clone()),
@@ -46,7 +40,7 @@ async fn without_a_credential_nothing_is_written() {
         ),
         (
             "two credentials",
-            good(Protocol::V1).also("authorization", "Bearer wrong"),
+            good(Protocol::V1).add_header("authorization", "Bearer wrong"),
         ),
     ] {
         let response = gate.send(request).await;
@@ -56,16 +50,16 @@ async fn without_a_credential_nothing_is_written() {
             "{case}: {response:?}"
         );
     }
-    hub.expect_nothing();
+    hub.expect_no_request();
 }
 
 #[tokio::test]
 async fn headers_decide_before_the_body() {
-    let (hub, gate) = start().await;
+    let (hub, gate) = start_with_limits(LIMITS, "").await;
     let broken = || write(Protocol::V1, b"\xff\xff\xff\xff\xff".to_vec());
     let media = |text| broken().header("content-type", text);
     let encoding = |text| broken().header("content-encoding", text);
-    let plain = |method: &str| Request::new(method, "/api/v1/write").token(&token("production"));
+    let plain = |method: &str| Request::new(method, "/api/v1/write").spoke("production");
     for (case, request, status, says) in [
         (
             "no media type of ours",
@@ -123,12 +117,12 @@ async fn headers_decide_before_the_body() {
             "{case}: {response:?}"
         );
     }
-    hub.expect_nothing();
+    hub.expect_no_request();
 }
 
 #[tokio::test]
 async fn media_types_are_read_as_the_standard_says() {
-    let (hub, gate) = start().await;
+    let (hub, gate) = start_with_limits(LIMITS, "").await;
     for (content_type, protocol) in [
         ("application/x-protobuf", Protocol::V1),
         ("Application/X-Protobuf", Protocol::V1),
@@ -150,15 +144,8 @@ async fn media_types_are_read_as_the_standard_says() {
             Protocol::V2,
         ),
     ] {
-        let name = match protocol {
-            Protocol::V1 => "v1",
-            Protocol::V2 => "v2",
-        };
-        let labels = [("protocol", name), ("code", "204")];
-        let taken = async || {
-            let metrics = gate.metrics().await;
-            metrics.sum("hubgate_requests_total", &labels)
-        };
+        let labels = [("protocol", protocol.name()), ("code", "204")];
+        let taken = async || gate.sum("hubgate_requests_total", &labels).await;
         let before = taken().await;
         let request = good(protocol).header("content-type", content_type);
         let response = gate
@@ -166,7 +153,7 @@ async fn media_types_are_read_as_the_standard_says() {
             .await;
         assert_eq!(response.status, 204, "{content_type}: {response:?}");
         assert_eq!(taken().await, before + 1.0, "{content_type}");
-        assert_eq!(hub.one().labels().len(), 1, "{content_type}");
+        assert_eq!(hub.take_one().labels().len(), 1, "{content_type}");
     }
 }
 
@@ -176,7 +163,7 @@ async fn head_only(gate: &Gate, headers: &str) -> String {
     let head = format!(
         "POST /api/v1/write HTTP/1.1\r\nHost: {host}\r\nContent-Encoding: snappy\r\n{headers}\r\n"
     );
-    let response = raw(host, head.as_bytes(), SILENCE).await;
+    let response = send_raw(host, head.as_bytes(), SILENCE).await;
     let response = String::from_utf8_lossy(&response);
     response.lines().next().unwrap_or_default().to_owned()
 }
@@ -201,7 +188,7 @@ fn refused_heads() -> [(String, &'static str); 3] {
 
 #[tokio::test]
 async fn refusals_by_headers_do_not_wait_for_the_body() {
-    let (hub, gate) = start().await;
+    let (hub, gate) = start_with_limits(LIMITS, "").await;
     for (headers, status) in refused_heads() {
         for expect in ["", "Expect: 100-continue\r\n"] {
             let response = head_only(&gate, &format!("{expect}{headers}")).await;
@@ -211,12 +198,12 @@ async fn refusals_by_headers_do_not_wait_for_the_body() {
             );
         }
     }
-    hub.expect_nothing();
+    hub.expect_no_request();
 }
 
 #[tokio::test]
 async fn bodies_that_are_no_message_are_refused_whole() {
-    let (hub, gate) = start().await;
+    let (hub, gate) = start_with_limits(LIMITS, "").await;
     let valid = message(Protocol::V1, &[series("__name__=up,job=x")]);
     let compressed = snappy(&valid);
     let mut corrupt = compressed.clone();
@@ -274,21 +261,18 @@ async fn bodies_that_are_no_message_are_refused_whole() {
     ] {
         let response = gate.send(write(Protocol::V1, body)).await;
         response.expect_refusal(case, status, &["production"]);
-        hub.expect_nothing();
+        hub.expect_no_request();
     }
     assert!(
-        gate.memory("VmHWM") < 128 * MIB as u64,
+        gate.peak_memory_bytes() < 128 * MIB as u64,
         "{}",
-        gate.memory("VmHWM")
+        gate.peak_memory_bytes()
     );
 }
 
 #[tokio::test]
 async fn bodies_over_the_limit_are_refused_announced_or_streamed() {
-    let hub = ScriptedHub::start().await;
-    let limits = "limits: {body_bytes_max: 1MiB}\n";
-    let yaml = format!("{limits}{}", config(&hub.url(), &[spoke("production", "")]));
-    let gate = Gate::start(&yaml).await;
+    let (hub, gate) = start_with_limits("body_bytes_max: 1MiB", "").await;
     for size in [MIB + 1, MIB + 100_000] {
         let request = write(Protocol::V1, vec![0; size]);
         for (case, request) in [
@@ -300,14 +284,14 @@ async fn bodies_over_the_limit_are_refused_announced_or_streamed() {
             response.expect_refusal(case, 413, &["production", "1048576"]);
         }
     }
-    hub.expect_nothing();
-    gate.metric_becomes("hubgate_bytes_in_flight", &[], 0.0)
+    hub.expect_no_request();
+    gate.wait_for_metric("hubgate_bytes_in_flight", &[], 0.0)
         .await;
 }
 
 #[tokio::test]
 async fn what_is_not_http_is_closed_and_hurts_nobody() {
-    let (hub, gate) = start().await;
+    let (hub, gate) = start_with_limits(LIMITS, "").await;
     let long = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(MIB));
     for (case, bytes) in [
         ("noise", &b"\x00\xff\x13\x37\r\n\r\n"[..]),
@@ -325,11 +309,11 @@ async fn what_is_not_http_is_closed_and_hurts_nobody() {
             b"POST /api/v1/write HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
         ),
     ] {
-        let response = raw(gate.write_address(), bytes, SILENCE).await;
+        let response = send_raw(gate.write_address(), bytes, SILENCE).await;
         let response = String::from_utf8_lossy(&response);
         assert!(!response.contains("HTTP/1.1 2"), "{case}: {response}");
     }
-    hub.expect_nothing();
+    hub.expect_no_request();
     gate.send(good(Protocol::V1)).await.expect(204);
-    gate.metric_becomes("hubgate_connections", &[], 0.0).await;
+    gate.wait_for_metric("hubgate_connections", &[], 0.0).await;
 }

@@ -4,19 +4,15 @@ use hubgate::wire::proto::v2;
 use prost::Message;
 
 use crate::support::body::{Protocol, encode, field, message, series, snappy};
-use crate::support::config::{config, spoke, token};
-use crate::support::gate::Gate;
+use crate::support::config::{config, spoke};
+use crate::support::gate::{Gate, start_hub_and_gate};
 use crate::support::hub::ScriptedHub;
 use crate::support::sender::Request;
 
 const MIB: usize = 1 << 20;
 
-async fn start(hub: &ScriptedHub) -> Gate {
-    Gate::start(&config(&hub.url(), &[spoke("production", "")])).await
-}
-
 fn write(protocol: Protocol, body: Vec<u8>) -> Request {
-    Request::write(protocol, body).token(&token("production"))
+    Request::write(protocol, body).spoke("production")
 }
 
 /// Refused series of either message, each for one reason.
@@ -55,8 +51,7 @@ async fn bad_series_are_refused_and_their_neighbours_kept() {
 
 /// Sends a message whose middle series of three is bad.
 async fn one_of_three(protocol: Protocol, reason: &str, message: Vec<u8>) {
-    let hub = ScriptedHub::start().await;
-    let gate = start(&hub).await;
+    let (hub, gate) = start_hub_and_gate("").await;
     let response = gate.send(write(protocol, snappy(&message))).await;
     response.expect_refusal(reason, 400, &["production", reason, "1", "3"]);
     assert_eq!(
@@ -64,7 +59,7 @@ async fn one_of_three(protocol: Protocol, reason: &str, message: Vec<u8>) {
         Some((2, 0, 0)),
         "{reason}: {response:?}"
     );
-    let passed = hub.one();
+    let passed = hub.take_one();
     let names: Vec<_> = passed
         .series
         .iter()
@@ -82,7 +77,7 @@ async fn one_of_three(protocol: Protocol, reason: &str, message: Vec<u8>) {
         1.0,
         "{reason}"
     );
-    gate.expect_accounts("production").await;
+    gate.expect_balanced_counts("production").await;
 }
 
 #[tokio::test]
@@ -175,14 +170,13 @@ async fn absent_labels_are_refused_when_the_policy_says_so() {
         ];
         let response = gate.send(write(protocol, encode(protocol, &batch))).await;
         response.expect_refusal("absent", 400, &["production", "absent_label", "bad"]);
-        assert_eq!(hub.one().labels(), ["__name__=a,cluster=production"]);
+        assert_eq!(hub.take_one().labels(), ["__name__=a,cluster=production"]);
     }
 }
 
 #[tokio::test]
 async fn floods_of_small_things_cost_little_memory() {
-    let hub = ScriptedHub::start().await;
-    let gate = start(&hub).await;
+    let (hub, gate) = start_hub_and_gate("").await;
     let million = |bytes: &[u8]| snappy(&bytes.repeat(1_000_000));
     let one_series = field(5, &field(2, &[]));
     for (case, protocol, body) in [
@@ -206,19 +200,18 @@ async fn floods_of_small_things_cost_little_memory() {
     ] {
         let response = gate.send(write(protocol, body)).await;
         response.expect_refusal(case, 400, &["production"]);
-        hub.expect_nothing();
+        hub.expect_no_request();
     }
     assert!(
-        gate.memory("VmHWM") < 128 * MIB as u64,
+        gate.peak_memory_bytes() < 128 * MIB as u64,
         "{}",
-        gate.memory("VmHWM")
+        gate.peak_memory_bytes()
     );
 }
 
 #[tokio::test]
 async fn a_refused_flood_is_counted_and_not_logged_line_by_line() {
-    let hub = ScriptedHub::start().await;
-    let gate = start(&hub).await;
+    let (hub, gate) = start_hub_and_gate("").await;
     for _ in 0..200 {
         let batch = [series("__name__=bad,cluster=staging")];
         let request = write(Protocol::V1, encode(Protocol::V1, &batch));
@@ -229,7 +222,7 @@ async fn a_refused_flood_is_counted_and_not_logged_line_by_line() {
         .await
         .expect(401);
     }
-    hub.expect_nothing();
+    hub.expect_no_request();
     let metrics = gate.metrics().await;
     let labels = [("spoke", "production"), ("reason", "mismatched_label")];
     assert_eq!(

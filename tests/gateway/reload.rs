@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::support::body::{Protocol, series};
 use crate::support::config::{config, spoke, token};
-use crate::support::gate::Gate;
+use crate::support::gate::{Gate, start_hub_and_gate};
 use crate::support::hub::ScriptedHub;
 use crate::support::sender::Request;
 use crate::support::{DEADLINE, eventually};
@@ -12,7 +12,7 @@ use crate::support::{DEADLINE, eventually};
 /// The status of a write with a spoke's token.
 async fn write(gate: &Gate, name: &str) -> u16 {
     let request = Request::series(Protocol::V1, &[series("__name__=up")]);
-    gate.send(request.token(&token(name))).await.status
+    gate.send(request.spoke(name)).await.status
 }
 
 async fn wait_until_known(gate: &Gate, name: &str) {
@@ -38,11 +38,11 @@ async fn spokes_come_and_go() {
         (204, 401)
     );
     let before = gate.metrics().await;
-    gate.configure(&config(
+    gate.reload_with(&config(
         &hub.url(),
         &[spoke("production", ""), spoke("new", "")],
-    ));
-    gate.reload().await.expect(200);
+    ))
+    .await;
     assert_eq!(
         (write(&gate, "old").await, write(&gate, "new").await),
         (401, 204)
@@ -60,14 +60,13 @@ async fn spokes_come_and_go() {
 
 #[tokio::test]
 async fn counters_of_a_spoke_that_stays_go_on() {
-    let hub = ScriptedHub::start().await;
-    let gate = Gate::start(&config(&hub.url(), &[spoke("production", "")])).await;
+    let (hub, gate) = start_hub_and_gate("").await;
     write(&gate, "production").await;
-    gate.configure(&config(
+    gate.reload_with(&config(
         &hub.url(),
         &[spoke("production", ""), spoke("new", "")],
-    ));
-    gate.reload().await.expect(200);
+    ))
+    .await;
     write(&gate, "production").await;
     let metrics = gate.metrics().await;
     let float = [("spoke", "production"), ("kind", "float")];
@@ -76,9 +75,8 @@ async fn counters_of_a_spoke_that_stays_go_on() {
 
 #[tokio::test]
 async fn a_token_is_added_on_sighup() {
-    let hub = ScriptedHub::start().await;
-    let gate = Gate::start(&config(&hub.url(), &[spoke("production", "")])).await;
-    gate.configure(&config(
+    let (hub, gate) = start_hub_and_gate("").await;
+    gate.write_config(&config(
         &hub.url(),
         &[spoke("production", ""), spoke("new", "")],
     ));
@@ -90,14 +88,14 @@ async fn a_token_is_added_on_sighup() {
 #[tokio::test]
 async fn the_hub_may_change() {
     let (old, new) = (ScriptedHub::start().await, ScriptedHub::start().await);
-    let gate = Gate::start(&config(&old.url(), &[spoke("production", "")])).await;
+    let gate = Gate::start_for(&old.url(), "").await;
     assert_eq!(write(&gate, "production").await, 204);
-    old.one();
-    gate.configure(&config(&new.url(), &[spoke("production", "")]));
-    gate.reload().await.expect(200);
+    old.take_one();
+    gate.reload_with(&config(&new.url(), &[spoke("production", "")]))
+        .await;
     assert_eq!(write(&gate, "production").await, 204);
-    new.one();
-    old.expect_nothing();
+    new.take_one();
+    old.expect_no_request();
 }
 
 #[tokio::test]
@@ -105,7 +103,7 @@ async fn a_broken_file_changes_nothing_and_shows() {
     let hub = ScriptedHub::start().await;
     let good = config(&hub.url(), &[spoke("production", "")]);
     let mut gate = Gate::start(&good).await;
-    gate.tolerate("hubgate.yaml");
+    gate.allow_error("hubgate.yaml");
     for (case, broken) in [
         ("unknown key", good.clone() + "spooks: []\n"),
         ("not YAML", good.clone() + "}{"),
@@ -115,7 +113,7 @@ async fn a_broken_file_changes_nothing_and_shows() {
             good.replace("token_sha256: ", "token_sha256: zz"),
         ),
     ] {
-        gate.configure(&broken);
+        gate.write_config(&broken);
         let response = gate.reload().await;
         assert!(response.status >= 400, "{case}: {response:?}");
         assert!(
@@ -125,9 +123,8 @@ async fn a_broken_file_changes_nothing_and_shows() {
         assert_eq!(gate.metrics().await.sum(SUCCESSFUL, &[]), 0.0, "{case}");
         assert_eq!(write(&gate, "production").await, 204, "{case}");
     }
-    gate.logged(&["hubgate.yaml", "spooks"]).await;
-    gate.configure(&good);
-    gate.reload().await.expect(200);
+    gate.wait_for_log(&["hubgate.yaml", "spooks"]).await;
+    gate.reload_with(&good).await;
     assert_eq!(gate.metrics().await.sum(SUCCESSFUL, &[]), 1.0);
 }
 
@@ -242,13 +239,13 @@ async fn requests_under_way_survive_a_reload() {
     let hub = ScriptedHub::start().await;
     let yaml = config(&hub.url(), &[spoke("production", "")]);
     let gate = Gate::start(&yaml).await;
-    hub.hold();
+    hub.hold_responses();
     let address = gate.write_address();
     let request = Request::series(Protocol::V1, &[series("__name__=up")]);
-    let sender = tokio::spawn(request.token(&token("production")).send(address));
-    hub.wait_received(1).await;
-    gate.configure(&config(&hub.url(), &[spoke("new", "")]));
-    gate.reload().await.expect(200);
-    hub.release();
+    let sender = tokio::spawn(request.spoke("production").send(address));
+    hub.wait_for_requests(1).await;
+    gate.reload_with(&config(&hub.url(), &[spoke("new", "")]))
+        .await;
+    hub.release_responses();
     sender.await.unwrap().expect("a response").expect(204);
 }

@@ -3,36 +3,22 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::body::{Protocol, series};
-use crate::support::config::{config, sha256, spoke, spoke_with, token};
-use crate::support::gate::Gate;
+use crate::support::DEADLINE;
+use crate::support::body::{Protocol, up};
+use crate::support::config::{config, spoke, spoke_with, token, token_sha256};
+use crate::support::gate::{Gate, start_hub_and_gate};
 use crate::support::hub::ScriptedHub;
 use crate::support::sender::Request;
-use crate::support::{DEADLINE, eventually};
 
 fn write(name: &str) -> Request {
-    Request::series(Protocol::V1, &[series("__name__=up")]).token(&token(name))
-}
-
-/// Waits until the admin listener says that the gate ends.
-async fn wait_draining(gate: &Gate) {
-    eventually("not ready", DEADLINE, async || {
-        let response = Request::get("/-/ready").send(gate.admin_address()).await;
-        match response {
-            Ok(response) if response.status == 503 => Ok(()),
-            other => Err(other),
-        }
-    })
-    .await;
+    Request::series(Protocol::V1, &up()).spoke(name)
 }
 
 #[tokio::test]
 async fn a_token_is_revoked_beside_a_change_that_needs_a_restart() {
     let hub = ScriptedHub::start().await;
     let credentials = |names: &[&str]| {
-        let each = names
-            .iter()
-            .map(|name| format!("{{token_sha256: {}}}", sha256(&token(name))));
+        let each = names.iter().map(|name| token_sha256(&token(name)));
         each.collect::<Vec<_>>().join(", ")
     };
     let yaml = |names: &[&str]| {
@@ -44,11 +30,11 @@ async fn a_token_is_revoked_beside_a_change_that_needs_a_restart() {
         gate.send(write(name)).await.expect(204);
     }
     let listen = "listen: {address: \"127.0.0.1:0\", connections_max: 7}\n";
-    gate.configure(&format!("{listen}{}", yaml(&["kept"])));
-    gate.reload().await.expect(200);
+    gate.reload_with(&format!("{listen}{}", yaml(&["kept"])))
+        .await;
     gate.send(write("revoked")).await.expect(401);
     gate.send(write("kept")).await.expect(204);
-    gate.logged(&["listen.connections_max"]).await;
+    gate.wait_for_log(&["listen.connections_max"]).await;
     let log = gate.log();
     let warned = log.iter().filter(|line| line.contains(r#""level":"WARN""#));
     let warned: Vec<_> = warned.filter(|line| line.contains("restart")).collect();
@@ -61,16 +47,16 @@ async fn a_token_is_revoked_beside_a_change_that_needs_a_restart() {
 #[tokio::test]
 async fn a_hub_that_left_is_in_no_metric() {
     let (old, new) = (ScriptedHub::start().await, ScriptedHub::start().await);
-    let gate = Gate::start(&config(&old.url(), &[spoke("production", "")])).await;
+    let gate = Gate::start_for(&old.url(), "").await;
     gate.send(write("production")).await.expect(204);
-    old.hold();
+    old.hold_responses();
     let late = tokio::spawn(write("production").send(gate.write_address()));
-    old.wait_received(2).await;
-    gate.configure(&config(&new.url(), &[spoke("production", "")]));
-    gate.reload().await.expect(200);
+    old.wait_for_requests(2).await;
+    gate.reload_with(&config(&new.url(), &[spoke("production", "")]))
+        .await;
     gate.send(write("production")).await.expect(204);
     expect_one_hub(&gate, &new).await;
-    old.release();
+    old.release_responses();
     late.await.unwrap().expect("a response").expect(204);
     expect_one_hub(&gate, &new).await;
 }
@@ -91,32 +77,29 @@ async fn expect_one_hub(gate: &Gate, hub: &ScriptedHub) {
 
 #[tokio::test]
 async fn a_draining_gate_reloads_nothing_and_says_so_at_once() {
-    let hub = ScriptedHub::start().await;
-    let mut gate = Gate::start(&config(&hub.url(), &[spoke("production", "")])).await;
-    hub.hold();
+    let (hub, mut gate) = start_hub_and_gate("").await;
+    hub.hold_responses();
     let sender = tokio::spawn(write("production").send(gate.write_address()));
-    hub.wait_received(1).await;
-    gate.signal("TERM");
-    wait_draining(&gate).await;
+    hub.wait_for_requests(1).await;
+    gate.start_draining("TERM").await;
     let asked = Instant::now();
     let response = gate.reload().await;
     assert!(response.status >= 500, "{response:?}");
     assert!(response.text.contains("shutting down"), "{response:?}");
     assert!(asked.elapsed() < Duration::from_secs(3));
-    hub.release();
+    hub.release_responses();
     sender.await.unwrap().expect("a response").expect(204);
-    assert!(gate.wait_exit().await.success());
+    assert!(gate.wait_for_exit().await.success());
 }
 
 /// The main file may be a pipe, and one that nobody writes to holds the reading thread for ever.
 #[tokio::test]
 async fn a_file_that_never_ends_does_not_hold_up_the_end() {
-    let hub = ScriptedHub::start().await;
-    let mut gate = Gate::start(&config(&hub.url(), &[spoke("production", "")])).await;
+    let (_hub, mut gate) = start_hub_and_gate("").await;
     let pipe = gate.folder().join("pipe");
     let made = std::process::Command::new("mkfifo").arg(&pipe).status();
     assert!(made.unwrap().success(), "mkfifo");
-    std::fs::rename(&pipe, gate.config()).unwrap();
+    std::fs::rename(&pipe, gate.config_file()).unwrap();
     let reload = Request::new("POST", "/-/reload").send(gate.admin_address());
     let reload = tokio::spawn(reload);
     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -124,7 +107,7 @@ async fn a_file_that_never_ends_does_not_hold_up_the_end() {
     gate.send(write("production")).await.expect(204);
     let told = Instant::now();
     gate.signal("TERM");
-    assert_eq!(gate.wait_exit().await.code(), Some(0));
+    assert_eq!(gate.wait_for_exit().await.code(), Some(0));
     assert!(told.elapsed() < DEADLINE / 2, "{:?}", told.elapsed());
     // Whoever asked is told, or sees the connection close.
     if let Ok(response) = reload.await.unwrap() {

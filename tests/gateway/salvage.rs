@@ -3,11 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::support::body::{Protocol, Series, bare};
-use crate::support::config::{config_hub, spoke, token};
-use crate::support::gate::Gate;
-use crate::support::hub::{Reply, ScriptedHub};
-use crate::support::sender::{Request, Response};
+use crate::support::body::{Protocol, Series, bare, success_headers};
+use crate::support::gate::{Gate, start_hub_and_gate};
+use crate::support::hub::{ScriptedHub, protocols};
+use crate::support::reply::Reply;
 
 /// A value that the hubs here refuse.
 const BAD: f64 = 666.0;
@@ -15,17 +14,8 @@ const BAD: f64 = 666.0;
 /// A hub that refuses samples of [`BAD`].
 async fn picky() -> ScriptedHub {
     let hub = ScriptedHub::start().await;
-    hub.refuse(|unit| unit.samples.iter().any(|it| it.bits == BAD.to_bits()));
+    hub.refuse_if(|unit| unit.samples.iter().any(|it| it.bits == BAD.to_bits()));
     hub
-}
-
-async fn start(hub: &ScriptedHub, further: &str) -> Gate {
-    Gate::start(&config_hub(&hub.url(), further, &[spoke("production", "")])).await
-}
-
-async fn send(gate: &Gate, protocol: Protocol, batch: &[Series]) -> Response {
-    let request = Request::series(protocol, batch);
-    gate.send(request.token(&token("production"))).await
 }
 
 /// Series `0` to `count`, one sample each; those of `bad` have a bad one.
@@ -48,12 +38,6 @@ fn good(series: &[Series]) -> Vec<Series> {
         .collect()
 }
 
-async fn float(gate: &Gate, fate: &str) -> f64 {
-    let metrics = gate.metrics().await;
-    let labels = [("spoke", "production"), ("kind", "float")];
-    metrics.sum(&format!("hubgate_samples_{fate}_total"), &labels)
-}
-
 #[tokio::test]
 async fn a_bad_sample_costs_itself_at_a_v1_hub() {
     for protocol in Protocol::BOTH {
@@ -66,10 +50,10 @@ async fn a_bad_sample_costs_itself_at_a_v1_hub() {
             (1, &[0]),
         ] {
             let hub = picky().await;
-            let gate = start(&hub, "protocol: v1").await;
+            let gate = Gate::start_for(&hub.url(), "protocol: v1").await;
             let case = format!("{protocol:?}, {bad:?} of {count}");
             let sent = batch(count, bad);
-            let response = send(&gate, protocol, &sent).await;
+            let response = gate.write(protocol, &sent).await;
             response.expect_refusal(
                 &case,
                 400,
@@ -79,11 +63,23 @@ async fn a_bad_sample_costs_itself_at_a_v1_hub() {
             assert_eq!(response.written(), Some((written, 0, 0)), "{case}");
             // Each good sample once, and in the order in which it came.
             assert_eq!(hub.take_stored(), good(&sent), "{case}");
-            assert!(hub.take().len() <= 65, "{case}");
-            assert_eq!(float(&gate, "received").await, count as f64, "{case}");
-            assert_eq!(float(&gate, "written").await, written as f64, "{case}");
-            assert_eq!(float(&gate, "rejected").await, bad.len() as f64, "{case}");
-            gate.expect_accounts("production").await;
+            assert!(hub.take_received().len() <= 65, "{case}");
+            assert_eq!(
+                gate.samples("received", "float").await,
+                count as f64,
+                "{case}"
+            );
+            assert_eq!(
+                gate.samples("written", "float").await,
+                written as f64,
+                "{case}"
+            );
+            assert_eq!(
+                gate.samples("rejected", "float").await,
+                bad.len() as f64,
+                "{case}"
+            );
+            gate.expect_balanced_counts("production").await;
         }
     }
 }
@@ -91,7 +87,7 @@ async fn a_bad_sample_costs_itself_at_a_v1_hub() {
 #[tokio::test]
 async fn a_bad_sample_costs_neither_its_series_nor_its_order() {
     let hub = picky().await;
-    let gate = start(&hub, "protocol: v1").await;
+    let gate = Gate::start_for(&hub.url(), "protocol: v1").await;
     for protocol in Protocol::BOTH {
         let mut sent = batch(20, &[]);
         // The samples of a series, of which one is bad, with exemplars and histograms about them.
@@ -103,7 +99,7 @@ async fn a_bad_sample_costs_neither_its_series_nor_its_order() {
         sent.push(long.exemplar("trace_id=a", 3));
         sent.push(labelled(21).histogram(1).histogram(2).histogram(3));
         sent.push(labelled(20).sample(1.0, 50).sample(1.0, 51));
-        let response = send(&gate, protocol, &sent).await.expect(400);
+        let response = gate.write(protocol, &sent).await.expect(400);
         assert_eq!(
             response.written(),
             Some((20 + 49 + 2, 3, 1)),
@@ -120,7 +116,7 @@ async fn a_bad_sample_costs_neither_its_series_nor_its_order() {
         assert_eq!(orders[&labelled(20).notation()], long, "{protocol:?}");
         assert_eq!(orders[&labelled(21).notation()], [1, 2, 3], "{protocol:?}");
         assert_eq!(stored.len(), 71 + 3 + 1, "each once");
-        gate.expect_accounts("production").await;
+        gate.expect_balanced_counts("production").await;
     }
 }
 
@@ -129,13 +125,13 @@ async fn salvage_is_bounded_and_its_end_is_told_exactly() {
     for requests_max in [2, 3, 8, 20] {
         let hub = picky().await;
         let further = format!("protocol: v1, salvage_requests_max: {requests_max}");
-        let gate = start(&hub, &further).await;
+        let gate = Gate::start_for(&hub.url(), &further).await;
         for protocol in Protocol::BOTH {
             // More bad ones than could be found.
             let bad: Vec<_> = (0..1000).step_by(37).collect();
             let sent = batch(1000, &bad);
-            let response = send(&gate, protocol, &sent).await.expect(400);
-            let requests = hub.take().len();
+            let response = gate.write(protocol, &sent).await.expect(400);
+            let requests = hub.take_received().len();
             assert!(requests <= 1 + requests_max, "{requests} of {requests_max}");
             let stored = hub.take_stored();
             assert_eq!(
@@ -146,48 +142,48 @@ async fn salvage_is_bounded_and_its_end_is_told_exactly() {
             assert!(good(&sent).len() >= stored.len());
             assert!(stored.is_sorted_by(|a, b| a.notation() < b.notation()));
         }
-        gate.expect_accounts("production").await;
+        gate.expect_balanced_counts("production").await;
     }
 }
 
 #[tokio::test]
 async fn a_bound_that_suffices_saves_half() {
     let hub = picky().await;
-    let gate = start(&hub, "protocol: v1, salvage_requests_max: 2").await;
+    let gate = Gate::start_for(&hub.url(), "protocol: v1, salvage_requests_max: 2").await;
     for protocol in Protocol::BOTH {
         let sent = batch(1000, &[0]);
-        let response = send(&gate, protocol, &sent).await.expect(400);
+        let response = gate.write(protocol, &sent).await.expect(400);
         assert_eq!(response.written(), Some((500, 0, 0)));
         assert_eq!(hub.take_stored(), good(&sent[500..]));
-        assert_eq!(hub.take().len(), 3);
+        assert_eq!(hub.take_received().len(), 3);
     }
-    gate.expect_accounts("production").await;
+    gate.expect_balanced_counts("production").await;
 }
 
 #[tokio::test]
 async fn without_salvage_nothing_is_sent_twice() {
     let hub = picky().await;
-    let gate = start(&hub, "protocol: v1, salvage_requests_max: 0").await;
+    let gate = Gate::start_for(&hub.url(), "protocol: v1, salvage_requests_max: 0").await;
     for protocol in Protocol::BOTH {
-        let response = send(&gate, protocol, &batch(10, &[5])).await.expect(400);
+        let response = gate.write(protocol, &batch(10, &[5])).await.expect(400);
         // Whether a V1 hub stored something, it did not say.
-        let told = (protocol == Protocol::V2).then_some((0, 0, 0));
-        assert_eq!(response.written(), told, "{protocol:?}");
-        hub.one();
+        let expected = success_headers(protocol, (0, 0, 0));
+        assert_eq!(response.written(), expected, "{protocol:?}");
+        hub.take_one();
         assert_eq!(hub.take_stored(), []);
     }
-    gate.expect_accounts("production").await;
+    gate.expect_balanced_counts("production").await;
 }
 
 /// A V2 hub stores the rest by itself.
 #[tokio::test]
 async fn a_v2_hub_is_asked_once() {
     let hub = picky().await;
-    let gate = start(&hub, "protocol: v2").await;
+    let gate = Gate::start_for(&hub.url(), "protocol: v2").await;
     for protocol in Protocol::BOTH {
-        let response = send(&gate, protocol, &batch(10, &[5])).await.expect(400);
+        let response = gate.write(protocol, &batch(10, &[5])).await.expect(400);
         assert_eq!(response.written(), Some((9, 0, 0)), "{protocol:?}");
-        hub.one();
+        hub.take_one();
         assert_eq!(hub.take_stored().len(), 9);
     }
 }
@@ -197,16 +193,16 @@ async fn a_body_that_is_too_large_is_halved() {
     for to in ["v1", "v2"] {
         for protocol in Protocol::BOTH {
             let hub = ScriptedHub::start().await;
-            hub.limit_message(10_000);
-            let gate = start(&hub, &format!("protocol: {to}")).await;
+            hub.limit_message_bytes(10_000);
+            let gate = Gate::start_for(&hub.url(), &format!("protocol: {to}")).await;
             let sent = batch(1000, &[]);
-            let response = send(&gate, protocol, &sent).await.expect(204);
-            let told = (protocol == Protocol::V2).then_some((1000, 0, 0));
-            assert_eq!(response.written(), told, "{protocol:?} as {to}");
+            let response = gate.write(protocol, &sent).await.expect(204);
+            let expected = success_headers(protocol, (1000, 0, 0));
+            assert_eq!(response.written(), expected, "{protocol:?} as {to}");
             assert_eq!(hub.take_stored(), good(&sent), "{protocol:?} as {to}");
-            let received = hub.take();
+            let received = hub.take_received();
             assert!((2..=65).contains(&received.len()), "{}", received.len());
-            gate.expect_accounts("production").await;
+            gate.expect_balanced_counts("production").await;
         }
     }
 }
@@ -216,18 +212,18 @@ async fn a_series_that_is_too_large_costs_itself() {
     for to in ["v1", "v2"] {
         for protocol in Protocol::BOTH {
             let hub = ScriptedHub::start().await;
-            hub.limit_message(10_000);
-            let gate = start(&hub, &format!("protocol: {to}")).await;
+            hub.limit_message_bytes(10_000);
+            let gate = Gate::start_for(&hub.url(), &format!("protocol: {to}")).await;
             let case = format!("{protocol:?} as {to}");
             let noise = "x".repeat(20_000);
             let large = bare(&format!("__name__=up,cluster=production,noise={noise}"));
             let mut sent = batch(100, &[]);
             sent.insert(50, large.sample(1.0, 1));
-            let response = send(&gate, protocol, &sent).await;
+            let response = gate.write(protocol, &sent).await;
             response.expect_refusal(&case, 413, &["production", "the hub says (413)"]);
             assert_eq!(response.written(), Some((100, 0, 0)), "{case}");
             assert_eq!(hub.take_stored(), batch(100, &[]), "{case}");
-            gate.expect_accounts("production").await;
+            gate.expect_balanced_counts("production").await;
         }
     }
 }
@@ -235,15 +231,15 @@ async fn a_series_that_is_too_large_costs_itself() {
 #[tokio::test]
 async fn too_large_and_bad_at_once_is_cut_for_both() {
     let hub = picky().await;
-    hub.limit_message(10_000);
-    let gate = start(&hub, "protocol: v1").await;
+    hub.limit_message_bytes(10_000);
+    let gate = Gate::start_for(&hub.url(), "protocol: v1").await;
     for protocol in Protocol::BOTH {
         let sent = batch(400, &[123]);
-        let response = send(&gate, protocol, &sent).await.expect(400);
+        let response = gate.write(protocol, &sent).await.expect(400);
         assert_eq!(response.written(), Some((399, 0, 0)), "{protocol:?}");
         assert_eq!(hub.take_stored(), good(&sent), "{protocol:?}");
     }
-    gate.expect_accounts("production").await;
+    gate.expect_balanced_counts("production").await;
 }
 
 /// What was stored already is sent again by the spoke and then refused or ignored as a duplicate;
@@ -251,7 +247,7 @@ async fn too_large_and_bad_at_once_is_cut_for_both() {
 #[tokio::test]
 async fn a_fault_in_the_middle_makes_all_of_it_retryable() {
     let hub = picky().await;
-    let gate = start(&hub, "protocol: v1").await;
+    let gate = Gate::start_for(&hub.url(), "protocol: v1").await;
     for (fault, told) in [
         (Reply::status(503), 503),
         (Reply::status(429), 503),
@@ -260,37 +256,37 @@ async fn a_fault_in_the_middle_makes_all_of_it_retryable() {
     ] {
         for protocol in Protocol::BOTH {
             for _ in 0..3 {
-                hub.reply(Reply::usual());
+                hub.reply_once(Reply::as_usual());
             }
-            hub.reply(fault.clone());
-            let response = send(&gate, protocol, &batch(100, &[90])).await.expect(told);
+            hub.reply_once(fault.clone());
+            let response = gate.write(protocol, &batch(100, &[90])).await.expect(told);
             assert_eq!(response.written(), None, "{fault:?}: {response:?}");
-            assert_eq!(hub.take().len(), 4, "{fault:?}");
+            assert_eq!(hub.take_received().len(), 4, "{fault:?}");
             hub.take_stored();
             // The same again, as the spoke does it.
-            send(&gate, protocol, &batch(100, &[90])).await.expect(400);
+            gate.write(protocol, &batch(100, &[90])).await.expect(400);
             assert_eq!(hub.take_stored().len(), 99, "{fault:?}");
-            hub.take();
+            hub.take_received();
         }
     }
-    gate.expect_accounts("production").await;
+    gate.expect_balanced_counts("production").await;
 }
 
 /// What was refused here is no part of what the hub is asked.
 #[tokio::test]
 async fn refused_here_and_refused_there_add_up() {
     let hub = picky().await;
-    let gate = start(&hub, "protocol: v1").await;
+    let gate = Gate::start_for(&hub.url(), "protocol: v1").await;
     for protocol in Protocol::BOTH {
         let mut sent = batch(100, &[7]);
         sent.push(bare("__name__=up,cluster=staging").sample(1.0, 1));
-        let response = send(&gate, protocol, &sent).await;
+        let response = gate.write(protocol, &sent).await;
         let says = ["mismatched_label: 1 of 101", "the hub says (400): bad"];
         response.expect_refusal("both", 400, &says);
         assert_eq!(response.written(), Some((99, 0, 0)), "{protocol:?}");
         assert_eq!(hub.take_stored().len(), 99);
     }
-    gate.expect_accounts("production").await;
+    gate.expect_balanced_counts("production").await;
 }
 
 /// A hub that is slow for once costs nothing. One that stays so costs good samples, or the spoke
@@ -298,19 +294,19 @@ async fn refused_here_and_refused_there_add_up() {
 #[tokio::test]
 async fn a_hub_that_is_too_slow_for_salvage_puts_it_off_twice() {
     let hub = picky().await;
-    let gate = start(&hub, "protocol: v1, timeout: 2s").await;
-    let slow = Reply::usual().after(std::time::Duration::from_millis(450));
+    let gate = Gate::start_for(&hub.url(), "protocol: v1, timeout: 2s").await;
+    let slow = Reply::as_usual().after(std::time::Duration::from_millis(450));
     let sent = batch(1000, &[3]);
-    hub.always(slow.clone());
+    hub.reply_always(slow.clone());
     for _ in 0..2 {
-        let response = send(&gate, Protocol::V1, &sent).await.expect(503);
+        let response = gate.write(Protocol::V1, &sent).await.expect(503);
         assert!(response.text.contains("too slow"), "{response:?}");
         assert_eq!(response.written(), None, "{response:?}");
         assert!(response.header("retry-after").is_some(), "{response:?}");
     }
     hub.take_stored();
-    hub.take();
-    let response = send(&gate, Protocol::V1, &sent).await.expect(400);
+    hub.take_received();
+    let response = gate.write(Protocol::V1, &sent).await.expect(400);
     let stored = hub.take_stored();
     assert_eq!(
         response.written(),
@@ -318,63 +314,61 @@ async fn a_hub_that_is_too_slow_for_salvage_puts_it_off_twice() {
         "{response:?}"
     );
     assert!((500..999).contains(&stored.len()), "{}", stored.len());
-    let requests = hub.take().len();
+    let requests = hub.take_received().len();
     assert!((3..=5).contains(&requests), "{requests} requests");
     // After one that came to its end it is put off again.
-    hub.recover();
-    let response = send(&gate, Protocol::V1, &sent).await.expect(400);
+    hub.reply_as_usual();
+    let response = gate.write(Protocol::V1, &sent).await.expect(400);
     assert_eq!(response.written(), Some((999, 0, 0)), "{response:?}");
-    hub.always(slow);
+    hub.reply_always(slow);
     for _ in 0..2 {
-        send(&gate, Protocol::V1, &sent).await.expect(503);
+        gate.write(Protocol::V1, &sent).await.expect(503);
     }
-    hub.recover();
-    send(&gate, Protocol::V1, &sent).await.expect(400);
-    gate.expect_accounts("production").await;
+    hub.reply_as_usual();
+    gate.write(Protocol::V1, &sent).await.expect(400);
+    gate.expect_balanced_counts("production").await;
 }
 
 /// Prometheus before 2.50 says 500 for what is older than its out-of-order window.
 #[tokio::test]
 async fn a_500_for_a_sample_that_is_too_old_costs_that_sample() {
-    let hub = ScriptedHub::start().await;
-    let gate = start(&hub, "protocol: v1").await;
+    let (hub, gate) = start_hub_and_gate("protocol: v1").await;
     for protocol in Protocol::BOTH {
         let sent = batch(2, &[]);
-        hub.reply(Reply::status(500).text("too old sample\n"));
-        hub.reply(Reply::usual());
-        hub.reply(Reply::status(500).text("too old sample\n"));
-        let response = send(&gate, protocol, &sent).await;
+        hub.reply_once(Reply::status(500).text("too old sample\n"));
+        hub.reply_once(Reply::as_usual());
+        hub.reply_once(Reply::status(500).text("too old sample\n"));
+        let response = gate.write(protocol, &sent).await;
         response.expect_refusal("too old", 400, &["the hub says (500): too old sample"]);
         assert_eq!(response.written(), Some((1, 0, 0)), "{protocol:?}");
         assert_eq!(hub.take_stored(), sent[..1]);
         // Any other 500 is a fault of the hub.
-        hub.reply(Reply::status(500).text("too old sample, or what do I know"));
-        send(&gate, protocol, &sent).await.expect(500);
+        hub.reply_once(Reply::status(500).text("too old sample, or what do I know"));
+        gate.write(protocol, &sent).await.expect(500);
     }
-    gate.expect_accounts("production").await;
+    gate.expect_balanced_counts("production").await;
 }
 
 /// The spoke is told what was not looked at.
 #[tokio::test]
 async fn what_salvage_did_not_reach_is_named() {
     let hub = picky().await;
-    let gate = start(&hub, "protocol: v1, salvage_requests_max: 4").await;
+    let gate = Gate::start_for(&hub.url(), "protocol: v1, salvage_requests_max: 4").await;
     for protocol in Protocol::BOTH {
-        let response = send(&gate, protocol, &batch(1000, &[3])).await;
+        let response = gate.write(protocol, &batch(1000, &[3])).await;
         let says = ["250 samples refused with a bad one", "salvage_requests_max"];
         response.expect_refusal("4 requests", 400, &says);
         assert_eq!(response.written(), Some((750, 0, 0)), "{protocol:?}");
         hub.take_stored();
     }
-    gate.expect_accounts("production").await;
+    gate.expect_balanced_counts("production").await;
 }
 
 /// What is too large in the other version may fit in parts.
 #[tokio::test]
 async fn what_grows_beyond_v1_is_halved_before_it_is_given_up() {
-    let hub = ScriptedHub::start().await;
-    let gate = start(&hub, "protocol: auto").await;
-    gate.found(None, Protocol::V2).await;
+    let (hub, gate) = start_hub_and_gate("protocol: auto").await;
+    gate.wait_for_protocol(None, Protocol::V2).await;
     // 1000 times 64 KB stand in V2 once.
     let value = "v".repeat(60_000);
     let sent: Vec<_> = (0..1000)
@@ -385,33 +379,31 @@ async fn what_grows_beyond_v1_is_halved_before_it_is_given_up() {
         })
         .map(|series| series.sample(1.0, 1))
         .collect();
-    hub.reply(Reply::status(400).text("decoded size exceeds"));
-    let response = send(&gate, Protocol::V2, &sent).await.expect(204);
+    hub.reply_once(Reply::status(400).text("decoded size exceeds"));
+    let response = gate.write(Protocol::V2, &sent).await.expect(204);
     assert_eq!(response.written(), Some((1000, 0, 0)), "{response:?}");
     assert_eq!(hub.take_stored().len(), 1000);
-    let sent: Vec<_> = hub.take().iter().map(|it| it.protocol).collect();
-    assert_eq!(sent, [Protocol::V2; 3]);
-    gate.expect_accounts("production").await;
+    assert_eq!(protocols(&hub.take_received()), [Protocol::V2; 3]);
+    gate.expect_balanced_counts("production").await;
 }
 
 /// Some receivers say with a refused V1 request, too, that they wrote nothing.
 #[tokio::test]
 async fn a_refusal_that_counts_nothing_is_cut_all_the_same() {
-    let hub = ScriptedHub::start().await;
-    let gate = start(&hub, "protocol: v1").await;
+    let (hub, gate) = start_hub_and_gate("protocol: v1").await;
     for protocol in Protocol::BOTH {
-        hub.reply(Reply::status(400).written(0, 0, 0).text("bad"));
+        hub.reply_once(Reply::status(400).written(0, 0, 0).text("bad"));
         let sent = batch(10, &[]);
-        let response = send(&gate, protocol, &sent).await.expect(204);
-        let told = (protocol == Protocol::V2).then_some((10, 0, 0));
-        assert_eq!(response.written(), told);
+        let response = gate.write(protocol, &sent).await.expect(204);
+        let expected = success_headers(protocol, (10, 0, 0));
+        assert_eq!(response.written(), expected);
         assert_eq!(hub.take_stored(), sent);
         // A hub that counts what it wrote stored the rest by itself.
-        hub.reply(Reply::status(400).written(9, 0, 0).text("bad"));
-        hub.take();
-        let response = send(&gate, protocol, &sent).await.expect(400);
+        hub.reply_once(Reply::status(400).written(9, 0, 0).text("bad"));
+        hub.take_received();
+        let response = gate.write(protocol, &sent).await.expect(400);
         assert_eq!(response.written(), Some((9, 0, 0)));
-        assert_eq!(hub.take().len(), 1);
+        assert_eq!(hub.take_received().len(), 1);
     }
-    gate.expect_accounts("production").await;
+    gate.expect_balanced_counts("production").await;
 }

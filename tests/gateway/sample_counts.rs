@@ -1,15 +1,10 @@
 //! Exact accounts: received = written + rejected + failed, for each spoke and kind.
 
-use crate::support::body::{Protocol, Series, bare, decode, metadata_v1, unsnappy};
-use crate::support::config::{config, config_hub, spoke, token};
-use crate::support::gate::Gate;
+use crate::support::body::{Protocol, bare, decode, fixture, metadata_v1, sorted_units, unsnappy};
+use crate::support::config::{config_with_hub_keys, spoke};
+use crate::support::gate::{Gate, start_hub_and_gate};
 use crate::support::hub::ScriptedHub;
 use crate::support::sender::Request;
-
-async fn start(hub: &ScriptedHub) -> Gate {
-    let spokes = ["production", "staging"].map(|name| spoke(name, ""));
-    Gate::start(&config(&hub.url(), &spokes)).await
-}
 
 /// What real servers sent, and how many of each kind are in it: floats, histograms, exemplars,
 /// metadata.
@@ -64,21 +59,12 @@ const BODIES: [(&str, Protocol, &str, [f64; 4]); 8] = [
     ),
 ];
 
-/// All samples, histograms and exemplars with the labels of their series, in some fixed order.
-fn units(series: &[Series]) -> Vec<String> {
-    let units = series.iter().flat_map(Series::units);
-    let mut units: Vec<_> = units.map(|unit| format!("{unit:?}")).collect();
-    units.sort();
-    units
-}
-
 #[tokio::test]
 async fn real_bodies_pass_and_are_counted() {
     let hub = ScriptedHub::start().await;
     let spokes = ["production", "staging"].map(|name| spoke(name, ""));
-    let v1 = Gate::start(&config_hub(&hub.url(), "protocol: v1", &spokes)).await;
-    let v2 = Gate::start(&config_hub(&hub.url(), "protocol: v2", &spokes)).await;
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/");
+    let v1 = Gate::start(&config_with_hub_keys(&hub.url(), "protocol: v1", &spokes)).await;
+    let v2 = Gate::start(&config_with_hub_keys(&hub.url(), "protocol: v2", &spokes)).await;
     for (file, protocol, name, counts) in BODIES {
         let gate = match protocol {
             Protocol::V1 => &v1,
@@ -86,16 +72,20 @@ async fn real_bodies_pass_and_are_counted() {
         };
         // Hubs refuse the V2 series of exemplars alone that this sender makes, so they are moved.
         let exemplars_apart = file == "prometheus-3.12-v2-mixed";
-        let body = std::fs::read(format!("{folder}{file}.snappy")).unwrap();
+        let body = fixture(file);
         let before = gate.metrics().await;
-        let request = Request::write(protocol, body.clone()).token(&token(name));
+        let request = Request::write(protocol, body.clone()).spoke(name);
         let response = gate.send(request).await;
         assert_eq!(response.status, 204, "{file}: {response:?}");
-        for received in hub.take() {
+        for received in hub.take_received() {
             if exemplars_apart {
                 let message = unsnappy(&body).unwrap();
                 let sent = decode(protocol, &message).unwrap();
-                assert_eq!(units(&received.series), units(&sent), "{file}");
+                assert_eq!(
+                    sorted_units(&received.series),
+                    sorted_units(&sent),
+                    "{file}"
+                );
             } else {
                 assert_eq!(received.body, body, "{file}");
             }
@@ -118,14 +108,13 @@ async fn real_bodies_pass_and_are_counted() {
                 "{file} {kind}"
             );
         }
-        gate.expect_accounts(name).await;
+        gate.expect_balanced_counts(name).await;
     }
 }
 
 #[tokio::test]
 async fn every_kind_has_its_exact_account() {
-    let hub = ScriptedHub::start().await;
-    let gate = start(&hub).await;
+    let (_hub, gate) = start_hub_and_gate("").await;
     for protocol in Protocol::BOTH {
         let before = gate.metrics().await;
         let batch = [
@@ -143,8 +132,7 @@ async fn every_kind_has_its_exact_account() {
                 .sample(1.0, 1)
                 .exemplar("trace_id=a", 1),
         ];
-        let request = Request::series(protocol, &batch).token(&token("production"));
-        gate.send(request).await.expect(400);
+        gate.write(protocol, &batch).await.expect(400);
         let after = gate.metrics().await;
         let grown = |metric: &str, labels: &[(&str, &str)]| {
             let labels = [&[("spoke", "production")], labels].concat();
@@ -176,18 +164,17 @@ async fn every_kind_has_its_exact_account() {
             assert_eq!(rejected("duplicate_label_name"), duplicate, "{kind:?}");
         }
         assert_eq!(grown("hubgate_label_mismatches_total", &[]), 2.0);
-        gate.expect_accounts("production").await;
+        gate.expect_balanced_counts("production").await;
     }
 }
 
 #[tokio::test]
 async fn v1_metadata_alone_is_a_204_and_counted() {
-    let hub = ScriptedHub::start().await;
-    let gate = start(&hub).await;
-    let request = Request::write(Protocol::V1, metadata_v1("up")).token(&token("production"));
+    let (_hub, gate) = start_hub_and_gate("").await;
+    let request = Request::write(Protocol::V1, metadata_v1("up")).spoke("production");
     gate.send(request).await.expect(204);
     let metrics = gate.metrics().await;
     let labels = [("spoke", "production"), ("kind", "metadata")];
     assert_eq!(metrics.sum("hubgate_samples_received_total", &labels), 1.0);
-    gate.expect_accounts("production").await;
+    gate.expect_balanced_counts("production").await;
 }

@@ -1,14 +1,14 @@
 //! Several hubs: each gets every write in the version that it speaks, and `ack` says whose word
 //! counts; and the headers by which a hub knows whose the write is.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::support::body::{Protocol, Series, bare, series};
-use crate::support::config::{config_hub, config_hubs, hub_named, spoke, token};
+use crate::support::body::{Protocol, Series, bare, noise, series, success_headers};
+use crate::support::config::{config_hubs, config_with_hub_keys, hub_named, spoke};
 use crate::support::gate::Gate;
-use crate::support::hub::{Reply, ScriptedHub};
-use crate::support::sender::{Connection, Request, Response};
+use crate::support::hub::{ScriptedHub, vacant};
+use crate::support::reply::Reply;
+use crate::support::sender::{Connection, Request};
 use crate::support::{DEADLINE, eventually};
 
 /// What must not wait for a hub takes less.
@@ -18,7 +18,7 @@ const AT_ONCE: Duration = Duration::from_secs(2);
 async fn start(ack: &str) -> ([ScriptedHub; 2], Gate) {
     let hubs = [ScriptedHub::start().await, ScriptedHub::start().await];
     let gate = gate(ack, [&hubs[0].url(), &hubs[1].url()], "").await;
-    gate.found(None, Protocol::V2).await;
+    gate.wait_for_protocol(None, Protocol::V2).await;
     (hubs, gate)
 }
 
@@ -28,21 +28,6 @@ async fn gate(ack: &str, urls: [&str; 2], further: &str) -> Gate {
     Gate::start(&config_hubs(ack, &hubs, &[spoke("production", "")])).await
 }
 
-/// An address where nobody listens, and its URL.
-fn vacant() -> (SocketAddr, String) {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    (address, format!("http://{address}/api/v1/write"))
-}
-
-fn write(protocol: Protocol, batch: &[Series]) -> Request {
-    Request::series(protocol, batch).token(&token("production"))
-}
-
-async fn send(gate: &Gate, protocol: Protocol, batch: &[Series]) -> Response {
-    gate.send(write(protocol, batch)).await
-}
-
 fn three() -> [Series; 3] {
     ["a", "b", "c"].map(|name| bare(&format!("__name__={name},cluster=production")).sample(1.0, 1))
 }
@@ -50,9 +35,7 @@ fn three() -> [Series; 3] {
 /// About 100 KiB that do not compress.
 fn large(n: usize) -> [Series; 2] {
     [0, 1].map(|half| {
-        let noise: String = std::iter::repeat_with(fastrand::alphanumeric)
-            .take(60_000)
-            .collect();
+        let noise = noise(60_000);
         series(&format!(
             "__name__=large,cluster=production,half={half},n={n},noise={noise}"
         ))
@@ -62,18 +45,12 @@ fn large(n: usize) -> [Series; 2] {
 async fn requests(gate: &Gate, hub: &str, code: &str) -> f64 {
     let metrics = gate.metrics().await;
     let labels = [("hub", hub), ("code", code)];
-    let name = "hubgate_hub_requests_total";
-    if metrics.has(name, &labels) {
-        metrics.sum(name, &labels)
-    } else {
-        0.0
-    }
+    metrics.sum_or_zero("hubgate_hub_requests_total", &labels)
 }
 
 async fn written(gate: &Gate, hub: &str) -> f64 {
-    let metrics = gate.metrics().await;
     let labels = [("hub", hub), ("kind", "float")];
-    metrics.sum("hubgate_hub_samples_written_total", &labels)
+    gate.sum("hubgate_hub_samples_written_total", &labels).await
 }
 
 #[tokio::test]
@@ -81,12 +58,12 @@ async fn every_hub_gets_every_write() {
     for ack in ["all", "any"] {
         let ([a, b], gate) = start(ack).await;
         for protocol in Protocol::BOTH {
-            let response = send(&gate, protocol, &three()).await.expect(204);
-            let told = (protocol == Protocol::V2).then_some((3, 0, 0));
-            assert_eq!(response.written(), told, "{ack}");
+            let response = gate.write(protocol, &three()).await.expect(204);
+            let expected = success_headers(protocol, (3, 0, 0));
+            assert_eq!(response.written(), expected, "{ack}");
             for hub in [&a, &b] {
-                hub.wait_received(1).await;
-                assert_eq!(hub.one().series, three(), "{ack}");
+                hub.wait_for_requests(1).await;
+                assert_eq!(hub.take_one().series, three(), "{ack}");
             }
         }
         for hub in ["a", "b"] {
@@ -102,7 +79,7 @@ async fn every_hub_gets_every_write() {
         let float = [("spoke", "production"), ("kind", "float")];
         let once = metrics.sum("hubgate_samples_written_total", &float);
         assert_eq!(once, 6.0, "what two hubs took is counted once");
-        gate.expect_accounts("production").await;
+        gate.expect_balanced_counts("production").await;
     }
 }
 
@@ -110,10 +87,10 @@ async fn every_hub_gets_every_write() {
 async fn under_all_the_smallest_count_is_told() {
     let ([a, b], gate) = start("all").await;
     for (picky, other) in [(&a, &b), (&b, &a)] {
-        picky.refuse(|unit| unit.notation().contains("__name__=b,"));
-        other.refuse(|_| false);
+        picky.refuse_if(|unit| unit.notation().contains("__name__=b,"));
+        other.refuse_if(|_| false);
         for protocol in Protocol::BOTH {
-            let response = send(&gate, protocol, &three()).await;
+            let response = gate.write(protocol, &three()).await;
             response.expect_refusal(
                 "one refuses",
                 400,
@@ -128,7 +105,7 @@ async fn under_all_the_smallest_count_is_told() {
     let float = [("spoke", "production"), ("kind", "float")];
     assert_eq!(metrics.sum("hubgate_samples_written_total", &float), 8.0);
     assert_eq!(metrics.sum("hubgate_samples_rejected_total", &float), 4.0);
-    gate.expect_accounts("production").await;
+    gate.expect_balanced_counts("production").await;
 }
 
 #[tokio::test]
@@ -136,14 +113,12 @@ async fn under_all_a_fault_of_one_wins_over_a_refusal_of_the_other() {
     let ([a, b], gate) = start("all").await;
     for (refusing, faulty) in [(&a, &b), (&b, &a)] {
         for protocol in Protocol::BOTH {
-            refusing.reply(Reply::status(400).written(1, 0, 0));
-            faulty.reply(Reply::status(503).after(Duration::from_millis(100)));
-            let response = send(&gate, protocol, &three()).await.expect(503);
-            assert_eq!(response.written(), None, "{response:?}");
-            assert!(response.header("retry-after").is_some(), "{response:?}");
+            refusing.reply_once(Reply::status(400).written(1, 0, 0));
+            faulty.reply_once(Reply::status(503).after(Duration::from_millis(100)));
+            gate.write(protocol, &three()).await.expect_retryable(503);
         }
     }
-    gate.expect_accounts("production").await;
+    gate.expect_balanced_counts("production").await;
 }
 
 #[tokio::test]
@@ -155,25 +130,27 @@ async fn under_all_nothing_is_lost_while_one_hub_is_down() {
         urls.rotate_left(order);
         let gate = gate("all", [&urls[0], &urls[1]], "").await;
         for protocol in Protocol::BOTH {
-            let response = send(&gate, protocol, &three()).await.expect(502);
-            assert_eq!(response.written(), None, "{response:?}");
-            assert!(response.header("retry-after").is_some(), "{response:?}");
+            gate.write(protocol, &three()).await.expect_retryable(502);
         }
         let back = ScriptedHub::start_at(address).await;
-        send(&gate, Protocol::V1, &three()).await.expect(204);
+        gate.write(Protocol::V1, &three()).await.expect(204);
         assert_eq!(back.take_stored(), three());
         assert!(up.take_stored().ends_with(&three()));
-        gate.expect_accounts("production").await;
+        gate.expect_balanced_counts("production").await;
     }
 }
 
 #[tokio::test]
 async fn under_all_the_slow_one_holds_the_answer_up() {
     let ([a, b], gate) = start("all").await;
-    b.hold();
-    let sender = tokio::spawn(write(Protocol::V2, &three()).send(gate.write_address()));
-    a.wait_received(1).await;
-    b.wait_received(1).await;
+    b.hold_responses();
+    let sender = tokio::spawn(
+        Request::series(Protocol::V2, &three())
+            .spoke("production")
+            .send(gate.write_address()),
+    );
+    a.wait_for_requests(1).await;
+    b.wait_for_requests(1).await;
     // The other hub has had the time for its response.
     eventually("the fast one answered", DEADLINE, async || {
         match written(&gate, "a").await {
@@ -183,9 +160,9 @@ async fn under_all_the_slow_one_holds_the_answer_up() {
     })
     .await;
     assert!(!sender.is_finished());
-    b.release();
+    b.release_responses();
     sender.await.unwrap().expect("a response").expect(204);
-    gate.expect_accounts("production").await;
+    gate.expect_balanced_counts("production").await;
 }
 
 #[tokio::test]
@@ -196,12 +173,12 @@ async fn under_any_one_that_is_down_holds_nobody_up() {
         urls.rotate_left(order);
         let gate = gate("any", [&urls[0], &urls[1]], "").await;
         let (down, well) = if order == 0 { ("b", "a") } else { ("a", "b") };
-        gate.found(Some(well), Protocol::V2).await;
+        gate.wait_for_protocol(Some(well), Protocol::V2).await;
         let started = Instant::now();
         for protocol in Protocol::BOTH {
-            let response = send(&gate, protocol, &three()).await.expect(204);
-            let told = (protocol == Protocol::V2).then_some((3, 0, 0));
-            assert_eq!(response.written(), told);
+            let response = gate.write(protocol, &three()).await.expect(204);
+            let expected = success_headers(protocol, (3, 0, 0));
+            assert_eq!(response.written(), expected);
         }
         assert!(started.elapsed() < AT_ONCE, "{:?}", started.elapsed());
         assert_eq!(up.take_stored().len(), 6);
@@ -215,8 +192,9 @@ async fn under_any_one_that_is_down_holds_nobody_up() {
         .await;
         assert_eq!(written(&gate, down).await, 0.0);
         let hub = format!("\"hub\":\"{down}\"");
-        gate.logged(&["a hub did not take a write", &hub]).await;
-        gate.expect_accounts("production").await;
+        gate.wait_for_log(&["a hub did not take a write", &hub])
+            .await;
+        gate.expect_balanced_counts("production").await;
     }
 }
 
@@ -225,16 +203,16 @@ async fn under_any_a_refusal_of_one_is_none_when_the_other_took_it() {
     let ([a, b], gate) = start("any").await;
     for (refusing, taking) in [(&a, &b), (&b, &a)] {
         for protocol in Protocol::BOTH {
-            refusing.reply(Reply::status(400).written(1, 0, 0).text("too old"));
+            refusing.reply_once(Reply::status(400).written(1, 0, 0).text("too old"));
             // The refusal comes first.
-            taking.reply(Reply::usual().after(Duration::from_millis(100)));
-            let response = send(&gate, protocol, &three()).await.expect(204);
-            let told = (protocol == Protocol::V2).then_some((3, 0, 0));
-            assert_eq!(response.written(), told);
+            taking.reply_once(Reply::as_usual().after(Duration::from_millis(100)));
+            let response = gate.write(protocol, &three()).await.expect(204);
+            let expected = success_headers(protocol, (3, 0, 0));
+            assert_eq!(response.written(), expected);
             assert_eq!(taking.take_stored(), three());
         }
     }
-    gate.expect_accounts("production").await;
+    gate.expect_balanced_counts("production").await;
 }
 
 #[tokio::test]
@@ -242,19 +220,19 @@ async fn under_any_the_hub_that_wrote_most_speaks_when_both_refuse() {
     let ([a, b], gate) = start("any").await;
     for (more, less) in [(&a, &b), (&b, &a)] {
         for protocol in Protocol::BOTH {
-            more.reply(Reply::status(400).written(2, 0, 0).text("too old"));
-            less.reply(Reply::status(400).written(1, 0, 0).text("too new"));
-            let response = send(&gate, protocol, &three()).await;
+            more.reply_once(Reply::status(400).written(2, 0, 0).text("too old"));
+            less.reply_once(Reply::status(400).written(1, 0, 0).text("too new"));
+            let response = gate.write(protocol, &three()).await;
             response.expect_refusal("both refuse", 400, &["too old"]);
             assert_eq!(response.written(), Some((2, 0, 0)));
             // A fault of one is none of the request, where the other has settled it.
-            more.reply(Reply::status(400).written(2, 0, 0).text("too old"));
-            less.reply(Reply::status(503));
-            let response = send(&gate, protocol, &three()).await.expect(400);
+            more.reply_once(Reply::status(400).written(2, 0, 0).text("too old"));
+            less.reply_once(Reply::status(503));
+            let response = gate.write(protocol, &three()).await.expect(400);
             assert_eq!(response.written(), Some((2, 0, 0)));
         }
     }
-    gate.expect_accounts("production").await;
+    gate.expect_balanced_counts("production").await;
 }
 
 /// What is too large for one hub need not be for the other, when that is well again.
@@ -264,37 +242,35 @@ async fn under_any_too_large_for_one_is_retryable_while_the_other_fails() {
     for (small, faulty) in [(&a, &b), (&b, &a)] {
         for protocol in Protocol::BOTH {
             let batch = &three()[..1];
-            small.reply(Reply::status(413));
-            faulty.reply(Reply::status(503).after(Duration::from_millis(100)));
-            let response = send(&gate, protocol, batch).await.expect(503);
+            small.reply_once(Reply::status(413));
+            faulty.reply_once(Reply::status(503).after(Duration::from_millis(100)));
+            let response = gate.write(protocol, batch).await.expect(503);
             assert_eq!(response.written(), None, "{response:?}");
-            small.reply(Reply::status(413));
-            send(&gate, protocol, batch).await.expect(204);
-            small.reply(Reply::status(413));
-            faulty.reply(Reply::status(413));
-            let response = send(&gate, protocol, batch).await.expect(413);
+            small.reply_once(Reply::status(413));
+            gate.write(protocol, batch).await.expect(204);
+            small.reply_once(Reply::status(413));
+            faulty.reply_once(Reply::status(413));
+            let response = gate.write(protocol, batch).await.expect(413);
             assert_eq!(response.written(), Some((0, 0, 0)), "{response:?}");
         }
     }
-    gate.expect_accounts("production").await;
+    gate.expect_balanced_counts("production").await;
 }
 
 #[tokio::test]
 async fn under_any_nobody_there_is_retryable() {
     let gate = gate("any", [&vacant().1, &vacant().1], "").await;
     for protocol in Protocol::BOTH {
-        let response = send(&gate, protocol, &three()).await.expect(502);
-        assert_eq!(response.written(), None, "{response:?}");
-        assert!(response.header("retry-after").is_some(), "{response:?}");
+        gate.write(protocol, &three()).await.expect_retryable(502);
     }
-    gate.expect_accounts("production").await;
+    gate.expect_balanced_counts("production").await;
     let ([a, b], gate) = start("any").await;
     for protocol in Protocol::BOTH {
-        a.reply(Reply::status(503));
-        b.reply(Reply::status(503));
-        send(&gate, protocol, &three()).await.expect(503);
+        a.reply_once(Reply::status(503));
+        b.reply_once(Reply::status(503));
+        gate.write(protocol, &three()).await.expect(503);
     }
-    gate.expect_accounts("production").await;
+    gate.expect_balanced_counts("production").await;
 }
 
 /// A hub that answers nothing takes what it may hold and is then left out, until it caught up.
@@ -314,32 +290,32 @@ async fn under_any_a_silent_hub_is_left_out_beyond_a_bound() {
         )];
         let yaml = config_hubs("any", &hubs, &spokes);
         let gate = Gate::start(&(limits.to_owned() + &yaml)).await;
-        gate.found(None, Protocol::V2).await;
-        silent.hold();
+        gate.wait_for_protocol(None, Protocol::V2).await;
+        silent.hold_responses();
         let started = Instant::now();
         for n in 0..20 {
             let protocol = Protocol::BOTH[n % 2];
-            send(&gate, protocol, &large(n)).await.expect(204);
+            gate.write(protocol, &large(n)).await.expect(204);
         }
         assert!(started.elapsed() < 5 * AT_ONCE, "{:?}", started.elapsed());
         assert_eq!(taking.take_stored().len(), 40);
         // A quarter of the budget: half of it for all hubs.
-        let held = silent.take().len();
+        let held = silent.take_received().len();
         assert!((5..=9).contains(&held), "{held} requests at the silent hub");
         let skipped = requests(&gate, silent_name, "skipped").await;
         assert_eq!(skipped, 20.0 - held as f64);
         let metrics = gate.metrics().await;
         let taken = metrics.sum("hubgate_bytes_in_flight", &[]);
         assert!(taken <= f64::from(1_u32 << 20), "{taken} bytes");
-        silent.release();
-        gate.metric_becomes("hubgate_bytes_in_flight", &[], 0.0)
+        silent.release_responses();
+        gate.wait_for_metric("hubgate_bytes_in_flight", &[], 0.0)
             .await;
         assert_eq!(silent.take_stored().len(), 2 * held);
-        send(&gate, Protocol::V2, &three()).await.expect(204);
-        silent.wait_received(1).await;
-        assert_eq!(silent.one().series, three());
+        gate.write(Protocol::V2, &three()).await.expect(204);
+        silent.wait_for_requests(1).await;
+        assert_eq!(silent.take_one().series, three());
         assert_eq!(requests(&gate, silent_name, "skipped").await, skipped);
-        gate.expect_accounts("production").await;
+        gate.expect_balanced_counts("production").await;
     }
 }
 
@@ -355,20 +331,20 @@ async fn each_hub_gets_the_version_that_it_speaks() {
             urls.rotate_left(order);
             let gate = gate(ack, [&urls[0], &urls[1]], "").await;
             let (v1_name, v2_name) = if order == 0 { ("a", "b") } else { ("b", "a") };
-            gate.found(Some(v1_name), Protocol::V1).await;
-            gate.found(Some(v2_name), Protocol::V2).await;
+            gate.wait_for_protocol(Some(v1_name), Protocol::V1).await;
+            gate.wait_for_protocol(Some(v2_name), Protocol::V2).await;
             for protocol in Protocol::BOTH {
-                let response = send(&gate, protocol, &three()).await.expect(204);
-                let told = (protocol == Protocol::V2).then_some((3, 0, 0));
-                assert_eq!(response.written(), told);
+                let response = gate.write(protocol, &three()).await.expect(204);
+                let expected = success_headers(protocol, (3, 0, 0));
+                assert_eq!(response.written(), expected);
                 for (hub, wanted) in [(&v1, Protocol::V1), (&v2, Protocol::V2)] {
-                    hub.wait_received(1).await;
-                    let received = hub.one();
+                    hub.wait_for_requests(1).await;
+                    let received = hub.take_one();
                     assert_eq!(received.protocol, wanted, "{ack}, {protocol:?}");
                     assert_eq!(received.series, three(), "{ack}, {protocol:?}");
                 }
             }
-            gate.expect_accounts("production").await;
+            gate.expect_balanced_counts("production").await;
         }
     }
 }
@@ -381,22 +357,22 @@ async fn hubs_of_two_versions_lose_one_bad_sample_alike() {
         ScriptedHub::start().await,
     );
     for hub in [&v1, &v2] {
-        hub.refuse(|unit| unit.notation().contains("id=500"));
+        hub.refuse_if(|unit| unit.notation().contains("id=500"));
     }
     let gate = gate("all", [&v1.url(), &v2.url()], "").await;
-    gate.found(Some("a"), Protocol::V1).await;
-    gate.found(Some("b"), Protocol::V2).await;
+    gate.wait_for_protocol(Some("a"), Protocol::V1).await;
+    gate.wait_for_protocol(Some("b"), Protocol::V2).await;
     let batch: Vec<_> = (0..1000)
         .map(|n| bare(&format!("__name__=up,cluster=production,id={n}")).sample(1.0, 1))
         .collect();
     for protocol in Protocol::BOTH {
-        let response = send(&gate, protocol, &batch).await.expect(400);
+        let response = gate.write(protocol, &batch).await.expect(400);
         assert_eq!(response.written(), Some((999, 0, 0)), "{protocol:?}");
         for hub in [&v1, &v2] {
             assert_eq!(hub.take_stored().len(), 999, "{protocol:?}");
         }
     }
-    gate.expect_accounts("production").await;
+    gate.expect_balanced_counts("production").await;
 }
 
 /// A V1 hub is no worse for what its version has no place for, but it took less than the other.
@@ -411,23 +387,23 @@ async fn under_any_what_one_version_has_no_place_for_the_other_takes() {
         urls.rotate_left(order);
         let gate = gate("any", [&urls[0], &urls[1]], "").await;
         let (v1_name, v2_name) = if order == 0 { ("a", "b") } else { ("b", "a") };
-        gate.found(Some(v1_name), Protocol::V1).await;
-        gate.found(Some(v2_name), Protocol::V2).await;
+        gate.wait_for_protocol(Some(v1_name), Protocol::V1).await;
+        gate.wait_for_protocol(Some(v2_name), Protocol::V2).await;
         // The V1 hub is the faster one.
-        v2.always(Reply::usual().after(Duration::from_millis(200)));
+        v2.reply_always(Reply::as_usual().after(Duration::from_millis(200)));
         let mut custom = bare("__name__=h,cluster=production").histogram(1);
         custom.histograms[0].schema = -53;
         custom.histograms[0].custom_values = vec![1.0, 2.0];
         let batch = [three().to_vec(), vec![custom]].concat();
-        let response = send(&gate, Protocol::V2, &batch).await.expect(204);
+        let response = gate.write(Protocol::V2, &batch).await.expect(204);
         assert_eq!(response.written(), Some((3, 1, 0)));
         assert_eq!(v1.take_stored().len(), 3);
         // Without the other it is a loss, and said to be one.
-        v2.always(Reply::status(503));
-        let response = send(&gate, Protocol::V2, &batch).await;
+        v2.reply_always(Reply::status(503));
+        let response = gate.write(Protocol::V2, &batch).await;
         response.expect_refusal("custom buckets", 400, &["production", "hub_protocol"]);
         assert_eq!(response.written(), Some((3, 0, 0)));
-        gate.expect_accounts("production").await;
+        gate.expect_balanced_counts("production").await;
     }
 }
 
@@ -438,19 +414,21 @@ async fn under_any_a_silent_hub_holds_few_small_requests() {
     let hubs = [("a", &taking), ("b", &silent)].map(|(name, hub)| hub_named(name, &hub.url(), ""));
     let yaml = config_hubs("any", &hubs, &[spoke("production", "")]);
     let gate = Gate::start(&format!("limits: {{bytes_in_flight_max: 64MiB}}\n{yaml}")).await;
-    gate.found(None, Protocol::V2).await;
-    taking.forget();
-    silent.forget();
-    silent.hold();
-    send(&gate, Protocol::V2, &three()).await.expect(204);
-    let before = gate.memory("VmRSS");
+    gate.wait_for_protocol(None, Protocol::V2).await;
+    taking.keep_nothing();
+    silent.keep_nothing();
+    silent.hold_responses();
+    gate.write(Protocol::V2, &three()).await.expect(204);
+    let before = gate.memory_bytes("VmRSS");
+    let request = Request::series(Protocol::V2, &three()).spoke("production");
     let senders: Vec<_> = (0..8)
         .map(|_| {
+            let request = request.clone();
             let address = gate.write_address();
             tokio::spawn(async move {
                 let mut connection = Connection::open(address, None, false).await.unwrap();
                 for _ in 0..1000 {
-                    let response = connection.send(write(Protocol::V2, &three())).await;
+                    let response = connection.send(request.clone()).await;
                     response.expect("a response").expect(204);
                 }
             })
@@ -459,10 +437,10 @@ async fn under_any_a_silent_hub_holds_few_small_requests() {
     for sender in senders {
         sender.await.unwrap();
     }
-    let grown = gate.memory("VmRSS").saturating_sub(before) / 1024;
+    let grown = gate.memory_bytes("VmRSS").saturating_sub(before) / 1024;
     assert!(grown < 32 * 1024, "{grown} KiB for 8000 requests");
-    silent.release();
-    gate.expect_accounts("production").await;
+    silent.release_responses();
+    gate.expect_balanced_counts("production").await;
 }
 
 #[tokio::test]
@@ -471,22 +449,21 @@ async fn hubs_come_and_go_with_a_reload() {
     let spokes = [spoke("production", "")];
     let hub_a = hub_named("a", &a.url(), "");
     let gate = Gate::start(&config_hubs("all", std::slice::from_ref(&hub_a), &spokes)).await;
-    gate.found(Some("a"), Protocol::V2).await;
-    let probed = a.probed();
+    gate.wait_for_protocol(Some("a"), Protocol::V2).await;
+    let probed = a.probes();
     let both = [hub_a, hub_named("b", &b.url(), "protocol: v1")];
-    gate.configure(&config_hubs("all", &both, &spokes));
-    gate.reload().await.expect(200);
-    send(&gate, Protocol::V2, &three()).await.expect(204);
-    assert_eq!(a.one().protocol, Protocol::V2);
-    assert_eq!(b.one().protocol, Protocol::V1);
-    assert_eq!(a.probed(), probed, "a hub that stays is known");
+    gate.reload_with(&config_hubs("all", &both, &spokes)).await;
+    gate.write(Protocol::V2, &three()).await.expect(204);
+    assert_eq!(a.take_one().protocol, Protocol::V2);
+    assert_eq!(b.take_one().protocol, Protocol::V1);
+    assert_eq!(a.probes(), probed, "a hub that stays is known");
     // The same hub by another protocol.
     let changed = [hub_named("b", &b.url(), "protocol: v2")];
-    gate.configure(&config_hubs("any", &changed, &spokes));
-    gate.reload().await.expect(200);
-    send(&gate, Protocol::V1, &three()).await.expect(204);
-    a.expect_nothing();
-    assert_eq!(b.one().protocol, Protocol::V2);
+    gate.reload_with(&config_hubs("any", &changed, &spokes))
+        .await;
+    gate.write(Protocol::V1, &three()).await.expect(204);
+    a.expect_no_request();
+    assert_eq!(b.take_one().protocol, Protocol::V2);
     let metrics = gate.metrics().await;
     for family in [
         "hubgate_hub_requests_total",
@@ -497,21 +474,21 @@ async fn hubs_come_and_go_with_a_reload() {
     ] {
         assert_eq!(metrics.label_values(family, "hub"), ["b"], "{family}");
     }
-    gate.expect_accounts("production").await;
+    gate.expect_balanced_counts("production").await;
 }
 
 /// The spoke was told 204 for the other hub; that is no reason to cut this one off.
 #[tokio::test]
 async fn a_drain_finishes_what_is_under_way_to_a_slow_hub() {
     let ([taking, slow], mut gate) = start("any").await;
-    slow.always(Reply::usual().after(Duration::from_secs(3)));
+    slow.reply_always(Reply::as_usual().after(Duration::from_secs(3)));
     for protocol in Protocol::BOTH {
-        send(&gate, protocol, &three()).await.expect(204);
+        gate.write(protocol, &three()).await.expect(204);
     }
-    slow.wait_received(2).await;
+    slow.wait_for_requests(2).await;
     gate.signal("TERM");
     let told = Instant::now();
-    assert!(gate.wait_exit().await.success());
+    assert!(gate.wait_for_exit().await.success());
     assert!(told.elapsed() < DEADLINE, "{:?}", told.elapsed());
     assert_eq!(taking.take_stored().len(), 6);
     assert_eq!(slow.take_stored().len(), 6);
@@ -520,9 +497,9 @@ async fn a_drain_finishes_what_is_under_way_to_a_slow_hub() {
 #[tokio::test]
 async fn hubs_are_shown_one_by_one() {
     let ([a, b], gate) = start("all").await;
-    b.reply(Reply::status(503));
-    send(&gate, Protocol::V1, &three()).await.expect(503);
-    send(&gate, Protocol::V1, &three()).await.expect(204);
+    b.reply_once(Reply::status(503));
+    gate.write(Protocol::V1, &three()).await.expect(503);
+    gate.write(Protocol::V1, &three()).await.expect(204);
     assert_eq!(requests(&gate, "a", "503").await, 0.0);
     assert_eq!(requests(&gate, "b", "503").await, 1.0);
     assert_eq!(written(&gate, "a").await, 6.0);
@@ -531,8 +508,8 @@ async fn hubs_are_shown_one_by_one() {
     let names = status["hubs"].as_array().unwrap().iter();
     let names: Vec<_> = names.map(|hub| hub["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["a", "b"]);
-    assert_eq!(a.take().len() + b.take().len(), 4);
-    gate.expect_accounts("production").await;
+    assert_eq!(a.take_received().len() + b.take_received().len(), 4);
+    gate.expect_balanced_counts("production").await;
 }
 
 /// Every spoke is a tenant of its own, also in what is sent once more or beside.
@@ -542,16 +519,16 @@ async fn headers_name_the_spoke() {
     let further = "headers: {X-Scope-OrgID: \"${spoke}\", Authorization: \"Bearer hub-secret\", \
                    X-Both: \"<${spoke}/${spoke}>\"}, protocol: v1";
     let spokes = ["production", "staging"].map(|name| spoke(name, ""));
-    let gate = Gate::start(&config_hub(&hub.url(), further, &spokes)).await;
-    hub.refuse(|unit| unit.notation().contains("__name__=b,"));
+    let gate = Gate::start(&config_with_hub_keys(&hub.url(), further, &spokes)).await;
+    hub.refuse_if(|unit| unit.notation().contains("__name__=b,"));
     for name in ["production", "staging"] {
         for protocol in Protocol::BOTH {
             let batch = ["a", "b"].map(|it| series(&format!("__name__={it},x=y")));
             let request = Request::series(protocol, &batch)
-                .token(&token(name))
+                .spoke(name)
                 .header("x-scope-orgid", "other");
             gate.send(request).await.expect(400);
-            let received = hub.take();
+            let received = hub.take_received();
             assert_eq!(received.len(), 3, "one, and two halves");
             for received in received {
                 let values = |header: &str| -> Vec<_> {

@@ -1,7 +1,7 @@
-//! The machinery of the black-box tests: the gate as a process, hubs, senders.
+//! The machinery of the black-box tests: the gate as a process, hubs, spokes, and what they send.
 //!
 //! It knows the public contracts of hubgate (flags, configuration, HTTP, metric names) and the
-//! remote-write messages, and nothing of the crate's inside.
+//! generated remote-write messages, and nothing else of the crate.
 
 use std::fmt::Debug;
 use std::io::{Read as _, Write as _};
@@ -14,16 +14,17 @@ pub(crate) mod gate;
 pub(crate) mod hub;
 pub(crate) mod metrics;
 pub(crate) mod prometheus;
+pub(crate) mod reply;
+pub(crate) mod scrape_target;
 pub(crate) mod sender;
-pub(crate) mod target;
 pub(crate) mod victoria_metrics;
 
-/// Longest wait for anything that should happen at once.
+/// Longest wait for something that takes well under a second on an idle machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Polls until `observe` is satisfied, for things that tell nobody when they happen.
+/// Polls until `observe` returns `Ok`, and fails after `deadline`.
 ///
-/// `observe` answers `Err` with what it saw instead; the last one is shown on failure.
+/// `observe` returns what it saw instead as `Err`; the last one is part of the failure.
 pub(crate) async fn eventually<T, E: Debug>(
     what: &str,
     deadline: Duration,
@@ -41,7 +42,21 @@ pub(crate) async fn eventually<T, E: Debug>(
     }
 }
 
-/// Sends a signal to a process that a test started. `sh` has `kill` built in everywhere.
+/// Polls until `observe` returns `expected`, and fails after `deadline`.
+pub(crate) async fn eventually_equal<T: Debug + PartialEq>(
+    what: &str,
+    deadline: Duration,
+    expected: T,
+    mut observe: impl AsyncFnMut() -> T,
+) {
+    eventually(what, deadline, async || {
+        let seen = observe().await;
+        if seen == expected { Ok(()) } else { Err(seen) }
+    })
+    .await;
+}
+
+/// Sends a signal to a process that a test started. `kill` is built into every `sh`.
 fn signal(pid: u32, name: &str) {
     let command = format!("kill -{name} {pid}");
     let status = std::process::Command::new("sh")
@@ -50,7 +65,7 @@ fn signal(pid: u32, name: &str) {
     assert!(status.unwrap().success(), "{command}");
 }
 
-/// A GET without a runtime, for destructors; whatever happened is the text.
+/// A GET without a runtime, for destructors. Returns the response, or the error as text.
 fn get_blocking(from: SocketAddr, path: &str) -> String {
     let exchange = || -> std::io::Result<String> {
         let mut stream = TcpStream::connect_timeout(&from, Duration::from_secs(1))?;

@@ -1,8 +1,8 @@
-//! Remote-write bodies: built from a short notation, read back from what a hub received.
+//! Remote-write bodies: encoded from a short notation, and decoded from what a hub received.
 //!
 //! `Series` stands for a series of either message, so that one table of cases runs as V1 and V2.
-//! Labels are written `__name__=up,job=x`, in wire order, and kept as they are: unsorted, empty
-//! and repeated ones are cases of their own.
+//! The notation of labels is `__name__=up,job=x`, in wire order. Labels are encoded as they stand:
+//! unsorted, empty and repeated ones are cases of their own.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -27,6 +27,19 @@ impl Protocol {
         }
     }
 
+    /// The value of the configuration key `protocol` and of the metric label `protocol`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::V1 => "v1",
+            Self::V2 => "v2",
+        }
+    }
+
+    /// The key of a hub that is always sent this version.
+    pub(crate) fn hub_key(self) -> String {
+        format!("protocol: {}", self.name())
+    }
+
     /// The value of `X-Prometheus-Remote-Write-Version`.
     pub(crate) fn version(self) -> &'static str {
         match self {
@@ -38,7 +51,7 @@ impl Protocol {
 
 pub(crate) type Labels = Vec<(String, String)>;
 
-/// A sample; the value by its bits, as NaN payloads matter.
+/// A sample. The value is kept as its bits, because the payloads of NaNs matter.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Sample {
     pub(crate) bits: u64,
@@ -59,16 +72,17 @@ pub(crate) struct Series {
     pub(crate) samples: Vec<Sample>,
     pub(crate) histograms: Vec<v2::Histogram>,
     pub(crate) exemplars: Vec<Exemplar>,
-    /// Type and help; V2 only.
+    /// Type and help. Only V2 has them in a series.
     pub(crate) metadata: Option<(i32, String)>,
 }
 
-/// Milliseconds since the Unix epoch.
+/// The present time in milliseconds since the Unix epoch.
 pub(crate) fn now() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     i64::try_from(now.as_millis()).unwrap()
 }
 
+/// Labels from the notation `__name__=up,job=x`.
 pub(crate) fn labels(notation: &str) -> Labels {
     notation
         .split(',')
@@ -77,12 +91,12 @@ pub(crate) fn labels(notation: &str) -> Labels {
         .collect()
 }
 
-/// A series with one float sample, of now.
+/// A series with one float sample of the present time.
 pub(crate) fn series(notation: &str) -> Series {
     bare(notation).sample(1.0, now())
 }
 
-/// A series without anything in it.
+/// A series that has labels only.
 pub(crate) fn bare(notation: &str) -> Series {
     Series {
         labels: labels(notation),
@@ -132,7 +146,7 @@ impl Series {
         self
     }
 
-    /// Each sample, histogram and exemplar as a series with nothing else in it.
+    /// Each sample, histogram and exemplar as a series that holds nothing else.
     pub(crate) fn units(&self) -> Vec<Self> {
         let bare = Self {
             labels: self.labels.clone(),
@@ -161,7 +175,7 @@ impl Series {
     }
 }
 
-/// Float samples, histograms and exemplars of some series.
+/// The number of float samples, histograms and exemplars in some series.
 pub(crate) fn counts(series: &[Series]) -> (usize, usize, usize) {
     (
         series.iter().map(|s| s.samples.len()).sum(),
@@ -170,7 +184,41 @@ pub(crate) fn counts(series: &[Series]) -> (usize, usize, usize) {
     )
 }
 
-/// A whole body: message, then snappy block.
+/// One series without the label that tells its spoke.
+pub(crate) fn up() -> [Series; 1] {
+    [series("__name__=up")]
+}
+
+/// The samples, histograms and exemplars of some series, each as a series that holds nothing else,
+/// in an order that depends on nothing but their content.
+pub(crate) fn sorted_units(series: &[Series]) -> Vec<Series> {
+    let mut units: Vec<_> = series.iter().flat_map(Series::units).collect();
+    units.sort_by_key(|unit| format!("{unit:?}"));
+    units
+}
+
+/// Random letters and digits, which snappy hardly compresses.
+pub(crate) fn noise(length: usize) -> String {
+    std::iter::repeat_with(fastrand::alphanumeric)
+        .take(length)
+        .collect()
+}
+
+/// The body in a file of `tests/fixtures`.
+pub(crate) fn fixture(name: &str) -> Vec<u8> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
+    std::fs::read(format!("{folder}/{name}.snappy")).unwrap()
+}
+
+/// The Written headers that a sender of this version gets with a success: a V1 sender gets none.
+pub(crate) fn success_headers(
+    protocol: Protocol,
+    written: (usize, usize, usize),
+) -> Option<(usize, usize, usize)> {
+    (protocol == Protocol::V2).then_some(written)
+}
+
+/// A whole body: the message as a snappy block.
 pub(crate) fn encode(protocol: Protocol, series: &[Series]) -> Vec<u8> {
     snappy(&message(protocol, series))
 }
@@ -183,7 +231,7 @@ pub(crate) fn message(protocol: Protocol, series: &[Series]) -> Vec<u8> {
     }
 }
 
-/// A V2 body of series as the crate's own messages have them, for what `Series` leaves out.
+/// A V2 body of generated series, for fields that `Series` does not have.
 pub(crate) fn encode_v2(symbols: &[&str], timeseries: Vec<v2::TimeSeries>) -> Vec<u8> {
     let symbols = symbols.iter().map(|&symbol| symbol.to_owned()).collect();
     let message = v2::Request {
@@ -193,7 +241,7 @@ pub(crate) fn encode_v2(symbols: &[&str], timeseries: Vec<v2::TimeSeries>) -> Ve
     snappy(&message.encode_to_vec())
 }
 
-/// A body of metadata alone, which only V1 has.
+/// A V1 body that holds nothing but the metadata of one family. V2 has no such message.
 pub(crate) fn metadata_v1(family: &str) -> Vec<u8> {
     let message = v1::WriteRequest {
         metadata: vec![v1::MetricMetadata {
@@ -207,7 +255,7 @@ pub(crate) fn metadata_v1(family: &str) -> Vec<u8> {
     snappy(&message.encode_to_vec())
 }
 
-/// A length-delimited protobuf field, for messages that no builder would make.
+/// A length-delimited protobuf field, for messages that no encoder produces.
 pub(crate) fn field(number: u8, content: &[u8]) -> Vec<u8> {
     let mut field = vec![number << 3 | 2];
     prost::encoding::encode_varint(content.len() as u64, &mut field);
@@ -223,7 +271,7 @@ pub(crate) fn unsnappy(body: &[u8]) -> Result<Vec<u8>, snap::Error> {
     snap::raw::Decoder::new().decompress_vec(body)
 }
 
-/// The series of a message.
+/// Decodes the series of a message.
 pub(crate) fn decode(protocol: Protocol, message: &[u8]) -> Result<Vec<Series>, String> {
     match protocol {
         Protocol::V1 => {

@@ -1,7 +1,8 @@
-//! The gate as a process: started from a configuration, watched by its log, killed by its pid.
+//! The gate as a process: started from a configuration, observed by its log and its metrics, and
+//! ended by signals.
 //!
-//! A test that fails shows the end of the log and the metrics. A test that passes still fails
-//! when the gate logged an error or panicked without the test saying so.
+//! A failing test prints the end of the log and the metrics. A passing test still fails when the
+//! gate panicked or logged an error that the test did not allow.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -12,12 +13,14 @@ use std::thread::JoinHandle;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
-use super::body::Protocol;
+use super::body::{Protocol, Series};
+use super::config::{config_with_hub_keys, spoke};
+use super::hub::ScriptedHub;
 use super::metrics::Metrics;
 use super::sender::{Failure, Request, Response};
-use super::{DEADLINE, eventually};
+use super::{DEADLINE, eventually, eventually_equal};
 
-/// Nothing is reloaded unasked.
+/// The gate reloads only when it is asked to.
 const NO_AUTO_RELOAD: &str = "0s";
 
 /// A running `hubgate serve`.
@@ -25,7 +28,7 @@ pub(crate) struct Gate {
     process: Process,
     dir: TempDir,
     reload_interval: &'static str,
-    tolerated: Vec<&'static str>,
+    allowed_errors: Vec<&'static str>,
 }
 
 struct Process {
@@ -36,12 +39,36 @@ struct Process {
     admin: SocketAddr,
 }
 
+/// Starts a scripted hub, and a gate with this hub and the spoke `production`. `hub_keys` are
+/// further keys of the hub in YAML flow style, or empty.
+pub(crate) async fn start_hub_and_gate(hub_keys: &str) -> (ScriptedHub, Gate) {
+    let hub = ScriptedHub::start().await;
+    let gate = Gate::start_for(&hub.url(), hub_keys).await;
+    (hub, gate)
+}
+
+/// As [`start_hub_and_gate`], with `limits` of the gate in YAML flow style.
+pub(crate) async fn start_with_limits(limits: &str, hub_keys: &str) -> (ScriptedHub, Gate) {
+    let hub = ScriptedHub::start().await;
+    let config = config_with_hub_keys(&hub.url(), hub_keys, &[spoke("production", "")]);
+    let gate = Gate::start(&format!("limits: {{{limits}}}\n{config}")).await;
+    (hub, gate)
+}
+
 impl Gate {
-    /// Starts with this configuration; addresses it leaves out are free ones on loopback.
+    /// Starts with this configuration. Both listeners are on free ports of loopback, unless the
+    /// configuration has their addresses.
     pub(crate) async fn start(yaml: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("hubgate.yaml"), complete(yaml, None)).unwrap();
         Self::start_in(dir, NO_AUTO_RELOAD).await
+    }
+
+    /// Starts with one hub and the spoke `production`. `hub_keys` are further keys of the hub in
+    /// YAML flow style, or empty.
+    pub(crate) async fn start_for(hub_url: &str, hub_keys: &str) -> Self {
+        let spokes = [spoke("production", "")];
+        Self::start(&config_with_hub_keys(hub_url, hub_keys, &spokes)).await
     }
 
     /// Starts with the `hubgate.yaml` of a folder.
@@ -51,34 +78,40 @@ impl Gate {
             process,
             dir,
             reload_interval,
-            tolerated: Vec::new(),
+            allowed_errors: Vec::new(),
         }
     }
 
-    /// Starts again after the end of the process, on the same ports.
+    /// Starts a new process on the same ports after the end of the old one.
     pub(crate) async fn restart(&mut self, yaml: &str) {
         let addresses = Some((self.process.write, self.process.admin));
-        std::fs::write(self.config(), complete(yaml, addresses)).unwrap();
+        std::fs::write(self.config_file(), complete(yaml, addresses)).unwrap();
         self.process = Process::start(&self.dir, self.reload_interval).await;
     }
 
-    /// The file it was started with.
-    pub(crate) fn config(&self) -> PathBuf {
+    pub(crate) fn config_file(&self) -> PathBuf {
         self.dir.path().join("hubgate.yaml")
     }
 
+    /// The folder of the configuration file.
     pub(crate) fn folder(&self) -> PathBuf {
         self.dir.path().to_owned()
     }
 
-    /// Writes the configuration anew; the gate is not told.
-    pub(crate) fn configure(&self, yaml: &str) {
-        std::fs::write(self.config(), complete(yaml, None)).unwrap();
+    /// Replaces the configuration file; this alone makes the gate reload nothing.
+    pub(crate) fn write_config(&self, yaml: &str) {
+        std::fs::write(self.config_file(), complete(yaml, None)).unwrap();
     }
 
-    /// Lets log lines of level ERROR with this text pass.
-    pub(crate) fn tolerate(&mut self, text: &'static str) {
-        self.tolerated.push(text);
+    /// Replaces the configuration file, asks for a reload and expects it to succeed.
+    pub(crate) async fn reload_with(&self, yaml: &str) {
+        self.write_config(yaml);
+        self.reload().await.expect(200);
+    }
+
+    /// Allows log lines of level ERROR that contain this text.
+    pub(crate) fn allow_error(&mut self, text: &'static str) {
+        self.allowed_errors.push(text);
     }
 
     pub(crate) fn write_address(&self) -> SocketAddr {
@@ -89,34 +122,71 @@ impl Gate {
         self.process.admin
     }
 
-    /// The URL that a spoke is given.
+    /// The URL that spokes write to.
     pub(crate) fn url(&self) -> String {
         format!("http://{}/api/v1/write", self.process.write)
     }
 
-    /// Sends to the write listener and wants a response.
+    /// Writes some series as the spoke `production`.
+    pub(crate) async fn write(&self, protocol: Protocol, series: &[Series]) -> Response {
+        self.write_as("production", protocol, series).await
+    }
+
+    /// Writes some series as a spoke of [`spoke`].
+    pub(crate) async fn write_as(
+        &self,
+        spoke: &str,
+        protocol: Protocol,
+        series: &[Series],
+    ) -> Response {
+        let request = Request::series(protocol, series);
+        self.send(request.spoke(spoke)).await
+    }
+
+    /// Sends a request to the write listener, and fails when there is no response.
     pub(crate) async fn send(&self, request: Request) -> Response {
         self.try_send(request).await.expect("a response")
     }
 
+    /// Sends a request to the write listener.
     pub(crate) async fn try_send(&self, request: Request) -> Result<Response, Failure> {
         request.send(self.process.write).await
     }
 
-    /// Asks the admin listener.
+    /// Sends a request to the admin listener, and fails when there is no response.
     pub(crate) async fn admin(&self, request: Request) -> Response {
         request.send(self.process.admin).await.expect("a response")
     }
 
+    /// `GET /metrics`.
     pub(crate) async fn metrics(&self) -> Metrics {
         let response = self.admin(Request::get("/metrics")).await.expect(200);
         Metrics::parse(&response.text)
     }
 
+    /// The present sum of a metric over the series with these labels. There must be one.
+    pub(crate) async fn sum(&self, metric: &str, labels: &[(&str, &str)]) -> f64 {
+        self.metrics().await.sum(metric, labels)
+    }
+
+    /// The present count of samples of the spoke `production`: those of one kind that were
+    /// `received`, `written`, `rejected` or `failed`.
+    pub(crate) async fn samples(&self, fate: &str, kind: &str) -> f64 {
+        let labels = [("spoke", "production"), ("kind", kind)];
+        self.sum(&format!("hubgate_samples_{fate}_total"), &labels)
+            .await
+    }
+
+    /// The present count of rejected samples of the spoke `production`, of one kind and reason.
+    pub(crate) async fn rejected(&self, kind: &str, reason: &str) -> f64 {
+        let labels = [("spoke", "production"), ("kind", kind), ("reason", reason)];
+        self.sum("hubgate_samples_rejected_total", &labels).await
+    }
+
     /// `GET /api/v1/spokes`.
     pub(crate) async fn spokes(&self) -> serde_json::Value {
-        let response = self.admin(Request::get("/api/v1/spokes")).await.expect(200);
-        serde_json::from_str(&response.text).expect("JSON")
+        let response = self.admin(Request::get("/api/v1/spokes")).await;
+        serde_json::from_str(&response.expect(200).text).expect("JSON")
     }
 
     /// `POST /-/reload`.
@@ -124,18 +194,17 @@ impl Gate {
         self.admin(Request::new("POST", "/-/reload")).await
     }
 
-    /// Waits until a metric has this value, summed over the series with these labels.
-    pub(crate) async fn metric_becomes(&self, name: &str, labels: &[(&str, &str)], value: f64) {
-        eventually(name, DEADLINE, async || {
+    /// Waits until the sum of a metric over the series with these labels is `value`.
+    pub(crate) async fn wait_for_metric(&self, name: &str, labels: &[(&str, &str)], value: f64) {
+        eventually_equal(name, DEADLINE, Some(value), async || {
             let metrics = self.metrics().await;
-            let sum = metrics.has(name, labels).then(|| metrics.sum(name, labels));
-            if sum == Some(value) { Ok(()) } else { Err(sum) }
+            metrics.has(name, labels).then(|| metrics.sum(name, labels))
         })
         .await;
     }
 
-    /// Waits until a hub, or every hub, was found to speak this.
-    pub(crate) async fn found(&self, hub: Option<&str>, protocol: Protocol) {
+    /// Waits until the gate has found one hub, or every hub for `None`, to speak this protocol.
+    pub(crate) async fn wait_for_protocol(&self, hub: Option<&str>, protocol: Protocol) {
         let labels = hub.map(|hub| ("hub", hub));
         eventually("the protocol is found", DEADLINE, async || {
             let metrics = self.metrics().await;
@@ -154,11 +223,11 @@ impl Gate {
         .await;
     }
 
-    /// Fails unless received = written + rejected + failed, for each kind of a spoke.
+    /// Fails unless received = written + rejected + failed, for each kind of a spoke's samples.
     ///
-    /// A scrape may fall between two counters of a request under way, so another look is taken.
-    pub(crate) async fn expect_accounts(&self, spoke: &str) {
-        eventually("the accounts balance", DEADLINE, async || {
+    /// A scrape may fall between two increments for one request, so this waits for the balance.
+    pub(crate) async fn expect_balanced_counts(&self, spoke: &str) {
+        eventually("the sample counts balance", DEADLINE, async || {
             let metrics = self.metrics().await;
             for kind in ["float", "histogram", "exemplar", "metadata"] {
                 let [received, written, rejected, failed] =
@@ -183,7 +252,20 @@ impl Gate {
         self.process.signal(name);
     }
 
-    pub(crate) async fn wait_exit(&mut self) -> ExitStatus {
+    /// Sends a signal that ends the gate, and waits until it drains.
+    pub(crate) async fn start_draining(&self, signal: &str) {
+        self.signal(signal);
+        eventually("the gate is not ready", DEADLINE, async || {
+            let response = Request::get("/-/ready").send(self.process.admin).await;
+            match response {
+                Ok(response) if response.status == 503 => Ok(()),
+                other => Err(other),
+            }
+        })
+        .await;
+    }
+
+    pub(crate) async fn wait_for_exit(&mut self) -> ExitStatus {
         let child = &mut self.process.child;
         eventually("exit of the gate", DEADLINE * 6, async || {
             child.try_wait().unwrap().ok_or("still running")
@@ -191,9 +273,9 @@ impl Gate {
         .await
     }
 
-    /// Waits for a log line with all these texts in it, and returns it.
-    pub(crate) async fn logged(&self, texts: &[&str]) -> String {
-        self.process.logged(texts).await
+    /// Waits for a log line that contains all these texts, and returns it.
+    pub(crate) async fn wait_for_log(&self, texts: &[&str]) -> String {
+        self.process.wait_for_log(texts).await
     }
 
     /// All log lines so far.
@@ -202,7 +284,7 @@ impl Gate {
     }
 
     /// A `kB` line of `/proc/PID/status`, in bytes.
-    pub(crate) fn memory(&self, key: &str) -> u64 {
+    pub(crate) fn memory_bytes(&self, key: &str) -> u64 {
         let path = format!("/proc/{}/status", self.process.child.id());
         let status = std::fs::read_to_string(path).unwrap();
         let mut lines = status.lines();
@@ -211,14 +293,19 @@ impl Gate {
         kibibytes.parse::<u64>().unwrap() * 1024
     }
 
-    /// Error lines and panics that the test did not expect.
-    fn complaints(&self) -> Vec<String> {
+    /// The largest resident memory since the start, in bytes.
+    pub(crate) fn peak_memory_bytes(&self) -> u64 {
+        self.memory_bytes("VmHWM")
+    }
+
+    /// Log lines with an error or a panic that the test did not allow.
+    fn unexpected_errors(&self) -> Vec<String> {
         let log = self.process.log.borrow();
-        let bad = |line: &&String| {
+        let is_unexpected = |line: &&String| {
             let error = line.contains(r#""level":"ERROR""#) || line.contains("panicked at");
-            error && !self.tolerated.iter().any(|text| line.contains(text))
+            error && !self.allowed_errors.iter().any(|text| line.contains(text))
         };
-        log.iter().filter(bad).cloned().collect()
+        log.iter().filter(is_unexpected).cloned().collect()
     }
 }
 
@@ -233,8 +320,8 @@ impl Drop for Gate {
             eprintln!("--- metrics of the gate\n{metrics}");
         } else {
             self.process.end();
-            let complaints = self.complaints();
-            assert!(complaints.is_empty(), "the gate logged {complaints:#?}");
+            let errors = self.unexpected_errors();
+            assert!(errors.is_empty(), "the gate logged {errors:#?}");
         }
     }
 }
@@ -266,18 +353,19 @@ impl Process {
             write: unknown,
             admin: unknown,
         };
-        process.write = process.address("receiving remote writes").await;
-        process.admin = process.address("serving admin").await;
+        process.write = process.logged_address("receiving remote writes").await;
+        process.admin = process.logged_address("serving admin").await;
         process
     }
 
-    async fn address(&self, message: &str) -> SocketAddr {
-        let line = self.logged(&[message]).await;
+    /// The `address` in the log line with this message.
+    async fn logged_address(&self, message: &str) -> SocketAddr {
+        let line = self.wait_for_log(&[message]).await;
         let line: serde_json::Value = serde_json::from_str(&line).unwrap();
         line["address"].as_str().unwrap().parse().unwrap()
     }
 
-    async fn logged(&self, texts: &[&str]) -> String {
+    async fn wait_for_log(&self, texts: &[&str]) -> String {
         let has_all = |line: &&String| texts.iter().all(|text| line.contains(text));
         let mut log = self.log.clone();
         let seen = log.wait_for(|lines| lines.iter().any(|line| has_all(&line)));
@@ -294,7 +382,7 @@ impl Process {
         super::signal(self.child.id(), name);
     }
 
-    /// Kills it if it still runs, and reads the log to its end.
+    /// Kills the process if it still runs, and reads the log to its end.
     fn end(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -310,7 +398,7 @@ impl Drop for Process {
     }
 }
 
-/// Fills in the addresses that a configuration leaves out.
+/// Adds the addresses of the listeners that a configuration lacks.
 fn complete(yaml: &str, addresses: Option<(SocketAddr, SocketAddr)>) -> String {
     let free = || "127.0.0.1:0".parse().unwrap();
     let (write, admin) = addresses.unwrap_or_else(|| (free(), free()));

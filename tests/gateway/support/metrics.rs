@@ -1,4 +1,4 @@
-//! A scrape, read: lookup by name and labels, so that tests state facts and not text.
+//! A parsed scrape: values are looked up by name and labels.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ impl Metrics {
         }
     }
 
-    /// The values of a metric whose labels include these; none is a failure of the test.
+    /// The values of the series of a metric with these labels. There must be one.
     #[track_caller]
     pub(crate) fn values(&self, name: &str, labels: &[(&str, &str)]) -> Vec<f64> {
         let matching = self.matching(name, labels);
@@ -34,17 +34,22 @@ impl Metrics {
         values
     }
 
-    /// The sum over the series whose labels include these; there must be one.
+    /// The sum over the series of a metric with these labels. There must be one.
     #[track_caller]
     pub(crate) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         self.values(name, labels).iter().sum()
+    }
+
+    /// The same sum, or 0 when there is no such series.
+    pub(crate) fn sum_or_zero(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        self.matching(name, labels).map(|sample| sample.value).sum()
     }
 
     pub(crate) fn has(&self, name: &str, labels: &[(&str, &str)]) -> bool {
         self.matching(name, labels).next().is_some()
     }
 
-    /// The values that a label takes in a metric, sorted and once each.
+    /// The distinct values of a label in the series of a metric, sorted.
     pub(crate) fn label_values(&self, name: &str, label: &str) -> Vec<&str> {
         let matching = self.matching(name, &[]);
         let mut values: Vec<_> = matching
@@ -77,7 +82,7 @@ fn parse_line(line: &str) -> Scraped {
     }
 }
 
-/// Reads `a="b",c="d"}`, with the three escapes of the text format.
+/// Parses `a="b",c="d"}`, with the three escapes of the text format.
 fn parse_labels(mut text: &str) -> BTreeMap<String, String> {
     let mut labels = BTreeMap::new();
     while let Some((name, rest)) = text.split_once("=\"") {

@@ -1,7 +1,7 @@
-//! Real Prometheus servers as hub and as spokes, each in a folder and on a port of its own.
+//! Real Prometheus servers as hubs and as spokes, each in a folder and on a port of its own.
 //!
-//! `PROMETHEUS_BIN` names one binary and PATH may hold another; scenarios run with each. None at
-//! all is a failure and not a skip: `tests/run.sh` gets one.
+//! `PROMETHEUS_BIN` may name one binary and PATH may hold another; tests run with each of them. A
+//! test fails without any and is not skipped; `tests/run.sh` unpacks one.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,14 +13,16 @@ use tempfile::TempDir;
 use tokio::sync::Mutex;
 
 use super::body::Protocol;
+use super::config::token;
+use super::gate::Gate;
 use super::metrics::Metrics;
 use super::sender::Request;
 use super::{DEADLINE, eventually};
 
-/// Longest wait for a server to start, on a machine that is busy with other tests.
+/// Longest wait for a server to start on a machine that is busy with other tests.
 pub(super) const START_DEADLINE: Duration = Duration::from_secs(60);
 
-/// Several sets of servers at once are too much for two cores.
+/// Held by a test that runs real servers: several sets of them at once overload two cores.
 pub(crate) static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 /// An installed Prometheus.
@@ -32,7 +34,7 @@ pub(crate) struct Binary {
 }
 
 impl Binary {
-    /// Every binary to test with, once each.
+    /// Every distinct binary to test with.
     pub(crate) fn all() -> Vec<Self> {
         let named = std::env::var_os("PROMETHEUS_BIN").map(PathBuf::from);
         let on_path = find_on_path("prometheus");
@@ -62,7 +64,7 @@ impl Binary {
         }
     }
 
-    /// The newest message that it takes as a hub.
+    /// The newest protocol that it understands as a hub.
     pub(crate) fn receives(&self) -> Protocol {
         if self.major >= 3 {
             Protocol::V2
@@ -71,13 +73,13 @@ impl Binary {
         }
     }
 
-    /// True when as a hub it says 400 to a histogram that contradicts itself: 3.12 does, 2.42 and
-    /// 3.5 say 500, and what lies between was not tried.
+    /// True when as a hub it replies 400 to a histogram with a negative count. 3.12 does; 2.42 and
+    /// 3.5 reply 500; the releases between were not tried.
     pub(crate) fn refuses_bad_histograms(&self) -> bool {
         (self.major, self.minor) >= (3, 12)
     }
 
-    /// The messages its senders speak.
+    /// The protocols that it can send.
     pub(crate) fn protocols(&self) -> &'static [Protocol] {
         if self.major >= 3 {
             &Protocol::BOTH
@@ -87,24 +89,38 @@ impl Binary {
     }
 }
 
-/// The path of a program that PATH holds.
+/// The path of a program on PATH.
 pub(crate) fn find_on_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let mut candidates = std::env::split_paths(&path).map(|folder| folder.join(program));
     candidates.find(|candidate| candidate.is_file())
 }
 
-/// How a spoke writes to the gate.
+/// The settings of a Prometheus that is a spoke.
 pub(crate) struct Spoke<'a> {
     pub(crate) name: &'a str,
     pub(crate) url: String,
     /// A line of the `remote_write` section: `authorization` or `basic_auth`.
     pub(crate) authentication: String,
     pub(crate) protocol: Protocol,
-    /// Scrape itself a second time as job `kafka`, whose target has this `cluster` label.
+    /// The `cluster` label of the target in a second job, `kafka`, that scrapes the same server.
     pub(crate) foreign_cluster: Option<&'a str>,
-    /// Scrape this as job `target`, each second.
+    /// What the job `target` scrapes.
     pub(crate) target: Option<SocketAddr>,
+}
+
+impl<'a> Spoke<'a> {
+    /// A spoke that writes to a gate with the token of `config::spoke`.
+    pub(crate) fn new(gate: &Gate, name: &'a str, protocol: Protocol) -> Self {
+        Self {
+            name,
+            url: gate.url(),
+            authentication: format!("authorization: {{credentials: {}}}", token(name)),
+            protocol,
+            foreign_cluster: None,
+            target: None,
+        }
+    }
 }
 
 /// A running server.
@@ -113,23 +129,23 @@ pub(crate) struct Prometheus {
     dir: TempDir,
     address: SocketAddr,
     child: Option<Child>,
-    hub: bool,
+    is_hub: bool,
 }
 
 impl Prometheus {
-    /// A hub: it takes remote writes, samples of the last half hour in any order.
-    pub(crate) async fn hub(binary: &Binary) -> Self {
+    /// Starts a hub that accepts samples of the last half hour in any order.
+    pub(crate) async fn start_hub(binary: &Binary) -> Self {
         let config = |_| "storage: {tsdb: {out_of_order_time_window: 30m}}\n".to_owned();
         Self::start(binary, true, config).await
     }
 
-    /// A hub as it is without configuration: of each series it takes nothing but what is newer.
-    pub(crate) async fn strict_hub(binary: &Binary) -> Self {
+    /// Starts a hub without configuration: of each series it accepts only newer samples.
+    pub(crate) async fn start_strict_hub(binary: &Binary) -> Self {
         Self::start(binary, true, |_| String::new()).await
     }
 
-    /// A spoke: it scrapes itself every second and writes everything to a gate.
-    pub(crate) async fn spoke(binary: &Binary, spoke: &Spoke<'_>) -> Self {
+    /// Starts a spoke that scrapes itself every second and writes everything to a gate.
+    pub(crate) async fn start_spoke(binary: &Binary, spoke: &Spoke<'_>) -> Self {
         Self::start(binary, false, |address| spoke_config(spoke, address)).await
     }
 
@@ -141,7 +157,7 @@ impl Prometheus {
         format!("http://{}/api/v1/write", self.address)
     }
 
-    /// Asks for an instant vector.
+    /// Queries an instant vector.
     pub(crate) async fn query(&self, promql: &str) -> Vec<(BTreeMap<String, String>, f64)> {
         let sample = |sample: &serde_json::Value| {
             let labels = serde_json::from_value(sample["metric"].clone()).unwrap();
@@ -150,11 +166,11 @@ impl Prometheus {
                 sample["value"][1].as_str().unwrap().parse().unwrap(),
             )
         };
-        self.ask(promql).await.iter().map(sample).collect()
+        self.query_json(promql).await.iter().map(sample).collect()
     }
 
-    /// The samples of each series in the seconds before a time, as text of time and value; a
-    /// series is its labels but `cluster`, which a spoke itself does not have.
+    /// The samples of each series in the seconds before a time, as text of time and value. The key
+    /// is the labels without `cluster`, which is absent in the spoke's own storage.
     pub(crate) async fn samples(
         &self,
         selector: &str,
@@ -169,10 +185,10 @@ impl Prometheus {
             (labels, values.iter().map(ToString::to_string).collect())
         };
         let range = format!("{selector}[{seconds}s] @ {time}");
-        self.ask(&range).await.iter().map(series).collect()
+        self.query_json(&range).await.iter().map(series).collect()
     }
 
-    async fn ask(&self, promql: &str) -> Vec<serde_json::Value> {
+    async fn query_json(&self, promql: &str) -> Vec<serde_json::Value> {
         let path = format!("/api/v1/query?query={}", percent_encode(promql));
         let data = get_data(self.address, &path).await;
         data["result"].as_array().unwrap().clone()
@@ -189,7 +205,7 @@ impl Prometheus {
         exemplars.cloned().collect()
     }
 
-    /// The single value of an expression; nothing is 0.
+    /// The sum of an expression's values; 0 when there is none.
     pub(crate) async fn value(&self, promql: &str) -> f64 {
         self.query(promql)
             .await
@@ -198,14 +214,15 @@ impl Prometheus {
             .sum()
     }
 
+    /// `GET /metrics`.
     pub(crate) async fn metrics(&self) -> Metrics {
         let response = Request::get("/metrics").send(self.address).await;
         Metrics::parse(&response.expect("a response").expect(200).text)
     }
 
-    /// Stops as an operator does, and keeps what it stored.
+    /// Stops the server as an operator does, and keeps its storage.
     pub(crate) async fn stop(&mut self) {
-        let mut child = self.child.take().expect("it runs");
+        let mut child = self.child.take().expect("a running server");
         super::signal(child.id(), "TERM");
         eventually("exit of Prometheus", DEADLINE * 3, async || {
             child.try_wait().unwrap().ok_or("still running")
@@ -213,17 +230,17 @@ impl Prometheus {
         .await;
     }
 
-    /// Starts again on the same port and storage.
+    /// Starts the server again with the same port and storage.
     pub(crate) async fn restart(&mut self) {
         self.child = Some(self.spawn());
         assert!(
-            self.ready().await,
-            "it does not start again: {}",
+            self.is_ready().await,
+            "the server does not start again: {}",
             self.log()
         );
     }
 
-    async fn start(binary: &Binary, hub: bool, config: impl Fn(SocketAddr) -> String) -> Self {
+    async fn start(binary: &Binary, is_hub: bool, config: impl Fn(SocketAddr) -> String) -> Self {
         for _ in 0..5 {
             let address = free_address();
             let dir = tempfile::tempdir().unwrap();
@@ -233,14 +250,14 @@ impl Prometheus {
                 dir,
                 address,
                 child: None,
-                hub,
+                is_hub,
             };
             server.child = Some(server.spawn());
-            if server.ready().await {
+            if server.is_ready().await {
                 return server;
             }
             let log = server.log();
-            // Somebody took the port between finding and using it.
+            // Another process may take the port before the server does.
             assert!(log.contains("address already in use"), "{log}");
         }
         panic!("no free port for Prometheus in 5 tries");
@@ -266,20 +283,20 @@ impl Prometheus {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log.unwrap());
-        if self.hub {
+        if self.is_hub {
             command.arg("--web.enable-remote-write-receiver");
-            // Without it a release before 3.8 says 500 to a native histogram, and so for ever.
+            // Without it a release before 3.8 replies 500 to every native histogram.
             command.arg("--enable-feature=native-histograms");
         }
         command.arg("--enable-feature=exemplar-storage");
         command.spawn().unwrap()
     }
 
-    /// Waits until it is ready; false when it ended instead.
-    async fn ready(&mut self) -> bool {
-        let child = self.child.as_mut().expect("it was started");
+    /// Waits until the server is ready. Returns false when it ended instead.
+    async fn is_ready(&mut self) -> bool {
+        let child = self.child.as_mut().expect("a started server");
         let address = self.address;
-        eventually("ready Prometheus", START_DEADLINE, async || {
+        eventually("Prometheus is ready", START_DEADLINE, async || {
             if child.try_wait().unwrap().is_some() {
                 return Ok(false);
             }
@@ -291,7 +308,7 @@ impl Prometheus {
         .await
     }
 
-    /// What it logged so far.
+    /// The log so far.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
@@ -306,7 +323,7 @@ impl Drop for Prometheus {
         if std::thread::panicking() {
             let log = self.log();
             let lines: Vec<_> = log.lines().rev().take(15).collect();
-            let role = if self.hub { "hub" } else { "spoke" };
+            let role = if self.is_hub { "hub" } else { "spoke" };
             eprintln!(
                 "--- log of the {role} {}, newest first\n{}",
                 self.address,
@@ -324,7 +341,7 @@ fn spoke_config(spoke: &Spoke<'_>, address: SocketAddr) -> String {
         ..
     } = spoke;
     let protocol = match spoke.protocol {
-        // It sends metadata anyway, and warns of being told so.
+        // V2 has metadata in its series; Prometheus warns when it is configured to send it as well.
         Protocol::V2 => {
             "  protobuf_message: io.prometheus.write.v2.Request\n  metadata_config: {send: false}\n"
         }
@@ -356,7 +373,7 @@ scrape_configs:
     )
 }
 
-/// `data` of a response of the query API, which VictoriaMetrics has as well.
+/// The `data` of a response of the query API, which VictoriaMetrics has as well.
 pub(super) async fn get_data(from: SocketAddr, path: &str) -> serde_json::Value {
     let response = Request::get(path).send(from).await;
     let response = response.expect("a response").expect(200);
@@ -364,7 +381,7 @@ pub(super) async fn get_data(from: SocketAddr, path: &str) -> serde_json::Value 
     response["data"].take()
 }
 
-/// An address that was free a moment ago; Prometheus cannot say which port it took itself.
+/// An address that was free a moment ago. Prometheus cannot tell which port it chose itself.
 pub(super) fn free_address() -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap()

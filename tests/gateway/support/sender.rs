@@ -1,6 +1,6 @@
-//! Requests as senders make them, each on a connection of its own unless one is opened first.
+//! Requests as senders make them. Each has a connection of its own unless the test opens one.
 //!
-//! Nothing here knows what response is right; hostile bytes go over [`raw`].
+//! [`send_raw`] sends bytes that need not be HTTP.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -22,11 +22,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::body::{self, Protocol, Series};
+use super::config;
 
-/// Longest wait for a response; more than the gate's longest own deadline.
+/// Longest wait for a response. It is longer than every deadline of the gate.
 const RESPONSE_DEADLINE: Duration = Duration::from_secs(40);
 
-/// A request to be sent.
+/// A request that is not sent yet.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
     method: http::Method,
@@ -55,7 +56,7 @@ impl Request {
         Self::new("GET", path)
     }
 
-    /// A write of a finished body, with the headers Prometheus sends.
+    /// A write of an encoded body, with the headers that Prometheus sends.
     pub(crate) fn write(protocol: Protocol, body: impl Into<Bytes>) -> Self {
         let mut request = Self::new("POST", "/api/v1/write")
             .header("content-type", protocol.content_type())
@@ -76,6 +77,11 @@ impl Request {
         self
     }
 
+    /// Adds the token of a spoke of `config::spoke`.
+    pub(crate) fn spoke(self, name: &str) -> Self {
+        self.token(&config::token(name))
+    }
+
     pub(crate) fn token(self, token: &str) -> Self {
         self.header("authorization", &format!("Bearer {token}"))
     }
@@ -86,7 +92,7 @@ impl Request {
         self.header("authorization", &format!("Basic {pair}"))
     }
 
-    /// Sets a header, in place of one of the same name.
+    /// Sets a header, and replaces one of the same name.
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         let name: HeaderName = name.parse().unwrap();
         self.headers
@@ -94,14 +100,15 @@ impl Request {
         self
     }
 
-    /// Adds a header beside one of the same name.
-    pub(crate) fn also(mut self, name: &str, value: &str) -> Self {
+    /// Adds a header, and keeps one of the same name.
+    pub(crate) fn add_header(mut self, name: &str, value: &str) -> Self {
         let name: HeaderName = name.parse().unwrap();
         self.headers
             .append(name, HeaderValue::from_str(value).unwrap());
         self
     }
 
+    /// Sends the body in chunks, without a `Content-Length`.
     pub(crate) fn chunked(mut self) -> Self {
         self.chunked = true;
         self
@@ -112,13 +119,13 @@ impl Request {
         self
     }
 
-    /// Sends from an address of this machine other than the usual one.
+    /// Sends from this address of the machine.
     pub(crate) fn from(mut self, address: &str) -> Self {
         self.from = Some(address.parse().unwrap());
         self
     }
 
-    /// Sends on a connection of its own and reads the response to its end.
+    /// Sends the request on a new connection and reads the whole response.
     pub(crate) async fn send(self, to: SocketAddr) -> Result<Response, Failure> {
         let mut connection = Connection::open(to, self.from, self.http2).await?;
         connection.send(self).await
@@ -133,24 +140,31 @@ pub(crate) struct Response {
 }
 
 impl Response {
-    /// Fails with the whole response when the status is another.
+    /// Fails unless the status is this one.
     #[track_caller]
     pub(crate) fn expect(self, status: u16) -> Self {
         assert_eq!(self.status, status, "{self:?}");
         self
     }
 
-    /// Fails unless it is a refusal that says all this, short enough for what senders log of it.
+    /// Fails unless the response has this status, no Written headers, and a `Retry-After`.
     #[track_caller]
-    pub(crate) fn expect_refusal(&self, case: &str, status: u16, says: &[&str]) {
+    pub(crate) fn expect_retryable(self, status: u16) -> Self {
+        assert_eq!(self.status, status, "{self:?}");
+        assert_eq!(self.written(), None, "{self:?}");
+        assert!(self.retry_after().is_some(), "{self:?}");
+        self
+    }
+
+    /// Fails unless the response has this status and a text that contains all `parts`. The text
+    /// must not exceed 1,024 bytes, the most that Prometheus logs of it.
+    #[track_caller]
+    pub(crate) fn expect_refusal(&self, case: &str, status: u16, parts: &[&str]) {
         assert_eq!(self.status, status, "{case}: {self:?}");
         let length = self.text.len();
         assert!((1..=1024).contains(&length), "{case}: {length} bytes");
-        for part in says {
-            assert!(
-                self.text.contains(part),
-                "{case}: does not say {part:?}: {self:?}"
-            );
+        for part in parts {
+            assert!(self.text.contains(part), "{case}: no {part:?} in {self:?}");
         }
     }
 
@@ -158,7 +172,17 @@ impl Response {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 
-    /// The three Written headers, or nothing when none is there.
+    /// `Retry-After` in seconds, or `None` when it is absent. It must be whole seconds and at most 30,
+    /// or a spoke would fall behind while it waits.
+    #[track_caller]
+    pub(crate) fn retry_after(&self) -> Option<u64> {
+        let seconds = self.header("retry-after")?.parse::<u64>();
+        let seconds = seconds.unwrap_or_else(|_| panic!("no whole seconds: {self:?}"));
+        assert!((1..=30).contains(&seconds), "{self:?}");
+        Some(seconds)
+    }
+
+    /// The counts in the three Written headers, or `None` when all three are absent.
     #[track_caller]
     pub(crate) fn written(&self) -> Option<(usize, usize, usize)> {
         let read = |kind: &str| {
@@ -185,11 +209,11 @@ impl fmt::Debug for Response {
     }
 }
 
-/// No response: what happened to the connection instead.
+/// Why there is no response.
 pub(crate) enum Failure {
-    /// It could not be opened, or broke.
+    /// The connection could not be opened, or it broke.
     Broken(String),
-    /// Nothing came in time.
+    /// No response came before the deadline.
     Silence,
 }
 
@@ -214,12 +238,12 @@ impl From<hyper::Error> for Failure {
     }
 }
 
-type SentBody = BoxBody<Bytes, Infallible>;
+type RequestBody = BoxBody<Bytes, Infallible>;
 
-/// An open connection, for several requests one after the other.
+/// An open connection for several requests, one after the other.
 pub(crate) enum Connection {
-    Http1(http1::SendRequest<SentBody>, SocketAddr),
-    Http2(http2::SendRequest<SentBody>, SocketAddr),
+    Http1(http1::SendRequest<RequestBody>, SocketAddr),
+    Http2(http2::SendRequest<RequestBody>, SocketAddr),
 }
 
 impl Connection {
@@ -294,10 +318,11 @@ async fn connect(to: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> 
     Ok(stream)
 }
 
-/// Sends bytes as they are and returns what came back until the peer closed or fell silent.
-pub(crate) async fn raw(to: SocketAddr, bytes: &[u8], silence: Duration) -> Vec<u8> {
+/// Sends raw bytes. Returns what came back until the peer closed the connection or sent nothing for
+/// as long as `silence`.
+pub(crate) async fn send_raw(to: SocketAddr, bytes: &[u8], silence: Duration) -> Vec<u8> {
     let mut stream = TcpStream::connect(to).await.unwrap();
-    // The peer may close before it has read everything; what it said counts.
+    // The peer may close the connection before it has read everything.
     let _ = stream.write_all(bytes).await;
     let mut read = Vec::new();
     let mut buffer = [0; 4096];
@@ -307,7 +332,7 @@ pub(crate) async fn raw(to: SocketAddr, bytes: &[u8], silence: Duration) -> Vec<
     read
 }
 
-/// A body of unknown length, in pieces of 64 KiB.
+/// A body of unknown length, sent in chunks of 64 KiB.
 struct Chunked(Bytes);
 
 impl Body for Chunked {
@@ -319,7 +344,7 @@ impl Body for Chunked {
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let length = self.0.len().min(64 * 1024);
-        let piece = self.0.split_to(length);
-        Poll::Ready((!piece.is_empty()).then(|| Ok(Frame::data(piece))))
+        let chunk = self.0.split_to(length);
+        Poll::Ready((!chunk.is_empty()).then(|| Ok(Frame::data(chunk))))
     }
 }

@@ -1,6 +1,6 @@
-//! A real VictoriaMetrics as hub, in a folder and on a port of its own.
+//! A real VictoriaMetrics as a hub, in a folder and on a port of its own.
 //!
-//! It must be on PATH; that it is not is a failure and not a skip: `tests/run.sh` gets it.
+//! It must be on PATH. A test fails without it and is not skipped; `tests/run.sh` unpacks it.
 
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
@@ -32,7 +32,7 @@ impl VictoriaMetrics {
                     "-storageDataPath={}",
                     dir.path().join("data").display()
                 ))
-                // Else the newest half minute is not shown.
+                // By default a query does not return the newest half minute.
                 .arg("-search.latencyOffset=0s")
                 .arg("-memory.allowedBytes=64MiB")
                 .stdin(Stdio::null())
@@ -44,11 +44,11 @@ impl VictoriaMetrics {
                 address,
                 child: child.unwrap(),
             };
-            if server.ready().await {
+            if server.is_ready().await {
                 return server;
             }
             let log = server.log();
-            // Somebody took the port between finding and using it.
+            // Another process may take the port before the server does.
             assert!(log.contains("address already in use"), "{log}");
         }
         panic!("no free port for VictoriaMetrics in 5 tries");
@@ -58,10 +58,10 @@ impl VictoriaMetrics {
         format!("http://{}/api/v1/write", self.address)
     }
 
-    /// The value of an expression at a time in seconds; nothing is 0.
+    /// The sum of an expression's values at a time in seconds; 0 when there is none.
     pub(crate) async fn value(&self, expression: &str, time: u64) -> f64 {
         let expression = percent_encode(expression);
-        // What it knows from its cache may be from before the last write.
+        // Cached results may be from before the last write.
         let path = format!("/api/v1/query?query={expression}&time={time}&nocache=1");
         let data = get_data(self.address, &path).await;
         let result = data["result"].as_array().unwrap().iter();
@@ -69,10 +69,10 @@ impl VictoriaMetrics {
         values.map(Result::unwrap).sum()
     }
 
-    /// Waits until it is ready; false when it ended instead.
-    async fn ready(&mut self) -> bool {
+    /// Waits until the server is ready. Returns false when it ended instead.
+    async fn is_ready(&mut self) -> bool {
         let (child, address) = (&mut self.child, self.address);
-        eventually("ready VictoriaMetrics", START_DEADLINE, async || {
+        eventually("VictoriaMetrics is ready", START_DEADLINE, async || {
             if child.try_wait().unwrap().is_some() {
                 return Ok(false);
             }

@@ -1,4 +1,4 @@
-//! Something to scrape: OpenMetrics text that the test writes.
+//! A target for a Prometheus to scrape: the test writes its OpenMetrics text.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -11,16 +11,17 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
-/// What a scrape gets, made anew for each, by its number.
+/// Writes the page for a scrape from the number of scrapes before it.
 type Page = Box<dyn FnMut(u64) -> String + Send>;
 
-/// A target on a port of its own; it ends with the runtime of the test.
-pub(crate) struct Target {
+/// A target on a port of its own. It ends with the runtime of the test.
+pub(crate) struct ScrapeTarget {
     pub(crate) address: SocketAddr,
 }
 
-impl Target {
-    /// `page` is called for each scrape with how many came before, and leaves `# EOF` out.
+impl ScrapeTarget {
+    /// `page` is called for each scrape with the number of scrapes before it. It must leave out
+    /// the final `# EOF`.
     pub(crate) async fn start(page: impl FnMut(u64) -> String + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
