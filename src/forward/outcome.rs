@@ -129,7 +129,7 @@ pub struct Failed {
 
 impl Failed {
     /// There is no response of the hub.
-    pub(super) fn no_response(failure: HubFailure) -> Self {
+    pub fn no_response(failure: HubFailure) -> Self {
         let status = match failure {
             HubFailure::Connect | HubFailure::Reset => StatusCode::BAD_GATEWAY,
             HubFailure::Skipped => StatusCode::SERVICE_UNAVAILABLE,

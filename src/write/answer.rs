@@ -1,8 +1,8 @@
 //! What the spoke is told, and where the samples of its request went.
 //!
-//! Pure: the verdict and what became of the request at the hubs in, the answer out. A 2xx needs
-//! the hubs' 2xx; a 4xx is a fact about the request; everything else is a hub's or ours and is
-//! retried.
+//! Pure: the verdict and what became of the request at the hubs go in, the answer comes out. A 2xx
+//! needs the hubs' 2xx; a 4xx is a fact about the request; every other failure is a hub's or ours,
+//! and the spoke retries.
 
 use http::StatusCode;
 
@@ -23,7 +23,7 @@ pub struct Answer {
     pub status: StatusCode,
     /// The Written headers, when they are sent.
     pub written: Option<Counts>,
-    /// When to come again.
+    /// When the spoke is to send again.
     pub retry_after: RetryAfter,
     /// The text; empty on success.
     pub text: String,
@@ -31,20 +31,20 @@ pub struct Answer {
     pub samples: SampleCounts,
 }
 
-/// Where the samples of a request went; together they are what was received.
+/// Where the samples of a request went; with what was refused here they are what was received.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct SampleCounts {
-    /// The hub took them.
+    /// The hub wrote them.
     pub written: Counts,
-    /// Refused for good by the hub; what was refused here is in the verdict.
+    /// The hub refused them for good. What was refused here is in the verdict.
     pub rejected_by_hub: Counts,
-    /// What the version that the hub speaks cannot hold.
+    /// The version that the hub speaks cannot hold them.
     pub unsupported: Counts,
-    /// Neither; the spoke sends them again.
+    /// None of these; the spoke sends them again.
     pub failed: Counts,
 }
 
-/// Answers by the table of the design.
+/// Chooses the answer to a spoke whose request was decoded.
 pub fn answer(spoke: &str, protocol: Protocol, verdict: &Verdict, outcome: &Outcome) -> Answer {
     let case = Case {
         spoke,
@@ -78,7 +78,7 @@ impl Case<'_> {
         };
         let written = self.kept.min(&settled.written);
         let told = self.protocol == Protocol::V2 || !status.is_success();
-        // Where the hub did not say what it wrote, neither do we.
+        // Where the hub did not say what it wrote, the spoke is not told either.
         let withheld = self.protocol == Protocol::V1 && settled.uncounted;
         Answer {
             status,
@@ -98,7 +98,7 @@ impl Case<'_> {
         }
     }
 
-    /// An answer after which the spoke sends everything again. Without Written headers:
+    /// An answer after which the spoke sends everything again. It has no Written headers, since
     /// Prometheus adds up those of every attempt.
     fn retryable(&self, failed: &Failed) -> Answer {
         let (spoke, reason) = (self.spoke, &failed.reason);
@@ -116,8 +116,8 @@ impl Case<'_> {
         }
     }
 
-    /// Spoke, reason, count, advice and an example in the first 200 bytes, which is what a log
-    /// line shows. The example comes last, since it may be long.
+    /// The text of a refusal. The first 200 bytes, which a log line shows, hold spoke, reason, count,
+    /// advice and the start of an example. The example comes last, since it may be long.
     fn text(&self, unsupported: &Counts, settled: &Settled) -> String {
         let mut parts = Vec::new();
         for rejection in &self.verdict.rejections {
@@ -166,11 +166,163 @@ pub(super) fn cut(mut text: String) -> String {
 #[cfg(test)]
 mod tests {
     use crate::policy::Rejection;
+    use crate::reasons::HubFailure;
 
     use super::*;
 
+    fn floats(count: u64) -> Counts {
+        Counts::new([count, 0, 0, 0])
+    }
+
+    /// A verdict over 10 samples that refuses some of them.
+    fn verdict(rejected: u64) -> Verdict {
+        let mut verdict = Verdict::default();
+        verdict.received = floats(10);
+        verdict.series = 10;
+        if rejected > 0 {
+            verdict.rejections.push(Rejection {
+                reason: Reason::MismatchedLabel,
+                series: rejected,
+                counts: floats(rejected),
+                example: "up{cluster=\"staging\"}".to_owned(),
+            });
+        }
+        verdict
+    }
+
+    /// What a hub wrote of a request, and its refusal of the others.
+    fn settled(written: u64, refusal: Option<StatusCode>) -> Settled {
+        Settled {
+            written: floats(written),
+            refusal: refusal.map(|status| (status, "out of order".to_owned())),
+            ..Settled::default()
+        }
+    }
+
+    /// Status, samples in the Written headers, and samples written, refused by the hub, and failed.
+    type Row = (u16, Option<u64>, [u64; 3]);
+
+    fn row(answer: &Answer) -> Row {
+        let Answer {
+            status,
+            written,
+            samples,
+            ..
+        } = answer;
+        let numbers = [samples.written, samples.rejected_by_hub, samples.failed];
+        let written = written.map(|written| written.samples());
+        (status.as_u16(), written, numbers.map(|it| it.samples()))
+    }
+
     #[test]
-    fn says_the_main_things_in_the_first_200_bytes() {
+    fn a_spoke_is_told_what_was_written() {
+        const BAD: StatusCode = StatusCode::BAD_REQUEST;
+        const LARGE: StatusCode = StatusCode::PAYLOAD_TOO_LARGE;
+        let failed = || Outcome::Failed(Failed::no_response(HubFailure::Timeout));
+        let uncounted = Settled {
+            uncounted: true,
+            ..settled(0, Some(BAD))
+        };
+        let unsupported = Settled {
+            unsupported: floats(3),
+            ..settled(7, None)
+        };
+        let rows: [(&str, u64, Outcome, Row, Row); 8] = [
+            (
+                "all written",
+                0,
+                Outcome::Settled(settled(10, None)),
+                (204, None, [10, 0, 0]),
+                (204, Some(10), [10, 0, 0]),
+            ),
+            (
+                "some refused here",
+                4,
+                Outcome::Settled(settled(6, None)),
+                (400, Some(6), [6, 0, 0]),
+                (400, Some(6), [6, 0, 0]),
+            ),
+            (
+                "all refused here",
+                10,
+                Outcome::default(),
+                (400, Some(0), [0, 0, 0]),
+                (400, Some(0), [0, 0, 0]),
+            ),
+            (
+                "some refused by the hub",
+                0,
+                Outcome::Settled(settled(9, Some(BAD))),
+                (400, Some(9), [9, 1, 0]),
+                (400, Some(9), [9, 1, 0]),
+            ),
+            (
+                "too large for the hub",
+                0,
+                Outcome::Settled(settled(0, Some(LARGE))),
+                (413, Some(0), [0, 10, 0]),
+                (413, Some(0), [0, 10, 0]),
+            ),
+            (
+                "refused by a hub that does not count",
+                0,
+                Outcome::Settled(uncounted),
+                (400, None, [0, 10, 0]),
+                (400, Some(0), [0, 10, 0]),
+            ),
+            (
+                "some not supported by the hub",
+                0,
+                Outcome::Settled(unsupported),
+                (400, Some(7), [7, 0, 0]),
+                (400, Some(7), [7, 0, 0]),
+            ),
+            (
+                "no response of the hub, some refused here",
+                4,
+                failed(),
+                (504, None, [0, 0, 6]),
+                (504, None, [0, 0, 6]),
+            ),
+        ];
+        for (name, rejected, outcome, v1, v2) in rows {
+            for (protocol, expected) in [(Protocol::V1, v1), (Protocol::V2, v2)] {
+                let verdict = verdict(rejected);
+                let answer = answer("production", protocol, &verdict, &outcome);
+                assert_eq!(row(&answer), expected, "{name}, {protocol:?}");
+                let samples = &answer.samples;
+                let mut together = verdict.rejected();
+                together.add_all(&samples.written);
+                together.add_all(&samples.rejected_by_hub);
+                together.add_all(&samples.unsupported);
+                together.add_all(&samples.failed);
+                assert_eq!(together, verdict.received, "{name}, {protocol:?}");
+                let text = &answer.text;
+                assert_eq!(
+                    text.is_empty(),
+                    answer.status.is_success(),
+                    "{name}: {text}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn metadata_that_a_hub_cannot_hold_is_no_refusal() {
+        let mut verdict = verdict(0);
+        verdict.received = Counts::new([10, 0, 0, 5]);
+        let settled = Settled {
+            unsupported: Counts::new([0, 0, 0, 5]),
+            ..settled(10, None)
+        };
+        let outcome = Outcome::Settled(settled);
+        let answer = answer("production", Protocol::V2, &verdict, &outcome);
+        assert_eq!(answer.status, StatusCode::NO_CONTENT);
+        assert_eq!(answer.samples.unsupported.of(Kind::Metadata), 5);
+    }
+
+    #[test]
+    fn a_refusal_says_what_matters_in_its_first_200_bytes() {
         for reason in Reason::ALL {
             let mut verdict = Verdict::default();
             verdict.series = 2000;
@@ -180,24 +332,20 @@ mod tests {
                 counts: Counts::default(),
                 example: format!("up{{cluster=\"staging\",{}", "x".repeat(200)),
             }];
-            let told = answer(
-                "production",
-                Protocol::V1,
-                &verdict,
-                &Outcome::Settled(Settled::default()),
-            );
-            let start = &told.text[..200];
-            let wanted = [
+            let outcome = Outcome::default();
+            let answer = answer("production", Protocol::V1, &verdict, &outcome);
+            let start = &answer.text[..200];
+            let facts = [
                 "production",
                 reason.name(),
                 "1999",
                 reason.advice(),
                 "up{cluster=\"stag",
             ];
-            for wanted in wanted {
-                assert!(start.contains(wanted), "{wanted} in {start}");
+            for fact in facts {
+                assert!(start.contains(fact), "{fact} in {start}");
             }
-            assert_eq!(told.status, StatusCode::BAD_REQUEST);
+            assert_eq!(answer.status, StatusCode::BAD_REQUEST);
         }
     }
 }
