@@ -12,20 +12,20 @@ use hyper::body::{Body, Incoming};
 use snap::raw::max_compress_len;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::budget::Reservation;
 use crate::config::Limits;
 use crate::wire::snappy::{self, SnappyError};
 
 use super::refusal::Refusal;
-use crate::budget::Reservation;
 
-/// For a whole body. Prometheus gives up a request after 30 s (`remote_timeout`), so nobody waits
-/// for what comes later.
+/// The time for a whole body. Prometheus gives a request up after 30 s (`remote_timeout`), so no
+/// sender waits for longer.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// For what a refusal leaves unread.
+/// The time for what a refusal leaves unread.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Bytes that suffice to tell what a body declares: the identifier of framed snappy is ten.
+/// As many bytes tell what a body declares: the identifier of framed snappy has ten.
 const PREAMBLE_BYTES_MAX: usize = 10;
 
 /// The length that the headers announce, in bytes, when it is within the limit.
@@ -74,7 +74,7 @@ pub(super) async fn read(
     Ok(whole.into())
 }
 
-/// A connection that broke may come again whole; a chunk that is none will not.
+/// A body that was cut off may arrive whole the next time; an invalid chunk stays invalid.
 fn broken(error: hyper::Error) -> Refusal {
     let mut source = error.source();
     while let Some(error) = source {
@@ -123,18 +123,20 @@ fn expects_continue(head: &Parts) -> bool {
     expected.is_some_and(|expected| expected.eq_ignore_ascii_case("100-continue"))
 }
 
+/// A body that is being read.
 struct Reading<'r> {
     announced: Option<usize>,
     limits: &'r Limits,
     reservation: &'r mut Reservation,
+    /// The decoded size that the body declares, in bytes.
     declared: Option<usize>,
-    /// What is taken from the budget for the body as sent, in bytes.
+    /// The bytes reserved for the body as sent.
     charged: usize,
 }
 
 impl Reading<'_> {
-    /// Appends what came, after making room for all that is to come. Buffers that a body outgrew
-    /// would lie about in the allocator, counted by nobody.
+    /// Appends what arrived, after making room for all that is to come. Otherwise the buffers that a
+    /// body outgrew would stay in the allocator, and the budget would not count them.
     fn append(&mut self, data: &[u8], whole: &mut Vec<u8>) -> Result<(), Refusal> {
         let length = whole.len().saturating_add(data.len());
         let limit = self.limits.body_bytes_max;
@@ -156,14 +158,14 @@ impl Reading<'_> {
         Ok(())
     }
 
-    /// Takes from the budget until `bytes` are taken for the body as sent.
+    /// Reserves bytes until `bytes` are reserved for the body as sent.
     fn charge(&mut self, bytes: usize) -> Result<(), Refusal> {
         self.reservation.grow(bytes - self.charged)?;
         self.charged = bytes;
         Ok(())
     }
 
-    /// Checks the decoded size and takes it from the budget, once `start` declares it.
+    /// Checks and reserves the decoded size, once `start` declares it.
     fn check(&mut self, start: &[u8]) -> Result<(), Refusal> {
         let Some(declared) = snappy::declared_len(start)? else {
             return Ok(());

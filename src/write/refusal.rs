@@ -1,7 +1,8 @@
 //! Every refusal of a whole request: its status, its reason, its text.
 //!
 //! The status is a delivery contract. Prometheus drops a batch on every 4xx and retries 5xx for
-//! ever, so a 4xx is only for facts about the request itself, and whatever may pass is a 5xx.
+//! ever, so a 4xx is only for facts about the request itself, and what a later attempt may change is
+//! a 5xx.
 
 use std::net::IpAddr;
 
@@ -17,10 +18,10 @@ use crate::wire::{Malformed, Protocol};
 /// Why a request is answered without asking the hub.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    /// Password checks are queued up.
+    /// Too many password checks wait.
     #[error("too many passwords wait to be checked; try again")]
     AuthBusy,
-    /// The body is not what HTTP says a body looks like.
+    /// The body is not framed as HTTP asks for.
     #[error("the body is not valid HTTP; check the sender and what stands between")]
     BodyFraming,
     /// The body did not arrive in time.
@@ -94,7 +95,7 @@ impl Refusal {
     /// The status that the spoke is told.
     pub fn status(&self) -> StatusCode {
         match self {
-            // Facts about the request; sent again it would be refused again.
+            // These are facts about the request: it would be refused again.
             Self::BodyFraming | Self::Malformed { .. } | Self::WrongMessage(_) => {
                 StatusCode::BAD_REQUEST
             }
@@ -106,7 +107,7 @@ impl Refusal {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ContentEncoding(_) | Self::ContentType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            // The request may be good; the spoke must keep it.
+            // The request may be good, so the spoke must keep it.
             Self::AuthBusy | Self::Overloaded | Self::BodyTimeout { .. } => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -115,7 +116,7 @@ impl Refusal {
         }
     }
 
-    /// Why, by name.
+    /// The name of the reason.
     pub fn reason(&self) -> RequestReason {
         match self {
             Self::AuthBusy => RequestReason::AuthBusy,
