@@ -1,33 +1,50 @@
 //! hubgate: a Prometheus remote-write receiving gateway for hub-and-spoke clusters.
 //!
-//! Spoke clusters' Prometheus servers remote-write to hubgate; it knows which spoke sends, lets
-//! only that spoke's `cluster` label through, forwards to the hub Prometheus, and answers with
-//! what the hub really did.
+//! Spoke clusters' Prometheus servers remote-write to hubgate. It knows which spoke sends, lets only
+//! that spoke's `cluster` label through, forwards to the hub Prometheus, and answers with what the
+//! hub really did.
 //!
 //! # Map
 //!
-//! The modules in the order in which a request meets them:
+//! The rooms in the order in which a request meets them:
 //!
-//! | module | owns |
+//! | room | owns |
 //! |---|---|
-//! | [`listener`] | connections: cap, source ranges, HTTP, drain |
-//! | [`write`](mod@write) | a request from its headers to its answer: who, from where, how much, what, to which hubs |
-//! | [`wire`] | the remote-write messages of both versions, walked in place and written |
+//! | [`listener`] | connections: how many, from where, until when; HTTP; drain |
+//! | [`write`](mod@write) | the stages of a request, what the spoke is told, what is recorded |
+//! | [`identify`] | which spoke sends: one file for each scheme of credentials |
+//! | [`budget`] | the bytes that all requests together may hold |
+//! | [`rewrite`] | from a body to a verdict and to payloads for the hubs; large ones off the async workers |
 //! | [`policy`] | which series may travel on, and with which labels |
-//! | [`forward`] | the way to a hub, and what the hub speaks |
+//! | [`wire`] | the messages of both versions, walked in place and encoded |
+//! | [`forward`] | the way to the hubs, what follows from their responses, what they speak |
 //!
-//! Beside them: [`config`] (one YAML file, checked whole), [`spoke`] (a spoke at run time),
-//! [`metrics`] and [`telemetry`] (what is seen from outside), [`admin`] (the operators'
-//! listener), [`gateway`] (puts the parts together), [`cli`] (the commands), [`demo`] and [`load`]
-//! (a hub-and-spoke set-up to look at, and remote writes to measure with).
+//! What they stand on: [`state`] (the configuration in force, made ready), [`spoke`] (what is kept of
+//! a spoke at run time), [`config`] (one YAML file, checked whole), [`metrics`] and [`telemetry`] (what
+//! operators see), [`reasons`] (every closed "why"), [`remote_write`] (what both sides of HTTP share).
+//!
+//! Around them: [`gateway`] (starts, reloads and drains), [`admin`] (the operators' listener), [`demo`]
+//! and [`load`] (a set-up and a load on one machine), [`cli`] (flags to calls).
+//!
+//! # Where to look
+//!
+//! | question | place |
+//! |---|---|
+//! | What happens when a hub answers 413, or anything else? | `forward/reaction.rs`, a table |
+//! | Which statuses can a spoke see? | `write/refusal.rs` before the hub is asked, `write/answer.rs` after |
+//! | Why was a connection closed, a request or a series refused? | `reasons.rs` |
+//! | Where does a new credential scheme go? | `identify/`, a file beside `token.rs` |
+//! | Where does a new metric go? | `metrics.rs`; who records it: `write/record.rs`, `forward/record.rs` |
 //!
 //! # Words
 //!
 //! **spoke**: a configured source cluster; its name is the value of its cluster label. **hub**: an
-//! upstream that takes remote write. **verdict**: what the inspection of a request decided.
-//! **refusal**: an answer that is not 2xx, with its reason. **V1**: `prometheus.WriteRequest`.
-//! **V2**: `io.prometheus.write.v2.Request`. **upgrade**, **downgrade**: a message of V1 written as
-//! V2, and the other way. **salvage**: to send again in halves what a hub refused whole.
+//! upstream that takes remote write. **V1**: `prometheus.WriteRequest`. **V2**:
+//! `io.prometheus.write.v2.Request`. **verdict**: what the policy decided about a request.
+//! **rejection**: what the policy refused of a request, its neighbours not. **refusal**: of a whole
+//! request. **payload**: a compressed message for a hub. **upgrade**, **downgrade**: a V1 message
+//! encoded as V2, and the other way. **salvage**: sending again in halves what a hub refused whole.
+//! **written**: acknowledged by a hub.
 //!
 //! # Invariants
 //!
@@ -37,17 +54,18 @@
 //!    4xx. [`write::refusal`], [`forward::outcome`] and [`write::answer`] are the only places that
 //!    choose a status.
 //! 3. What is checked is what travels on. The hub gets canonical headers and either the bytes
-//!    that were walked, when they hold nothing else and nothing changed, or a message written
+//!    that were walked, when they hold nothing else and nothing changed, or a message encoded
 //!    from the walk. Bytes of two requests never meet.
 //! 4. received = written + rejected + failed, for each spoke and kind.
 //! 5. `wire` and `policy` know no tokio, no HTTP and no metrics: bytes in, values out.
-//! 6. Who sends is known before a byte of the body is read, and what a request may hold is taken
-//!    from the budget before it is held.
+//! 6. Who sends is known before a byte of the body is read, and memory is reserved in the budget
+//!    before it is held.
 //! 7. Only [`metrics`] names metrics, only [`config`] reads its files, only [`gateway`] starts
 //!    long-lived tasks.
 //! 8. A configuration is loaded whole or not at all, credentials included, so there is no moment
 //!    in which a good credential is unknown: without a configuration there is no listener, and a
-//!    broken one leaves the old in force.
+//!    broken one leaves the old one in force.
+//! 9. A room imports only from rooms below it; `tests/tidy.rs` holds the order, and 5 and 7 as well.
 
 pub mod admin;
 pub mod budget;
