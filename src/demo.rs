@@ -1,26 +1,27 @@
-//! `hubgate demo`: hub, gate and two spokes on one machine, and what an operator wants to see.
+//! A hub, a gate and two spokes on one machine, and checks of what an operator wants to know of
+//! them.
 //!
-//! Needs nothing but this binary, or with `--prometheus` a Prometheus for hub and spokes. Every
-//! numbered line is a check over a real socket; the exit code says whether all of them held.
+//! A demo needs nothing but this binary, or a Prometheus program for hub and spokes. Every numbered
+//! line of its report is the result of a check over real sockets.
 
 mod checks;
+mod environment;
 mod hub;
 mod message;
-mod processor;
+mod process;
 mod prometheus;
 mod query;
 mod report;
 mod spoke;
-mod stage;
 
 use std::io::{self, Write};
 
 use anyhow::{Context, bail};
 use tokio::signal::unix::{SignalKind, signal};
 
+use environment::{Environment, Threads};
 use prometheus::Program;
 use report::Report;
-use stage::{Stage, Threads};
 
 pub use prometheus::PrometheusPath;
 
@@ -29,7 +30,7 @@ pub use prometheus::PrometheusPath;
 pub struct Options {
     /// Stay up after the checks, until Ctrl-C.
     pub stay: bool,
-    /// Use this Prometheus as hub and spokes; without it they run in this process.
+    /// The Prometheus to use as hub and spokes; without it they run in this process.
     pub prometheus: Option<PrometheusPath>,
 }
 
@@ -37,88 +38,92 @@ pub struct Options {
 ///
 /// # Errors
 ///
-/// Fails if a part did not start, the report could not be printed, or Ctrl-C came before its end.
+/// Fails if a part could not start or the report could not be printed, or on Ctrl-C before the end
+/// of the report.
 pub fn run(options: &Options) -> anyhow::Result<bool> {
     let threads = Threads::start()?;
-    let story = tokio::runtime::Builder::new_current_thread()
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    story.block_on(async {
+    runtime.block_on(async {
         let mut report = Report::new(io::stdout());
-        let (stage, held) = tokio::select! {
-            told = tell(options, &threads, &mut report) => told?,
+        let (environment, held) = tokio::select! {
+            outcome = start_and_check(options, &threads, &mut report) => outcome?,
             interrupt = interrupted() => {
                 interrupt?;
-                // Dropping the story ends what it started.
+                // The parts that have started end as they are dropped.
                 bail!("interrupted");
             }
         };
         if options.stay {
-            stay(&stage, &mut report).await?;
+            stay(&environment, &mut report).await?;
         }
-        stage.end(&threads).await?;
+        environment.end(&threads).await?;
         Ok(held)
     })
 }
 
-async fn tell<W: Write>(
+async fn start_and_check<W: Write>(
     options: &Options,
     threads: &Threads,
     report: &mut Report<W>,
-) -> anyhow::Result<(Stage, bool)> {
-    let stage = match &options.prometheus {
-        None => Stage::start(threads).await?,
-        Some(path) => Stage::start_with(Program::find(path)?, threads).await?,
+) -> anyhow::Result<(Environment, bool)> {
+    let environment = match &options.prometheus {
+        None => Environment::start(threads).await?,
+        Some(path) => Environment::start_with(Program::find(path)?, threads).await?,
     };
-    report.say(&stage.picture())?;
-    show(&stage, report).await?;
+    report.print(&environment.diagram())?;
+    check(&environment, report).await?;
     let held = report.summary()?;
-    Ok((stage, held))
+    Ok((environment, held))
 }
 
-async fn stay<W: Write>(stage: &Stage, report: &mut Report<W>) -> anyhow::Result<()> {
-    report.say("\nstaying up until Ctrl-C; where to look:")?;
-    for page in stage.pages() {
-        report.say(&format!("  {page}"))?;
-    }
-    interrupted().await
-}
-
-async fn show<W: Write>(stage: &Stage, report: &mut Report<W>) -> io::Result<()> {
+async fn check<W: Write>(environment: &Environment, report: &mut Report<W>) -> io::Result<()> {
     report.check(
         "both spokes are at the hub",
-        checks::both_spokes_arrive(stage).await,
+        checks::both_spokes_arrive(environment).await,
     )?;
     report.check(
         "production writes as staging: refused; its other series are stored",
-        checks::forged_cluster_is_refused(stage).await,
+        checks::forged_cluster_is_refused(environment).await,
     )?;
     report.check(
         "a wrong token: refused",
-        checks::wrong_token_is_refused(stage).await,
+        checks::wrong_token_is_refused(environment).await,
     )?;
     report.check(
         "staging writes without a cluster label: it gets its own",
-        checks::missing_cluster_is_added(stage).await,
+        checks::missing_cluster_is_added(environment).await,
     )?;
-    for spoke in [&stage.production, &stage.staging] {
+    for spoke in [&environment.production, &environment.staging] {
         report.check(
             &format!("load as {} ({})", spoke.name, spoke.protocol.name()),
-            checks::load_passes(stage, spoke).await,
+            checks::load_passes(environment, spoke).await,
         )?;
     }
     report.check(
         "the spokes lost nothing",
-        checks::no_spoke_lost_samples(stage).await,
+        checks::no_spoke_lost_samples(environment).await,
     )?;
     report.check(
         "the gate's accounts balance",
-        checks::accounts_balance(stage).await,
+        checks::sample_counts_balance(environment).await,
     )?;
-    report.check("the admin port answers", checks::admin_answers(stage).await)
+    report.check(
+        "the admin port answers",
+        checks::admin_answers(environment).await,
+    )
 }
 
-/// Waits for Ctrl-C or a request to terminate.
+async fn stay<W: Write>(environment: &Environment, report: &mut Report<W>) -> anyhow::Result<()> {
+    report.print("\nstaying up until Ctrl-C; where to look:")?;
+    for page in environment.pages() {
+        report.print(&format!("  {page}"))?;
+    }
+    interrupted().await
+}
+
+/// Waits for Ctrl-C or SIGTERM.
 async fn interrupted() -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("wait for Ctrl-C")?;
     let mut terminate = signal(SignalKind::terminate()).context("wait for SIGTERM")?;

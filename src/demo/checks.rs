@@ -1,5 +1,5 @@
-//! What the demo claims, each claim tried over real sockets: at the gate as a sender, at the hub by
-//! query, at the admin port as an operator.
+//! The checks of the demo, all over real sockets: writes to the gate, queries of the hub, and pages
+//! of the admin port.
 
 use std::time::{Duration, Instant};
 
@@ -7,35 +7,35 @@ use anyhow::{Context, ensure};
 use http::StatusCode;
 use http::header::WWW_AUTHENTICATE;
 
+use super::environment::{Environment, GATE_THREADS, SpokeCounts};
 use super::hub::SAMPLES_METRIC;
 use super::message::Series;
-use super::processor::ProcessorTime;
+use super::process::CpuSeconds;
 use super::query::{self, Found};
 use super::report::Check;
 use super::spoke::Spoke;
-use super::stage::{SpokeAccount, Stage};
 use crate::load::bodies::Shape;
 use crate::load::client::{Response, Server, bearer};
 use crate::load::drive::{Load, unix_ms};
 use crate::load::{BODIES_PER_CONNECTION, Plan, Progress, WRITE_PATH, scrape};
 use crate::wire::Kind;
 
-/// A spoke scrapes every second and sends within five.
+/// A Prometheus as spoke scrapes every second and sends within five.
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Counters read while a request is under way do not add up for a moment.
-const ACCOUNTS_TIMEOUT: Duration = Duration::from_secs(5);
+/// While a request is in flight, counters do not add up for a moment.
+const COUNTS_TIMEOUT: Duration = Duration::from_secs(5);
 
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 const LOAD_DURATION: Duration = Duration::from_secs(1);
 const LOAD_CONNECTIONS: usize = 4;
 
-/// `up` of both spokes is at the hub, each under its own cluster.
-pub(super) async fn both_spokes_arrive(stage: &Stage) -> Check {
+/// The hub has `up` of both spokes, each with the cluster label of its spoke.
+pub(super) async fn both_spokes_arrive(environment: &Environment) -> Check {
     eventually(ARRIVAL_TIMEOUT, async || {
-        let up = query::query(stage.hub, "up").await?;
-        for spoke in [&stage.production, &stage.staging] {
+        let up = query::query(environment.hub, "up").await?;
+        for spoke in [&environment.production, &environment.staging] {
             let is_up =
                 |found: &Found| found.label("cluster") == spoke.name && found.value.1 == "1";
             ensure!(
@@ -44,75 +44,85 @@ pub(super) async fn both_spokes_arrive(stage: &Stage) -> Check {
                 spoke.name
             );
         }
-        let mut lines = show(&up);
+        let mut lines = to_text(&up);
         lines.sort();
         Ok(lines)
     })
     .await
 }
 
-/// A spoke cannot write another's cluster label, and its other series are stored.
-pub(super) async fn forged_cluster_is_refused(stage: &Stage) -> Check {
+/// The gate refuses a series with the cluster label of another spoke, and the hub stores the other
+/// series of that request.
+pub(super) async fn forged_cluster_is_refused(environment: &Environment) -> Check {
     let metric = "demo_forged";
     let series = [
         ("before", "production"),
         ("forged", "staging"),
         ("after", "production"),
     ]
-    .map(|(place, cluster)| probe(metric, &[("cluster", cluster), ("place", place)]));
-    let response = stage.production.write(stage.gate, &series).await?;
-    expect(&response, StatusCode::BAD_REQUEST)?;
-    let mut stored = query::query(stage.hub, metric).await?;
+    .map(|(place, cluster)| test_series(metric, &[("cluster", cluster), ("place", place)]));
+    let response = environment
+        .production
+        .send(environment.gate, &series)
+        .await?;
+    expect_status(&response, StatusCode::BAD_REQUEST)?;
+    let mut stored = query::query(environment.hub, metric).await?;
     stored.sort_by(|left, right| right.label("place").cmp(left.label("place")));
     let places: Vec<&str> = stored.iter().map(|found| found.label("place")).collect();
     ensure!(
         places == ["before", "after"],
         "the hub has {:?}",
-        show(&stored)
+        to_text(&stored)
     );
     ensure!(
         stored
             .iter()
             .all(|found| found.label("cluster") == "production"),
         "the hub has {:?}",
-        show(&stored)
+        to_text(&stored)
     );
-    Ok([told(&response), show(&stored)].concat())
+    Ok([to_lines(&response), to_text(&stored)].concat())
 }
 
-/// A token that is not a spoke's gets nothing in.
-pub(super) async fn wrong_token_is_refused(stage: &Stage) -> Check {
+/// A request with a token that no spoke has is refused, and the hub stores nothing of it.
+pub(super) async fn wrong_token_is_refused(environment: &Environment) -> Check {
     let metric = "demo_wrong_token";
-    let impostor = Spoke::new(stage.production.name, stage.production.protocol)?;
-    let response = impostor.write(stage.gate, &[probe(metric, &[])]).await?;
-    expect(&response, StatusCode::UNAUTHORIZED)?;
+    let unknown = Spoke::new(environment.production.name, environment.production.protocol)?;
+    let response = unknown
+        .send(environment.gate, &[test_series(metric, &[])])
+        .await?;
+    expect_status(&response, StatusCode::UNAUTHORIZED)?;
     ensure!(
         response.headers.contains_key(WWW_AUTHENTICATE),
         "no WWW-Authenticate in the response"
     );
-    let stored = query::query(stage.hub, metric).await?;
-    ensure!(stored.is_empty(), "the hub has {:?}", show(&stored));
-    Ok(told(&response))
+    let stored = query::query(environment.hub, metric).await?;
+    ensure!(stored.is_empty(), "the hub has {:?}", to_text(&stored));
+    Ok(to_lines(&response))
 }
 
-/// A series without a cluster label gets that of its spoke.
-pub(super) async fn missing_cluster_is_added(stage: &Stage) -> Check {
+/// A series without a cluster label gets the one of its spoke.
+pub(super) async fn missing_cluster_is_added(environment: &Environment) -> Check {
     let metric = "demo_without_cluster";
-    let response = stage
+    let response = environment
         .staging
-        .write(stage.gate, &[probe(metric, &[])])
+        .send(environment.gate, &[test_series(metric, &[])])
         .await?;
-    expect(&response, StatusCode::NO_CONTENT)?;
-    let stored = query::query(stage.hub, metric).await?;
+    expect_status(&response, StatusCode::NO_CONTENT)?;
+    let stored = query::query(environment.hub, metric).await?;
     let clusters: Vec<&str> = stored.iter().map(|found| found.label("cluster")).collect();
-    ensure!(clusters == ["staging"], "the hub has {:?}", show(&stored));
-    Ok(show(&stored))
+    ensure!(
+        clusters == ["staging"],
+        "the hub has {:?}",
+        to_text(&stored)
+    );
+    Ok(to_text(&stored))
 }
 
-/// The gate passes a load on without a refusal.
-pub(super) async fn load_passes(stage: &Stage, spoke: &Spoke) -> Check {
+/// The gate forwards a load and refuses nothing of it.
+pub(super) async fn load_passes(environment: &Environment, spoke: &Spoke) -> Check {
     let plan = Plan {
-        server: Server::at(stage.gate),
+        server: Server::at(environment.gate),
         path: WRITE_PATH.to_owned(),
         authorization: Some(bearer(&spoke.token)?),
         shape: Shape {
@@ -129,9 +139,9 @@ pub(super) async fn load_passes(stage: &Stage, spoke: &Spoke) -> Check {
     let load = move || {
         let progress = Progress::default();
         let load = Load::new(&plan, &progress)?;
-        let before = ProcessorTime::now()?;
+        let before = CpuSeconds::now()?;
         let (tally, duration) = load.drive()?;
-        anyhow::Ok((tally, duration, before, ProcessorTime::now()?))
+        anyhow::Ok((tally, duration, before, CpuSeconds::now()?))
     };
     let (tally, duration, before, after) = tokio::task::spawn_blocking(load).await??;
     if let Some(failure) = &tally.first_failure {
@@ -152,20 +162,20 @@ pub(super) async fn load_passes(stage: &Stage, spoke: &Spoke) -> Check {
         format!(
             "CPU-seconds a million samples: gate {:.3}, whole process {:.3} \
              (hub, gate and load share {processors} processors)",
-            per_million(after.of("gate") - before.of("gate")),
+            per_million(after.of(GATE_THREADS) - before.of(GATE_THREADS)),
             per_million(after.process - before.process)
         ),
     ])
 }
 
-/// No write of the spokes' own was refused.
-pub(super) async fn no_spoke_lost_samples(stage: &Stage) -> Check {
-    let accounts = stage.spoke_accounts().await?;
-    for SpokeAccount {
+/// No spoke lost a sample of its own metrics.
+pub(super) async fn no_spoke_lost_samples(environment: &Environment) -> Check {
+    let counts = environment.spoke_counts().await?;
+    for SpokeCounts {
         spoke,
         samples,
         samples_failed,
-    } in &accounts
+    } in &counts
     {
         ensure!(*samples > 0.0, "{spoke} sent nothing");
         ensure!(
@@ -173,27 +183,27 @@ pub(super) async fn no_spoke_lost_samples(stage: &Stage) -> Check {
             "{spoke} lost {samples_failed} samples of {samples}"
         );
     }
-    let show = |it: &SpokeAccount| format!("{}: {} samples sent, 0 failed", it.spoke, it.samples);
-    Ok(accounts.iter().map(show).collect())
+    let line = |it: &SpokeCounts| format!("{}: {} samples sent, 0 failed", it.spoke, it.samples);
+    Ok(counts.iter().map(line).collect())
 }
 
-/// The gate's counters add up for each spoke, and to what the hub took.
-pub(super) async fn accounts_balance(stage: &Stage) -> Check {
-    eventually(ACCOUNTS_TIMEOUT, async || {
-        let page = scrape::get(stage.admin, "/metrics").await?.text();
+/// The gate's counters add up for each spoke, and they match the count of the hub.
+pub(super) async fn sample_counts_balance(environment: &Environment) -> Check {
+    eventually(COUNTS_TIMEOUT, async || {
+        let page = scrape::get(environment.admin, "/metrics").await?.text();
         let mut lines = Vec::new();
         let mut floats_written = 0.0;
-        for spoke in [&stage.production, &stage.staging] {
-            let account = |kind| Account::read(&page, spoke.name, kind);
+        for spoke in [&environment.production, &environment.staging] {
+            let counts = |kind| SampleCounts::read(&page, spoke.name, kind);
             for kind in Kind::ALL {
-                lines.extend(account(kind).line()?);
+                lines.extend(counts(kind).line()?);
             }
-            let floats = account(Kind::Float);
+            let floats = counts(Kind::Float);
             ensure!(floats.received > 0.0, "{}: nothing received", spoke.name);
             floats_written += floats.written;
         }
-        if stage.has_own_hub() {
-            let stored = query::query(stage.hub, SAMPLES_METRIC).await?;
+        if environment.has_own_hub() {
+            let stored = query::query(environment.hub, SAMPLES_METRIC).await?;
             let stored = &stored.first().context("the hub does not count")?.value.1;
             let stored: f64 = stored.parse()?;
             ensure!(
@@ -209,29 +219,29 @@ pub(super) async fn accounts_balance(stage: &Stage) -> Check {
     .await
 }
 
-/// The pages an operator looks at are there and know both spokes.
-pub(super) async fn admin_answers(stage: &Stage) -> Check {
+/// The pages for operators are there, and those about spokes name both.
+pub(super) async fn admin_answers(environment: &Environment) -> Check {
     let mut lines = Vec::new();
     for path in ["/-/healthy", "/-/ready", "/metrics", "/api/v1/spokes"] {
-        let page = scrape::get(stage.admin, path).await?.text();
-        lines.push(format!("http://{}{path}", stage.admin));
-        let names = [stage.production.name, stage.staging.name];
-        let knows_spokes = names
+        let page = scrape::get(environment.admin, path).await?.text();
+        lines.push(format!("http://{}{path}", environment.admin));
+        let names = [environment.production.name, environment.staging.name];
+        let names_spokes = names
             .iter()
             .all(|name| page.contains(&format!("\"{name}\"")));
         ensure!(
-            knows_spokes || path.starts_with("/-/"),
+            names_spokes || path.starts_with("/-/"),
             "{path} does not name both spokes"
         );
     }
     Ok(lines)
 }
 
-fn probe(metric: &str, labels: &[(&str, &str)]) -> Series {
+fn test_series(metric: &str, labels: &[(&str, &str)]) -> Series {
     Series::new(metric, labels, (1.0, unix_ms()))
 }
 
-fn expect(response: &Response, status: StatusCode) -> anyhow::Result<()> {
+fn expect_status(response: &Response, status: StatusCode) -> anyhow::Result<()> {
     let text = response.text();
     ensure!(
         response.status == status,
@@ -241,7 +251,7 @@ fn expect(response: &Response, status: StatusCode) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn told(response: &Response) -> Vec<String> {
+fn to_lines(response: &Response) -> Vec<String> {
     let text = response.text();
     let status = format!("{}:", response.status);
     std::iter::once(status.as_str())
@@ -250,11 +260,11 @@ fn told(response: &Response) -> Vec<String> {
         .collect()
 }
 
-fn show(found: &[Found]) -> Vec<String> {
+fn to_text(found: &[Found]) -> Vec<String> {
     found.iter().map(Found::to_string).collect()
 }
 
-/// Tries until it holds; says why it does not when the time is over.
+/// Repeats a check until it holds or the time is over; returns its last result.
 async fn eventually(timeout: Duration, check: impl AsyncFn() -> Check) -> Check {
     let deadline = Instant::now() + timeout;
     loop {
@@ -266,9 +276,9 @@ async fn eventually(timeout: Duration, check: impl AsyncFn() -> Check) -> Check 
     }
 }
 
-/// What the gate's metrics say of one spoke's samples of one kind.
+/// The gate's sample counters of one spoke and kind.
 #[derive(Debug)]
-struct Account<'a> {
+struct SampleCounts<'a> {
     spoke: &'a str,
     kind: Kind,
     received: f64,
@@ -277,7 +287,7 @@ struct Account<'a> {
     failed: f64,
 }
 
-impl<'a> Account<'a> {
+impl<'a> SampleCounts<'a> {
     fn read(metrics: &str, spoke: &'a str, kind: Kind) -> Self {
         let labels = [
             &*format!("spoke=\"{spoke}\""),
@@ -297,7 +307,8 @@ impl<'a> Account<'a> {
         }
     }
 
-    /// Shows it, unless there was nothing; fails when it does not balance.
+    /// Returns a line with the counts, or `None` if nothing was received. Fails if they do not add
+    /// up.
     fn line(&self) -> anyhow::Result<Option<String>> {
         let Self {
             spoke,
@@ -333,8 +344,8 @@ mod tests {
         hubgate_samples_rejected_total{kind=\"float\",reason=\"label_length\",spoke=\"a\"} 3\n";
 
     #[test]
-    fn adds_up_the_account_of_one_spoke_and_kind() {
-        let line = |spoke, kind| Account::read(METRICS, spoke, kind).line();
+    fn counts_of_one_spoke_and_kind_are_added_up_and_compared() {
+        let line = |spoke, kind| SampleCounts::read(METRICS, spoke, kind).line();
         let floats = line("a", Kind::Float).unwrap().unwrap();
         assert_eq!(
             floats,

@@ -1,8 +1,8 @@
-//! A hub in the demo's own process: takes remote writes and answers instant queries.
+//! A hub in the process of the demo, for machines without a Prometheus: it accepts remote writes
+//! and instant queries.
 //!
-//! It stands in for a Prometheus on machines that have none, so it reads messages with prost,
-//! another reader than the gate's, and keeps the last sample and the count of each series. It has
-//! no storage and no order: what it is sent, it takes.
+//! It decodes messages with prost and not with the gate's own code, so it notices what the gate
+//! damages. It keeps the last sample of each series in memory and refuses no sample for its time.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -26,16 +26,16 @@ use crate::load::drive::unix_ms;
 use crate::wire::Protocol;
 use crate::wire::proto::v1::Label;
 
-/// The metric by which the hub tells how many samples it took, those of the load included.
+/// The metric that counts all samples that the hub accepted, with those of the load.
 pub(super) const SAMPLES_METRIC: &str = "demo_hub_samples_total";
 
-/// As large as Prometheus takes.
+/// The limit of Prometheus.
 const BODY_BYTES_MAX: usize = 32 << 20;
 
-/// The demo writes about 40 000; the hub of a demo that stays up must not grow for ever.
+/// The checks send about 40,000 series. The hub of a demo that stays up must not grow for ever.
 const SERIES_MAX: usize = 200_000;
 
-/// A running hub; dropping it ends it.
+/// A running hub. It ends when it is dropped.
 pub(super) struct Hub {
     address: SocketAddr,
     _server: AbortOnDropHandle<std::io::Result<()>>,
@@ -60,7 +60,7 @@ impl Hub {
         })
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
@@ -78,8 +78,8 @@ struct Last {
 }
 
 impl Store {
-    /// Keeps all of a message or nothing; tells how many samples.
-    fn keep(&mut self, message: Vec<Series>) -> anyhow::Result<usize> {
+    /// Stores a message, whole or not at all; returns how many samples it has.
+    fn store(&mut self, message: Vec<Series>) -> anyhow::Result<usize> {
         ensure!(
             self.series.len() + message.len() <= SERIES_MAX,
             "the demo's hub is full"
@@ -94,7 +94,7 @@ impl Store {
                 timestamp_ms,
             };
             match self.series.get_mut(&series.labels) {
-                Some(kept) => *kept = last,
+                Some(stored) => *stored = last,
                 None => drop(self.series.insert(series.labels, last)),
             }
         }
@@ -145,33 +145,29 @@ async fn write(
         Ok(message) => message,
         Err(error) => return (StatusCode::BAD_REQUEST, format!("{error:#}\n")).into_response(),
     };
-    let kept = store
+    let stored = store
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
-        .keep(message);
-    match (kept, protocol) {
+        .store(message);
+    match (stored, protocol) {
         (Err(error), _) => {
             (StatusCode::SERVICE_UNAVAILABLE, format!("{error:#}\n")).into_response()
         }
         (Ok(_), Protocol::V1) => StatusCode::NO_CONTENT.into_response(),
         (Ok(samples), Protocol::V2) => {
-            let written = [
-                (
-                    "x-prometheus-remote-write-samples-written",
-                    samples.to_string(),
-                ),
-                (
-                    "x-prometheus-remote-write-histograms-written",
-                    "0".to_owned(),
-                ),
-                (
-                    "x-prometheus-remote-write-exemplars-written",
-                    "0".to_owned(),
-                ),
-            ];
-            (StatusCode::NO_CONTENT, written).into_response()
+            (StatusCode::NO_CONTENT, written_headers(samples)).into_response()
         }
     }
+}
+
+/// The headers of a response to V2 that tell what was stored.
+fn written_headers(samples: usize) -> [(&'static str, String); 3] {
+    let counts = [
+        ("x-prometheus-remote-write-samples-written", samples),
+        ("x-prometheus-remote-write-histograms-written", 0),
+        ("x-prometheus-remote-write-exemplars-written", 0),
+    ];
+    counts.map(|(name, count)| (name, count.to_string()))
 }
 
 async fn instant_query(
@@ -231,7 +227,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn takes_what_a_load_sends_and_answers_queries() {
+    async fn hub_counts_the_samples_of_a_load_and_finds_its_series() {
         let hub = Hub::start().await.unwrap();
         let mut sent = 0;
         for protocol in [Protocol::V1, Protocol::V2] {

@@ -1,5 +1,5 @@
-//! Small remote-write messages, written and read with prost: what the demo's senders and checks
-//! send and what its hub receives.
+//! Small remote-write messages, encoded and decoded with prost: those that the senders and checks
+//! send, and those that the hub of the demo receives.
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -9,7 +9,7 @@ use crate::wire::proto::v1::{self, Label};
 use crate::wire::proto::v2;
 use crate::wire::{Protocol, snappy};
 
-/// A message is refused above this, as Prometheus does.
+/// The limit of Prometheus for a decompressed message.
 const PLAIN_BYTES_MAX: usize = 32 << 20;
 
 /// A series with its samples as (value, timestamp in milliseconds).
@@ -37,7 +37,7 @@ impl Series {
     }
 }
 
-/// Writes a compressed message.
+/// Encodes a compressed message.
 pub(super) fn encode(protocol: Protocol, series: &[Series]) -> anyhow::Result<Bytes> {
     let plain = match protocol {
         Protocol::V1 => encode_v1(series),
@@ -49,7 +49,7 @@ pub(super) fn encode(protocol: Protocol, series: &[Series]) -> anyhow::Result<By
     Ok(compressed.into())
 }
 
-/// Reads a compressed message.
+/// Decodes a compressed message.
 pub(super) fn decode(protocol: Protocol, body: &[u8]) -> anyhow::Result<Vec<Series>> {
     let mut buffer = Vec::new();
     let plain = snappy::decompress(body, PLAIN_BYTES_MAX, &mut buffer)?;
@@ -105,7 +105,7 @@ fn encode_v2(series: &[Series]) -> Vec<u8> {
     request.encode_to_vec()
 }
 
-/// The reference of a symbol; a linear search, as these messages have a handful.
+/// Returns the reference of a symbol. The search is linear, as these messages have few symbols.
 fn symbol(symbols: &mut Vec<String>, text: &str) -> u32 {
     let place = symbols
         .iter()
@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_back_what_it_writes() {
+    fn messages_decode_to_the_encoded_series() {
         let series = [
             Series::new(
                 "up",
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_the_empty_message() {
+    fn empty_message_decodes_to_no_series() {
         assert_eq!(decode(Protocol::V2, &[0]).unwrap(), []);
     }
 }

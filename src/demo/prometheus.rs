@@ -1,5 +1,5 @@
-//! Real Prometheus servers for the demo: starts them in a folder of their own, ends them when
-//! dropped, whatever happened in between.
+//! Real Prometheus servers for the demo. They keep their files in a temporary folder, and they end
+//! when they are dropped.
 
 use std::fs::{self, DirBuilder, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -14,7 +14,7 @@ use super::spoke::Spoke;
 use crate::load::{WRITE_PATH, scrape};
 use crate::wire::Protocol;
 
-/// An empty Prometheus is ready within a second or two.
+/// A Prometheus without data is ready within a second or two.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
@@ -46,7 +46,7 @@ impl Program {
             .arg("--version")
             .output()
             .with_context(|| format!("run {} --version", path.display()))?;
-        // Versions differ in which of the two they print to.
+        // Some versions print to stdout, others to stderr.
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8_lossy(&text).into_owned();
         let version = text.strip_prefix("prometheus, version ");
@@ -58,7 +58,7 @@ impl Program {
         })
     }
 
-    /// Tells whether it sends and receives V2, which 2.x does not without an experimental flag.
+    /// Whether it sends and receives V2. A 2.x needs an experimental flag for that.
     pub(super) fn speaks_v2(&self) -> bool {
         let major = self
             .version
@@ -77,11 +77,11 @@ fn search() -> anyhow::Result<PathBuf> {
         .context("no prometheus on PATH; give --prometheus its path")
 }
 
-/// A temporary folder; dropping it removes it.
+/// A temporary folder, which is removed when it is dropped.
 pub(super) struct Folder(PathBuf);
 
 impl Folder {
-    /// Makes a new folder that only this user can read, as tokens are kept in it.
+    /// Makes a new folder that only this user can read, because it will hold tokens.
     pub(super) fn new() -> anyhow::Result<Self> {
         let name = format!(
             "hubgate-demo-{}-{:08x}",
@@ -99,12 +99,12 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // A folder that stays behind in the temporary ones is not worth failing for.
+        // A temporary folder that stays does no harm.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
 
-/// A running Prometheus; dropping it ends it.
+/// A running Prometheus. It ends when it is dropped.
 pub(super) struct Server {
     pub(super) address: SocketAddr,
     child: Child,
@@ -112,7 +112,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Starts a Prometheus that takes remote writes and scrapes nothing.
+    /// Starts a Prometheus that accepts remote writes and scrapes nothing.
     pub(super) async fn hub(program: &Program, folder: &Folder) -> anyhow::Result<Self> {
         let config = "storage: {tsdb: {out_of_order_time_window: 3h}}\n";
         let address = free_address()?;
@@ -120,7 +120,7 @@ impl Server {
         Self::start(program, &folder.0.join("hub"), address, config, &[flag]).await
     }
 
-    /// Starts a Prometheus that scrapes itself and writes everything to the gate.
+    /// Starts a Prometheus that scrapes itself and sends everything to the gate.
     pub(super) async fn spoke(
         program: &Program,
         folder: &Folder,
@@ -182,7 +182,7 @@ impl Server {
         Ok(())
     }
 
-    /// Sums a metric of the server's own `/metrics` over its series.
+    /// Adds up the series of a metric on the server's `/metrics`.
     pub(super) async fn own_metric(&self, name: &str) -> anyhow::Result<f64> {
         let page = scrape::get(self.address, "/metrics").await?.text();
         scrape::sum(&page, name, &[])
@@ -192,7 +192,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Both fail only when it has ended already. Its data goes too, so it need not save any.
+        // Both fail only if it has ended already. A kill loses no data that is still needed.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -216,7 +216,8 @@ fn spoke_config(spoke: &Spoke, gate: SocketAddr, own: SocketAddr) -> String {
     )
 }
 
-/// A port that was free a moment ago; Prometheus does not tell which one it took for port 0.
+/// An address with a port that was free a moment ago. Prometheus does not tell which port it chose
+/// for port 0.
 fn free_address() -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port")?;
     Ok(listener.local_addr()?)

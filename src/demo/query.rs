@@ -1,7 +1,7 @@
-//! Instant queries: the client that asks a hub for series, and the selectors it may use.
+//! Instant queries: how a check asks a hub for series, and the selectors that the demo's hub knows.
 //!
-//! The demo's hub answers the one form `metric{label="value"}` in Prometheus' own JSON, so the same
-//! checks ask it and a real Prometheus.
+//! The demo's hub knows one form, `metric{label="value"}`, and responds in the JSON of Prometheus.
+//! So the same checks work with both.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::load::scrape;
 
-/// Path of instant queries.
+/// The path of instant queries.
 pub(super) const QUERY_PATH: &str = "/api/v1/query";
 
 /// The JSON of the response to an instant query.
@@ -22,7 +22,7 @@ pub(super) struct QueryResponse {
     pub(super) data: Data,
 }
 
-/// Its `data`.
+/// The `data` of a response.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Data {
@@ -39,7 +39,7 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// The value of a label; empty when absent.
+    /// The value of a label; empty if the series does not have it.
     pub(super) fn label(&self, name: &str) -> &str {
         self.metric.get(name).map_or("", String::as_str)
     }
@@ -61,7 +61,7 @@ impl fmt::Display for Found {
     }
 }
 
-/// Asks a hub for the series that match a selector.
+/// Asks a hub for the series that a selector selects.
 pub(super) async fn query(hub: SocketAddr, selector: &str) -> anyhow::Result<Vec<Found>> {
     let path = format!("{QUERY_PATH}?query={}", percent_encode(selector));
     let response = scrape::get(hub, &path).await?;
@@ -70,12 +70,12 @@ pub(super) async fn query(hub: SocketAddr, selector: &str) -> anyhow::Result<Vec
     Ok(response.data.result)
 }
 
-/// The metric and labels that a series must have.
+/// The metric name and the labels that a series must have.
 #[derive(Debug, PartialEq)]
 pub(super) struct Selector(Vec<(String, String)>);
 
 impl Selector {
-    /// Reads `metric{label="value",...}`; `None` for anything else PromQL allows.
+    /// Parses `metric{label="value",...}`; `None` for any other PromQL.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let (metric, matchers) = text.split_once('{').unwrap_or((text, "}"));
         let matchers = matchers.strip_suffix('}')?;
@@ -107,7 +107,7 @@ fn percent_encode(text: &str) -> String {
     text.bytes().map(encode).collect()
 }
 
-/// Undoes percent-encoding; `None` when an escape is broken.
+/// Decodes percent-encoding; `None` if an escape is not valid.
 pub(super) fn percent_decode(text: &str) -> Option<String> {
     let mut pieces = text.split('%');
     let mut bytes = pieces.next()?.as_bytes().to_vec();
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn selects_by_metric_and_labels() {
+    fn selector_needs_the_metric_and_every_label() {
         let labels = BTreeMap::from([("__name__", "up"), ("cluster", "staging")]);
         let check = |text: &str, expected: Option<bool>| {
             let selector = Selector::parse(text);
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn undoes_its_own_percent_encoding() {
+    fn percent_encoding_decodes_to_the_text() {
         let text = r#"up{cluster="größer %"}"#;
         assert_eq!(percent_decode(&percent_encode(text)).as_deref(), Some(text));
         assert_eq!(percent_decode("100%"), None);

@@ -1,15 +1,14 @@
 //! What the demo prints: plain lines, the same in a pipe and on a terminal.
 //!
-//! Every numbered line is the result of a check; the report counts them and so decides the exit
-//! code. It knows nothing of what was checked.
+//! The report numbers the checks and counts those that failed. It does not know what they check.
 
 use std::io::{self, Write};
 use std::time::Instant;
 
-/// What a check found: lines to show, or why it does not hold.
+/// The result of a check: lines to print, or the reason why it does not hold.
 pub(super) type Check = anyhow::Result<Vec<String>>;
 
-/// Prints as things happen.
+/// A report, printed check by check.
 pub(super) struct Report<W> {
     out: W,
     started: Instant,
@@ -18,7 +17,7 @@ pub(super) struct Report<W> {
 }
 
 impl<W: Write> Report<W> {
-    /// Starts the clock.
+    /// Starts a report; its duration counts from now.
     pub(super) fn new(out: W) -> Self {
         Self {
             out,
@@ -28,30 +27,30 @@ impl<W: Write> Report<W> {
         }
     }
 
-    /// Prints lines that claim nothing.
-    pub(super) fn say(&mut self, text: &str) -> io::Result<()> {
+    /// Prints text that is no check.
+    pub(super) fn print(&mut self, text: &str) -> io::Result<()> {
         writeln!(self.out, "{text}")?;
         self.out.flush()
     }
 
-    /// Prints the next number, whether the check held, and what it found.
-    pub(super) fn check(&mut self, title: &str, check: Check) -> io::Result<()> {
+    /// Prints the result of the next check, with its number and title.
+    pub(super) fn check(&mut self, title: &str, result: Check) -> io::Result<()> {
         self.checks += 1;
-        let (verdict, lines) = match check {
+        let (word, lines) = match result {
             Ok(lines) => ("ok", lines),
             Err(error) => {
                 self.failed += 1;
                 ("FAILED", vec![format!("{error:#}")])
             }
         };
-        writeln!(self.out, "{:2}. {verdict:<6}  {title}", self.checks)?;
+        writeln!(self.out, "{:2}. {word:<6}  {title}", self.checks)?;
         for line in lines {
             writeln!(self.out, "            {line}")?;
         }
         self.out.flush()
     }
 
-    /// Prints how many checks held; tells whether all did.
+    /// Prints how many checks held; tells whether all of them did.
     pub(super) fn summary(&mut self) -> io::Result<bool> {
         let held = self.checks - self.failed;
         let seconds = self.started.elapsed().as_secs_f64();
@@ -70,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_the_checks_and_remembers_a_failure() {
+    fn checks_are_numbered_and_one_failure_fails_the_report() {
         let mut text = Vec::new();
         let mut report = Report::new(&mut text);
         report

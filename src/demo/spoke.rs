@@ -1,4 +1,4 @@
-//! A spoke of the demo: its name, its token, and a sender that writes this process' own metrics.
+//! A spoke of the demo: its name and token, and a sender of metrics of this process.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::message::{self, Series};
-use super::processor::{self, ProcessorTime};
+use super::process::{self, CpuSeconds};
 use crate::load::WRITE_PATH;
 use crate::load::client::{Client, Response, Server, bearer, write_request};
 use crate::load::drive::unix_ms;
@@ -19,17 +19,17 @@ use crate::wire::Protocol;
 
 const SEND_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A spoke as the gate's configuration knows it.
+/// A spoke that is in the gate's configuration.
 #[derive(Clone)]
 pub(super) struct Spoke {
     pub(super) name: &'static str,
-    /// What it writes.
+    /// The version of the messages that it sends.
     pub(super) protocol: Protocol,
     pub(super) token: String,
 }
 
 impl Spoke {
-    /// Makes a spoke with a new token.
+    /// Makes a spoke with a new random token.
     pub(super) fn new(name: &'static str, protocol: Protocol) -> anyhow::Result<Self> {
         let mut random = [0; 32];
         getrandom::fill(&mut random).context("no randomness from the operating system")?;
@@ -40,22 +40,22 @@ impl Spoke {
         })
     }
 
-    /// The digest of the token, for the gate's configuration.
+    /// The SHA-256 of the token in hex, for the gate's configuration.
     pub(super) fn token_sha256(&self) -> String {
         hex(&Sha256::digest(&self.token))
     }
 
-    /// Writes series to the gate over a connection of its own.
-    pub(super) async fn write(
+    /// Sends series to the gate over a connection of its own.
+    pub(super) async fn send(
         &self,
         gate: SocketAddr,
         series: &[Series],
     ) -> anyhow::Result<Response> {
-        self.write_over(&mut Client::new(Server::at(gate)), series)
+        self.send_over(&mut Client::new(Server::at(gate)), series)
             .await
     }
 
-    async fn write_over(&self, client: &mut Client, series: &[Series]) -> anyhow::Result<Response> {
+    async fn send_over(&self, client: &mut Client, series: &[Series]) -> anyhow::Result<Response> {
         let body = message::encode(self.protocol, series)?;
         let authorization = bearer(&self.token)?;
         let request = write_request(WRITE_PATH, self.protocol, Some(&authorization), body)?;
@@ -70,40 +70,42 @@ impl Spoke {
             ("job", "demo"),
         ];
         let now = unix_ms();
-        let processor = ProcessorTime::now()?.process;
+        let cpu_seconds = CpuSeconds::now()?.process;
         Ok([
             Series::new("up", &labels, (1.0, now)),
-            Series::new("process_cpu_seconds_total", &labels, (processor, now)),
+            Series::new("process_cpu_seconds_total", &labels, (cpu_seconds, now)),
             Series::new(
                 "process_resident_memory_bytes",
                 &labels,
-                (processor::resident_bytes()?, now),
+                (process::resident_bytes()?, now),
             ),
         ])
     }
 }
 
-/// What a sender has sent, counted as Prometheus counts: a 5xx or no response is tried again.
+/// Counts of a sender, as a Prometheus has them: a request without a response or with a 5xx is
+/// repeated, so it counts only once.
 #[derive(Debug, Default)]
-pub(super) struct Sent {
+pub(super) struct SentCounts {
+    /// Samples of requests with a final response.
     pub(super) samples: AtomicU64,
-    /// Samples that were refused for good.
+    /// Those whose response was 4xx, so that they are lost.
     pub(super) samples_failed: AtomicU64,
 }
 
-/// Writes a spoke's metrics once a second until it is dropped.
+/// Sends the metrics of this process every second, until it is dropped.
 pub(super) struct Sender {
     pub(super) spoke: Spoke,
-    pub(super) sent: Arc<Sent>,
+    pub(super) sent: Arc<SentCounts>,
     _task: AbortOnDropHandle<()>,
 }
 
 impl Sender {
     /// Starts sending.
     pub(super) fn start(spoke: Spoke, gate: SocketAddr) -> Self {
-        let sent = Arc::new(Sent::default());
+        let sent = Arc::new(SentCounts::default());
         let client = Client::new(Server::at(gate));
-        let task = tokio::spawn(send(spoke.clone(), client, Arc::clone(&sent)));
+        let task = tokio::spawn(send_metrics(spoke.clone(), client, Arc::clone(&sent)));
         Self {
             spoke,
             sent,
@@ -112,16 +114,16 @@ impl Sender {
     }
 }
 
-async fn send(spoke: Spoke, mut client: Client, sent: Arc<Sent>) {
+async fn send_metrics(spoke: Spoke, mut client: Client, sent: Arc<SentCounts>) {
     let mut ticks = interval(SEND_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        // The next tick is the retry: these are gauges and counters of now.
+        // A failure needs no retry: the next tick sends newer values.
         let Ok(series) = spoke.own_metrics() else {
             continue;
         };
-        let Ok(response) = spoke.write_over(&mut client, &series).await else {
+        let Ok(response) = spoke.send_over(&mut client, &series).await else {
             continue;
         };
         if !response.status.is_server_error() {

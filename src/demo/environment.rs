@@ -1,6 +1,6 @@
-//! Everything the demo runs: hub, gate and spokes, in this process or as real Prometheus servers.
+//! Everything that the demo runs: hub, gate and spokes, in this process or as Prometheus servers.
 //!
-//! Dropping the stage ends all of it, so an error or Ctrl-C anywhere leaves nothing behind.
+//! All of it ends when the environment is dropped, so an error or Ctrl-C leaves nothing behind.
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
@@ -17,17 +17,20 @@ use crate::gateway::Gateway;
 use crate::load::WRITE_PATH;
 use crate::wire::Protocol;
 
-/// How long requests in flight may take at the end; nothing is lost with them here.
+/// How long requests in flight may take at the end. Their samples are not needed any more.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Threads of hub and gate, under names that tell their processor time apart.
+/// The name of the gate's threads, by which their CPU time is found.
+pub(super) const GATE_THREADS: &str = "gate";
+
+/// The threads of hub and gate.
 pub(super) struct Threads {
-    pub(super) hub: Runtime,
-    pub(super) gate: Runtime,
+    hub: Runtime,
+    gate: Runtime,
 }
 
 impl Threads {
-    /// Starts them.
+    /// Starts the threads.
     pub(super) fn start() -> anyhow::Result<Self> {
         let start = |name| {
             let runtime = Builder::new_multi_thread()
@@ -38,28 +41,28 @@ impl Threads {
         };
         Ok(Self {
             hub: start("hub")?,
-            gate: start("gate")?,
+            gate: start(GATE_THREADS)?,
         })
     }
 }
 
-/// The running parts. Fields are dropped in their order: who writes goes first.
-pub(super) struct Stage {
-    actors: Actors,
-    /// The gate's configuration has both, in this order.
+/// The running parts. They are dropped in the order of the fields, so the senders end first.
+pub(super) struct Environment {
+    parts: Parts,
+    /// The two spokes of the gate's configuration.
     pub(super) production: Spoke,
     pub(super) staging: Spoke,
     pub(super) hub: SocketAddr,
-    /// Where spokes write to.
+    /// The address for the writes of spokes.
     pub(super) gate: SocketAddr,
-    /// Where operators look.
+    /// The address for operators.
     pub(super) admin: SocketAddr,
     gateway: Gateway,
 }
 
-/// Who writes and who stores.
-enum Actors {
-    Own {
+/// The hub and the senders of the spokes.
+enum Parts {
+    InProcess {
         senders: Vec<Sender>,
         _hub: Hub,
     },
@@ -71,14 +74,14 @@ enum Actors {
     },
 }
 
-/// What a spoke says of its own writes.
-pub(super) struct SpokeAccount {
+/// How many samples of its own metrics a spoke counts as sent and as failed.
+pub(super) struct SpokeCounts {
     pub(super) spoke: &'static str,
     pub(super) samples: f64,
     pub(super) samples_failed: f64,
 }
 
-impl Stage {
+impl Environment {
     /// Starts hub, gate and senders in this process.
     pub(super) async fn start(threads: &Threads) -> anyhow::Result<Self> {
         let hub = threads.hub.spawn(Hub::start()).await??;
@@ -91,7 +94,7 @@ impl Stage {
             hub: hub.address(),
             gate,
             admin: gateway.admin_address(),
-            actors: Actors::Own {
+            parts: Parts::InProcess {
                 senders: senders.into(),
                 _hub: hub,
             },
@@ -101,7 +104,7 @@ impl Stage {
         })
     }
 
-    /// Starts the gate in this process between real Prometheus servers.
+    /// Starts the gate in this process, and Prometheus servers as hub and spokes.
     pub(super) async fn start_with(program: Program, threads: &Threads) -> anyhow::Result<Self> {
         let folder = Folder::new()?;
         let hub = Server::hub(&program, &folder).await?;
@@ -125,7 +128,7 @@ impl Stage {
             hub: hub.address,
             gate,
             admin: gateway.admin_address(),
-            actors: Actors::Prometheus {
+            parts: Parts::Prometheus {
                 spokes,
                 _hub: hub,
                 version: program.version,
@@ -137,35 +140,25 @@ impl Stage {
         })
     }
 
-    /// Ends the writers, then the gate.
-    pub(super) async fn end(self, threads: &Threads) -> anyhow::Result<()> {
-        let Self {
-            actors, gateway, ..
-        } = self;
-        let actors = match actors {
-            Actors::Own { senders, _hub } => {
-                drop(senders);
-                Actors::Own {
-                    senders: Vec::new(),
-                    _hub,
-                }
-            }
-            prometheus @ Actors::Prometheus { .. } => prometheus,
-        };
+    /// Ends the senders, then the gate, then the hub.
+    pub(super) async fn end(mut self, threads: &Threads) -> anyhow::Result<()> {
+        match &mut self.parts {
+            Parts::InProcess { senders, .. } => senders.clear(),
+            Parts::Prometheus { spokes, .. } => spokes.clear(),
+        }
         threads
             .gate
-            .spawn(gateway.shutdown(SHUTDOWN_TIMEOUT))
+            .spawn(self.gateway.shutdown(SHUTDOWN_TIMEOUT))
             .await?;
-        drop(actors);
         Ok(())
     }
 
-    /// Says in a few lines what runs.
-    pub(super) fn picture(&self) -> String {
+    /// A diagram of what runs, with addresses.
+    pub(super) fn diagram(&self) -> String {
         let line = |spoke: &Spoke| format!("{:>12} --{}--", spoke.name, spoke.protocol.name());
-        let (what, where_to) = match &self.actors {
-            Actors::Own { .. } => ("all in this process".to_owned(), "hub in this process"),
-            Actors::Prometheus { version, .. } => (
+        let (what, where_to) = match &self.parts {
+            Parts::InProcess { .. } => ("all in this process".to_owned(), "hub in this process"),
+            Parts::Prometheus { version, .. } => (
                 format!("spokes and hub are Prometheus {version}"),
                 "hub Prometheus",
             ),
@@ -181,21 +174,21 @@ impl Stage {
         )
     }
 
-    /// Asks each spoke what became of its writes.
-    pub(super) async fn spoke_accounts(&self) -> anyhow::Result<Vec<SpokeAccount>> {
-        let mut accounts = Vec::new();
-        match &self.actors {
-            Actors::Own { senders, .. } => {
-                accounts.extend(senders.iter().map(|sender| SpokeAccount {
+    /// Asks each spoke how many samples it sent.
+    pub(super) async fn spoke_counts(&self) -> anyhow::Result<Vec<SpokeCounts>> {
+        let mut counts = Vec::new();
+        match &self.parts {
+            Parts::InProcess { senders, .. } => {
+                counts.extend(senders.iter().map(|sender| SpokeCounts {
                     spoke: sender.spoke.name,
                     samples: sender.sent.samples.load(Ordering::Relaxed) as f64,
                     samples_failed: sender.sent.samples_failed.load(Ordering::Relaxed) as f64,
                 }));
             }
-            Actors::Prometheus { spokes, .. } => {
+            Parts::Prometheus { spokes, .. } => {
                 for (spoke, server) in spokes {
                     let sum = async |name| server.own_metric(name).await;
-                    accounts.push(SpokeAccount {
+                    counts.push(SpokeCounts {
                         spoke,
                         samples: sum("prometheus_remote_storage_samples_total").await?,
                         samples_failed: sum("prometheus_remote_storage_samples_failed_total")
@@ -204,39 +197,37 @@ impl Stage {
                 }
             }
         }
-        Ok(accounts)
+        Ok(counts)
     }
 
-    /// Tells whether the hub is the demo's own, which counts what it takes.
+    /// Whether the hub is the demo's own, which counts the samples that it accepts.
     pub(super) fn has_own_hub(&self) -> bool {
-        matches!(self.actors, Actors::Own { .. })
+        matches!(self.parts, Parts::InProcess { .. })
     }
 
     /// Where to look while the demo stays up.
     pub(super) fn pages(&self) -> Vec<String> {
-        let hub_page = match &self.actors {
-            Actors::Own { .. } => format!("curl 'http://{}/api/v1/query?query=up'", self.hub),
-            Actors::Prometheus { .. } => format!("http://{}/graph?g0.expr=up&g0.tab=1", self.hub),
+        let hub_page = match &self.parts {
+            Parts::InProcess { .. } => format!("curl 'http://{}/api/v1/query?query=up'", self.hub),
+            Parts::Prometheus { .. } => format!("http://{}/graph?g0.expr=up&g0.tab=1", self.hub),
         };
-        let load = |spoke: &Spoke| {
-            let Spoke {
-                name,
-                protocol,
-                token,
-            } = spoke;
-            let protocol = protocol.name();
-            let gate = format!("http://{}{WRITE_PATH}", self.gate);
-            format!(
-                "hubgate load --url {gate} --protocol {protocol} --token {token} --cluster {name}"
-            )
-        };
+        let Spoke {
+            name,
+            protocol,
+            token,
+        } = &self.production;
         vec![
             format!(
                 "gate   http://{0}/api/v1/spokes  http://{0}/metrics",
                 self.admin
             ),
             format!("hub    {hub_page}"),
-            format!("load   {}", load(&self.production)),
+            format!(
+                "load   hubgate load --url http://{}{WRITE_PATH} --protocol {} --token {token} \
+                 --cluster {name}",
+                self.gate,
+                protocol.name()
+            ),
         ]
     }
 }
