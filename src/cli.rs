@@ -22,18 +22,18 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Check a configuration file and say all that is wrong with it.
+    /// Check a configuration file and list all errors in it.
     CheckConfig {
         /// The configuration file.
         file: PathBuf,
     },
-    /// Run a whole hub-and-spoke set-up on this machine and show what the gate does.
+    /// Run a hub, the gate and two spokes on this machine, and check what the gate does.
     Demo(demo::DemoArgs),
-    /// Put load on a remote-write endpoint and measure its answers.
+    /// Send load to a remote-write endpoint and measure its responses.
     Load(Box<load::LoadArgs>),
     /// Receive remote writes and forward them to the hub.
     Serve(serve::ServeArgs),
-    /// Make a token for a spoke and print it once, with its hash.
+    /// Make a token for a spoke, and print it once with its digest.
     Token,
 }
 
@@ -48,7 +48,7 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// The exit code of a command that tells whether it succeeded; an error goes to stderr.
+/// Turns the outcome of a command into an exit code; an error goes to stderr.
 fn exit_code(command: &str, outcome: anyhow::Result<bool>) -> ExitCode {
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

@@ -1,4 +1,4 @@
-//! `hubgate check-config FILE`: says what `serve` would say of a configuration, without serving.
+//! `hubgate check-config FILE`: checks a configuration as `serve` does, without serving.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -9,19 +9,19 @@ use crate::config::{self, Config, Errors};
 /// Checks a configuration: a summary on stdout and exit code 0, or all errors on stderr and 1.
 pub(crate) fn run(file: &Path) -> ExitCode {
     let written = match config::load(file).result {
-        Ok(config) => summarize(&mut io::stdout().lock(), &config).map(|()| ExitCode::SUCCESS),
-        Err(errors) => complain(&mut io::stderr().lock(), &errors).map(|()| ExitCode::FAILURE),
+        Ok(config) => print_summary(&mut io::stdout().lock(), &config).map(|()| ExitCode::SUCCESS),
+        Err(errors) => print_errors(&mut io::stderr().lock(), &errors).map(|()| ExitCode::FAILURE),
     };
     written.unwrap_or(ExitCode::FAILURE)
 }
 
-fn complain(out: &mut impl Write, errors: &Errors) -> io::Result<()> {
+fn print_errors(out: &mut impl Write, errors: &Errors) -> io::Result<()> {
     writeln!(out, "{errors}")
 }
 
-fn summarize(out: &mut impl Write, config: &Config) -> io::Result<()> {
+fn print_summary(out: &mut impl Write, config: &Config) -> io::Result<()> {
     for hub in &config.hubs {
-        // Without the query, which may hold what is nobody's business.
+        // The query is left out because it may hold a secret.
         let host = hub.url.authority().map_or("", |it| it.as_str());
         writeln!(out, "hub: http://{host}{}", hub.url.path())?;
     }
@@ -45,11 +45,11 @@ fn summarize(out: &mut impl Write, config: &Config) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{complain, summarize};
+    use super::{print_errors, print_summary};
     use crate::config;
 
     #[test]
-    fn summary_names_hub_spokes_and_their_credentials() {
+    fn summary_has_the_hub_the_spokes_and_their_credentials() {
         let config = config::parse(
             "hub: {url: 'http://hub:9090/api/v1/write?key=hidden'}
 spokes:
@@ -61,7 +61,7 @@ spokes:
         )
         .expect("a valid configuration");
         let mut out = Vec::new();
-        summarize(&mut out, &config).expect("a vector takes all");
+        print_summary(&mut out, &config).expect("a vector takes all");
         assert_eq!(
             String::from_utf8_lossy(&out),
             "hub: http://hub:9090/api/v1/write
@@ -73,10 +73,10 @@ the configuration is valid
     }
 
     #[test]
-    fn errors_are_lines() {
+    fn each_error_is_a_line() {
         let errors = config::parse("hub: {}\nspokes: 1\n").expect_err("no configuration");
         let mut out = Vec::new();
-        complain(&mut out, &errors).expect("a vector takes all");
+        print_errors(&mut out, &errors).expect("a vector takes all");
         assert_eq!(String::from_utf8_lossy(&out).lines().count(), 2);
     }
 }

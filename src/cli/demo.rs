@@ -1,4 +1,4 @@
-//! `hubgate demo`: its flags.
+//! The flags of `hubgate demo`.
 
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ pub(super) struct DemoArgs {
     /// Stay up after the checks, until Ctrl-C
     #[arg(long)]
     stay: bool,
-    /// Use real Prometheus servers as hub and spokes: the path of the program, or auto to search it
+    /// Use real Prometheus servers as hub and spokes: the path of the program, or auto to search PATH
     #[arg(long, value_name = "PATH|auto", value_parser = prometheus_path)]
     prometheus: Option<PrometheusPath>,
 }

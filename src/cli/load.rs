@@ -1,4 +1,4 @@
-//! `hubgate load`: its flags.
+//! The flags of `hubgate load`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -18,7 +18,7 @@ pub(super) struct LoadArgs {
     /// Remote-write endpoint, such as http://127.0.0.1:9480/api/v1/write
     #[arg(long)]
     url: Uri,
-    /// Bearer token; prefer --token-file, as arguments are seen by everyone on the machine
+    /// Bearer token; prefer --token-file, because everyone on the machine can see arguments
     #[arg(long, allow_hyphen_values = true, conflicts_with_all = ["token_file", "username"])]
     token: Option<String>,
     /// File with the bearer token
@@ -33,10 +33,10 @@ pub(super) struct LoadArgs {
     /// Remote-write message: v1 is prometheus.WriteRequest, v2 is io.prometheus.write.v2.Request
     #[arg(long, value_name = "v1|v2", default_value = "v1", value_parser = protocol)]
     protocol: Protocol,
-    /// Series, each with one sample, in a request
+    /// Series of a request, each with one sample
     #[arg(long, default_value_t = 2_000, value_parser = in_range::<1, 100_000>)]
     series_per_request: usize,
-    /// Labels of a series, metric name and cluster among them
+    /// Labels of a series, with metric name and cluster
     #[arg(long, default_value_t = 14, value_parser = in_range::<LABELS_MIN, 64>)]
     labels: usize,
     /// Connections, each with one request in flight
@@ -48,10 +48,11 @@ pub(super) struct LoadArgs {
     /// How long to send
     #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
     duration: Duration,
-    /// Samples a second, by the clock; without it the next request follows the last answer
+    /// Samples per second of all connections; without it, each connection sends its next request
+    /// after each response
     #[arg(long, value_name = "SAMPLES_PER_SECOND", value_parser = rate)]
     rate: Option<f64>,
-    /// Value of the cluster label; without it the series have none
+    /// Value of the cluster label; without it, the series have no such label
     #[arg(long, value_name = "NAME")]
     cluster: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! `hubgate serve`: runs the gateway until a signal, and reloads its configuration.
+//! `hubgate serve`: runs the gateway until a signal ends it, and reloads its configuration.
 
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -13,11 +13,11 @@ use crate::config::{self, Fingerprint};
 use crate::gateway::Gateway;
 use crate::telemetry::{self, Format, Level};
 
-/// For requests in flight when the process is told to end; below the 30 s that Kubernetes gives
-/// a pod.
+/// How long requests in flight may take after a signal. It is below the 30 s that Kubernetes gives a
+/// pod.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
 
-/// The exit code of a process that a second signal ended.
+/// The exit code after a second signal.
 const EXIT_INTERRUPTED: u8 = 130;
 
 #[derive(Debug, clap::Args)]
@@ -29,7 +29,7 @@ pub(super) struct ServeArgs {
         default_value = "hubgate.yaml"
     )]
     config_file: PathBuf,
-    /// How often the configuration's files are compared with what was loaded; 0s is never.
+    /// How often the configuration files are checked for changes; 0s is never.
     #[arg(
         long = "config.auto-reload-interval",
         value_name = "DURATION",
@@ -61,7 +61,7 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
         tracing::error!(error = format!("{error:#}"), "cannot serve");
         ExitCode::FAILURE
     });
-    // A file that never ends may hold a blocking thread.
+    // A blocking thread may still read a file that never ends.
     runtime.shutdown_background();
     code
 }
@@ -77,7 +77,8 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::FAILURE);
         }
     };
-    // Before anything is announced, so that no signal finds the default action.
+    // Signals are handled before the log says that the gateway listens, so that whoever waits for
+    // that line can send one.
     let mut signals = Signals::new().context("cannot listen for signals")?;
     let gateway = Gateway::start(config).await?;
     let mut server = Server {
@@ -99,7 +100,7 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
         }
         () = signals.end.next() => {
             tracing::warn!("a second signal cut requests in flight");
-            // Blocking threads may still be at work, and nobody shall wait for them.
+            // `exit` does not wait for blocking threads that still run.
             std::process::exit(EXIT_INTERRUPTED.into())
         }
     }
@@ -108,12 +109,12 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
 struct Server<'a> {
     args: &'a ServeArgs,
     gateway: Gateway,
-    /// What was last loaded, or tried to.
+    /// Of the files that were loaded last, whether they were valid or not.
     fingerprint: Fingerprint,
 }
 
 impl Server<'_> {
-    /// Reloads whenever there is cause.
+    /// Reloads on SIGHUP, on request, and when a file has changed.
     async fn reload_forever(&mut self, hang_up: &mut Signal) -> Infallible {
         let polling = !self.args.auto_reload_interval.is_zero();
         let period = self.args.auto_reload_interval.max(Duration::from_millis(1));
@@ -121,10 +122,10 @@ impl Server<'_> {
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                // It logs what came of it.
+                // `reload` logs its result.
                 _ = hang_up.recv() => drop(self.reload().await),
                 reload = self.gateway.reload_requested() => {
-                    // Whoever asked may have gone away.
+                    // The requester may be gone.
                     let _ = reload.send(self.reload().await);
                 }
                 _ = poll.tick(), if polling => self.reload_if_changed().await,
@@ -141,7 +142,7 @@ impl Server<'_> {
         match load(self.args.config_file.clone()).await {
             Ok(load) if load.fingerprint == self.fingerprint => {}
             Ok(load) => drop(self.apply(load)),
-            Err(error) => tracing::error!(error, "cannot look at the configuration"),
+            Err(error) => tracing::error!(error, "cannot check the configuration for changes"),
         }
     }
 
@@ -168,13 +169,13 @@ impl Server<'_> {
     }
 }
 
-/// Reads files, so it must not hold up a worker.
+/// Loads the configuration on a blocking thread, because that reads files.
 async fn load(file: PathBuf) -> Result<config::Load, String> {
     let load = tokio::task::spawn_blocking(move || config::load(&file));
     load.await.map_err(|error| error.to_string())
 }
 
-/// The signals that mean something to a server.
+/// The signals that the server handles.
 struct Signals {
     end: EndSignals,
     /// SIGHUP: reload.

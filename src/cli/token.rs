@@ -1,7 +1,7 @@
 //! `hubgate token`: makes a bearer token for a spoke and the digest that hubgate keeps of it.
 //!
-//! The token is printed once and stored nowhere. It is base64url and so never looks like its own
-//! digest in hex: pasted into `token_sha256` by mistake, it is refused.
+//! The token is printed once and stored nowhere. It is base64url, which does not look like a digest
+//! in hex, so a token that is pasted into `token_sha256` by mistake is refused.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -10,7 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
-/// Nobody guesses 256 bits, so a plain SHA-256 protects them.
+/// 256 random bits cannot be guessed, so a plain SHA-256 protects them.
 const TOKEN_BYTES: usize = 32;
 
 /// Makes a token: values on stdout, what to do with them on stderr.
@@ -19,7 +19,7 @@ pub(crate) fn run() -> ExitCode {
     if let Err(error) = getrandom::fill(&mut random) {
         return fail(&format!("no randomness from the operating system: {error}"));
     }
-    // First the values: an explanation of a token that was never printed helps nobody.
+    // The values come first: the explanation is useless without them.
     match print(&mut io::stdout().lock(), &random).and_then(|()| explain(&mut io::stderr().lock()))
     {
         Ok(()) => ExitCode::SUCCESS,
@@ -51,7 +51,7 @@ fn explain(out: &mut impl Write) -> io::Result<()> {
 }
 
 fn fail(message: &str) -> ExitCode {
-    // With stderr closed too, the exit code has to tell.
+    // If stderr is closed as well, only the exit code reports the failure.
     let _ = writeln!(io::stderr().lock(), "{message}");
     ExitCode::FAILURE
 }
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn digest_is_what_the_configuration_takes() {
+    fn configuration_accepts_the_printed_digest() {
         let (token, digest) = printed([7; TOKEN_BYTES]);
         assert_eq!(token, "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc");
         let config = configured(&digest).expect("a valid configuration");
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn token_is_no_digest() {
+    fn configuration_refuses_a_token_as_its_digest() {
         let (token, _) = printed([0xaa; TOKEN_BYTES]);
         let errors = configured(&token)
             .expect_err("a token is no digest")
