@@ -29,9 +29,6 @@ use tally::Tally;
 
 pub use progress::Progress;
 
-/// The path at which Prometheus and hubgate receive remote writes.
-pub const WRITE_PATH: &str = "/api/v1/write";
-
 /// How many distinct bodies a connection sends in turn, unless told otherwise.
 pub const BODIES_PER_CONNECTION: usize = 2;
 

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use hubgate::load::WRITE_PATH;
 use hubgate::load::tally::Latency;
+use hubgate::remote_write::WRITE_PATH;
 use hubgate::wire::Protocol;
 use tokio::process::Command;
 

@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use hubgate::load::WRITE_PATH;
+use hubgate::remote_write::WRITE_PATH;
 use tokio::process::Command;
 
 /// A program that was found.

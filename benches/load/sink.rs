@@ -17,9 +17,10 @@ use axum::{Json, Router};
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
-use hubgate::load::{WRITE_PATH, scrape};
+use hubgate::load::scrape;
+use hubgate::remote_write::{self, WRITE_PATH};
 use hubgate::wire::protobuf::Reader;
-use hubgate::wire::{Malformed, Protocol, snappy};
+use hubgate::wire::{Counts, Malformed, Protocol, snappy};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
@@ -121,7 +122,7 @@ async fn write(State(counter): State<Arc<Counter>>, headers: HeaderMap, body: By
     if header(CONTENT_ENCODING) != Some(b"snappy") {
         return StatusCode::UNSUPPORTED_MEDIA_TYPE.into_response();
     }
-    let v2 = header(CONTENT_TYPE) == Some(Protocol::V2.content_type().as_bytes());
+    let v2 = header(CONTENT_TYPE) == Some(remote_write::content_type(Protocol::V2).as_bytes());
     let protocol = if v2 { Protocol::V2 } else { Protocol::V1 };
     // What only knows V1 skips all fields of a V2 message and answers as if it were stored.
     let understood = !v2 || counter.speaks_v2;
@@ -137,13 +138,10 @@ async fn write(State(counter): State<Arc<Counter>>, headers: HeaderMap, body: By
     if !(v2 && understood) {
         return StatusCode::NO_CONTENT.into_response();
     }
-    let written = |kind: &str| format!("x-prometheus-remote-write-{kind}-written");
-    let headers = [
-        (written("samples"), samples.to_string()),
-        (written("histograms"), "0".to_owned()),
-        (written("exemplars"), "0".to_owned()),
-    ];
-    (StatusCode::NO_CONTENT, headers).into_response()
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    let written = Counts::new([samples, 0, 0, 0]);
+    remote_write::insert_written(response.headers_mut(), &written);
+    response
 }
 
 fn count(protocol: Protocol, body: &[u8]) -> anyhow::Result<u64> {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use hubgate::load::WRITE_PATH;
+use hubgate::remote_write::WRITE_PATH;
 use hubgate::wire::Protocol;
 use sha2::{Digest, Sha256};
 use tokio::process::Command;

@@ -17,7 +17,8 @@ use super::spoke::Spoke;
 use crate::load::bodies::Shape;
 use crate::load::client::{Response, Server, bearer};
 use crate::load::drive::{Load, unix_ms};
-use crate::load::{BODIES_PER_CONNECTION, Plan, Progress, WRITE_PATH, scrape};
+use crate::load::{BODIES_PER_CONNECTION, Plan, Progress, scrape};
+use crate::remote_write::WRITE_PATH;
 use crate::wire::Kind;
 
 /// A Prometheus as spoke scrapes every second and sends within five.

@@ -14,7 +14,7 @@ use super::prometheus::{Folder, Program, Server};
 use super::spoke::{Sender, Spoke};
 use crate::config;
 use crate::gateway::Gateway;
-use crate::load::WRITE_PATH;
+use crate::remote_write::WRITE_PATH;
 use crate::wire::Protocol;
 
 /// How long requests in flight may take at the end. Their samples are not needed any more.

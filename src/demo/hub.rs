@@ -21,10 +21,10 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::message::{self, Series};
 use super::query::{self, Data, Found, QUERY_PATH, QueryResponse, Selector};
-use crate::load::WRITE_PATH;
 use crate::load::drive::unix_ms;
-use crate::wire::Protocol;
+use crate::remote_write::{self, WRITE_PATH};
 use crate::wire::proto::v1::Label;
+use crate::wire::{Counts, Protocol};
 
 /// The metric that counts all samples that the hub accepted, with those of the load.
 pub(super) const SAMPLES_METRIC: &str = "demo_hub_samples_total";
@@ -79,12 +79,15 @@ struct Last {
 
 impl Store {
     /// Stores a message, whole or not at all; returns how many samples it has.
-    fn store(&mut self, message: Vec<Series>) -> anyhow::Result<usize> {
+    fn store(&mut self, message: Vec<Series>) -> anyhow::Result<u64> {
         ensure!(
             self.series.len() + message.len() <= SERIES_MAX,
             "the demo's hub is full"
         );
-        let samples = message.iter().map(|series| series.samples.len()).sum();
+        let samples = message
+            .iter()
+            .map(|series| series.samples.len() as u64)
+            .sum();
         for series in message {
             let Some(&(value, timestamp_ms)) = series.samples.last() else {
                 continue;
@@ -98,7 +101,7 @@ impl Store {
                 None => drop(self.series.insert(series.labels, last)),
             }
         }
-        self.samples += samples as u64;
+        self.samples += samples;
         Ok(samples)
     }
 
@@ -139,7 +142,7 @@ async fn write(
     let content_type = headers
         .get(CONTENT_TYPE)
         .map_or(&b""[..], |value| value.as_bytes());
-    let v2 = content_type == Protocol::V2.content_type().as_bytes();
+    let v2 = content_type == remote_write::content_type(Protocol::V2).as_bytes();
     let protocol = if v2 { Protocol::V2 } else { Protocol::V1 };
     let message = match message::decode(protocol, &body) {
         Ok(message) => message,
@@ -155,19 +158,12 @@ async fn write(
         }
         (Ok(_), Protocol::V1) => StatusCode::NO_CONTENT.into_response(),
         (Ok(samples), Protocol::V2) => {
-            (StatusCode::NO_CONTENT, written_headers(samples)).into_response()
+            let mut response = StatusCode::NO_CONTENT.into_response();
+            let written = Counts::new([samples, 0, 0, 0]);
+            remote_write::insert_written(response.headers_mut(), &written);
+            response
         }
     }
-}
-
-/// The headers of a response to V2 that tell what was stored.
-fn written_headers(samples: usize) -> [(&'static str, String); 3] {
-    let counts = [
-        ("x-prometheus-remote-write-samples-written", samples),
-        ("x-prometheus-remote-write-histograms-written", 0),
-        ("x-prometheus-remote-write-exemplars-written", 0),
-    ];
-    counts.map(|(name, count)| (name, count.to_string()))
 }
 
 async fn instant_query(

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 
 use super::spoke::Spoke;
-use crate::load::{WRITE_PATH, scrape};
+use crate::load::scrape;
+use crate::remote_write::WRITE_PATH;
 use crate::wire::Protocol;
 
 /// A Prometheus without data is ready within a second or two.

@@ -12,9 +12,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::message::{self, Series};
 use super::process::{self, CpuSeconds};
-use crate::load::WRITE_PATH;
 use crate::load::client::{Client, Response, Server, bearer, write_request};
 use crate::load::drive::unix_ms;
+use crate::remote_write::WRITE_PATH;
 use crate::wire::Protocol;
 
 const SEND_INTERVAL: Duration = Duration::from_secs(1);

@@ -12,8 +12,8 @@ use anyhow::{Context, bail, ensure};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::{Bytes, BytesMut};
-use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, USER_AGENT};
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
+use http::header::{AUTHORIZATION, CONTENT_ENCODING, HOST, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -21,16 +21,14 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::wire::Protocol;
+use crate::remote_write;
+use crate::wire::{Kind, Protocol};
 
 /// How long Prometheus waits for a response by default.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Far above the `/metrics` pages and query results that are read here.
 const RESPONSE_BYTES_MAX: usize = 16 << 20;
-
-const VERSION: &str = "x-prometheus-remote-write-version";
-const SAMPLES_WRITTEN: &str = "x-prometheus-remote-write-samples-written";
 
 /// The address of a server.
 #[derive(Debug, Clone)]
@@ -79,14 +77,9 @@ impl Response {
         String::from_utf8_lossy(&self.body).trim_end().to_owned()
     }
 
-    /// The value of the Written header for samples.
+    /// The number of samples in the Written headers.
     pub fn samples_written(&self) -> Option<u64> {
-        self.headers
-            .get(SAMPLES_WRITTEN)?
-            .to_str()
-            .ok()?
-            .parse()
-            .ok()
+        remote_write::written(&self.headers).map(|written| written.of(Kind::Float))
     }
 }
 
@@ -115,20 +108,20 @@ pub fn write_request(
     authorization: Option<&HeaderValue>,
     body: Bytes,
 ) -> anyhow::Result<Request<Full<Bytes>>> {
-    let mut request = Request::builder()
-        .method(Method::POST)
-        .uri(path)
-        .header(CONTENT_TYPE, protocol.content_type())
+    let mut request = Request::post(path)
         .header(CONTENT_ENCODING, "snappy")
         .header(
             USER_AGENT,
             concat!("hubgate-load/", env!("CARGO_PKG_VERSION")),
         )
-        .header(VERSION, protocol.version());
+        .body(Full::new(body))
+        .context("build the request")?;
+    let headers = request.headers_mut();
+    remote_write::insert_message_headers(headers, protocol);
     if let Some(authorization) = authorization {
-        request = request.header(AUTHORIZATION, authorization);
+        headers.insert(AUTHORIZATION, authorization.clone());
     }
-    request.body(Full::new(body)).context("build the request")
+    Ok(request)
 }
 
 /// A client of one server.
