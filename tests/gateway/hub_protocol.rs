@@ -1,8 +1,6 @@
 //! Hubs that speak another version than the spoke: what they get, what is lost on the way and said
 //! so, and how the gate finds out.
 
-use std::time::Duration;
-
 use hubgate::wire::proto::v2;
 use prost::Message as _;
 
@@ -11,14 +9,11 @@ use crate::support::body::{
     success_headers, unsnappy,
 };
 use crate::support::config::{config_with_hub_keys, spoke};
-use crate::support::eventually;
 use crate::support::gate::{Gate, start_hub_and_gate};
 use crate::support::hub::{Received, ScriptedHub, V2, protocols};
 use crate::support::reply::Reply;
 use crate::support::sender::Request;
-
-/// Longest wait for the gate to ask a V1 hub again, which it does every 30 s.
-const PROBED_AGAIN: Duration = Duration::from_secs(45);
+use crate::support::{DEADLINE, eventually_equal};
 
 /// A gate that has found out what the hub speaks.
 async fn start(hub: &ScriptedHub, speaks: Protocol) -> Gate {
@@ -363,23 +358,45 @@ async fn a_fallback_that_fails_is_retryable() {
     gate.expect_balanced_counts("production").await;
 }
 
+/// A V1 hub is sent no V2 that could show its upgrade. A changed hub in the configuration is a new
+/// one to the gate, which probes it at once.
 #[tokio::test]
-async fn a_hub_that_was_upgraded_is_found() {
+async fn an_upgraded_hub_is_found_by_the_probe_after_a_reload() {
     let hub = ScriptedHub::start_v1_only().await;
     let gate = start(&hub, Protocol::V1).await;
     gate.write(Protocol::V1, &one()).await.expect(204);
     assert_eq!(hub.take_one().protocol, Protocol::V1);
     hub.set_v2(V2::Speaks);
-    eventually("V1 arrives as V2", PROBED_AGAIN, async || {
+    gate.write(Protocol::V1, &one()).await.expect(204);
+    assert_eq!(hub.take_one().protocol, Protocol::V1, "before the probe");
+    let spokes = [spoke("production", "")];
+    gate.reload_with(&config_with_hub_keys(&hub.url(), "timeout: 29s", &spokes))
+        .await;
+    expect_v1_arrives_as_v2(&hub, &gate).await;
+    gate.expect_balanced_counts("production").await;
+}
+
+#[tokio::test]
+async fn a_hub_of_unknown_protocol_is_probed_until_it_is_found() {
+    let hub = ScriptedHub::start().await;
+    hub.reply_to_probes(Reply::status(503));
+    let gate = Gate::start_for(&hub.url(), "").await;
+    hub.wait_for_probes(2).await;
+    gate.write(Protocol::V1, &one()).await.expect(204);
+    assert_eq!(hub.take_one().protocol, Protocol::V1);
+    hub.reply_to_probes_as_usual();
+    expect_v1_arrives_as_v2(&hub, &gate).await;
+    gate.expect_balanced_counts("production").await;
+}
+
+/// Waits until the hub gets V2 for the V1 of the spoke.
+async fn expect_v1_arrives_as_v2(hub: &ScriptedHub, gate: &Gate) {
+    eventually_equal("protocol at the hub", DEADLINE, Protocol::V2, async || {
         gate.write(Protocol::V1, &one()).await.expect(204);
-        match hub.take_one().protocol {
-            Protocol::V2 => Ok(()),
-            other => Err(other),
-        }
+        hub.take_one().protocol
     })
     .await;
     gate.wait_for_protocol(None, Protocol::V2).await;
-    gate.expect_balanced_counts("production").await;
 }
 
 fn one_bad() -> [Series; 3] {
