@@ -35,7 +35,7 @@ async fn busy(hub: &ScriptedHub) -> Gate {
 }
 
 #[tokio::test]
-async fn metrics_pass_promtool() {
+async fn metrics_pass_promtool_check() {
     let promtool = find_on_path("promtool").expect("promtool on PATH; run tests/run.sh");
     let hub = ScriptedHub::start().await;
     let gate = busy(&hub).await;
@@ -60,7 +60,7 @@ async fn metrics_pass_promtool() {
 
 /// Dashboards and alerts hang on these, so a change has to be meant.
 #[tokio::test]
-async fn names_and_help_of_metrics_are_pinned() {
+async fn metric_names_and_help_texts_match_the_committed_file() {
     let hub = ScriptedHub::start().await;
     let gate = busy(&hub).await;
     let metrics = gate.metrics().await;
@@ -87,7 +87,7 @@ async fn names_and_help_of_metrics_are_pinned() {
 }
 
 #[tokio::test]
-async fn series_of_a_configured_spoke_exist_from_the_start() {
+async fn metrics_of_a_configured_spoke_exist_before_its_first_request() {
     let (_hub, gate) = start_hub_and_gate("").await;
     let metrics = gate.metrics().await;
     for kind in ["float", "histogram", "exemplar", "metadata"] {
@@ -116,7 +116,7 @@ async fn series_of_a_configured_spoke_exist_from_the_start() {
 }
 
 #[tokio::test]
-async fn freshness_and_size_are_measured() {
+async fn metrics_show_the_freshness_and_size_of_a_write() {
     let (_hub, gate) = start_hub_and_gate("").await;
     let newest = now() - 60_000;
     let batch = [series("__name__=up")];
@@ -151,7 +151,7 @@ async fn freshness_and_size_are_measured() {
 
 /// One clock that runs wild must not hide for ever that a spoke fell silent.
 #[tokio::test]
-async fn a_sample_of_the_far_future_is_not_the_newest() {
+async fn a_timestamp_in_the_far_future_does_not_become_the_newest() {
     let (_hub, gate) = start_hub_and_gate("").await;
     let name = "hubgate_newest_sample_timestamp_seconds";
     for protocol in [Protocol::V2, Protocol::V1] {
@@ -171,7 +171,7 @@ async fn a_sample_of_the_far_future_is_not_the_newest() {
 }
 
 #[tokio::test]
-async fn spokes_are_shown_as_json() {
+async fn the_spokes_endpoint_shows_every_spoke_as_json() {
     let hub = ScriptedHub::start().await;
     let gate = busy(&hub).await;
     let status = gate.spokes().await;
@@ -189,7 +189,7 @@ async fn spokes_are_shown_as_json() {
 }
 
 #[tokio::test]
-async fn secrets_are_nowhere_to_be_seen() {
+async fn secrets_appear_in_no_endpoint_and_no_log_line() {
     let hub = ScriptedHub::start().await;
     let mut gate = busy(&hub).await;
     let file = std::fs::read_to_string(gate.config_file()).unwrap();

@@ -33,7 +33,7 @@ async fn taken_for(gate: &Gate, hub: &ScriptedHub, request: Request) -> Option<S
 }
 
 #[tokio::test]
-async fn each_token_is_one_spoke() {
+async fn a_token_identifies_its_spoke() {
     let hub = ScriptedHub::start().await;
     let folder = tempfile::tempdir().unwrap();
     let token_file = folder.path().join("token");
@@ -88,7 +88,7 @@ async fn each_token_is_one_spoke() {
 }
 
 #[tokio::test]
-async fn each_password_is_one_spoke() {
+async fn a_username_and_password_identify_their_spoke() {
     let hub = ScriptedHub::start().await;
     let spokes = [
         spoke_with("bcrypt", &bcrypt("bcrypt", "pass word:x"), ""),
@@ -160,7 +160,7 @@ async fn each_password_is_one_spoke() {
 }
 
 #[tokio::test]
-async fn http2_senders_are_identified_alike() {
+async fn a_token_identifies_its_spoke_over_http2() {
     let (hub, gate) = start_hub_and_gate("").await;
     let good = write().spoke("production").http2();
     assert_eq!(
@@ -175,7 +175,7 @@ async fn http2_senders_are_identified_alike() {
 
 /// Senders that go away must not leave their hashes running side by side.
 #[tokio::test]
-async fn strangers_that_hang_up_cost_one_password_check_at_a_time() {
+async fn clients_that_disconnect_cause_one_password_check_at_a_time() {
     let hub = ScriptedHub::start().await;
     // The hash of no known password: nobody has to compute it.
     let parameters = "$argon2id$v=19$m=8192,t=4,p=1$MDEyMzQ1Njc4OWFiY2RlZg";
@@ -207,7 +207,7 @@ async fn strangers_that_hang_up_cost_one_password_check_at_a_time() {
 
 /// One line for many, with what finds the sender and nothing of what it sent.
 #[tokio::test]
-async fn senders_that_are_not_identified_show_in_the_log() {
+async fn failed_authentication_is_logged_once_without_the_credential() {
     let hub = ScriptedHub::start().await;
     let spokes = [
         spoke("production", ""),
@@ -244,7 +244,7 @@ async fn senders_that_are_not_identified_show_in_the_log() {
 
 /// A name that sorts, lasts and shows: metrics and answers never invent spokes.
 #[tokio::test]
-async fn strangers_make_no_series_of_their_own() {
+async fn failed_authentication_creates_no_series_per_username() {
     let (_hub, gate) = start_hub_and_gate("").await;
     for name in ["alice", "bob", "carol"] {
         gate.send(write().basic(name, "x")).await.expect(401);
@@ -261,7 +261,7 @@ async fn strangers_make_no_series_of_their_own() {
 }
 
 #[tokio::test]
-async fn a_spoke_may_write_from_its_own_ranges_only() {
+async fn a_spoke_may_write_from_its_source_ranges_only() {
     let hub = ScriptedHub::start().await;
     let spokes = [
         spoke("anywhere", ""),
@@ -320,7 +320,7 @@ async fn a_spoke_may_write_from_its_own_ranges_only() {
 }
 
 #[tokio::test]
-async fn strangers_of_the_listener_are_closed_without_a_byte() {
+async fn a_connection_from_outside_the_listener_s_source_ranges_is_closed() {
     let hub = ScriptedHub::start().await;
     let listen = "listen: {address: \"127.0.0.1:0\", source_ranges: [\"127.0.0.2/32\"]}\n";
     let yaml = format!("{listen}{}", config(&hub.url(), &[spoke("production", "")]));
@@ -342,7 +342,7 @@ async fn strangers_of_the_listener_are_closed_without_a_byte() {
 }
 
 #[tokio::test]
-async fn connections_have_a_cap() {
+async fn connections_beyond_connections_max_get_no_response() {
     let hub = ScriptedHub::start().await;
     let listen = "listen: {address: \"127.0.0.1:0\", connections_max: 3}\n";
     let yaml = format!("{listen}{}", config(&hub.url(), &[spoke("production", "")]));

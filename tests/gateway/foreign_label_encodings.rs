@@ -76,7 +76,7 @@ async fn a_body_under_the_media_type_of_the_other_message_is_not_forwarded() {
 
 /// A symbol may stand twice, stand after its use, and references may come in pieces.
 #[tokio::test]
-async fn v2_labels_are_compared_by_text() {
+async fn v2_labels_are_compared_by_text_and_not_by_symbol() {
     let (hub, gate) = start_hub_and_gate("").await;
     let symbols = [
         "",

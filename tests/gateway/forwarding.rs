@@ -6,7 +6,7 @@ use crate::support::hub::ScriptedHub;
 use crate::support::sender::Request;
 
 #[tokio::test]
-async fn the_hub_gets_canonical_headers_and_never_the_spoke_s_own() {
+async fn the_hub_gets_canonical_headers_and_no_credential_of_the_spoke() {
     let hub = ScriptedHub::start().await;
     for protocol in Protocol::BOTH {
         let gate = Gate::start_for(&hub.url(), &protocol.hub_key()).await;
@@ -53,7 +53,7 @@ async fn the_hub_gets_canonical_headers_and_never_the_spoke_s_own() {
 }
 
 #[tokio::test]
-async fn an_unchanged_body_travels_as_it_came() {
+async fn an_unchanged_body_is_forwarded_byte_for_byte() {
     let hub = ScriptedHub::start().await;
     for protocol in Protocol::BOTH {
         let gate = Gate::start_for(&hub.url(), &protocol.hub_key()).await;
@@ -82,7 +82,7 @@ async fn an_unchanged_body_travels_as_it_came() {
 }
 
 #[tokio::test]
-async fn a_forward_under_way_is_finished_when_the_spoke_hangs_up() {
+async fn a_write_to_the_hub_is_finished_when_the_spoke_disconnects() {
     let (hub, gate) = start_hub_and_gate("").await;
     hub.hold_responses();
     let request = Request::series(Protocol::V1, &up()).spoke("production");

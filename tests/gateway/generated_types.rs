@@ -4,7 +4,7 @@ use std::path::Path;
 
 /// Fails when `proto/` or the generator changed and `src/wire/proto/` did not.
 #[test]
-fn committed_types_are_what_the_proto_files_generate() {
+fn committed_types_match_the_proto_files() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let messages = protox::compile(
         ["remote_write_v1.proto", "remote_write_v2.proto"],

@@ -64,7 +64,7 @@ fn expect_canonical(received: &Received) {
 }
 
 #[tokio::test]
-async fn v1_reaches_a_v2_hub_as_v2() {
+async fn v1_is_translated_for_a_v2_hub() {
     let hub = ScriptedHub::start().await;
     let gate = start(&hub, Protocol::V2).await;
     let stale = f64::from_bits(0x7ff0_0000_0000_0002);
@@ -100,7 +100,7 @@ async fn v1_reaches_a_v2_hub_as_v2() {
 }
 
 #[tokio::test]
-async fn v2_reaches_a_v1_hub_as_v1() {
+async fn v2_is_translated_for_a_v1_hub() {
     let hub = ScriptedHub::start_v1_only().await;
     let gate = start(&hub, Protocol::V1).await;
     let stale = f64::from_bits(0x7ff0_0000_0000_0002);
@@ -136,7 +136,7 @@ async fn v2_reaches_a_v1_hub_as_v1() {
 
 /// What real senders made travels whole to a hub of the other version.
 #[tokio::test]
-async fn real_bodies_reach_hubs_of_the_other_version() {
+async fn captured_bodies_are_translated_without_loss() {
     for (file, name, from, to) in [
         ("prometheus-2.42-v1-mixed", "staging", Protocol::V1, "v2"),
         ("prometheus-3.12-v1-mixed", "production", Protocol::V1, "v2"),
@@ -234,7 +234,7 @@ fn beyond_v1() -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn what_v1_has_no_place_for_is_counted_and_named_once() {
+async fn what_v1_cannot_hold_is_refused_counted_and_logged_once() {
     let hub = ScriptedHub::start_v1_only().await;
     let gate = start(&hub, Protocol::V1).await;
     for requests in [1.0, 2.0] {
@@ -266,7 +266,7 @@ async fn what_v1_has_no_place_for_is_counted_and_named_once() {
 
 /// Metadata is no sample: a spoke that loses nothing else is not told of an error.
 #[tokio::test]
-async fn metadata_that_v1_has_no_place_for_is_no_error() {
+async fn metadata_that_v1_cannot_hold_is_dropped_with_a_204() {
     let hub = ScriptedHub::start_v1_only().await;
     let gate = start(&hub, Protocol::V1).await;
     let batch = [series("__name__=up").help("whether it is up")];
@@ -277,7 +277,7 @@ async fn metadata_that_v1_has_no_place_for_is_no_error() {
 }
 
 #[tokio::test]
-async fn a_hub_is_written_what_the_configuration_says() {
+async fn a_configured_protocol_is_used_without_a_probe() {
     for (hub_speaks, key, wanted) in [
         (V2::Speaks, "protocol: v1", Protocol::V1),
         (V2::Speaks, "protocol: v2", Protocol::V2),
@@ -297,7 +297,7 @@ async fn a_hub_is_written_what_the_configuration_says() {
 }
 
 #[tokio::test]
-async fn the_hub_s_protocol_is_found_at_the_start() {
+async fn the_protocol_of_a_hub_is_found_at_the_start() {
     for (v2, wanted, name) in [
         (V2::Speaks, Protocol::V2, "v2"),
         (V2::Ignores, Protocol::V1, "v1"),
@@ -322,7 +322,7 @@ async fn the_hub_s_protocol_is_found_at_the_start() {
 
 /// The hub was exchanged for an older one: the write in hand goes on as V1, and so do all others.
 #[tokio::test]
-async fn a_hub_that_takes_no_v2_any_more_gets_v1_at_once() {
+async fn a_downgraded_hub_gets_v1_within_the_same_write() {
     for v2 in [V2::Ignores, V2::Refuses] {
         for protocol in Protocol::BOTH {
             let hub = ScriptedHub::start().await;
@@ -347,7 +347,7 @@ async fn a_hub_that_takes_no_v2_any_more_gets_v1_at_once() {
 
 /// A fault on the way to the other version is one of the whole request.
 #[tokio::test]
-async fn a_fallback_that_fails_is_retryable() {
+async fn a_hub_fault_after_the_fallback_to_v1_is_retryable() {
     let hub = ScriptedHub::start().await;
     let gate = start(&hub, Protocol::V2).await;
     hub.reply_once(Reply::status(415));
@@ -405,7 +405,7 @@ fn one_bad() -> [Series; 3] {
 
 /// A V1 hub that says 400 to V1 may be a V2 hub that nobody asked yet.
 #[tokio::test]
-async fn v2_saves_what_v1_would_cost_before_the_hub_is_known() {
+async fn a_400_to_v1_is_repeated_as_v2_before_the_protocol_is_known() {
     let hub = ScriptedHub::start().await;
     hub.reply_to_probes(Reply::status(503));
     hub.refuse_if(|unit| unit.notation().contains("bad"));
@@ -425,7 +425,7 @@ async fn v2_saves_what_v1_would_cost_before_the_hub_is_known() {
 
 /// V2 would only be refused, whole, by a hub that reads it as V1.
 #[tokio::test]
-async fn v1_stays_v1_at_a_hub_that_does_not_say_what_it_speaks() {
+async fn a_hub_that_refuses_the_probe_gets_v1_only() {
     let hub = ScriptedHub::start().await;
     hub.reply_to_probes(Reply::status(400).text("unexpected wire type"));
     hub.refuse_if(|unit| unit.notation().contains("bad"));
@@ -443,7 +443,7 @@ async fn v1_stays_v1_at_a_hub_that_does_not_say_what_it_speaks() {
 
 /// Whoever takes each message for V1 finds V2 malformed.
 #[tokio::test]
-async fn v1_saves_what_v2_would_cost_before_the_hub_is_known() {
+async fn a_400_to_v2_is_repeated_as_v1_before_the_protocol_is_known() {
     let hub = ScriptedHub::start().await;
     hub.reply_to_probes(Reply::status(503));
     let gate = Gate::start_for(&hub.url(), "protocol: auto").await;
@@ -466,7 +466,7 @@ async fn v1_saves_what_v2_would_cost_before_the_hub_is_known() {
 
 /// A 2xx that admits that not all was written is no success.
 #[tokio::test]
-async fn a_success_that_counts_less_than_was_sent_is_none() {
+async fn a_2xx_whose_written_headers_count_too_few_is_no_success() {
     let hub = ScriptedHub::start().await;
     let gate = start(&hub, Protocol::V2).await;
     let batch = ["a", "b", "c"].map(|name| series(&format!("__name__={name}")));
@@ -504,7 +504,7 @@ async fn a_success_that_counts_less_than_was_sent_is_none() {
 
 /// A hub that stores what it can of V2 counts it. One that does not may decode it as V1.
 #[tokio::test]
-async fn a_refusal_of_v2_that_counts_nothing_asks_again_in_v1() {
+async fn a_400_to_v2_without_written_headers_is_repeated_as_v1() {
     let hub = ScriptedHub::start().await;
     let gate = start(&hub, Protocol::V2).await;
     for protocol in Protocol::BOTH {
@@ -525,7 +525,7 @@ async fn a_refusal_of_v2_that_counts_nothing_asks_again_in_v1() {
 }
 
 #[tokio::test]
-async fn a_refusal_of_v2_that_counts_nothing_is_cut_where_v1_is_not_allowed() {
+async fn a_400_to_v2_without_written_headers_is_halved_under_protocol_v2() {
     let (hub, gate) = start_hub_and_gate("protocol: v2").await;
     let batch = ["a", "b", "c"].map(|name| series(&format!("__name__={name}")));
     for protocol in Protocol::BOTH {
@@ -548,7 +548,7 @@ async fn a_refusal_of_v2_that_counts_nothing_is_cut_where_v1_is_not_allowed() {
 
 /// A hub that takes V2 and no V1 has no place for what travels beside.
 #[tokio::test]
-async fn a_hub_without_v1_has_no_place_for_what_travels_beside() {
+async fn what_only_v1_can_hold_is_refused_by_a_hub_without_v1() {
     let (hub, gate) = start_hub_and_gate("metadata: forward_v1").await;
     gate.wait_for_protocol(None, Protocol::V2).await;
     hub.reply_once(Reply::status(415).text("V2 only"));
@@ -587,7 +587,7 @@ async fn v1_metadata_for_a_v2_hub_is_dropped_by_default() {
 }
 
 #[tokio::test]
-async fn v1_metadata_for_a_v2_hub_is_forwarded_when_asked_for() {
+async fn v1_metadata_for_a_v2_hub_is_forwarded_under_forward_v1() {
     let (hub, gate) = start_hub_and_gate("metadata: forward_v1").await;
     gate.wait_for_protocol(None, Protocol::V2).await;
     let body = metadata_v1("up");
@@ -611,7 +611,7 @@ fn exemplars_apart() -> [Series; 3] {
 }
 
 #[tokio::test]
-async fn exemplars_alone_go_with_their_series_to_a_v2_hub() {
+async fn separate_exemplars_join_the_samples_of_their_series_for_a_v2_hub() {
     let hub = ScriptedHub::start().await;
     let gate = start(&hub, Protocol::V2).await;
     for protocol in Protocol::BOTH {
@@ -634,7 +634,7 @@ async fn exemplars_alone_go_with_their_series_to_a_v2_hub() {
 }
 
 #[tokio::test]
-async fn exemplars_without_a_series_arrive_beside_as_v1() {
+async fn exemplars_without_samples_reach_a_v2_hub_in_a_second_v1_request() {
     let hub = ScriptedHub::start().await;
     let gate = start(&hub, Protocol::V2).await;
     let orphan = bare("__name__=o,cluster=production").exemplar("trace_id=y", 5);
@@ -664,7 +664,7 @@ async fn exemplars_without_a_series_arrive_beside_as_v1() {
 }
 
 #[tokio::test]
-async fn a_v2_hub_that_stores_the_rest_is_passed_on_to_both_versions() {
+async fn written_counts_of_a_v2_hub_reach_senders_of_both_versions() {
     let hub = ScriptedHub::start().await;
     let gate = start(&hub, Protocol::V2).await;
     hub.refuse_if(|unit| unit.notation().contains("id=500,"));

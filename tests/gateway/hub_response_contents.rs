@@ -23,7 +23,7 @@ async fn found(gate: &Gate) -> [f64; 2] {
 }
 
 #[tokio::test]
-async fn a_page_in_place_of_the_hub_is_no_sign_of_v1() {
+async fn a_page_with_status_200_does_not_make_a_v2_hub_v1() {
     let (hub, gate) = start_hub_and_gate("").await;
     gate.write(Protocol::V2, &up()).await.expect(204);
     assert_eq!(found(&gate).await, [0.0, 1.0]);
@@ -50,7 +50,7 @@ async fn a_page_in_place_of_the_hub_is_no_sign_of_v1() {
 }
 
 #[tokio::test]
-async fn a_page_from_the_start_keeps_nobody_out() {
+async fn a_hub_that_served_a_page_at_the_start_is_written_once_it_recovers() {
     let hub = ScriptedHub::start().await;
     hub.reply_to_probes(Reply::status(200).text(PAGE));
     let gate = Gate::start_for(&hub.url(), "").await;
@@ -65,7 +65,7 @@ async fn a_page_from_the_start_keeps_nobody_out() {
 
 /// Some receivers send zeros with a V1 success.
 #[tokio::test]
-async fn zeros_beside_a_v1_success_mean_nothing() {
+async fn written_headers_of_zero_in_a_v1_success_are_ignored() {
     let (hub, gate) = start_hub_and_gate(V1_WITHOUT_RETRIES).await;
     for status in [200, 204] {
         let zero = "x-prometheus-remote-write-samples-written";
@@ -81,7 +81,7 @@ async fn zeros_beside_a_v1_success_mean_nothing() {
 }
 
 #[tokio::test]
-async fn v1_metadata_that_the_hub_refuses_is_counted_as_refused() {
+async fn v1_metadata_that_the_hub_refuses_is_counted_as_rejected() {
     let (hub, gate) = start_hub_and_gate(V1_WITHOUT_RETRIES).await;
     hub.reply_once(Reply::status(400).text("metadata is disabled"));
     let request = Request::write(Protocol::V1, metadata_v1("up")).spoke("production");
@@ -96,7 +96,7 @@ async fn v1_metadata_that_the_hub_refuses_is_counted_as_refused() {
 }
 
 #[tokio::test]
-async fn a_refusal_without_a_text_still_says_what_is_known() {
+async fn a_hub_s_refusal_without_text_still_names_its_status() {
     let (hub, gate) = start_hub_and_gate(V1_WITHOUT_RETRIES).await;
     for (status, says) in [(400, ""), (413, "max_samples_per_send")] {
         for protocol in Protocol::BOTH {
@@ -110,7 +110,7 @@ async fn a_refusal_without_a_text_still_says_what_is_known() {
 
 /// Only what a hub says of a request is for the spoke; the rest may name hosts and tenants.
 #[tokio::test]
-async fn what_a_hub_says_of_itself_stays_here() {
+async fn the_text_of_a_hub_s_fault_is_logged_and_not_shown_to_the_spoke() {
     let (hub, gate) = start_hub_and_gate("").await;
     for status in [301, 401, 403, 404, 429, 500, 502, 503, 504] {
         for protocol in Protocol::BOTH {
@@ -129,7 +129,7 @@ async fn what_a_hub_says_of_itself_stays_here() {
 }
 
 #[tokio::test]
-async fn a_hub_s_text_is_one_line_that_steers_no_terminal() {
+async fn a_hub_s_text_becomes_one_line_without_control_characters() {
     let (hub, gate) = start_hub_and_gate(V1_WITHOUT_RETRIES).await;
     let text = "out of\r\norder\tsample\n\n\x1b]0;x\x07\x1b[31m{up}\u{9b}2J\u{2028}end\0\n";
     for protocol in Protocol::BOTH {
@@ -146,7 +146,7 @@ async fn a_hub_s_text_is_one_line_that_steers_no_terminal() {
 }
 
 #[tokio::test]
-async fn a_body_whose_chunks_are_none_is_refused_for_good() {
+async fn a_body_with_malformed_chunks_is_a_400() {
     let (hub, gate) = start_hub_and_gate("").await;
     let to = gate.write_address();
     let token = token("production");
@@ -170,7 +170,7 @@ async fn a_body_whose_chunks_are_none_is_refused_for_good() {
 }
 
 #[tokio::test]
-async fn retry_after_is_spread_and_never_sooner_than_the_hub_said() {
+async fn retry_after_is_spread_and_never_below_the_hub_s_value() {
     let (hub, gate) = start_hub_and_gate("").await;
     for (status, said, from, to) in [
         (503, "10", 10, 16),

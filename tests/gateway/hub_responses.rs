@@ -24,7 +24,7 @@ fn two() -> [Series; 2] {
 }
 
 #[tokio::test]
-async fn what_the_hub_stored_is_a_204() {
+async fn a_write_that_the_hub_stored_is_a_204() {
     let hub = ScriptedHub::start().await;
     let gate = start_without_retries(&hub, Protocol::V1).await;
     let response = gate.write(Protocol::V1, &up()).await.expect(204);
@@ -51,7 +51,7 @@ async fn what_the_hub_stored_is_a_204() {
 }
 
 #[tokio::test]
-async fn empty_messages_are_a_204() {
+async fn an_empty_message_is_a_204() {
     let (_hub, gate) = start_hub_and_gate("").await;
     for (protocol, written) in [(Protocol::V1, None), (Protocol::V2, Some((0, 0, 0)))] {
         let request = Request::write(protocol, &b"\x00"[..]).spoke("production");
@@ -61,7 +61,7 @@ async fn empty_messages_are_a_204() {
 }
 
 #[tokio::test]
-async fn what_the_gate_refused_makes_a_stored_rest_a_400() {
+async fn a_write_with_refused_series_is_a_400_after_the_rest_is_stored() {
     let (hub, gate) = start_hub_and_gate("").await;
     for protocol in Protocol::BOTH {
         let response = gate.write(protocol, &two()).await.expect(400);
@@ -80,7 +80,7 @@ async fn what_the_gate_refused_makes_a_stored_rest_a_400() {
 
 /// What the hub says, and what the spoke is told for it.
 #[tokio::test]
-async fn every_status_of_the_hub_has_its_answer() {
+async fn each_status_of_the_hub_leads_to_its_status_for_the_spoke() {
     for written in Protocol::BOTH {
         expect_answers(written).await;
     }
@@ -141,7 +141,7 @@ async fn expect_answers(written: Protocol) {
 
 /// What the gate refused stays refused, but must not hide that the rest is to be sent again.
 #[tokio::test]
-async fn a_retryable_fault_wins_over_refused_series() {
+async fn a_retryable_fault_of_the_hub_outweighs_refused_series() {
     let (hub, gate) = start_hub_and_gate("").await;
     for protocol in Protocol::BOTH {
         hub.reply_once(Reply::status(503));
@@ -151,7 +151,7 @@ async fn a_retryable_fault_wins_over_refused_series() {
 }
 
 #[tokio::test]
-async fn the_hub_s_refusal_is_passed_on_cut() {
+async fn the_hub_s_refusal_reaches_the_spoke_in_at_most_1024_bytes() {
     let hub = ScriptedHub::start().await;
     let gate = start_without_retries(&hub, Protocol::V1).await;
     let long = format!("out of order sample {}", "x".repeat(5000));
@@ -181,7 +181,7 @@ async fn the_hub_s_refusal_is_passed_on_cut() {
 }
 
 #[tokio::test]
-async fn partly_refused_v2_is_counted_as_the_hub_counted() {
+async fn a_partly_refused_v2_write_is_counted_by_the_hub_s_written_headers() {
     let (hub, gate) = start_hub_and_gate("").await;
     hub.reply_once(
         Reply::status(400)
@@ -207,7 +207,7 @@ async fn partly_refused_v2_is_counted_as_the_hub_counted() {
 }
 
 #[tokio::test]
-async fn retry_after_is_passed_on_capped_and_429_gets_one() {
+async fn retry_after_is_passed_on_up_to_a_cap_and_added_to_a_429() {
     let (hub, gate) = start_hub_and_gate("").await;
     for (status, said, least) in [
         (503, "7", 7),
@@ -227,7 +227,7 @@ async fn retry_after_is_passed_on_capped_and_429_gets_one() {
 }
 
 #[tokio::test]
-async fn a_hub_that_breaks_off_is_a_502() {
+async fn a_hub_that_breaks_the_connection_is_a_502() {
     let (hub, gate) = start_hub_and_gate("").await;
     hub.reply_always(Reply::reset());
     for protocol in Protocol::BOTH {
@@ -241,7 +241,7 @@ async fn a_hub_that_breaks_off_is_a_502() {
 }
 
 #[tokio::test]
-async fn a_hub_that_is_not_there_is_a_502() {
+async fn a_hub_that_is_down_is_a_502() {
     let gate = Gate::start_for(&vacant().1, "").await;
     for protocol in Protocol::BOTH {
         let response = gate.write(protocol, &up()).await;
@@ -252,7 +252,7 @@ async fn a_hub_that_is_not_there_is_a_502() {
 }
 
 #[tokio::test]
-async fn a_hub_that_is_silent_is_a_504() {
+async fn a_hub_that_sends_no_response_in_time_is_a_504() {
     let hub = ScriptedHub::start().await;
     let yaml = config(&hub.url(), &[spoke("production", "")]);
     let gate = Gate::start(&yaml.replace("hub: {", "hub: {timeout: 500ms, ")).await;
@@ -272,7 +272,7 @@ async fn a_hub_that_is_silent_is_a_504() {
 
 /// Such a hub says 2xx and stores nothing, so a spoke must not be told 2xx for it.
 #[tokio::test]
-async fn a_hub_that_must_be_written_v2_and_takes_none_is_a_502() {
+async fn a_hub_that_ignores_the_configured_v2_is_a_502() {
     let hub = ScriptedHub::start_v1_only().await;
     let gate = start_without_retries(&hub, Protocol::V2).await;
     for protocol in Protocol::BOTH {
@@ -286,7 +286,7 @@ async fn a_hub_that_must_be_written_v2_and_takes_none_is_a_502() {
 
 /// What hubgate may not change it must not cost a spoke its samples.
 #[tokio::test]
-async fn a_hub_that_refuses_the_version_it_must_be_written_in_is_a_502() {
+async fn a_hub_that_refuses_the_configured_v2_is_a_502() {
     let hub = ScriptedHub::start().await;
     hub.set_v2(V2::Refuses);
     let gate = start_without_retries(&hub, Protocol::V2).await;

@@ -92,7 +92,7 @@ const LABELS: [(&str, &str, Option<&str>); 20] = [
 ];
 
 #[tokio::test]
-async fn labels_leave_as_the_policy_says() {
+async fn each_policy_changes_or_refuses_labels_as_configured() {
     let hub = ScriptedHub::start().await;
     let gate = start(&hub).await;
     for (policy, sent, left) in LABELS {
@@ -123,7 +123,7 @@ async fn labels_leave_as_the_policy_says() {
 
 /// A scrape moves a label out of the way as often as needed, and never over another one.
 #[tokio::test]
-async fn renaming_never_makes_a_label_twice() {
+async fn renaming_never_repeats_a_label() {
     let hub = ScriptedHub::start().await;
     let gate = start(&hub).await;
     for protocol in Protocol::BOTH {
@@ -148,7 +148,7 @@ async fn renaming_never_makes_a_label_twice() {
 }
 
 #[tokio::test]
-async fn the_label_s_name_is_configurable() {
+async fn the_name_of_the_cluster_label_is_configurable() {
     let hub = ScriptedHub::start().await;
     let spokes = [spoke("production", "labels: {mismatch: rename}")];
     let yaml = format!("cluster_label: site\n{}", config(&hub.url(), &spokes));
@@ -170,7 +170,7 @@ async fn the_label_s_name_is_configurable() {
 }
 
 #[tokio::test]
-async fn values_travel_bit_for_bit_when_labels_change() {
+async fn values_stay_the_same_bits_when_labels_change() {
     let hub = ScriptedHub::start().await;
     let gate = start(&hub).await;
     let stale = f64::from_bits(0x7ff0_0000_0000_0002);

@@ -43,7 +43,7 @@ async fn a_started_gate_is_healthy_and_ready() {
 }
 
 #[tokio::test]
-async fn termination_finishes_what_is_in_flight() {
+async fn termination_waits_for_requests_in_flight() {
     for signal in ["TERM", "INT"] {
         let (hub, mut gate) = start_hub_and_gate("").await;
         hub.hold_responses();
@@ -64,7 +64,7 @@ async fn termination_finishes_what_is_in_flight() {
 }
 
 #[tokio::test]
-async fn an_idle_gate_ends_at_once_even_with_open_connections() {
+async fn an_idle_gate_exits_at_once_despite_open_connections() {
     let (_hub, mut gate) = start_hub_and_gate("").await;
     let mut idle = Vec::new();
     for http2 in [false, true] {
@@ -87,7 +87,7 @@ async fn an_idle_gate_ends_at_once_even_with_open_connections() {
 }
 
 #[tokio::test]
-async fn connections_without_a_request_are_closed_beside_one_in_flight() {
+async fn draining_closes_connections_without_a_request_first() {
     let (hub, mut gate) = start_hub_and_gate("").await;
     hub.hold_responses();
     let sender = tokio::spawn(write().send(gate.write_address()));
@@ -114,7 +114,7 @@ async fn connections_without_a_request_are_closed_beside_one_in_flight() {
 }
 
 #[tokio::test]
-async fn a_first_head_has_ten_seconds() {
+async fn a_connection_without_a_request_head_is_closed_after_ten_seconds() {
     let (_hub, gate) = start_hub_and_gate("").await;
     let opened = Instant::now();
     let silence = 2 * DEADLINE;
@@ -133,7 +133,7 @@ async fn a_first_head_has_ten_seconds() {
 /// The idle allowance is for spokes, whose pools keep connections; for others it is a way to take
 /// all there are.
 #[tokio::test]
-async fn whoever_is_not_identified_is_not_kept() {
+async fn a_connection_is_closed_after_a_request_without_a_spoke() {
     let (_hub, gate) = start_hub_and_gate("").await;
     for (status, head) in [
         (401, "POST /api/v1/write"),
@@ -165,7 +165,7 @@ async fn whoever_is_not_identified_is_not_kept() {
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_at_once() {
+async fn a_second_signal_ends_the_gate_at_once() {
     let (hub, mut gate) = start_hub_and_gate("").await;
     hub.reply_always(Reply::never());
     let address = gate.write_address();
@@ -184,7 +184,7 @@ async fn a_second_signal_ends_at_once() {
 /// Each sender counts what it was told; the hub counts what it stored. A request that the gate
 /// took and answered with anything but 204, or not at all, makes the two differ.
 #[tokio::test]
-async fn under_flow_what_was_stored_was_acknowledged() {
+async fn termination_under_load_acknowledges_every_stored_write() {
     let (hub, mut gate) = start_hub_and_gate("").await;
     hub.reply_always(Reply::as_usual().after(Duration::from_millis(20)));
     let address = gate.write_address();
@@ -219,7 +219,7 @@ async fn flow(to: std::net::SocketAddr, http2: bool) -> usize {
 }
 
 #[tokio::test]
-async fn a_killed_gate_acknowledged_nothing_that_is_not_stored() {
+async fn a_killed_gate_has_acknowledged_stored_writes_only() {
     let (hub, mut gate) = start_hub_and_gate("").await;
     let address = gate.write_address();
     let senders: Vec<_> = (0..4)

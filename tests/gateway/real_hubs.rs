@@ -71,7 +71,7 @@ fn poisons(binary: &Binary, now: i64) -> Vec<Poison> {
 }
 
 #[tokio::test]
-async fn one_bad_sample_of_a_thousand_costs_one() {
+async fn one_bad_sample_among_a_thousand_loses_only_itself() {
     let _turn = ONE_AT_A_TIME.lock().await;
     for binary in Binary::all() {
         // A hub that takes V2 salvages V1 no better than one that does not.
@@ -125,7 +125,7 @@ async fn one_bad_of_a_thousand(hub: &Prometheus, gate: &Gate, what: &str, binary
 
 /// A spoke that was cut off for longer than the window of the hub goes on with what is newer.
 #[tokio::test]
-async fn a_sample_older_than_the_window_costs_one() {
+async fn a_sample_older_than_the_out_of_order_window_loses_only_itself() {
     let _turn = ONE_AT_A_TIME.lock().await;
     for binary in Binary::all() {
         let hub = Prometheus::start_hub(&binary).await;
@@ -176,7 +176,7 @@ async fn target_with_a_late_sample() -> (ScrapeTarget, Arc<AtomicI64>) {
 
 /// Senders from 2.54 on read the Written headers, and so count what was lost and no more.
 #[tokio::test]
-async fn the_sender_counts_the_bad_sample_alone() {
+async fn a_prometheus_sender_counts_only_the_bad_sample_as_failed() {
     let _turn = ONE_AT_A_TIME.lock().await;
     for hub_binary in Binary::all() {
         for sender_binary in Binary::all() {
@@ -258,7 +258,7 @@ async fn bad_sample_of_a_real_sender(
 
 /// VictoriaMetrics says 204 to V2 and stores nothing of it.
 #[tokio::test]
-async fn v2_reaches_victoria_metrics() {
+async fn v2_writes_are_stored_by_victoria_metrics() {
     let _turn = ONE_AT_A_TIME.lock().await;
     let hub = VictoriaMetrics::start().await;
     let gate = Gate::start_for(&hub.url(), "").await;
@@ -289,7 +289,7 @@ async fn v2_reaches_victoria_metrics() {
 }
 
 #[tokio::test]
-async fn a_v2_spoke_loses_nothing_to_victoria_metrics() {
+async fn a_prometheus_spoke_loses_no_sample_to_victoria_metrics() {
     let _turn = ONE_AT_A_TIME.lock().await;
     for binary in Binary::all() {
         for protocol in binary.protocols() {
@@ -336,7 +336,7 @@ async fn a_v2_spoke_loses_nothing_to_victoria_metrics() {
 }
 
 #[tokio::test]
-async fn exemplars_of_either_version_are_found_at_the_hub() {
+async fn exemplars_of_both_protocols_are_stored_by_the_hub() {
     let _turn = ONE_AT_A_TIME.lock().await;
     for binary in Binary::all() {
         for protocol in binary.protocols() {

@@ -60,7 +60,7 @@ async fn wait_seen(hub: &Prometheus, clusters: &[&str]) {
 }
 
 #[tokio::test]
-async fn two_spokes_are_seen_at_the_hub_and_lose_nothing() {
+async fn two_spokes_reach_the_hub_without_a_failed_sample() {
     let _turn = ONE_AT_A_TIME.lock().await;
     for binary in Binary::all() {
         for protocol in binary.protocols() {
@@ -112,7 +112,7 @@ async fn two_spokes(binary: &Binary, protocol: Protocol) {
 }
 
 #[tokio::test]
-async fn policies_for_a_target_with_its_own_cluster_label_show_at_the_hub() {
+async fn each_mismatch_policy_has_its_effect_at_the_hub() {
     let _turn = ONE_AT_A_TIME.lock().await;
     for binary in Binary::all() {
         let hub = Prometheus::start_hub(&binary).await;
@@ -169,7 +169,7 @@ async fn gate_saw_mismatches(gate: &Gate, spokes: &[&str]) {
 }
 
 #[tokio::test]
-async fn nothing_is_missing_after_the_hub_was_away_for_ten_seconds() {
+async fn no_sample_is_missing_after_the_hub_was_down_for_ten_seconds() {
     let _turn = ONE_AT_A_TIME.lock().await;
     for binary in Binary::all() {
         let mut hub = Prometheus::start_hub(&binary).await;
@@ -192,7 +192,7 @@ async fn nothing_is_missing_after_the_hub_was_away_for_ten_seconds() {
 
 /// Hubs of two versions, where there are two.
 #[tokio::test]
-async fn a_pair_of_hubs_has_everything_after_one_was_away() {
+async fn both_hubs_have_every_sample_after_one_was_down() {
     let _turn = ONE_AT_A_TIME.lock().await;
     let binaries = Binary::all();
     let [first, last] = [binaries.first(), binaries.last()].map(Option::unwrap);
@@ -225,7 +225,7 @@ async fn a_pair_of_hubs_has_everything_after_one_was_away() {
 }
 
 #[tokio::test]
-async fn nothing_is_missing_or_twice_after_the_gate_was_killed() {
+async fn no_sample_is_missing_or_repeated_after_the_gate_was_killed() {
     let _turn = ONE_AT_A_TIME.lock().await;
     for binary in Binary::all() {
         let hub = Prometheus::start_hub(&binary).await;

@@ -24,7 +24,7 @@ fn good(protocol: Protocol) -> Request {
 }
 
 #[tokio::test]
-async fn without_a_credential_nothing_is_written() {
+async fn a_request_without_a_valid_credential_is_a_401() {
     let (hub, gate) = start_with_limits(LIMITS, "").await;
     let request = Request::write(Protocol::V1, encode(Protocol::V1, &[series("__name__=up")]));
     for (case, request) in [
@@ -54,7 +54,7 @@ async fn without_a_credential_nothing_is_written() {
 }
 
 #[tokio::test]
-async fn headers_decide_before_the_body() {
+async fn wrong_headers_are_refused_before_the_body_is_decoded() {
     let (hub, gate) = start_with_limits(LIMITS, "").await;
     let broken = || write(Protocol::V1, b"\xff\xff\xff\xff\xff".to_vec());
     let media = |text| broken().header("content-type", text);
@@ -121,7 +121,7 @@ async fn headers_decide_before_the_body() {
 }
 
 #[tokio::test]
-async fn media_types_are_read_as_the_standard_says() {
+async fn every_valid_form_of_the_media_types_is_accepted() {
     let (hub, gate) = start_with_limits(LIMITS, "").await;
     for (content_type, protocol) in [
         ("application/x-protobuf", Protocol::V1),
@@ -187,7 +187,7 @@ fn refused_heads() -> [(String, &'static str); 3] {
 }
 
 #[tokio::test]
-async fn refusals_by_headers_do_not_wait_for_the_body() {
+async fn a_refusal_by_headers_does_not_wait_for_the_body() {
     let (hub, gate) = start_with_limits(LIMITS, "").await;
     for (headers, status) in refused_heads() {
         for expect in ["", "Expect: 100-continue\r\n"] {
@@ -202,7 +202,7 @@ async fn refusals_by_headers_do_not_wait_for_the_body() {
 }
 
 #[tokio::test]
-async fn bodies_that_are_no_message_are_refused_whole() {
+async fn malformed_bodies_are_refused_whole() {
     let (hub, gate) = start_with_limits(LIMITS, "").await;
     let valid = message(Protocol::V1, &[series("__name__=up,job=x")]);
     let compressed = snappy(&valid);
@@ -271,7 +271,7 @@ async fn bodies_that_are_no_message_are_refused_whole() {
 }
 
 #[tokio::test]
-async fn bodies_over_the_limit_are_refused_announced_or_streamed() {
+async fn a_body_over_the_limit_is_a_413_in_every_framing() {
     let (hub, gate) = start_with_limits("body_bytes_max: 1MiB", "").await;
     for size in [MIB + 1, MIB + 100_000] {
         let request = write(Protocol::V1, vec![0; size]);
@@ -290,7 +290,7 @@ async fn bodies_over_the_limit_are_refused_announced_or_streamed() {
 }
 
 #[tokio::test]
-async fn what_is_not_http_is_closed_and_hurts_nobody() {
+async fn bytes_that_are_not_http_are_refused_and_harm_no_other_request() {
     let (hub, gate) = start_with_limits(LIMITS, "").await;
     let long = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(MIB));
     for (case, bytes) in [

@@ -29,7 +29,7 @@ const BAD_SERIES: [(&str, &str); 6] = [
 ];
 
 #[tokio::test]
-async fn bad_series_are_refused_and_their_neighbours_kept() {
+async fn a_bad_series_is_refused_for_its_reason_and_its_neighbours_are_written() {
     for protocol in Protocol::BOTH {
         for (reason, labels) in BAD_SERIES {
             let batch = [
@@ -81,7 +81,7 @@ async fn one_of_three(protocol: Protocol, reason: &str, message: Vec<u8>) {
 }
 
 #[tokio::test]
-async fn v1_series_that_only_raw_bytes_can_hold_are_refused() {
+async fn v1_series_with_invalid_utf8_or_repeated_label_fields_are_refused() {
     let label = |name: &[u8], value: &[u8]| field(1, &[field(1, name), field(2, value)].concat());
     let sample = field(
         2,
@@ -119,7 +119,7 @@ async fn v1_series_that_only_raw_bytes_can_hold_are_refused() {
 }
 
 #[tokio::test]
-async fn v2_series_with_wrong_references_are_refused() {
+async fn v2_series_with_invalid_symbols_are_refused() {
     let symbols = ["", "__name__", "a", "bad", "z", "job"];
     let timeseries = |refs: &[u32]| v2::TimeSeries {
         labels_refs: refs.to_vec(),
@@ -159,7 +159,7 @@ async fn v2_series_with_wrong_references_are_refused() {
 }
 
 #[tokio::test]
-async fn absent_labels_are_refused_when_the_policy_says_so() {
+async fn series_without_the_cluster_label_are_refused_under_absent_reject() {
     let hub = ScriptedHub::start().await;
     let spokes = [spoke("production", "labels: {absent: reject}")];
     let gate = Gate::start(&config(&hub.url(), &spokes)).await;
@@ -175,7 +175,7 @@ async fn absent_labels_are_refused_when_the_policy_says_so() {
 }
 
 #[tokio::test]
-async fn floods_of_small_things_cost_little_memory() {
+async fn a_million_tiny_elements_take_less_than_128_mib() {
     let (hub, gate) = start_hub_and_gate("").await;
     let million = |bytes: &[u8]| snappy(&bytes.repeat(1_000_000));
     let one_series = field(5, &field(2, &[]));
@@ -210,7 +210,7 @@ async fn floods_of_small_things_cost_little_memory() {
 }
 
 #[tokio::test]
-async fn a_refused_flood_is_counted_and_not_logged_line_by_line() {
+async fn many_refusals_are_all_counted_and_logged_in_few_lines() {
     let (hub, gate) = start_hub_and_gate("").await;
     for _ in 0..200 {
         let batch = [series("__name__=bad,cluster=staging")];

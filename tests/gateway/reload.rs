@@ -26,7 +26,7 @@ async fn wait_until_known(gate: &Gate, name: &str) {
 const SUCCESSFUL: &str = "hubgate_config_last_reload_successful";
 
 #[tokio::test]
-async fn spokes_come_and_go() {
+async fn a_reload_adds_and_removes_spokes() {
     let hub = ScriptedHub::start().await;
     let gate = Gate::start(&config(
         &hub.url(),
@@ -59,7 +59,7 @@ async fn spokes_come_and_go() {
 }
 
 #[tokio::test]
-async fn counters_of_a_spoke_that_stays_go_on() {
+async fn a_reload_keeps_the_counters_of_a_spoke_that_stays() {
     let (hub, gate) = start_hub_and_gate("").await;
     write(&gate, "production").await;
     gate.reload_with(&config(
@@ -74,7 +74,7 @@ async fn counters_of_a_spoke_that_stays_go_on() {
 }
 
 #[tokio::test]
-async fn a_token_is_added_on_sighup() {
+async fn sighup_reloads_the_configuration() {
     let (hub, gate) = start_hub_and_gate("").await;
     gate.write_config(&config(
         &hub.url(),
@@ -86,7 +86,7 @@ async fn a_token_is_added_on_sighup() {
 }
 
 #[tokio::test]
-async fn the_hub_may_change() {
+async fn a_reload_replaces_the_hub() {
     let (old, new) = (ScriptedHub::start().await, ScriptedHub::start().await);
     let gate = Gate::start_for(&old.url(), "").await;
     assert_eq!(write(&gate, "production").await, 204);
@@ -99,7 +99,7 @@ async fn the_hub_may_change() {
 }
 
 #[tokio::test]
-async fn a_broken_file_changes_nothing_and_shows() {
+async fn a_broken_file_changes_nothing_and_is_reported() {
     let hub = ScriptedHub::start().await;
     let good = config(&hub.url(), &[spoke("production", "")]);
     let mut gate = Gate::start(&good).await;
@@ -129,7 +129,7 @@ async fn a_broken_file_changes_nothing_and_shows() {
 }
 
 #[tokio::test]
-async fn a_token_file_is_read_again() {
+async fn a_reload_reads_token_files_again() {
     let hub = ScriptedHub::start().await;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("token");
@@ -155,7 +155,7 @@ async fn a_token_file_is_read_again() {
 
 /// A mounted Kubernetes volume: files link to `..data/`, which is swapped by a rename.
 #[tokio::test]
-async fn a_swapped_symlink_is_noticed() {
+async fn a_swapped_symlink_is_noticed_within_the_interval() {
     let hub = ScriptedHub::start().await;
     let folder = tempfile::tempdir().unwrap();
     let addresses = "listen: {address: \"127.0.0.1:0\"}\nadmin: {address: \"127.0.0.1:0\"}\n";
@@ -178,7 +178,7 @@ async fn a_swapped_symlink_is_noticed() {
 
 /// Whoever asks need not wait for the next look at the files.
 #[tokio::test]
-async fn a_reload_that_is_asked_for_comes_at_once() {
+async fn a_requested_reload_does_not_wait_for_the_interval() {
     let hub = ScriptedHub::start().await;
     let folder = tempfile::tempdir().unwrap();
     let addresses = "listen: {address: \"127.0.0.1:0\"}\nadmin: {address: \"127.0.0.1:0\"}\n";
@@ -201,7 +201,7 @@ async fn a_reload_that_is_asked_for_comes_at_once() {
 }
 
 #[tokio::test]
-async fn a_new_spoke_file_is_noticed() {
+async fn a_new_spoke_file_is_noticed_within_the_interval() {
     let hub = ScriptedHub::start().await;
     let folder = tempfile::tempdir().unwrap();
     let spokes = folder.path().join("spokes.d");
@@ -235,7 +235,7 @@ fn mount(folder: &Path, version: &str, yaml: &str) {
 
 /// No request may fail because the configuration is swapped under it.
 #[tokio::test]
-async fn requests_under_way_survive_a_reload() {
+async fn requests_in_flight_survive_a_reload() {
     let hub = ScriptedHub::start().await;
     let yaml = config(&hub.url(), &[spoke("production", "")]);
     let gate = Gate::start(&yaml).await;

@@ -15,7 +15,7 @@ fn write(name: &str) -> Request {
 }
 
 #[tokio::test]
-async fn a_token_is_revoked_beside_a_change_that_needs_a_restart() {
+async fn a_token_is_revoked_even_when_another_change_needs_a_restart() {
     let hub = ScriptedHub::start().await;
     let credentials = |names: &[&str]| {
         let each = names.iter().map(|name| token_sha256(&token(name)));
@@ -45,7 +45,7 @@ async fn a_token_is_revoked_beside_a_change_that_needs_a_restart() {
 
 /// A hub that is gone must not look like one that is silent, nor come back by a late response.
 #[tokio::test]
-async fn a_hub_that_left_is_in_no_metric() {
+async fn a_removed_hub_disappears_from_the_metrics() {
     let (old, new) = (ScriptedHub::start().await, ScriptedHub::start().await);
     let gate = Gate::start_for(&old.url(), "").await;
     gate.send(write("production")).await.expect(204);
@@ -76,7 +76,7 @@ async fn expect_one_hub(gate: &Gate, hub: &ScriptedHub) {
 }
 
 #[tokio::test]
-async fn a_draining_gate_reloads_nothing_and_says_so_at_once() {
+async fn a_draining_gate_refuses_a_reload_at_once() {
     let (hub, mut gate) = start_hub_and_gate("").await;
     hub.hold_responses();
     let sender = tokio::spawn(write("production").send(gate.write_address()));
@@ -94,7 +94,7 @@ async fn a_draining_gate_reloads_nothing_and_says_so_at_once() {
 
 /// The main file may be a pipe, and one that nobody writes to holds the reading thread for ever.
 #[tokio::test]
-async fn a_file_that_never_ends_does_not_hold_up_the_end() {
+async fn a_blocked_reload_does_not_delay_termination() {
     let (_hub, mut gate) = start_hub_and_gate("").await;
     let pipe = gate.folder().join("pipe");
     let made = std::process::Command::new("mkfifo").arg(&pipe).status();

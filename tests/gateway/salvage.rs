@@ -39,7 +39,7 @@ fn good(series: &[Series]) -> Vec<Series> {
 }
 
 #[tokio::test]
-async fn a_bad_sample_costs_itself_at_a_v1_hub() {
+async fn bad_samples_lose_only_themselves_at_a_v1_hub() {
     for protocol in Protocol::BOTH {
         for (count, bad) in [
             (1000, &[500][..]),
@@ -85,7 +85,7 @@ async fn a_bad_sample_costs_itself_at_a_v1_hub() {
 }
 
 #[tokio::test]
-async fn a_bad_sample_costs_neither_its_series_nor_its_order() {
+async fn the_rest_of_a_series_with_a_bad_sample_is_stored_in_order() {
     let hub = picky().await;
     let gate = Gate::start_for(&hub.url(), "protocol: v1").await;
     for protocol in Protocol::BOTH {
@@ -121,7 +121,7 @@ async fn a_bad_sample_costs_neither_its_series_nor_its_order() {
 }
 
 #[tokio::test]
-async fn salvage_is_bounded_and_its_end_is_told_exactly() {
+async fn salvage_stops_at_its_limit_and_counts_exactly() {
     for requests_max in [2, 3, 8, 20] {
         let hub = picky().await;
         let further = format!("protocol: v1, salvage_requests_max: {requests_max}");
@@ -147,7 +147,7 @@ async fn salvage_is_bounded_and_its_end_is_told_exactly() {
 }
 
 #[tokio::test]
-async fn a_bound_that_suffices_saves_half() {
+async fn a_limit_of_two_requests_saves_one_half() {
     let hub = picky().await;
     let gate = Gate::start_for(&hub.url(), "protocol: v1, salvage_requests_max: 2").await;
     for protocol in Protocol::BOTH {
@@ -161,7 +161,7 @@ async fn a_bound_that_suffices_saves_half() {
 }
 
 #[tokio::test]
-async fn without_salvage_nothing_is_sent_twice() {
+async fn salvage_requests_max_of_0_sends_nothing_twice() {
     let hub = picky().await;
     let gate = Gate::start_for(&hub.url(), "protocol: v1, salvage_requests_max: 0").await;
     for protocol in Protocol::BOTH {
@@ -177,7 +177,7 @@ async fn without_salvage_nothing_is_sent_twice() {
 
 /// A V2 hub stores the rest by itself.
 #[tokio::test]
-async fn a_v2_hub_is_asked_once() {
+async fn a_bad_sample_takes_one_request_at_a_v2_hub() {
     let hub = picky().await;
     let gate = Gate::start_for(&hub.url(), "protocol: v2").await;
     for protocol in Protocol::BOTH {
@@ -189,7 +189,7 @@ async fn a_v2_hub_is_asked_once() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_too_large_is_halved() {
+async fn a_body_too_large_for_the_hub_is_halved() {
     for to in ["v1", "v2"] {
         for protocol in Protocol::BOTH {
             let hub = ScriptedHub::start().await;
@@ -208,7 +208,7 @@ async fn a_body_that_is_too_large_is_halved() {
 }
 
 #[tokio::test]
-async fn a_series_that_is_too_large_costs_itself() {
+async fn a_series_too_large_for_the_hub_loses_only_itself() {
     for to in ["v1", "v2"] {
         for protocol in Protocol::BOTH {
             let hub = ScriptedHub::start().await;
@@ -229,7 +229,7 @@ async fn a_series_that_is_too_large_costs_itself() {
 }
 
 #[tokio::test]
-async fn too_large_and_bad_at_once_is_cut_for_both() {
+async fn a_body_both_too_large_and_bad_is_halved_for_both() {
     let hub = picky().await;
     hub.limit_message_bytes(10_000);
     let gate = Gate::start_for(&hub.url(), "protocol: v1").await;
@@ -245,7 +245,7 @@ async fn too_large_and_bad_at_once_is_cut_for_both() {
 /// What was stored already is sent again by the spoke and then refused or ignored as a duplicate;
 /// a 4xx would lose what was not.
 #[tokio::test]
-async fn a_fault_in_the_middle_makes_all_of_it_retryable() {
+async fn a_hub_fault_during_salvage_makes_the_whole_write_retryable() {
     let hub = picky().await;
     let gate = Gate::start_for(&hub.url(), "protocol: v1").await;
     for (fault, told) in [
@@ -274,7 +274,7 @@ async fn a_fault_in_the_middle_makes_all_of_it_retryable() {
 
 /// What was refused here is no part of what the hub is asked.
 #[tokio::test]
-async fn refused_here_and_refused_there_add_up() {
+async fn refusals_by_the_gate_and_by_the_hub_add_up() {
     let hub = picky().await;
     let gate = Gate::start_for(&hub.url(), "protocol: v1").await;
     for protocol in Protocol::BOTH {
@@ -292,7 +292,7 @@ async fn refused_here_and_refused_there_add_up() {
 /// A hub that is slow for once costs nothing. One that stays so costs good samples, or the spoke
 /// would send all of them again for ever.
 #[tokio::test]
-async fn a_hub_that_is_too_slow_for_salvage_puts_it_off_twice() {
+async fn salvage_is_put_off_twice_while_the_hub_is_too_slow() {
     let hub = picky().await;
     let gate = Gate::start_for(&hub.url(), "protocol: v1, timeout: 2s").await;
     let slow = Reply::as_usual().after(std::time::Duration::from_millis(450));
@@ -331,7 +331,7 @@ async fn a_hub_that_is_too_slow_for_salvage_puts_it_off_twice() {
 
 /// Prometheus before 2.50 says 500 for what is older than its out-of-order window.
 #[tokio::test]
-async fn a_500_for_a_sample_that_is_too_old_costs_that_sample() {
+async fn a_500_for_a_too_old_sample_loses_only_that_sample() {
     let (hub, gate) = start_hub_and_gate("protocol: v1").await;
     for protocol in Protocol::BOTH {
         let sent = batch(2, &[]);
@@ -351,7 +351,7 @@ async fn a_500_for_a_sample_that_is_too_old_costs_that_sample() {
 
 /// The spoke is told what was not looked at.
 #[tokio::test]
-async fn what_salvage_did_not_reach_is_named() {
+async fn the_response_names_what_salvage_did_not_reach() {
     let hub = picky().await;
     let gate = Gate::start_for(&hub.url(), "protocol: v1, salvage_requests_max: 4").await;
     for protocol in Protocol::BOTH {
@@ -366,7 +366,7 @@ async fn what_salvage_did_not_reach_is_named() {
 
 /// What is too large in the other version may fit in parts.
 #[tokio::test]
-async fn what_grows_beyond_v1_is_halved_before_it_is_given_up() {
+async fn a_v2_body_too_large_as_v1_is_halved_first() {
     let (hub, gate) = start_hub_and_gate("protocol: auto").await;
     gate.wait_for_protocol(None, Protocol::V2).await;
     // 1000 times 64 KB stand in V2 once.
@@ -389,7 +389,7 @@ async fn what_grows_beyond_v1_is_halved_before_it_is_given_up() {
 
 /// Some receivers say with a refused V1 request, too, that they wrote nothing.
 #[tokio::test]
-async fn a_refusal_that_counts_nothing_is_cut_all_the_same() {
+async fn a_400_to_v1_with_written_headers_of_zero_is_halved() {
     let (hub, gate) = start_hub_and_gate("protocol: v1").await;
     for protocol in Protocol::BOTH {
         hub.reply_once(Reply::status(400).written(0, 0, 0).text("bad"));

@@ -60,7 +60,7 @@ const BODIES: [(&str, Protocol, &str, [f64; 4]); 8] = [
 ];
 
 #[tokio::test]
-async fn real_bodies_pass_and_are_counted() {
+async fn captured_bodies_are_forwarded_and_counted_exactly() {
     let hub = ScriptedHub::start().await;
     let spokes = ["production", "staging"].map(|name| spoke(name, ""));
     let v1 = Gate::start(&config_with_hub_keys(&hub.url(), "protocol: v1", &spokes)).await;
@@ -112,7 +112,7 @@ async fn real_bodies_pass_and_are_counted() {
 }
 
 #[tokio::test]
-async fn every_kind_has_its_exact_account() {
+async fn samples_are_counted_exactly_by_kind_and_reason() {
     let (_hub, gate) = start_hub_and_gate("").await;
     for protocol in Protocol::BOTH {
         let before = gate.metrics().await;
@@ -168,7 +168,7 @@ async fn every_kind_has_its_exact_account() {
 }
 
 #[tokio::test]
-async fn v1_metadata_alone_is_a_204_and_counted() {
+async fn a_body_of_v1_metadata_alone_is_a_204_and_counted() {
     let (_hub, gate) = start_hub_and_gate("").await;
     let request = Request::write(Protocol::V1, metadata_v1("up")).spoke("production");
     gate.send(request).await.expect(204);

@@ -84,7 +84,7 @@ async fn every_hub_gets_every_write() {
 }
 
 #[tokio::test]
-async fn under_all_the_smallest_count_is_told() {
+async fn ack_all_returns_the_smallest_written_count() {
     let ([a, b], gate) = start("all").await;
     for (picky, other) in [(&a, &b), (&b, &a)] {
         picky.refuse_if(|unit| unit.notation().contains("__name__=b,"));
@@ -109,7 +109,7 @@ async fn under_all_the_smallest_count_is_told() {
 }
 
 #[tokio::test]
-async fn under_all_a_fault_of_one_wins_over_a_refusal_of_the_other() {
+async fn ack_all_is_retryable_when_one_hub_fails_and_one_refuses() {
     let ([a, b], gate) = start("all").await;
     for (refusing, faulty) in [(&a, &b), (&b, &a)] {
         for protocol in Protocol::BOTH {
@@ -122,7 +122,7 @@ async fn under_all_a_fault_of_one_wins_over_a_refusal_of_the_other() {
 }
 
 #[tokio::test]
-async fn under_all_nothing_is_lost_while_one_hub_is_down() {
+async fn ack_all_loses_nothing_while_one_hub_is_down() {
     for order in [0, 1] {
         let up = ScriptedHub::start().await;
         let (address, url) = vacant();
@@ -141,7 +141,7 @@ async fn under_all_nothing_is_lost_while_one_hub_is_down() {
 }
 
 #[tokio::test]
-async fn under_all_the_slow_one_holds_the_answer_up() {
+async fn ack_all_waits_for_the_slowest_hub() {
     let ([a, b], gate) = start("all").await;
     b.hold_responses();
     let sender = tokio::spawn(
@@ -166,7 +166,7 @@ async fn under_all_the_slow_one_holds_the_answer_up() {
 }
 
 #[tokio::test]
-async fn under_any_one_that_is_down_holds_nobody_up() {
+async fn ack_any_does_not_wait_for_a_hub_that_is_down() {
     for order in [0, 1] {
         let up = ScriptedHub::start().await;
         let mut urls = [up.url(), vacant().1];
@@ -199,7 +199,7 @@ async fn under_any_one_that_is_down_holds_nobody_up() {
 }
 
 #[tokio::test]
-async fn under_any_a_refusal_of_one_is_none_when_the_other_took_it() {
+async fn ack_any_succeeds_when_one_hub_refuses_and_one_stores() {
     let ([a, b], gate) = start("any").await;
     for (refusing, taking) in [(&a, &b), (&b, &a)] {
         for protocol in Protocol::BOTH {
@@ -216,7 +216,7 @@ async fn under_any_a_refusal_of_one_is_none_when_the_other_took_it() {
 }
 
 #[tokio::test]
-async fn under_any_the_hub_that_wrote_most_speaks_when_both_refuse() {
+async fn ack_any_passes_on_the_refusal_of_the_hub_that_wrote_most() {
     let ([a, b], gate) = start("any").await;
     for (more, less) in [(&a, &b), (&b, &a)] {
         for protocol in Protocol::BOTH {
@@ -237,7 +237,7 @@ async fn under_any_the_hub_that_wrote_most_speaks_when_both_refuse() {
 
 /// What is too large for one hub need not be for the other, when that is well again.
 #[tokio::test]
-async fn under_any_too_large_for_one_is_retryable_while_the_other_fails() {
+async fn ack_any_is_retryable_when_one_hub_fails_and_one_replies_413() {
     let ([a, b], gate) = start("any").await;
     for (small, faulty) in [(&a, &b), (&b, &a)] {
         for protocol in Protocol::BOTH {
@@ -258,7 +258,7 @@ async fn under_any_too_large_for_one_is_retryable_while_the_other_fails() {
 }
 
 #[tokio::test]
-async fn under_any_nobody_there_is_retryable() {
+async fn ack_any_is_retryable_when_no_hub_stores() {
     let gate = gate("any", [&vacant().1, &vacant().1], "").await;
     for protocol in Protocol::BOTH {
         gate.write(protocol, &three()).await.expect_retryable(502);
@@ -275,7 +275,7 @@ async fn under_any_nobody_there_is_retryable() {
 
 /// A hub that answers nothing takes what it may hold and is then left out, until it caught up.
 #[tokio::test]
-async fn under_any_a_silent_hub_is_left_out_beyond_a_bound() {
+async fn ack_any_skips_a_silent_hub_beyond_its_share_of_memory() {
     for order in [0, 1] {
         let (taking, silent) = (ScriptedHub::start().await, ScriptedHub::start().await);
         let mut urls = [taking.url(), silent.url()];
@@ -320,7 +320,7 @@ async fn under_any_a_silent_hub_is_left_out_beyond_a_bound() {
 }
 
 #[tokio::test]
-async fn each_hub_gets_the_version_that_it_speaks() {
+async fn each_hub_gets_the_protocol_that_it_speaks() {
     for ack in ["all", "any"] {
         for order in [0, 1] {
             let (v1, v2) = (
@@ -351,7 +351,7 @@ async fn each_hub_gets_the_version_that_it_speaks() {
 
 /// The hub that salvages and the one that needs not tell one exact count.
 #[tokio::test]
-async fn hubs_of_two_versions_lose_one_bad_sample_alike() {
+async fn a_v1_hub_and_a_v2_hub_lose_the_same_bad_sample() {
     let (v1, v2) = (
         ScriptedHub::start_v1_only().await,
         ScriptedHub::start().await,
@@ -377,7 +377,7 @@ async fn hubs_of_two_versions_lose_one_bad_sample_alike() {
 
 /// A V1 hub is no worse for what its version has no place for, but it took less than the other.
 #[tokio::test]
-async fn under_any_what_one_version_has_no_place_for_the_other_takes() {
+async fn ack_any_succeeds_when_only_the_v2_hub_can_hold_a_sample() {
     for order in [0, 1] {
         let (v1, v2) = (
             ScriptedHub::start_v1_only().await,
@@ -409,7 +409,7 @@ async fn under_any_what_one_version_has_no_place_for_the_other_takes() {
 
 /// Small requests take memory as well, and there may be very many of them.
 #[tokio::test]
-async fn under_any_a_silent_hub_holds_few_small_requests() {
+async fn ack_any_bounds_the_memory_of_small_requests_to_a_silent_hub() {
     let (taking, silent) = (ScriptedHub::start().await, ScriptedHub::start().await);
     let hubs = [("a", &taking), ("b", &silent)].map(|(name, hub)| hub_named(name, &hub.url(), ""));
     let yaml = config_hubs("any", &hubs, &[spoke("production", "")]);
@@ -444,7 +444,7 @@ async fn under_any_a_silent_hub_holds_few_small_requests() {
 }
 
 #[tokio::test]
-async fn hubs_come_and_go_with_a_reload() {
+async fn a_reload_adds_removes_and_changes_hubs() {
     let (a, b) = (ScriptedHub::start().await, ScriptedHub::start().await);
     let spokes = [spoke("production", "")];
     let hub_a = hub_named("a", &a.url(), "");
@@ -479,7 +479,7 @@ async fn hubs_come_and_go_with_a_reload() {
 
 /// The spoke was told 204 for the other hub; that is no reason to cut this one off.
 #[tokio::test]
-async fn a_drain_finishes_what_is_under_way_to_a_slow_hub() {
+async fn draining_finishes_requests_to_a_slow_hub() {
     let ([taking, slow], mut gate) = start("any").await;
     slow.reply_always(Reply::as_usual().after(Duration::from_secs(3)));
     for protocol in Protocol::BOTH {
@@ -495,7 +495,7 @@ async fn a_drain_finishes_what_is_under_way_to_a_slow_hub() {
 }
 
 #[tokio::test]
-async fn hubs_are_shown_one_by_one() {
+async fn metrics_and_status_show_each_hub() {
     let ([a, b], gate) = start("all").await;
     b.reply_once(Reply::status(503));
     gate.write(Protocol::V1, &three()).await.expect(503);
@@ -514,7 +514,7 @@ async fn hubs_are_shown_one_by_one() {
 
 /// Every spoke is a tenant of its own, also in what is sent once more or beside.
 #[tokio::test]
-async fn headers_name_the_spoke() {
+async fn configured_headers_name_the_spoke_in_every_request() {
     let hub = ScriptedHub::start().await;
     let further = "headers: {X-Scope-OrgID: \"${spoke}\", Authorization: \"Bearer hub-secret\", \
                    X-Both: \"<${spoke}/${spoke}>\"}, protocol: v1";
