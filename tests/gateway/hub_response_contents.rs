@@ -1,14 +1,11 @@
 //! What a hub says beside its status: pages, empty texts, headers that mean nothing, and how much
 //! of it reaches the spoke.
 
-use std::time::Duration;
-
 use crate::support::body::{Protocol, metadata_v1, up};
-use crate::support::config::token;
 use crate::support::gate::{Gate, start_hub_and_gate};
 use crate::support::hub::ScriptedHub;
 use crate::support::reply::Reply;
-use crate::support::sender::{Request, send_raw};
+use crate::support::sender::Request;
 
 /// What a proxy, a login page or a wrong URL answers to everything.
 const PAGE: &str = "<!doctype html>\n<title>Welcome</title>";
@@ -143,30 +140,6 @@ async fn a_hub_s_text_becomes_one_line_without_control_characters() {
             .all(|it| !it.is_control() && !"\u{2028}\u{2029}".contains(it));
         assert!(whole, "{line:?}");
     }
-}
-
-#[tokio::test]
-async fn a_body_with_malformed_chunks_is_a_400() {
-    let (hub, gate) = start_hub_and_gate("").await;
-    let to = gate.write_address();
-    let token = token("production");
-    for chunk in ["zz\r\nxx\r\n0\r\n\r\n", "-1\r\n\r\n", "5 x\r\nhello\r\n"] {
-        let request = format!(
-            "POST /api/v1/write HTTP/1.1\r\nHost: {to}\r\nAuthorization: Bearer {token}\r\n\
-             Content-Type: application/x-protobuf\r\nContent-Encoding: snappy\r\n\
-             Transfer-Encoding: chunked\r\n\r\n{chunk}"
-        );
-        let response = send_raw(to, request.as_bytes(), Duration::from_secs(2)).await;
-        let response = String::from_utf8_lossy(&response);
-        assert!(
-            response.starts_with("HTTP/1.1 400 "),
-            "{chunk:?}: {response}"
-        );
-        for says in ["production", "body_framing"] {
-            assert!(response.contains(says), "{chunk:?}: {response}");
-        }
-    }
-    hub.expect_no_request();
 }
 
 #[tokio::test]

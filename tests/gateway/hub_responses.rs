@@ -299,3 +299,22 @@ async fn a_hub_that_refuses_the_configured_v2_is_a_502() {
     }
     gate.expect_balanced_counts("production").await;
 }
+
+#[tokio::test]
+async fn written_counts_of_a_v2_hub_reach_senders_of_both_versions() {
+    let (hub, gate) = start_hub_and_gate("").await;
+    gate.wait_for_protocol(None, Protocol::V2).await;
+    hub.refuse_if(|unit| unit.notation().contains("id=500,"));
+    let batch: Vec<_> = (0..1000)
+        .map(|n| bare(&format!("__name__=up,cluster=production,id={n},job=x")).sample(1.0, 1))
+        .collect();
+    for protocol in Protocol::BOTH {
+        let response = gate.write(protocol, &batch).await;
+        response.expect_refusal("999", 400, &["production", "the hub says (400)", "id=500"]);
+        assert_eq!(response.written(), Some((999, 0, 0)), "{protocol:?}");
+        assert_eq!(hub.take_received().len(), 1, "{protocol:?}");
+        assert_eq!(hub.take_stored().len(), 999, "{protocol:?}");
+    }
+    assert_eq!(gate.rejected("float", "hub").await, 2.0);
+    gate.expect_balanced_counts("production").await;
+}

@@ -14,6 +14,7 @@ mod support;
 
 mod admin;
 mod authentication;
+mod connections;
 mod foreign_label_encodings;
 mod forwarding;
 mod generated_types;
@@ -29,7 +30,8 @@ mod real_prometheus;
 mod refused_requests;
 mod refused_series;
 mod reload;
-mod reload_edges;
 mod salvage;
 mod sample_counts;
 mod several_hubs;
+mod source_ranges;
+mod translation;

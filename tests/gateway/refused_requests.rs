@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::body::{Protocol, encode, field, message, series, snappy};
 use crate::support::config::token;
-use crate::support::gate::{Gate, start_with_limits};
+use crate::support::gate::{Gate, start_hub_and_gate, start_with_limits};
 use crate::support::sender::{Request, send_raw};
 
 const MIB: usize = 1 << 20;
@@ -316,4 +316,28 @@ async fn bytes_that_are_not_http_are_refused_and_harm_no_other_request() {
     hub.expect_no_request();
     gate.send(good(Protocol::V1)).await.expect(204);
     gate.wait_for_metric("hubgate_connections", &[], 0.0).await;
+}
+
+#[tokio::test]
+async fn a_body_with_malformed_chunks_is_a_400() {
+    let (hub, gate) = start_hub_and_gate("").await;
+    let to = gate.write_address();
+    let token = token("production");
+    for chunk in ["zz\r\nxx\r\n0\r\n\r\n", "-1\r\n\r\n", "5 x\r\nhello\r\n"] {
+        let request = format!(
+            "POST /api/v1/write HTTP/1.1\r\nHost: {to}\r\nAuthorization: Bearer {token}\r\n\
+             Content-Type: application/x-protobuf\r\nContent-Encoding: snappy\r\n\
+             Transfer-Encoding: chunked\r\n\r\n{chunk}"
+        );
+        let response = send_raw(to, request.as_bytes(), Duration::from_secs(2)).await;
+        let response = String::from_utf8_lossy(&response);
+        assert!(
+            response.starts_with("HTTP/1.1 400 "),
+            "{chunk:?}: {response}"
+        );
+        for says in ["production", "body_framing"] {
+            assert!(response.contains(says), "{chunk:?}: {response}");
+        }
+    }
+    hub.expect_no_request();
 }

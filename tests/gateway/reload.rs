@@ -1,23 +1,22 @@
 //! Configuration changes at run time.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use crate::support::body::{Protocol, series};
-use crate::support::config::{config, spoke, token};
+use crate::support::config::{config, spoke, spoke_with, token, token_sha256};
 use crate::support::gate::{Gate, start_hub_and_gate};
 use crate::support::hub::ScriptedHub;
 use crate::support::sender::Request;
 use crate::support::{DEADLINE, eventually};
 
 /// The status of a write with a spoke's token.
-async fn write(gate: &Gate, name: &str) -> u16 {
-    let request = Request::series(Protocol::V1, &[series("__name__=up")]);
-    gate.send(request.spoke(name)).await.status
+async fn status_of(gate: &Gate, spoke: &str) -> u16 {
+    gate.send(Request::up().spoke(spoke)).await.status
 }
 
 async fn wait_until_known(gate: &Gate, name: &str) {
     eventually(name, DEADLINE, async || {
-        let status = write(gate, name).await;
+        let status = status_of(gate, name).await;
         if status == 204 { Ok(()) } else { Err(status) }
     })
     .await;
@@ -34,7 +33,7 @@ async fn a_reload_adds_and_removes_spokes() {
     ))
     .await;
     assert_eq!(
-        (write(&gate, "old").await, write(&gate, "new").await),
+        (status_of(&gate, "old").await, status_of(&gate, "new").await),
         (204, 401)
     );
     let before = gate.metrics().await;
@@ -44,7 +43,7 @@ async fn a_reload_adds_and_removes_spokes() {
     ))
     .await;
     assert_eq!(
-        (write(&gate, "old").await, write(&gate, "new").await),
+        (status_of(&gate, "old").await, status_of(&gate, "new").await),
         (401, 204)
     );
     let after = gate.metrics().await;
@@ -61,13 +60,13 @@ async fn a_reload_adds_and_removes_spokes() {
 #[tokio::test]
 async fn a_reload_keeps_the_counters_of_a_spoke_that_stays() {
     let (hub, gate) = start_hub_and_gate("").await;
-    write(&gate, "production").await;
+    status_of(&gate, "production").await;
     gate.reload_with(&config(
         &hub.url(),
         &[spoke("production", ""), spoke("new", "")],
     ))
     .await;
-    write(&gate, "production").await;
+    status_of(&gate, "production").await;
     let metrics = gate.metrics().await;
     let float = [("spoke", "production"), ("kind", "float")];
     assert_eq!(metrics.sum("hubgate_samples_written_total", &float), 2.0);
@@ -80,7 +79,7 @@ async fn sighup_reloads_the_configuration() {
         &hub.url(),
         &[spoke("production", ""), spoke("new", "")],
     ));
-    assert_eq!(write(&gate, "new").await, 401);
+    assert_eq!(status_of(&gate, "new").await, 401);
     gate.signal("HUP");
     wait_until_known(&gate, "new").await;
 }
@@ -89,11 +88,11 @@ async fn sighup_reloads_the_configuration() {
 async fn a_reload_replaces_the_hub() {
     let (old, new) = (ScriptedHub::start().await, ScriptedHub::start().await);
     let gate = Gate::start_for(&old.url(), "").await;
-    assert_eq!(write(&gate, "production").await, 204);
+    assert_eq!(status_of(&gate, "production").await, 204);
     old.take_one();
     gate.reload_with(&config(&new.url(), &[spoke("production", "")]))
         .await;
-    assert_eq!(write(&gate, "production").await, 204);
+    assert_eq!(status_of(&gate, "production").await, 204);
     new.take_one();
     old.expect_no_request();
 }
@@ -121,7 +120,7 @@ async fn a_broken_file_changes_nothing_and_is_reported() {
             "{case}: {response:?}"
         );
         assert_eq!(gate.metrics().await.sum(SUCCESSFUL, &[]), 0.0, "{case}");
-        assert_eq!(write(&gate, "production").await, 204, "{case}");
+        assert_eq!(status_of(&gate, "production").await, 204, "{case}");
     }
     gate.wait_for_log(&["hubgate.yaml", "spooks"]).await;
     gate.reload_with(&good).await;
@@ -135,20 +134,22 @@ async fn a_reload_reads_token_files_again() {
     let path = folder.path().join("token");
     std::fs::write(&path, token("first")).unwrap();
     let credential = format!("{{token_file: \"{}\"}}", path.display());
-    let spokes = [crate::support::config::spoke_with(
-        "production",
-        &credential,
-        "",
-    )];
+    let spokes = [spoke_with("production", &credential, "")];
     let gate = Gate::start(&config(&hub.url(), &spokes)).await;
     assert_eq!(
-        (write(&gate, "first").await, write(&gate, "second").await),
+        (
+            status_of(&gate, "first").await,
+            status_of(&gate, "second").await
+        ),
         (204, 401)
     );
     std::fs::write(&path, token("second")).unwrap();
     gate.reload().await.expect(200);
     assert_eq!(
-        (write(&gate, "first").await, write(&gate, "second").await),
+        (
+            status_of(&gate, "first").await,
+            status_of(&gate, "second").await
+        ),
         (401, 204)
     );
 }
@@ -164,7 +165,10 @@ async fn a_swapped_symlink_is_noticed_within_the_interval() {
     std::os::unix::fs::symlink("..data/hubgate.yaml", folder.path().join("hubgate.yaml")).unwrap();
     let gate = Gate::start_in(folder, "200ms").await;
     assert_eq!(
-        (write(&gate, "production").await, write(&gate, "new").await),
+        (
+            status_of(&gate, "production").await,
+            status_of(&gate, "new").await
+        ),
         (204, 401)
     );
     mount(
@@ -173,7 +177,7 @@ async fn a_swapped_symlink_is_noticed_within_the_interval() {
         &yaml(&[spoke("production", ""), spoke("new", "")]),
     );
     wait_until_known(&gate, "new").await;
-    assert_eq!(write(&gate, "production").await, 204);
+    assert_eq!(status_of(&gate, "production").await, 204);
 }
 
 /// Whoever asks need not wait for the next look at the files.
@@ -188,11 +192,11 @@ async fn a_requested_reload_does_not_wait_for_the_interval() {
     let gate = Gate::start_in(folder, "1h").await;
     std::fs::write(&path, yaml(&[spoke("production", ""), spoke("new", "")])).unwrap();
     gate.reload().await.expect(200);
-    assert_eq!(write(&gate, "new").await, 204);
+    assert_eq!(status_of(&gate, "new").await, 204);
     std::fs::write(&path, yaml(&[spoke("production", "")])).unwrap();
     gate.signal("HUP");
     eventually("the spoke is gone", DEADLINE, async || {
-        match write(&gate, "new").await {
+        match status_of(&gate, "new").await {
             401 => Ok(()),
             other => Err(other),
         }
@@ -215,7 +219,10 @@ async fn a_new_spoke_file_is_noticed_within_the_interval() {
     std::fs::write(folder.path().join("hubgate.yaml"), yaml).unwrap();
     let gate = Gate::start_in(folder, "200ms").await;
     assert_eq!(
-        (write(&gate, "production").await, write(&gate, "new").await),
+        (
+            status_of(&gate, "production").await,
+            status_of(&gate, "new").await
+        ),
         (204, 401)
     );
     let element = spoke("new", "");
@@ -241,11 +248,116 @@ async fn requests_in_flight_survive_a_reload() {
     let gate = Gate::start(&yaml).await;
     hub.hold_responses();
     let address = gate.write_address();
-    let request = Request::series(Protocol::V1, &[series("__name__=up")]);
-    let sender = tokio::spawn(request.spoke("production").send(address));
+    let sender = tokio::spawn(Request::up().spoke("production").send(address));
     hub.wait_for_requests(1).await;
     gate.reload_with(&config(&hub.url(), &[spoke("new", "")]))
         .await;
     hub.release_responses();
     sender.await.unwrap().expect("a response").expect(204);
+}
+
+#[tokio::test]
+async fn a_token_is_revoked_even_when_another_change_needs_a_restart() {
+    let hub = ScriptedHub::start().await;
+    let credentials = |names: &[&str]| {
+        let each = names.iter().map(|name| token_sha256(&token(name)));
+        each.collect::<Vec<_>>().join(", ")
+    };
+    let yaml = |names: &[&str]| {
+        let spokes = [spoke_with("production", &credentials(names), "")];
+        config(&hub.url(), &spokes)
+    };
+    let gate = Gate::start(&yaml(&["kept", "revoked"])).await;
+    for name in ["kept", "revoked"] {
+        gate.send(Request::up().spoke(name)).await.expect(204);
+    }
+    let listen = "listen: {address: \"127.0.0.1:0\", connections_max: 7}\n";
+    gate.reload_with(&format!("{listen}{}", yaml(&["kept"])))
+        .await;
+    gate.send(Request::up().spoke("revoked")).await.expect(401);
+    gate.send(Request::up().spoke("kept")).await.expect(204);
+    gate.wait_for_log(&["listen.connections_max"]).await;
+    let log = gate.log();
+    let warned = log.iter().filter(|line| line.contains(r#""level":"WARN""#));
+    let warned: Vec<_> = warned.filter(|line| line.contains("restart")).collect();
+    assert_eq!(warned.len(), 1, "{warned:#?}");
+    let successful = "hubgate_config_last_reload_successful";
+    assert_eq!(gate.metrics().await.sum(successful, &[]), 1.0);
+}
+
+/// A hub that is gone must not look like one that is silent, nor come back by a late response.
+#[tokio::test]
+async fn a_removed_hub_disappears_from_the_metrics() {
+    let (old, new) = (ScriptedHub::start().await, ScriptedHub::start().await);
+    let gate = Gate::start_for(&old.url(), "").await;
+    gate.send(Request::up().spoke("production"))
+        .await
+        .expect(204);
+    old.hold_responses();
+    let late = tokio::spawn(Request::up().spoke("production").send(gate.write_address()));
+    old.wait_for_requests(2).await;
+    gate.reload_with(&config(&new.url(), &[spoke("production", "")]))
+        .await;
+    gate.send(Request::up().spoke("production"))
+        .await
+        .expect(204);
+    expect_one_hub(&gate, &new).await;
+    old.release_responses();
+    late.await.unwrap().expect("a response").expect(204);
+    expect_one_hub(&gate, &new).await;
+}
+
+async fn expect_one_hub(gate: &Gate, hub: &ScriptedHub) {
+    let url = hub.url();
+    let metrics = gate.metrics().await;
+    for name in [
+        "hubgate_hub_requests_total",
+        "hubgate_hub_request_duration_seconds_count",
+        "hubgate_hub_protocol",
+    ] {
+        let hubs = metrics.label_values(name, "hub");
+        assert!(!hubs.is_empty(), "{name}");
+        assert!(hubs.iter().all(|hub| url.contains(hub)), "{name}: {hubs:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_draining_gate_refuses_a_reload_at_once() {
+    let (hub, mut gate) = start_hub_and_gate("").await;
+    hub.hold_responses();
+    let sender = tokio::spawn(Request::up().spoke("production").send(gate.write_address()));
+    hub.wait_for_requests(1).await;
+    gate.start_draining("TERM").await;
+    let asked = Instant::now();
+    let response = gate.reload().await;
+    assert!(response.status >= 500, "{response:?}");
+    assert!(response.text.contains("shutting down"), "{response:?}");
+    assert!(asked.elapsed() < Duration::from_secs(3));
+    hub.release_responses();
+    sender.await.unwrap().expect("a response").expect(204);
+    assert!(gate.wait_for_exit().await.success());
+}
+
+/// The main file may be a pipe, and one that nobody writes to holds the reading thread for ever.
+#[tokio::test]
+async fn a_blocked_reload_does_not_delay_termination() {
+    let (_hub, mut gate) = start_hub_and_gate("").await;
+    let pipe = gate.folder().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success(), "mkfifo");
+    std::fs::rename(&pipe, gate.config_file()).unwrap();
+    let reload = Request::new("POST", "/-/reload").send(gate.admin_address());
+    let reload = tokio::spawn(reload);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!reload.is_finished(), "nobody writes to the pipe");
+    gate.send(Request::up().spoke("production"))
+        .await
+        .expect(204);
+    let told = Instant::now();
+    gate.signal("TERM");
+    assert_eq!(gate.wait_for_exit().await.code(), Some(0));
+    assert!(told.elapsed() < DEADLINE / 2, "{:?}", told.elapsed());
+    let response = reload.await.unwrap().expect("a response");
+    assert!(response.status >= 500, "{response:?}");
+    assert!(response.text.contains("shutting down"), "{response:?}");
 }

@@ -72,6 +72,11 @@ impl Request {
         Self::write(protocol, body::encode(protocol, series))
     }
 
+    /// A V1 write of [`body::up`].
+    pub(crate) fn up() -> Self {
+        Self::series(Protocol::V1, &body::up())
+    }
+
     pub(crate) fn path(mut self, path: &str) -> Self {
         path.clone_into(&mut self.path);
         self

@@ -1,0 +1,138 @@
+//! How long and how many connections are kept.
+
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::support::config::{config, spoke};
+use crate::support::gate::{Gate, start_hub_and_gate};
+use crate::support::hub::ScriptedHub;
+use crate::support::sender::{Connection, Request, send_raw};
+use crate::support::{DEADLINE, eventually};
+
+#[tokio::test]
+async fn connections_beyond_connections_max_get_no_response() {
+    let hub = ScriptedHub::start().await;
+    let listen = "listen: {address: \"127.0.0.1:0\", connections_max: 3}\n";
+    let yaml = format!("{listen}{}", config(&hub.url(), &[spoke("production", "")]));
+    let gate = Gate::start(&yaml).await;
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        held.push(TcpStream::connect(gate.write_address()).await.unwrap());
+    }
+    gate.wait_for_metric("hubgate_connections", &[], 3.0).await;
+    assert_eq!(
+        gate.metrics().await.sum("hubgate_connections_limit", &[]),
+        3.0
+    );
+    // Over the cap a connection is closed or waits; room brings it back.
+    let waiting = gate.try_send(Request::up().spoke("production"));
+    let answered = tokio::time::timeout(Duration::from_millis(300), waiting).await;
+    assert!(!matches!(answered, Ok(Ok(_))), "{answered:?}");
+    hub.expect_no_request();
+    drop(held);
+    gate.wait_for_metric("hubgate_connections", &[], 0.0).await;
+    gate.send(Request::up().spoke("production"))
+        .await
+        .expect(204);
+}
+
+/// Half a head.
+const HALF_A_HEAD: &[u8] = b"POST /api";
+
+/// What an HTTP/2 client says before its first request: the preface and empty SETTINGS.
+const HTTP2_OPENING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+/// True when the gate closes the connection in less than `within`, whatever it says before.
+async fn closes(stream: &mut TcpStream, within: Duration) -> bool {
+    let closed = async {
+        let mut buffer = [0; 1024];
+        while let Ok(1..) = stream.read(&mut buffer).await {}
+    };
+    tokio::time::timeout(within, closed).await.is_ok()
+}
+
+#[tokio::test]
+async fn draining_closes_connections_without_a_request_first() {
+    let (hub, mut gate) = start_hub_and_gate("").await;
+    hub.hold_responses();
+    let sender = tokio::spawn(Request::up().spoke("production").send(gate.write_address()));
+    hub.wait_for_requests(1).await;
+    let mut held = Vec::new();
+    for opening in [HALF_A_HEAD, HTTP2_OPENING] {
+        let mut stream = TcpStream::connect(gate.write_address()).await.unwrap();
+        stream.write_all(opening).await.unwrap();
+        held.push(stream);
+    }
+    gate.wait_for_metric("hubgate_connections", &[], 3.0).await;
+    gate.start_draining("TERM").await;
+    for stream in &mut held {
+        assert!(closes(stream, DEADLINE / 2).await);
+    }
+    assert!(!sender.is_finished());
+    hub.release_responses();
+    sender.await.unwrap().expect("a response").expect(204);
+    let released = Instant::now();
+    assert!(gate.wait_for_exit().await.success());
+    assert!(released.elapsed() < DEADLINE / 2);
+    let log = gate.log();
+    assert!(!log.iter().any(|line| line.contains("cut")), "{log:#?}");
+}
+
+#[tokio::test]
+async fn a_connection_without_a_request_head_is_closed_after_ten_seconds() {
+    let (_hub, gate) = start_hub_and_gate("").await;
+    let opened = Instant::now();
+    let silence = 2 * DEADLINE;
+    tokio::join!(
+        send_raw(gate.write_address(), HALF_A_HEAD, silence),
+        send_raw(gate.write_address(), HTTP2_OPENING, silence),
+        send_raw(gate.write_address(), b"", silence),
+    );
+    let seconds = opened.elapsed().as_secs();
+    assert!((9..14).contains(&seconds), "{seconds} s");
+    let late = [("reason", "header_timeout")];
+    gate.wait_for_metric("hubgate_connections_refused_total", &late, 3.0)
+        .await;
+}
+
+/// The idle allowance is for spokes, whose pools keep connections; for others it is a way to take
+/// all there are.
+#[tokio::test]
+async fn a_connection_is_closed_after_a_request_without_a_spoke() {
+    let (_hub, gate) = start_hub_and_gate("").await;
+    for (status, head) in [
+        (401, "POST /api/v1/write"),
+        (404, "GET /"),
+        (405, "GET /api/v1/write"),
+    ] {
+        let mut stream = TcpStream::connect(gate.write_address()).await.unwrap();
+        let request = format!("{head} HTTP/1.1\r\nHost: gate\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        assert!(closes(&mut stream, DEADLINE / 2).await, "{status}");
+    }
+    for request in [
+        Request::up().spoke("production").token("wrong"),
+        Request::get("/").token("wrong"),
+    ] {
+        let to = gate.write_address();
+        let mut connection = Connection::open(to, None, true).await.unwrap();
+        connection.send(request).await.expect("a response");
+        eventually(
+            "the connection closes",
+            DEADLINE / 2,
+            async || match connection.send(Request::up().spoke("production")).await {
+                Err(_) => Ok(()),
+                Ok(response) => Err(response),
+            },
+        )
+        .await;
+    }
+    gate.wait_for_metric("hubgate_connections", &[], 0.0).await;
+    let response = gate
+        .send(Request::up().spoke("production"))
+        .await
+        .expect(204);
+    assert_eq!(response.header("connection"), None);
+}
