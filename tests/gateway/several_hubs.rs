@@ -1,9 +1,8 @@
-//! Several hubs: each gets every write in the version that it speaks, and `ack` says whose word
-//! counts; and the headers by which a hub knows whose the write is.
-
-use std::time::{Duration, Instant};
+//! Several hubs: each gets every write in the protocol that it speaks.
 
 mod ack;
+
+use std::time::{Duration, Instant};
 
 use crate::support::body::{Protocol, Series, bare, series, success_headers};
 use crate::support::config::{config_hubs, config_with_hub_keys, hub_named, spoke};
@@ -11,35 +10,59 @@ use crate::support::gate::Gate;
 use crate::support::hub::ScriptedHub;
 use crate::support::reply::Reply;
 use crate::support::sender::Request;
-use crate::support::{DEADLINE, eventually};
+use crate::support::{DEADLINE, eventually_equal};
 
-/// Two hubs, and a gate that knows what they speak.
+/// Two hubs, and a gate that has found that both speak V2.
 async fn start(ack: &str) -> ([ScriptedHub; 2], Gate) {
     let hubs = [ScriptedHub::start().await, ScriptedHub::start().await];
-    let gate = gate(ack, [&hubs[0].url(), &hubs[1].url()], "").await;
+    let gate = gate(ack, [&hubs[0].url(), &hubs[1].url()]).await;
     gate.wait_for_protocol(None, Protocol::V2).await;
     (hubs, gate)
 }
 
 /// A gate with the hubs `a` and `b` at these URLs.
-async fn gate(ack: &str, urls: [&str; 2], further: &str) -> Gate {
-    let hubs = [("a", urls[0]), ("b", urls[1])].map(|(name, url)| hub_named(name, url, further));
+async fn gate(ack: &str, [a, b]: [&str; 2]) -> Gate {
+    let hubs = [hub_named("a", a, ""), hub_named("b", b, "")];
     Gate::start(&config_hubs(ack, &hubs, &[spoke("production", "")])).await
 }
 
+/// A gate with two hubs in this order of the configuration or, if `swapped`, in the other one. Also
+/// returns the name of each of the two hubs.
+async fn gate_in_order(ack: &str, swapped: bool, urls: [&str; 2]) -> (Gate, [&'static str; 2]) {
+    let [first, second] = urls;
+    if swapped {
+        (gate(ack, [second, first]).await, ["b", "a"])
+    } else {
+        (gate(ack, [first, second]).await, ["a", "b"])
+    }
+}
+
+/// Three series that the gate forwards unchanged.
 fn three() -> [Series; 3] {
     ["a", "b", "c"].map(|name| bare(&format!("__name__={name},cluster=production")).sample(1.0, 1))
 }
 
+/// How many requests to a hub ended with this status or fault.
 async fn requests(gate: &Gate, hub: &str, code: &str) -> f64 {
     let metrics = gate.metrics().await;
     let labels = [("hub", hub), ("code", code)];
     metrics.sum_or_zero("hubgate_hub_requests_total", &labels)
 }
 
+/// How many samples a hub has written.
 async fn written(gate: &Gate, hub: &str) -> f64 {
     let labels = [("hub", hub), ("kind", "float")];
     gate.sum("hubgate_hub_samples_written_total", &labels).await
+}
+
+/// A V1 hub, a V2 hub, and a gate that has found what they speak.
+async fn start_v1_and_v2(ack: &str, swapped: bool) -> (ScriptedHub, ScriptedHub, Gate) {
+    let v1 = ScriptedHub::start_v1_only().await;
+    let v2 = ScriptedHub::start().await;
+    let (gate, names) = gate_in_order(ack, swapped, [&v1.url(), &v2.url()]).await;
+    gate.wait_for_protocol(Some(names[0]), Protocol::V1).await;
+    gate.wait_for_protocol(Some(names[1]), Protocol::V2).await;
+    (v1, v2, gate)
 }
 
 #[tokio::test]
@@ -56,18 +79,13 @@ async fn every_hub_gets_every_write() {
             }
         }
         for hub in ["a", "b"] {
-            eventually("both are counted", DEADLINE, async || {
-                match written(&gate, hub).await {
-                    6.0 => Ok(()),
-                    other => Err(other),
-                }
+            eventually_equal("written by each hub", DEADLINE, 6.0, async || {
+                written(&gate, hub).await
             })
             .await;
         }
-        let metrics = gate.metrics().await;
-        let float = [("spoke", "production"), ("kind", "float")];
-        let once = metrics.sum("hubgate_samples_written_total", &float);
-        assert_eq!(once, 6.0, "what two hubs took is counted once");
+        // A sample that two hubs wrote is counted once for the spoke.
+        assert_eq!(gate.samples("written", "float").await, 6.0, "{ack}");
         gate.expect_balanced_counts("production").await;
     }
 }
@@ -75,25 +93,16 @@ async fn every_hub_gets_every_write() {
 #[tokio::test]
 async fn each_hub_gets_the_protocol_that_it_speaks() {
     for ack in ["all", "any"] {
-        for order in [0, 1] {
-            let (v1, v2) = (
-                ScriptedHub::start_v1_only().await,
-                ScriptedHub::start().await,
-            );
-            let mut urls = [v1.url(), v2.url()];
-            urls.rotate_left(order);
-            let gate = gate(ack, [&urls[0], &urls[1]], "").await;
-            let (v1_name, v2_name) = if order == 0 { ("a", "b") } else { ("b", "a") };
-            gate.wait_for_protocol(Some(v1_name), Protocol::V1).await;
-            gate.wait_for_protocol(Some(v2_name), Protocol::V2).await;
+        for swapped in [false, true] {
+            let (v1, v2, gate) = start_v1_and_v2(ack, swapped).await;
             for protocol in Protocol::BOTH {
                 let response = gate.write(protocol, &three()).await.expect(204);
                 let expected = success_headers(protocol, (3, 0, 0));
                 assert_eq!(response.written(), expected);
-                for (hub, wanted) in [(&v1, Protocol::V1), (&v2, Protocol::V2)] {
+                for (hub, expected) in [(&v1, Protocol::V1), (&v2, Protocol::V2)] {
                     hub.wait_for_requests(1).await;
                     let received = hub.take_one();
-                    assert_eq!(received.protocol, wanted, "{ack}, {protocol:?}");
+                    assert_eq!(received.protocol, expected, "{ack}, {protocol:?}");
                     assert_eq!(received.series, three(), "{ack}, {protocol:?}");
                 }
             }
@@ -102,19 +111,14 @@ async fn each_hub_gets_the_protocol_that_it_speaks() {
     }
 }
 
-/// The hub that salvages and the one that needs not tell one exact count.
+/// The request to the V1 hub is halved until the bad sample is alone; the V2 hub stores the rest by
+/// itself.
 #[tokio::test]
 async fn a_v1_hub_and_a_v2_hub_lose_the_same_bad_sample() {
-    let (v1, v2) = (
-        ScriptedHub::start_v1_only().await,
-        ScriptedHub::start().await,
-    );
+    let (v1, v2, gate) = start_v1_and_v2("all", false).await;
     for hub in [&v1, &v2] {
         hub.refuse_if(|unit| unit.notation().contains("id=500"));
     }
-    let gate = gate("all", [&v1.url(), &v2.url()], "").await;
-    gate.wait_for_protocol(Some("a"), Protocol::V1).await;
-    gate.wait_for_protocol(Some("b"), Protocol::V2).await;
     let batch: Vec<_> = (0..1000)
         .map(|n| bare(&format!("__name__=up,cluster=production,id={n}")).sample(1.0, 1))
         .collect();
@@ -135,14 +139,14 @@ async fn a_reload_adds_removes_and_changes_hubs() {
     let hub_a = hub_named("a", &a.url(), "");
     let gate = Gate::start(&config_hubs("all", std::slice::from_ref(&hub_a), &spokes)).await;
     gate.wait_for_protocol(Some("a"), Protocol::V2).await;
-    let probed = a.probes();
+    let probes = a.probes();
     let both = [hub_a, hub_named("b", &b.url(), "protocol: v1")];
     gate.reload_with(&config_hubs("all", &both, &spokes)).await;
     gate.write(Protocol::V2, &three()).await.expect(204);
     assert_eq!(a.take_one().protocol, Protocol::V2);
     assert_eq!(b.take_one().protocol, Protocol::V1);
-    assert_eq!(a.probes(), probed, "a hub that stays is known");
-    // The same hub by another protocol.
+    assert_eq!(a.probes(), probes, "probes of a hub that stays");
+    // The hub that stays has another protocol now.
     let changed = [hub_named("b", &b.url(), "protocol: v2")];
     gate.reload_with(&config_hubs("any", &changed, &spokes))
         .await;
@@ -162,20 +166,21 @@ async fn a_reload_adds_removes_and_changes_hubs() {
     gate.expect_balanced_counts("production").await;
 }
 
-/// The spoke was told 204 for the other hub; that is no reason to cut this one off.
+/// The spokes have their 204 already, for the other hub.
 #[tokio::test]
 async fn draining_finishes_requests_to_a_slow_hub() {
-    let ([taking, slow], mut gate) = start("any").await;
+    let ([fast, slow], mut gate) = start("any").await;
     slow.reply_always(Reply::as_usual().after(Duration::from_secs(3)));
     for protocol in Protocol::BOTH {
         gate.write(protocol, &three()).await.expect(204);
     }
     slow.wait_for_requests(2).await;
     gate.signal("TERM");
-    let told = Instant::now();
+    let signalled = Instant::now();
     assert!(gate.wait_for_exit().await.success());
-    assert!(told.elapsed() < DEADLINE, "{:?}", told.elapsed());
-    assert_eq!(taking.take_stored().len(), 6);
+    let elapsed = signalled.elapsed();
+    assert!(elapsed < DEADLINE, "{elapsed:?}");
+    assert_eq!(fast.take_stored().len(), 6);
     assert_eq!(slow.take_stored().len(), 6);
 }
 
@@ -197,14 +202,14 @@ async fn metrics_and_status_show_each_hub() {
     gate.expect_balanced_counts("production").await;
 }
 
-/// Every spoke is a tenant of its own, also in what is sent once more or beside.
+/// A hub may keep each spoke as a tenant of its own, so the halves of a request need the header too.
 #[tokio::test]
 async fn configured_headers_name_the_spoke_in_every_request() {
     let hub = ScriptedHub::start().await;
-    let further = "headers: {X-Scope-OrgID: \"${spoke}\", Authorization: \"Bearer hub-secret\", \
+    let hub_keys = "headers: {X-Scope-OrgID: \"${spoke}\", Authorization: \"Bearer hub-secret\", \
                    X-Both: \"<${spoke}/${spoke}>\"}, protocol: v1";
     let spokes = ["production", "staging"].map(|name| spoke(name, ""));
-    let gate = Gate::start(&config_with_hub_keys(&hub.url(), further, &spokes)).await;
+    let gate = Gate::start(&config_with_hub_keys(&hub.url(), hub_keys, &spokes)).await;
     hub.refuse_if(|unit| unit.notation().contains("__name__=b,"));
     for name in ["production", "staging"] {
         for protocol in Protocol::BOTH {
@@ -214,7 +219,7 @@ async fn configured_headers_name_the_spoke_in_every_request() {
                 .header("x-scope-orgid", "other");
             gate.send(request).await.expect(400);
             let received = hub.take_received();
-            assert_eq!(received.len(), 3, "one, and two halves");
+            assert_eq!(received.len(), 3, "the whole and two halves");
             for received in received {
                 let values = |header: &str| -> Vec<_> {
                     let values = received.headers.get_all(header).iter();

@@ -14,13 +14,14 @@ use crate::support::hub::{Received, ScriptedHub};
 use crate::support::reply::Reply;
 use crate::support::sender::Request;
 
-async fn lost(gate: &Gate, part: &str) -> f64 {
+/// How many times a part was left out of a message for a hub.
+async fn left_out(gate: &Gate, part: &str) -> f64 {
     gate.sum("hubgate_hub_lost_total", &[("part", part)]).await
 }
 
-/// Fails unless a message and its headers are what the specification asks of a V2 sender.
+/// Fails unless a request is what the specification demands of a V2 sender.
 #[track_caller]
-fn expect_canonical(received: &Received) {
+fn expect_canonical_v2(received: &Received) {
     assert_eq!(received.protocol, Protocol::V2);
     assert_eq!(
         received.header("content-type"),
@@ -45,9 +46,11 @@ fn expect_canonical(received: &Received) {
             names.push(&symbols[pair[0] as usize]);
         }
         assert!(names.is_sorted_by(|a, b| a < b), "{names:?}");
-        let sorts = [&series.samples.len(), &series.histograms.len()];
-        let sorts = sorts.iter().filter(|count| ***count > 0).count();
-        assert_eq!(sorts, 1, "samples or histograms, and not both: {series:?}");
+        assert_ne!(
+            series.samples.is_empty(),
+            series.histograms.is_empty(),
+            "samples or histograms, and not both: {series:?}"
+        );
     }
 }
 
@@ -66,8 +69,8 @@ async fn v1_is_translated_for_a_v2_hub() {
     ];
     let response = gate.write(Protocol::V1, &batch).await.expect(204);
     assert_eq!((response.written(), response.text.as_str()), (None, ""));
-    expect_canonical(&hub.take_one());
-    let wanted = [
+    expect_canonical_v2(&hub.take_one());
+    let expected = [
         bare("__name__=a,cluster=production,job=x")
             .sample(1.5, 7)
             .sample(stale, 8)
@@ -77,7 +80,7 @@ async fn v1_is_translated_for_a_v2_hub() {
             .histogram(10),
         bare("__name__=b,cluster=production,job=x").histogram(11),
     ];
-    assert_eq!(sorted_units(&hub.take_stored()), sorted_units(&wanted));
+    assert_eq!(sorted_units(&hub.take_stored()), sorted_units(&expected));
     for (kind, count) in [("float", 3.0), ("histogram", 2.0), ("exemplar", 1.0)] {
         assert_eq!(gate.samples("written", kind).await, count, "{kind}");
         let labels = [("hub", &*hub.default_name()), ("kind", kind)];
@@ -112,45 +115,69 @@ async fn v2_is_translated_for_a_v1_hub() {
         received.header("x-prometheus-remote-write-version"),
         Some("0.1.0")
     );
-    let wanted = [
+    let expected = [
         bare("__name__=a,cluster=production")
             .sample(1.5, 7)
             .sample(stale, 8)
             .exemplar("trace_id=a", 7),
         bare("__name__=h,cluster=production").histogram(11),
     ];
-    assert_eq!(sorted_units(&hub.take_stored()), sorted_units(&wanted));
+    assert_eq!(sorted_units(&hub.take_stored()), sorted_units(&expected));
     gate.expect_balanced_counts("production").await;
 }
 
-/// What real senders made travels whole to a hub of the other version.
 #[tokio::test]
 async fn captured_bodies_are_translated_without_loss() {
     for (file, name, from, to) in [
-        ("prometheus-2.42-v1-mixed", "staging", Protocol::V1, "v2"),
-        ("prometheus-3.12-v1-mixed", "production", Protocol::V1, "v2"),
-        ("prometheus-3.12-v1-2000", "production", Protocol::V1, "v2"),
-        ("prometheus-3.12-v2-mixed", "production", Protocol::V2, "v1"),
+        (
+            "prometheus-2.42-v1-mixed",
+            "staging",
+            Protocol::V1,
+            Protocol::V2,
+        ),
+        (
+            "prometheus-3.12-v1-mixed",
+            "production",
+            Protocol::V1,
+            Protocol::V2,
+        ),
+        (
+            "prometheus-3.12-v1-2000",
+            "production",
+            Protocol::V1,
+            Protocol::V2,
+        ),
+        (
+            "prometheus-3.12-v2-mixed",
+            "production",
+            Protocol::V2,
+            Protocol::V1,
+        ),
         (
             "prometheus-3.12-v2-floats",
             "production",
             Protocol::V2,
-            "v1",
+            Protocol::V1,
         ),
-        ("prometheus-3.12-v2-2000", "production", Protocol::V2, "v1"),
+        (
+            "prometheus-3.12-v2-2000",
+            "production",
+            Protocol::V2,
+            Protocol::V1,
+        ),
     ] {
         let hub = ScriptedHub::start().await;
         let spokes = ["production", "staging"].map(|name| spoke(name, ""));
-        let further = format!("protocol: {to}");
-        let gate = Gate::start(&config_with_hub_keys(&hub.url(), &further, &spokes)).await;
+        let config = config_with_hub_keys(&hub.url(), &to.hub_key(), &spokes);
+        let gate = Gate::start(&config).await;
         let body = fixture(file);
         let sent = decode(from, &unsnappy(&body).unwrap()).unwrap();
         let request = Request::write(from, body).spoke(name);
         let response = gate.send(request).await;
         assert_eq!(response.status, 204, "{file}: {response:?}");
         let received = hub.take_one();
-        if to == "v2" {
-            expect_canonical(&received);
+        if to == Protocol::V2 {
+            expect_canonical_v2(&received);
         }
         assert_eq!(
             sorted_units(&hub.take_stored()),
@@ -161,8 +188,9 @@ async fn captured_bodies_are_translated_without_loss() {
     }
 }
 
-/// A V2 body of one series of each sort that V1 has no place for, and one that it has.
-fn beyond_v1() -> Vec<u8> {
+/// A V2 body of four series: a sample with a start timestamp and metadata, a histogram with custom
+/// buckets, a histogram with a start timestamp, and a sample that V1 can hold.
+fn more_than_v1_can_hold() -> Vec<u8> {
     let series = |value_ref| v2::TimeSeries {
         labels_refs: vec![1, value_ref],
         ..v2::TimeSeries::default()
@@ -228,22 +256,25 @@ async fn what_v1_cannot_hold_is_refused_counted_and_logged_once() {
     let gate = Gate::start_for(&hub.url(), "").await;
     gate.wait_for_protocol(None, Protocol::V1).await;
     for requests in [1.0, 2.0] {
-        let request = Request::write(Protocol::V2, beyond_v1()).spoke("production");
+        let request = Request::write(Protocol::V2, more_than_v1_can_hold()).spoke("production");
         let response = gate.send(request).await;
-        response.expect_refusal("beyond V1", 400, &["production", "hub_protocol", "1 of 2"]);
-        // Without its start timestamp a sample is written all the same.
+        response.expect_refusal(
+            "custom buckets",
+            400,
+            &["production", "hub_protocol", "1 of 2"],
+        );
+        // A sample is written even when its start timestamp is left out.
         assert_eq!(response.written(), Some((2, 1, 0)));
         let stored = hub.take_stored();
         let stored: Vec<_> = stored.iter().map(Series::notation).collect();
         let labels = |name| format!("__name__={name},cluster=production");
         assert_eq!(stored, ["total", "native", "gauge"].map(labels));
-        let refused = gate.rejected("histogram", "hub_protocol").await;
-        assert_eq!(refused, requests);
+        assert_eq!(gate.rejected("histogram", "hub_protocol").await, requests);
         assert_eq!(gate.rejected("metadata", "hub_protocol").await, requests);
         assert_eq!(gate.rejected("histogram", "hub").await, 0.0);
-        assert_eq!(lost(&gate, "custom_buckets").await, requests);
-        assert_eq!(lost(&gate, "metadata").await, requests);
-        assert_eq!(lost(&gate, "start_timestamp").await, 2.0 * requests);
+        assert_eq!(left_out(&gate, "custom_buckets").await, requests);
+        assert_eq!(left_out(&gate, "metadata").await, requests);
+        assert_eq!(left_out(&gate, "start_timestamp").await, 2.0 * requests);
     }
     let log = gate.log();
     for part in ["custom_buckets", "metadata", "start_timestamp"] {
@@ -254,7 +285,7 @@ async fn what_v1_cannot_hold_is_refused_counted_and_logged_once() {
     gate.expect_balanced_counts("production").await;
 }
 
-/// Metadata is no sample: a spoke that loses nothing else is not told of an error.
+/// A 400 would make the spoke count samples as lost, but it loses none.
 #[tokio::test]
 async fn metadata_that_v1_cannot_hold_is_dropped_with_a_204() {
     let hub = ScriptedHub::start_v1_only().await;
@@ -263,11 +294,11 @@ async fn metadata_that_v1_cannot_hold_is_dropped_with_a_204() {
     let batch = [series("__name__=up").help("whether it is up")];
     let response = gate.write(Protocol::V2, &batch).await.expect(204);
     assert_eq!(response.written(), Some((1, 0, 0)));
-    assert_eq!(lost(&gate, "metadata").await, 1.0);
+    assert_eq!(left_out(&gate, "metadata").await, 1.0);
     gate.expect_balanced_counts("production").await;
 }
 
-/// A hub that takes V2 and no V1 has no place for what travels beside.
+/// Metadata and exemplars without samples have no V2 form.
 #[tokio::test]
 async fn what_only_v1_can_hold_is_refused_by_a_hub_without_v1() {
     let (hub, gate) = start_hub_and_gate("metadata: forward_v1").await;
@@ -275,18 +306,16 @@ async fn what_only_v1_can_hold_is_refused_by_a_hub_without_v1() {
     hub.reply_once(Reply::status(415).text("V2 only"));
     let request = Request::write(Protocol::V1, metadata_v1("up")).spoke("production");
     gate.send(request).await.expect(204);
-    let refused = gate.rejected("metadata", "hub_protocol").await;
-    assert_eq!(refused, 1.0);
+    assert_eq!(gate.rejected("metadata", "hub_protocol").await, 1.0);
     for (count, protocol) in [(1.0, Protocol::V1), (2.0, Protocol::V2)] {
         let orphan = bare("__name__=o,cluster=production").exemplar("trace_id=y", 5);
         hub.reply_once(Reply::as_usual());
         hub.reply_once(Reply::status(415).text("V2 only"));
-        let batch = [exemplars_apart().to_vec(), vec![orphan]].concat();
+        let batch = [separate_exemplars().to_vec(), vec![orphan]].concat();
         let response = gate.write(protocol, &batch).await;
         response.expect_refusal("orphan", 400, &["hub_protocol: 1 of 2 exemplars"]);
         assert_eq!(response.written(), Some((2, 0, 1)), "{response:?}");
-        let refused = gate.rejected("exemplar", "hub_protocol").await;
-        assert_eq!(refused, count);
+        assert_eq!(gate.rejected("exemplar", "hub_protocol").await, count);
     }
     gate.wait_for_protocol(None, Protocol::V2).await;
     gate.expect_balanced_counts("production").await;
@@ -300,9 +329,8 @@ async fn v1_metadata_for_a_v2_hub_is_dropped_by_default() {
     let response = gate.send(request).await.expect(204);
     assert_eq!((response.written(), response.text.as_str()), (None, ""));
     hub.expect_no_request();
-    assert_eq!(lost(&gate, "metadata").await, 1.0);
-    let refused = gate.rejected("metadata", "hub_protocol").await;
-    assert_eq!(refused, 1.0);
+    assert_eq!(left_out(&gate, "metadata").await, 1.0);
+    assert_eq!(gate.rejected("metadata", "hub_protocol").await, 1.0);
     assert_eq!(gate.samples("written", "metadata").await, 0.0);
     gate.expect_balanced_counts("production").await;
 }
@@ -318,12 +346,12 @@ async fn v1_metadata_for_a_v2_hub_is_forwarded_under_forward_v1() {
     assert_eq!(received.protocol, Protocol::V1);
     assert_eq!(received.message, unsnappy(&body).unwrap());
     assert_eq!(gate.samples("written", "metadata").await, 1.0);
-    assert_eq!(lost(&gate, "metadata").await, 0.0);
+    assert_eq!(left_out(&gate, "metadata").await, 0.0);
     gate.expect_balanced_counts("production").await;
 }
 
-/// As Prometheus sends them: a series of its own behind that of the samples.
-fn exemplars_apart() -> [Series; 3] {
+/// Series with exemplars as Prometheus sends them: in a series of their own after the samples.
+fn separate_exemplars() -> [Series; 3] {
     [
         bare("__name__=a,cluster=production").sample(1.0, 7),
         bare("__name__=b,cluster=production").sample(2.0, 7),
@@ -336,11 +364,14 @@ async fn separate_exemplars_join_the_samples_of_their_series_for_a_v2_hub() {
     let (hub, gate) = start_hub_and_gate("").await;
     gate.wait_for_protocol(None, Protocol::V2).await;
     for protocol in Protocol::BOTH {
-        let response = gate.write(protocol, &exemplars_apart()).await.expect(204);
+        let response = gate
+            .write(protocol, &separate_exemplars())
+            .await
+            .expect(204);
         let expected = success_headers(protocol, (2, 0, 1));
         assert_eq!(response.written(), expected);
         let received = hub.take_one();
-        expect_canonical(&received);
+        expect_canonical_v2(&received);
         let [a, b] = received.series.as_slice() else {
             panic!("{received:#?}");
         };
@@ -348,7 +379,7 @@ async fn separate_exemplars_join_the_samples_of_their_series_for_a_v2_hub() {
         assert_eq!((b.samples.len(), b.exemplars.len()), (1, 0), "{b:?}");
         assert_eq!(
             sorted_units(&hub.take_stored()),
-            sorted_units(&exemplars_apart())
+            sorted_units(&separate_exemplars())
         );
     }
     gate.expect_balanced_counts("production").await;
@@ -359,22 +390,22 @@ async fn exemplars_without_samples_reach_a_v2_hub_in_a_second_v1_request() {
     let (hub, gate) = start_hub_and_gate("").await;
     gate.wait_for_protocol(None, Protocol::V2).await;
     let orphan = bare("__name__=o,cluster=production").exemplar("trace_id=y", 5);
-    let batch = [exemplars_apart().to_vec(), vec![orphan.clone()]].concat();
+    let batch = [separate_exemplars().to_vec(), vec![orphan.clone()]].concat();
     for protocol in Protocol::BOTH {
         let response = gate.write(protocol, &batch).await.expect(204);
         let expected = success_headers(protocol, (2, 0, 2));
         assert_eq!(response.written(), expected);
         let received = hub.take_received();
-        let [message, beside] = received.as_slice() else {
+        let [first, second] = received.as_slice() else {
             panic!("{received:#?}");
         };
-        expect_canonical(message);
-        assert_eq!(message.series.len(), 2, "{message:#?}");
-        assert_eq!(beside.protocol, Protocol::V1);
-        assert_eq!(beside.series, std::slice::from_ref(&orphan));
+        expect_canonical_v2(first);
+        assert_eq!(first.series.len(), 2, "{first:#?}");
+        assert_eq!(second.protocol, Protocol::V1);
+        assert_eq!(second.series, std::slice::from_ref(&orphan));
         assert_eq!(sorted_units(&hub.take_stored()), sorted_units(&batch));
     }
-    // Orphans alone are one V1 message.
+    // A batch of nothing else is one V1 request.
     for protocol in Protocol::BOTH {
         gate.write(protocol, std::slice::from_ref(&orphan))
             .await

@@ -2,19 +2,19 @@
 
 use std::time::{Duration, Instant};
 
-use super::{gate, requests, start, three, written};
+use super::{gate, gate_in_order, requests, start, start_v1_and_v2, three, written};
 use crate::support::body::{Protocol, Series, bare, noise, series, success_headers};
 use crate::support::config::{config_hubs, hub_named, spoke};
 use crate::support::gate::Gate;
 use crate::support::hub::{ScriptedHub, vacant};
 use crate::support::reply::Reply;
 use crate::support::sender::{Connection, Request};
-use crate::support::{DEADLINE, eventually};
+use crate::support::{DEADLINE, eventually, eventually_equal};
 
-/// What must not wait for a hub takes less.
+/// Longest duration of writes that must not wait for a hub.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
-/// About 100 KiB that do not compress.
+/// Two series of about 60 kB each that do not compress.
 fn large(n: usize) -> [Series; 2] {
     [0, 1].map(|half| {
         let noise = noise(60_000);
@@ -27,8 +27,8 @@ fn large(n: usize) -> [Series; 2] {
 #[tokio::test]
 async fn ack_all_returns_the_smallest_written_count() {
     let ([a, b], gate) = start("all").await;
-    for (picky, other) in [(&a, &b), (&b, &a)] {
-        picky.refuse_if(|unit| unit.notation().contains("__name__=b,"));
+    for (refusing, other) in [(&a, &b), (&b, &a)] {
+        refusing.refuse_if(|unit| unit.notation().contains("__name__=b,"));
         other.refuse_if(|_| false);
         for protocol in Protocol::BOTH {
             let response = gate.write(protocol, &three()).await;
@@ -38,14 +38,12 @@ async fn ack_all_returns_the_smallest_written_count() {
                 &["production", "the hub says (400): bad"],
             );
             assert_eq!(response.written(), Some((2, 0, 0)), "{protocol:?}");
-            assert_eq!(picky.take_stored().len(), 2);
+            assert_eq!(refusing.take_stored().len(), 2);
             assert_eq!(other.take_stored().len(), 3);
         }
     }
-    let metrics = gate.metrics().await;
-    let float = [("spoke", "production"), ("kind", "float")];
-    assert_eq!(metrics.sum("hubgate_samples_written_total", &float), 8.0);
-    assert_eq!(metrics.sum("hubgate_samples_rejected_total", &float), 4.0);
+    assert_eq!(gate.samples("written", "float").await, 8.0);
+    assert_eq!(gate.samples("rejected", "float").await, 4.0);
     gate.expect_balanced_counts("production").await;
 }
 
@@ -64,12 +62,10 @@ async fn ack_all_is_retryable_when_one_hub_fails_and_one_refuses() {
 
 #[tokio::test]
 async fn ack_all_loses_nothing_while_one_hub_is_down() {
-    for order in [0, 1] {
+    for swapped in [false, true] {
         let up = ScriptedHub::start().await;
-        let (address, url) = vacant();
-        let mut urls = [up.url(), url];
-        urls.rotate_left(order);
-        let gate = gate("all", [&urls[0], &urls[1]], "").await;
+        let (address, down) = vacant();
+        let (gate, _) = gate_in_order("all", swapped, [&up.url(), &down]).await;
         for protocol in Protocol::BOTH {
             gate.write(protocol, &three()).await.expect_retryable(502);
         }
@@ -92,12 +88,8 @@ async fn ack_all_waits_for_the_slowest_hub() {
     );
     a.wait_for_requests(1).await;
     b.wait_for_requests(1).await;
-    // The other hub has had the time for its response.
-    eventually("the fast one answered", DEADLINE, async || {
-        match written(&gate, "a").await {
-            3.0 => Ok(()),
-            other => Err(other),
-        }
+    eventually_equal("written by the fast hub", DEADLINE, 3.0, async || {
+        written(&gate, "a").await
     })
     .await;
     assert!(!sender.is_finished());
@@ -108,13 +100,11 @@ async fn ack_all_waits_for_the_slowest_hub() {
 
 #[tokio::test]
 async fn ack_any_does_not_wait_for_a_hub_that_is_down() {
-    for order in [0, 1] {
-        let up = ScriptedHub::start().await;
-        let mut urls = [up.url(), vacant().1];
-        urls.rotate_left(order);
-        let gate = gate("any", [&urls[0], &urls[1]], "").await;
-        let (down, well) = if order == 0 { ("b", "a") } else { ("a", "b") };
-        gate.wait_for_protocol(Some(well), Protocol::V2).await;
+    for swapped in [false, true] {
+        let hub = ScriptedHub::start().await;
+        let urls = [&hub.url(), &vacant().1];
+        let (gate, [up, down]) = gate_in_order("any", swapped, [urls[0], urls[1]]).await;
+        gate.wait_for_protocol(Some(up), Protocol::V2).await;
         let started = Instant::now();
         for protocol in Protocol::BOTH {
             let response = gate.write(protocol, &three()).await.expect(204);
@@ -122,9 +112,9 @@ async fn ack_any_does_not_wait_for_a_hub_that_is_down() {
             assert_eq!(response.written(), expected);
         }
         assert!(started.elapsed() < AT_ONCE, "{:?}", started.elapsed());
-        assert_eq!(up.take_stored().len(), 6);
-        eventually("the fault is counted", DEADLINE, async || {
-            // Two writes, and the probes.
+        assert_eq!(hub.take_stored().len(), 6);
+        eventually("connection errors are counted", DEADLINE, async || {
+            // Two writes; probes may add to them.
             match requests(&gate, down, "connect_error").await {
                 2.0.. => Ok(()),
                 other => Err(other),
@@ -132,8 +122,8 @@ async fn ack_any_does_not_wait_for_a_hub_that_is_down() {
         })
         .await;
         assert_eq!(written(&gate, down).await, 0.0);
-        let hub = format!("\"hub\":\"{down}\"");
-        gate.wait_for_log(&["a hub did not take a write", &hub])
+        let name = format!("\"hub\":\"{down}\"");
+        gate.wait_for_log(&["a hub did not take a write", &name])
             .await;
         gate.expect_balanced_counts("production").await;
     }
@@ -142,15 +132,15 @@ async fn ack_any_does_not_wait_for_a_hub_that_is_down() {
 #[tokio::test]
 async fn ack_any_succeeds_when_one_hub_refuses_and_one_stores() {
     let ([a, b], gate) = start("any").await;
-    for (refusing, taking) in [(&a, &b), (&b, &a)] {
+    for (refusing, storing) in [(&a, &b), (&b, &a)] {
         for protocol in Protocol::BOTH {
             refusing.reply_once(Reply::status(400).written(1, 0, 0).text("too old"));
-            // The refusal comes first.
-            taking.reply_once(Reply::as_usual().after(Duration::from_millis(100)));
+            // The refusal comes before the success.
+            storing.reply_once(Reply::as_usual().after(Duration::from_millis(100)));
             let response = gate.write(protocol, &three()).await.expect(204);
             let expected = success_headers(protocol, (3, 0, 0));
             assert_eq!(response.written(), expected);
-            assert_eq!(taking.take_stored(), three());
+            assert_eq!(storing.take_stored(), three());
         }
     }
     gate.expect_balanced_counts("production").await;
@@ -166,7 +156,7 @@ async fn ack_any_passes_on_the_refusal_of_the_hub_that_wrote_most() {
             let response = gate.write(protocol, &three()).await;
             response.expect_refusal("both refuse", 400, &["too old"]);
             assert_eq!(response.written(), Some((2, 0, 0)));
-            // A fault of one is none of the request, where the other has settled it.
+            // The fault of one hub does not matter, because the other one refuses for good.
             more.reply_once(Reply::status(400).written(2, 0, 0).text("too old"));
             less.reply_once(Reply::status(503));
             let response = gate.write(protocol, &three()).await.expect(400);
@@ -176,7 +166,7 @@ async fn ack_any_passes_on_the_refusal_of_the_hub_that_wrote_most() {
     gate.expect_balanced_counts("production").await;
 }
 
-/// What is too large for one hub need not be for the other, when that is well again.
+/// The request may not be too large for the other hub once it recovers.
 #[tokio::test]
 async fn ack_any_is_retryable_when_one_hub_fails_and_one_replies_413() {
     let ([a, b], gate) = start("any").await;
@@ -200,7 +190,7 @@ async fn ack_any_is_retryable_when_one_hub_fails_and_one_replies_413() {
 
 #[tokio::test]
 async fn ack_any_is_retryable_when_no_hub_stores() {
-    let gate = gate("any", [&vacant().1, &vacant().1], "").await;
+    let gate = gate("any", [&vacant().1, &vacant().1]).await;
     for protocol in Protocol::BOTH {
         gate.write(protocol, &three()).await.expect_retryable(502);
     }
@@ -214,15 +204,15 @@ async fn ack_any_is_retryable_when_no_hub_stores() {
     gate.expect_balanced_counts("production").await;
 }
 
-/// A hub that answers nothing takes what it may hold and is then left out, until it caught up.
+/// A silent hub is sent requests until they hold its share of the budget. It is sent more once it
+/// has caught up.
 #[tokio::test]
 async fn ack_any_skips_a_silent_hub_beyond_its_share_of_memory() {
-    for order in [0, 1] {
-        let (taking, silent) = (ScriptedHub::start().await, ScriptedHub::start().await);
-        let mut urls = [taking.url(), silent.url()];
-        urls.rotate_left(order);
-        let silent_name = if order == 0 { "b" } else { "a" };
-        let hubs = [("a", &urls[0]), ("b", &urls[1])].map(|(name, url)| hub_named(name, url, ""));
+    for (storing_name, silent_name) in [("a", "b"), ("b", "a")] {
+        let (storing, silent) = (ScriptedHub::start().await, ScriptedHub::start().await);
+        let mut hubs = [(storing_name, &storing), (silent_name, &silent)]
+            .map(|(name, hub)| hub_named(name, &hub.url(), ""));
+        hubs.sort();
         let limits =
             "limits: {bytes_in_flight_max: 4MiB, body_bytes_max: 1MiB, decoded_bytes_max: 1MiB}\n";
         let spokes = [spoke(
@@ -239,15 +229,15 @@ async fn ack_any_skips_a_silent_hub_beyond_its_share_of_memory() {
             gate.write(protocol, &large(n)).await.expect(204);
         }
         assert!(started.elapsed() < 5 * AT_ONCE, "{:?}", started.elapsed());
-        assert_eq!(taking.take_stored().len(), 40);
-        // A quarter of the budget: half of it for all hubs.
+        assert_eq!(storing.take_stored().len(), 40);
+        // All hubs together may hold half of the budget, so this one may hold a quarter.
         let held = silent.take_received().len();
         assert!((5..=9).contains(&held), "{held} requests at the silent hub");
         let skipped = requests(&gate, silent_name, "skipped").await;
         assert_eq!(skipped, 20.0 - held as f64);
         let metrics = gate.metrics().await;
-        let taken = metrics.sum("hubgate_bytes_in_flight", &[]);
-        assert!(taken <= f64::from(1_u32 << 20), "{taken} bytes");
+        let in_flight = metrics.sum("hubgate_bytes_in_flight", &[]);
+        assert!(in_flight <= f64::from(1_u32 << 20), "{in_flight} bytes");
         silent.release_responses();
         gate.wait_for_metric("hubgate_bytes_in_flight", &[], 0.0)
             .await;
@@ -260,21 +250,12 @@ async fn ack_any_skips_a_silent_hub_beyond_its_share_of_memory() {
     }
 }
 
-/// A V1 hub is no worse for what its version has no place for, but it took less than the other.
+/// V1 cannot hold a histogram with custom buckets.
 #[tokio::test]
 async fn ack_any_succeeds_when_only_the_v2_hub_can_hold_a_sample() {
-    for order in [0, 1] {
-        let (v1, v2) = (
-            ScriptedHub::start_v1_only().await,
-            ScriptedHub::start().await,
-        );
-        let mut urls = [v1.url(), v2.url()];
-        urls.rotate_left(order);
-        let gate = gate("any", [&urls[0], &urls[1]], "").await;
-        let (v1_name, v2_name) = if order == 0 { ("a", "b") } else { ("b", "a") };
-        gate.wait_for_protocol(Some(v1_name), Protocol::V1).await;
-        gate.wait_for_protocol(Some(v2_name), Protocol::V2).await;
-        // The V1 hub is the faster one.
+    for swapped in [false, true] {
+        let (v1, v2, gate) = start_v1_and_v2("any", swapped).await;
+        // The V1 hub replies first.
         v2.reply_always(Reply::as_usual().after(Duration::from_millis(200)));
         let mut custom = bare("__name__=h,cluster=production").histogram(1);
         custom.histograms[0].schema = -53;
@@ -283,7 +264,7 @@ async fn ack_any_succeeds_when_only_the_v2_hub_can_hold_a_sample() {
         let response = gate.write(Protocol::V2, &batch).await.expect(204);
         assert_eq!(response.written(), Some((3, 1, 0)));
         assert_eq!(v1.take_stored().len(), 3);
-        // Without the other it is a loss, and said to be one.
+        // When the V2 hub fails, the histogram is lost.
         v2.reply_always(Reply::status(503));
         let response = gate.write(Protocol::V2, &batch).await;
         response.expect_refusal("custom buckets", 400, &["production", "hub_protocol"]);
@@ -292,15 +273,15 @@ async fn ack_any_succeeds_when_only_the_v2_hub_can_hold_a_sample() {
     }
 }
 
-/// Small requests take memory as well, and there may be very many of them.
+/// Each request takes memory beside its bytes, and there may be very many.
 #[tokio::test]
 async fn ack_any_bounds_the_memory_of_small_requests_to_a_silent_hub() {
-    let (taking, silent) = (ScriptedHub::start().await, ScriptedHub::start().await);
-    let hubs = [("a", &taking), ("b", &silent)].map(|(name, hub)| hub_named(name, &hub.url(), ""));
+    let (storing, silent) = (ScriptedHub::start().await, ScriptedHub::start().await);
+    let hubs = [("a", &storing), ("b", &silent)].map(|(name, hub)| hub_named(name, &hub.url(), ""));
     let yaml = config_hubs("any", &hubs, &[spoke("production", "")]);
     let gate = Gate::start(&format!("limits: {{bytes_in_flight_max: 64MiB}}\n{yaml}")).await;
     gate.wait_for_protocol(None, Protocol::V2).await;
-    taking.keep_nothing();
+    storing.keep_nothing();
     silent.keep_nothing();
     silent.hold_responses();
     gate.write(Protocol::V2, &three()).await.expect(204);
