@@ -5,7 +5,6 @@
 
 mod activity;
 mod connection;
-mod sniff;
 #[cfg(test)]
 mod tests;
 

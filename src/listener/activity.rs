@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Version;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -46,8 +47,8 @@ enum Phase {
     Head(Instant),
     /// So many requests are in flight, never 0.
     Busy(usize),
-    /// Nothing since then.
-    Idle(Instant),
+    /// No request since then; the last one was of this version.
+    Idle(Instant, Version),
 }
 
 impl Activity {
@@ -56,11 +57,14 @@ impl Activity {
         Arc::new(Self(watch::Sender::new(Phase::Head(Instant::now()))))
     }
 
-    /// Notes that bytes came, which are a head's when nothing is in flight. Not for HTTP/2, where
-    /// acknowledgements come at any time: its later heads are under the idle limit alone.
+    /// Records that bytes arrived. On an idle connection of HTTP/1.1 they begin a head. On one of
+    /// HTTP/2 they may be an acknowledgement, so that its later heads have the idle deadline only.
+    ///
+    /// The version is known here without looking at the bytes: a connection is idle only after a
+    /// request.
     pub(super) fn received(&self) {
         self.0.send_if_modified(|phase| {
-            let begins = matches!(phase, Phase::Idle(_));
+            let begins = matches!(phase, Phase::Idle(_, version) if *version != Version::HTTP_2);
             if begins {
                 *phase = Phase::Head(Instant::now());
             }
@@ -68,29 +72,33 @@ impl Activity {
         });
     }
 
-    /// Notes that a whole head came. The request is in flight as long as what this returns lives.
-    pub(super) fn begin(self: &Arc<Self>) -> InFlight {
+    /// Records that the whole head of a request arrived. The request is in flight for as long as
+    /// the returned value lives.
+    pub(super) fn begin(self: &Arc<Self>, version: Version) -> InFlight {
         self.0.send_if_modified(|phase| match phase {
             Phase::Busy(requests) => {
                 *requests += 1;
                 false
             }
-            Phase::Head(_) | Phase::Idle(_) => {
+            Phase::Head(_) | Phase::Idle(..) => {
                 *phase = Phase::Busy(1);
                 true
             }
         });
-        InFlight(Arc::clone(self))
+        InFlight {
+            activity: Arc::clone(self),
+            version,
+        }
     }
 
-    fn end(&self) {
+    fn end(&self, version: Version) {
         self.0.send_if_modified(|phase| match phase {
             Phase::Busy(requests @ 2..) => {
                 *requests -= 1;
                 false
             }
             _ => {
-                *phase = Phase::Idle(Instant::now());
+                *phase = Phase::Idle(Instant::now(), version);
                 true
             }
         });
@@ -103,7 +111,7 @@ impl Activity {
             let phase = *phases.borrow_and_update();
             let (since, patience, overdue) = match phase {
                 Phase::Head(since) => (since, deadlines.head, ConnectionRefusal::HeaderTimeout),
-                Phase::Idle(since) => (since, deadlines.idle, ConnectionRefusal::IdleTimeout),
+                Phase::Idle(since, _) => (since, deadlines.idle, ConnectionRefusal::IdleTimeout),
                 Phase::Busy(_) => {
                     // Fails only without a sender, and that is `self`.
                     let _ = phases.changed().await;
@@ -132,10 +140,13 @@ impl Activity {
 
 /// A request in flight.
 #[derive(Debug)]
-pub(super) struct InFlight(Arc<Activity>);
+pub(super) struct InFlight {
+    activity: Arc<Activity>,
+    version: Version,
+}
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.end();
+        self.activity.end(self.version);
     }
 }

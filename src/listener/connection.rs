@@ -1,8 +1,9 @@
 //! Speaks HTTP on one connection until it ends, is overdue, or the gate drains.
 //!
-//! All deadlines are kept here and for both versions alike: hyper has one for the heads of
-//! HTTP/1.1, which covers the idle time before them as well, and none for HTTP/2. Who may connect
-//! is the accept loop's, what a request means the handler's.
+//! All deadlines are kept here, for both versions alike. hyper has one for the heads of HTTP/1.1,
+//! which also covers the idle time before them. It has none for HTTP/2, and none for the bytes
+//! that tell the two versions apart. The accept loop decides who may connect, and the handler what
+//! a request means.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -13,12 +14,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Response;
 use http::header::CONNECTION;
-use hyper::body::{Body, Frame, SizeHint};
-use hyper::server::conn::{http1, http2};
+use http::{Request, Response};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::InspectReader;
@@ -27,7 +28,6 @@ use tokio_util::sync::CancellationToken;
 use crate::reasons::ConnectionRefusal;
 
 use super::activity::{Activity, Deadlines, InFlight};
-use super::sniff::{self, Version};
 use super::{AnswerBody, Drain, Handler, refuse};
 
 /// Read buffer of an HTTP/1.1 connection, in bytes; bounds the headers as well.
@@ -60,24 +60,20 @@ where
     H: Handler,
 {
     let activity = Activity::new();
-    let (version, stream) = tokio::select! {
-        sniffed = sniff::sniff(stream) => sniffed?,
-        () = drain.begun.cancelled() => return Ok(()),
-        overdue = activity.overdue(&deadlines) => {
-            refuse(&*handler, overdue);
-            return Ok(());
-        }
-    };
     let lifetime = Lifetime {
         leave: drain.begun.child_token(),
-        activity,
+        activity: Arc::clone(&activity),
         deadlines,
         drain,
     };
-    let (activity, leave) = (Arc::clone(&lifetime.activity), lifetime.leave.clone());
+    let stream = {
+        let activity = Arc::clone(&activity);
+        InspectReader::new(stream, move |_: &[u8]| activity.received())
+    };
+    let leave = lifetime.leave.clone();
     let answering = Arc::clone(&handler);
-    let service = service_fn(move |request| {
-        let in_flight = activity.begin();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let in_flight = activity.begin(request.version());
         let leave = leave.clone();
         let answer = Arc::clone(&answering).handle(peer, request);
         async move {
@@ -91,27 +87,26 @@ where
             }))
         }
     });
-    match version {
-        Version::Http1 => {
-            let activity = Arc::clone(&lifetime.activity);
-            let stream = InspectReader::new(stream, move |_: &[u8]| activity.received());
-            let connection = http1::Builder::new()
-                .header_read_timeout(None)
-                .max_buf_size(READ_BUFFER_BYTES)
-                .serve_connection(TokioIo::new(stream), service);
-            lifetime.run(connection, &*handler).await
-        }
-        Version::Http2 => {
-            let connection = http2::Builder::new(TokioExecutor::new())
-                .timer(TokioTimer::new())
-                .keep_alive_interval(PING_INTERVAL)
-                .max_concurrent_streams(STREAMS_MAX)
-                .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-                .initial_stream_window_size(STREAM_WINDOW_BYTES)
-                .serve_connection(TokioIo::new(stream), service);
-            lifetime.run(connection, &*handler).await
-        }
-    }
+    let http = http();
+    let connection = http.serve_connection(TokioIo::new(stream), service);
+    lifetime.run(connection, &*handler).await
+}
+
+/// HTTP/1.1, and HTTP/2 with prior knowledge, told apart by the first bytes of a connection.
+fn http() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .header_read_timeout(None)
+        .max_buf_size(READ_BUFFER_BYTES);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING_INTERVAL)
+        .max_concurrent_streams(STREAMS_MAX)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES);
+    builder
 }
 
 /// What ends a connection, other than its peer.

@@ -1,7 +1,7 @@
 //! The deadlines of a connection under a paused clock, over pipes in place of sockets.
 
 use http::header::CONNECTION;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode, Version};
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -9,7 +9,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use super::sniff::Version;
 use super::*;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -110,17 +109,18 @@ impl Client {
     async fn open(stream: DuplexStream, version: Version) -> Self {
         let io = TokioIo::new(stream);
         match version {
-            Version::Http1 => {
+            Version::HTTP_11 => {
                 let (client, connection) = http1::handshake(io).await.unwrap();
                 tokio::spawn(connection);
                 Self::Http1(client)
             }
-            Version::Http2 => {
+            Version::HTTP_2 => {
                 let (client, connection) =
                     http2::handshake(TokioExecutor::new(), io).await.unwrap();
                 tokio::spawn(connection);
                 Self::Http2(client)
             }
+            _ => unreachable!("no test asks for another version"),
         }
     }
 
@@ -190,7 +190,7 @@ async fn a_later_head_has_ten_seconds_from_its_first_byte() {
 
 #[tokio::test(start_paused = true)]
 async fn an_idle_connection_outlives_the_pool_of_its_sender() {
-    for version in [Version::Http1, Version::Http2] {
+    for version in [Version::HTTP_11, Version::HTTP_2] {
         let (served, stream) = Served::start();
         let mut client = Client::open(stream, version).await;
         client.get("/").await.unwrap();
@@ -203,7 +203,7 @@ async fn an_idle_connection_outlives_the_pool_of_its_sender() {
 
 #[tokio::test(start_paused = true)]
 async fn a_request_in_flight_is_never_idle() {
-    for version in [Version::Http1, Version::Http2] {
+    for version in [Version::HTTP_11, Version::HTTP_2] {
         let (served, stream) = Served::start();
         let mut client = Client::open(stream, version).await;
         client.get("/long").await.unwrap();
@@ -214,7 +214,7 @@ async fn a_request_in_flight_is_never_idle() {
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_says_so_ends_its_connection() {
-    for version in [Version::Http1, Version::Http2] {
+    for version in [Version::HTTP_11, Version::HTTP_2] {
         let (served, stream) = Served::start();
         let mut client = Client::open(stream, version).await;
         client.get("/close").await.unwrap();
@@ -233,7 +233,7 @@ async fn draining_closes_what_has_no_request() {
         let lasted = served.task.await.unwrap();
         assert!(lasted <= Duration::from_millis(4100), "{lasted:?}");
     }
-    for version in [Version::Http1, Version::Http2] {
+    for version in [Version::HTTP_11, Version::HTTP_2] {
         let (served, stream) = Served::start();
         let mut client = Client::open(stream, version).await;
         client.get("/").await.unwrap();
@@ -245,7 +245,7 @@ async fn draining_closes_what_has_no_request() {
 
 #[tokio::test(start_paused = true)]
 async fn draining_lets_requests_in_flight_finish() {
-    for version in [Version::Http1, Version::Http2] {
+    for version in [Version::HTTP_11, Version::HTTP_2] {
         let (served, stream) = Served::start();
         let mut client = Client::open(stream, version).await;
         let asked = tokio::spawn(async move { client.get("/long").await });
