@@ -20,7 +20,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tower::ServiceExt;
 
-use crate::listener::{AnswerBody, Drain, Handler};
+use crate::listener::{Drain, Handler, ResponseBody};
 use crate::metrics::Metrics;
 use crate::state::State;
 
@@ -67,7 +67,7 @@ impl Handler for Admin {
         self: Arc<Self>,
         _peer: SocketAddr,
         request: Request<Incoming>,
-    ) -> Response<AnswerBody> {
+    ) -> Response<ResponseBody> {
         let response = match self.router.clone().oneshot(request).await {
             Ok(response) => response,
             Err(never) => match never {},

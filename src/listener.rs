@@ -34,17 +34,17 @@ use connection::connection;
 /// Pause after an accept that failed for want of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The body of any answer.
-pub type AnswerBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+/// The body of any response.
+pub type ResponseBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
-/// Answers requests of one listener.
+/// Responds to the requests of one listener.
 pub trait Handler: Send + Sync + 'static {
-    /// Answers one request of `peer`.
+    /// Responds to one request of `peer`.
     fn handle(
         self: Arc<Self>,
         peer: SocketAddr,
         request: Request<Incoming>,
-    ) -> impl Future<Output = Response<AnswerBody>> + Send;
+    ) -> impl Future<Output = Response<ResponseBody>> + Send;
 
     /// The ranges that connections may come from at this moment.
     fn source_ranges(&self) -> SourceRanges {

@@ -26,7 +26,7 @@ use crate::budget::{Budget, Reservation};
 use crate::config::SourceRanges;
 use crate::forward::outcome::Outcome;
 use crate::forward::{Plan, Sending, Terms};
-use crate::listener::{AnswerBody, Handler};
+use crate::listener::{Handler, ResponseBody};
 use crate::metrics::Metrics;
 use crate::remote_write;
 use crate::rewrite::{self, Rewriter, Rewritten};
@@ -204,7 +204,7 @@ impl Handler for Endpoint {
         self: Arc<Self>,
         peer: SocketAddr,
         request: Request<Incoming>,
-    ) -> Response<AnswerBody> {
+    ) -> Response<ResponseBody> {
         let response = self.respond(peer, request).await;
         response.map(|body| body.map_err(|never| match never {}).boxed_unsync())
     }

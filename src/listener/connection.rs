@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::reasons::ConnectionRefusal;
 
 use super::activity::{Activity, Deadlines, InFlight};
-use super::{AnswerBody, Drain, Handler, refuse};
+use super::{Drain, Handler, ResponseBody, refuse};
 
 /// Read buffer of an HTTP/1.1 connection, in bytes; bounds the headers as well.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
@@ -71,17 +71,17 @@ where
         InspectReader::new(stream, move |_: &[u8]| activity.received())
     };
     let leave = lifetime.leave.clone();
-    let answering = Arc::clone(&handler);
+    let responder = Arc::clone(&handler);
     let service = service_fn(move |request: Request<Incoming>| {
         let in_flight = activity.begin(request.version());
         let leave = leave.clone();
-        let answer = Arc::clone(&answering).handle(peer, request);
+        let response = Arc::clone(&responder).handle(peer, request);
         async move {
-            let response = answer.await;
+            let response = response.await;
             if closes(&response) {
                 leave.cancel();
             }
-            Ok::<_, Infallible>(response.map(|body| Answering {
+            Ok::<_, Infallible>(response.map(|body| InFlightBody {
                 body,
                 _in_flight: in_flight,
             }))
@@ -114,7 +114,7 @@ struct Lifetime {
     activity: Arc<Activity>,
     deadlines: Deadlines,
     drain: Drain,
-    /// No further request is wanted: the gate drains, or an answer said so.
+    /// No further request is wanted: the gate drains, or a response said so.
     leave: CancellationToken,
 }
 
@@ -155,20 +155,20 @@ impl Lifetime {
     }
 }
 
-/// True when an answer asks for the end of its connection. The header is of HTTP/1.1, and hyper
-/// takes it out of answers of HTTP/2, where the same is said in a frame.
-fn closes(response: &Response<AnswerBody>) -> bool {
+/// True when a response asks for the end of its connection. The header belongs to HTTP/1.1; hyper
+/// removes it from responses of HTTP/2, where a frame says the same.
+fn closes(response: &Response<ResponseBody>) -> bool {
     let connection = response.headers().get(CONNECTION);
     connection.is_some_and(|value| value == "close")
 }
 
-/// The body of an answer, with which a request stays in flight until it is handed over.
-struct Answering {
-    body: AnswerBody,
+/// The body of a response. The request is in flight until hyper drops it.
+struct InFlightBody {
+    body: ResponseBody,
     _in_flight: InFlight,
 }
 
-impl Body for Answering {
+impl Body for InFlightBody {
     type Data = Bytes;
     type Error = BoxError;
 

@@ -28,7 +28,7 @@ impl Handler for Paths {
         self: Arc<Self>,
         _: SocketAddr,
         request: Request<Incoming>,
-    ) -> Response<AnswerBody> {
+    ) -> Response<ResponseBody> {
         let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
         let mut response = Response::new(body);
         match request.uri().path() {
@@ -174,9 +174,9 @@ async fn a_later_head_has_ten_seconds_from_its_first_byte() {
     let request = b"GET / HTTP/1.1\r\nHost: gate\r\n\r\n";
     for _ in 0..2 {
         stream.write_all(request).await.unwrap();
-        let mut answer = [0; 1024];
-        let length = stream.read(&mut answer).await.unwrap();
-        assert!(answer[..length].starts_with(b"HTTP/1.1 200"));
+        let mut response = [0; 1024];
+        let length = stream.read(&mut response).await.unwrap();
+        assert!(response[..length].starts_with(b"HTTP/1.1 200"));
         sleep(5 * MINUTE).await;
     }
     stream.write_all(b"G").await.unwrap();
@@ -260,7 +260,11 @@ async fn draining_lets_requests_in_flight_finish() {
 struct Faulty;
 
 impl Handler for Faulty {
-    async fn handle(self: Arc<Self>, _: SocketAddr, _: Request<Incoming>) -> Response<AnswerBody> {
+    async fn handle(
+        self: Arc<Self>,
+        _: SocketAddr,
+        _: Request<Incoming>,
+    ) -> Response<ResponseBody> {
         unreachable!("no connection is accepted")
     }
 
