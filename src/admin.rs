@@ -6,7 +6,6 @@
 pub mod reload;
 mod status;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -20,7 +19,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tower::ServiceExt;
 
-use crate::listener::{Drain, Handler, ResponseBody};
+use crate::listener::{Drain, Handler, Peer, ResponseBody};
 use crate::metrics::Metrics;
 use crate::state::State;
 
@@ -65,7 +64,7 @@ impl Admin {
 impl Handler for Admin {
     async fn handle(
         self: Arc<Self>,
-        _peer: SocketAddr,
+        _peer: Peer,
         request: Request<Incoming>,
     ) -> Response<ResponseBody> {
         let response = match self.router.clone().oneshot(request).await {

@@ -5,10 +5,10 @@
 
 mod activity;
 mod connection;
+mod peer;
 #[cfg(test)]
 mod tests;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,6 +31,8 @@ use crate::telemetry::Repeats;
 use activity::Deadlines;
 use connection::connection;
 
+pub use peer::{AddressSource, Peer};
+
 /// Pause after an accept that failed for want of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -42,7 +44,7 @@ pub trait Handler: Send + Sync + 'static {
     /// Responds to one request of `peer`.
     fn handle(
         self: Arc<Self>,
-        peer: SocketAddr,
+        peer: Peer,
         request: Request<Incoming>,
     ) -> impl Future<Output = Response<ResponseBody>> + Send;
 
@@ -101,7 +103,7 @@ pub async fn serve<H: Handler>(
             accepted = listener.accept() => accepted,
             () = drain.begun.cancelled() => return,
         };
-        let (stream, peer) = match accepted {
+        let (stream, address) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 if let Some(count) = failures.add(1, Instant::now()) {
@@ -111,6 +113,7 @@ pub async fn serve<H: Handler>(
                 continue;
             }
         };
+        let peer = Peer::direct(address);
         if !handler.source_ranges().contains(peer.ip()) {
             refuse(&*handler, ConnectionRefusal::SourceRange);
             continue;
@@ -130,7 +133,7 @@ pub async fn serve<H: Handler>(
         let _ = stream.set_nodelay(true);
         let connection = connection(
             stream,
-            peer,
+            peer.clone(),
             Arc::clone(&handler),
             drain.clone(),
             Deadlines::default(),

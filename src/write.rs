@@ -11,7 +11,6 @@ mod record;
 pub mod refusal;
 mod respond;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -26,7 +25,7 @@ use crate::budget::{Budget, Reservation};
 use crate::config::SourceRanges;
 use crate::forward::outcome::Outcome;
 use crate::forward::{Plan, Sending, Terms};
-use crate::listener::{Handler, ResponseBody};
+use crate::listener::{Handler, Peer, ResponseBody};
 use crate::metrics::Metrics;
 use crate::remote_write;
 use crate::rewrite::{self, Rewriter, Rewritten};
@@ -77,12 +76,12 @@ impl Endpoint {
 
     async fn respond(
         self: Arc<Self>,
-        peer: SocketAddr,
+        peer: Peer,
         request: Request<Incoming>,
     ) -> Response<Full<Bytes>> {
         let state = self.state.load_full();
         let (head, mut body) = request.into_parts();
-        let mut progress = Progress::new(peer.ip().to_canonical());
+        let mut progress = Progress::new(peer.ip());
         let received = self.receive(&state, &head, &mut body, &mut progress).await;
         let ended = match received {
             Ok(job) => self.finish(state, job).await,
@@ -202,7 +201,7 @@ impl Endpoint {
 impl Handler for Endpoint {
     async fn handle(
         self: Arc<Self>,
-        peer: SocketAddr,
+        peer: Peer,
         request: Request<Incoming>,
     ) -> Response<ResponseBody> {
         let response = self.respond(peer, request).await;

@@ -7,7 +7,6 @@
 
 use std::convert::Infallible;
 use std::error::Error;
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -28,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::reasons::ConnectionRefusal;
 
 use super::activity::{Activity, Deadlines, InFlight};
-use super::{Drain, Handler, ResponseBody, refuse};
+use super::{Drain, Handler, Peer, ResponseBody, refuse};
 
 /// Read buffer of an HTTP/1.1 connection, in bytes; bounds the headers as well.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
@@ -50,7 +49,7 @@ type BoxError = Box<dyn Error + Send + Sync>;
 /// Speaks HTTP on one connection until its end.
 pub(super) async fn connection<S, H>(
     stream: S,
-    peer: SocketAddr,
+    peer: Peer,
     handler: Arc<H>,
     drain: Drain,
     deadlines: Deadlines,
@@ -75,7 +74,7 @@ where
     let service = service_fn(move |request: Request<Incoming>| {
         let in_flight = activity.begin(request.version());
         let leave = leave.clone();
-        let response = Arc::clone(&responder).handle(peer, request);
+        let response = Arc::clone(&responder).handle(peer.clone(), request);
         async move {
             let response = response.await;
             if closes(&response) {

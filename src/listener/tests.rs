@@ -26,7 +26,7 @@ struct Paths(Metrics);
 impl Handler for Paths {
     async fn handle(
         self: Arc<Self>,
-        _: SocketAddr,
+        _: Peer,
         request: Request<Incoming>,
     ) -> Response<ResponseBody> {
         let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
@@ -63,7 +63,7 @@ impl Served {
         let accepted = Instant::now();
         let served = connection(
             far,
-            SocketAddr::from(([127, 0, 0, 1], 1)),
+            Peer::direct(([127, 0, 0, 1], 1).into()),
             Arc::clone(&handler),
             drain.clone(),
             Deadlines::default(),
@@ -260,11 +260,7 @@ async fn draining_lets_requests_in_flight_finish() {
 struct Faulty;
 
 impl Handler for Faulty {
-    async fn handle(
-        self: Arc<Self>,
-        _: SocketAddr,
-        _: Request<Incoming>,
-    ) -> Response<ResponseBody> {
+    async fn handle(self: Arc<Self>, _: Peer, _: Request<Incoming>) -> Response<ResponseBody> {
         unreachable!("no connection is accepted")
     }
 

@@ -1,0 +1,78 @@
+//! Who is at the other end of a connection.
+//!
+//! A handler learns about the other end only from [`Peer`]. A client certificate will belong here,
+//! too.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+/// The other end of a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    address: SocketAddr,
+    source: AddressSource,
+}
+
+/// How the address of a peer is known.
+///
+/// An address that a proxy reports, in a PROXY protocol header or in `X-Forwarded-For`, will have a
+/// variant of its own: it is only as trustworthy as that proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AddressSource {
+    /// The socket reports it.
+    Direct,
+}
+
+impl Peer {
+    /// The peer at an address that the socket reports.
+    ///
+    /// A dual-stack socket reports an IPv4 peer as `::ffff:a.b.c.d`. The address becomes IPv4 here,
+    /// so that source ranges, the log and the status all see the same form.
+    pub fn direct(mut address: SocketAddr) -> Self {
+        let ip = address.ip().to_canonical();
+        if ip.is_ipv4() {
+            address.set_ip(ip);
+        }
+        Self {
+            address,
+            source: AddressSource::Direct,
+        }
+    }
+
+    /// The IP address, which is never IPv4-mapped IPv6.
+    pub fn ip(&self) -> IpAddr {
+        self.address.ip()
+    }
+
+    /// How the address is known.
+    pub fn address_source(&self) -> AddressSource {
+        self.source
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv4_peer_of_a_dual_stack_socket_has_an_ipv4_address() {
+        for (reported, expected) in [
+            ("203.0.113.9:4711", "203.0.113.9:4711"),
+            ("[::ffff:203.0.113.9]:4711", "203.0.113.9:4711"),
+            ("[::203.0.113.9]:4711", "[::203.0.113.9]:4711"),
+            ("[2001:db8::9]:4711", "[2001:db8::9]:4711"),
+            ("[fe80::9%2]:4711", "[fe80::9%2]:4711"),
+        ] {
+            let peer = Peer::direct(reported.parse().unwrap());
+            let expected: SocketAddr = expected.parse().unwrap();
+            assert_eq!(peer.ip(), expected.ip(), "{reported}");
+            assert_eq!(peer.to_string(), expected.to_string(), "{reported}");
+        }
+    }
+}
