@@ -59,6 +59,7 @@ impl fmt::Display for Peer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::SourceRanges;
 
     #[test]
     fn an_ipv4_peer_of_a_dual_stack_socket_has_an_ipv4_address() {
@@ -74,5 +75,20 @@ mod tests {
             assert_eq!(peer.ip(), expected.ip(), "{reported}");
             assert_eq!(peer.to_string(), expected.to_string(), "{reported}");
         }
+    }
+
+    #[test]
+    fn source_ranges_take_an_ipv4_peer_in_either_form() {
+        let peer = Peer::direct("[::ffff:203.0.113.9]:4711".parse().unwrap());
+        for (range, expected) in [
+            ("203.0.113.0/24", true),
+            ("203.0.114.0/24", false),
+            ("::ffff:203.0.113.0/120", true),
+            ("::/0", false),
+        ] {
+            let ranges = SourceRanges::from_iter([range.parse().unwrap()]);
+            assert_eq!(ranges.contains(peer.ip()), expected, "{range}");
+        }
+        assert!(SourceRanges::everywhere().contains(peer.ip()));
     }
 }
