@@ -15,9 +15,9 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::admin::reload::{self, Reload};
 use crate::admin::{self, Admin};
 use crate::budget::Budget;
-use crate::config::Config;
+use crate::config::{Config, SourceRanges};
 use crate::forward::Hub;
-use crate::listener::{self, Drain};
+use crate::listener::{self, Access, Drain};
 use crate::metrics::Metrics;
 use crate::state::State;
 use crate::write::Endpoint;
@@ -70,9 +70,17 @@ impl Gateway {
             metrics.clone(),
             writes.tasks().clone(),
         );
+        let write_access = Access {
+            connections_max,
+            source_ranges: {
+                let state = Arc::clone(&state);
+                Box::new(move || state.load().config.listen.source_ranges.clone())
+            },
+            metrics: Some(metrics.clone()),
+        };
         tokio::spawn(listener::serve(
             write_listener,
-            connections_max,
+            write_access,
             Arc::new(endpoint),
             writes.clone(),
         ));
@@ -82,9 +90,14 @@ impl Gateway {
             writes: writes.clone(),
             reloads: reload_requests,
         });
+        let admin_access = Access {
+            connections_max: ADMIN_CONNECTIONS_MAX,
+            source_ranges: Box::new(SourceRanges::everywhere),
+            metrics: None,
+        };
         tokio::spawn(listener::serve(
             admin_listener,
-            ADMIN_CONNECTIONS_MAX,
+            admin_access,
             Arc::new(pages),
             admin.clone(),
         ));

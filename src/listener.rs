@@ -47,15 +47,24 @@ pub trait Handler: Send + Sync + 'static {
         peer: Peer,
         request: Request<Incoming>,
     ) -> impl Future<Output = Response<ResponseBody>> + Send;
+}
 
-    /// The ranges that connections may come from at this moment.
-    fn source_ranges(&self) -> SourceRanges {
-        SourceRanges::everywhere()
-    }
+/// Who may connect to a listener.
+pub struct Access {
+    /// The number of connections that may be open at once.
+    pub connections_max: usize,
+    /// Returns the ranges that connections may come from at this moment; a reload changes them.
+    pub source_ranges: Box<dyn Fn() -> SourceRanges + Send + Sync>,
+    /// Where open and refused connections are counted, if anywhere.
+    pub metrics: Option<Metrics>,
+}
 
-    /// Where refused connections are counted.
-    fn metrics(&self) -> Option<&Metrics> {
-        None
+impl Access {
+    /// Counts a connection that is closed before a request.
+    fn count_refusal(&self, reason: ConnectionRefusal) {
+        if let Some(metrics) = &self.metrics {
+            metrics.connection_refused(reason);
+        }
     }
 }
 
@@ -86,16 +95,17 @@ impl Drain {
     }
 }
 
-/// Accepts connections until draining begins. However it ends, draining begins: without it there
-/// is nothing to be ready for.
+/// Accepts connections until draining begins. Should it end in another way, draining begins, too:
+/// a gate without this loop must not seem ready.
 pub async fn serve<H: Handler>(
     listener: TcpListener,
-    connections_max: usize,
+    access: Access,
     handler: Arc<H>,
     drain: Drain,
 ) {
     let _ended = drain.begun.clone().drop_guard();
-    let permits = Arc::new(Semaphore::new(connections_max));
+    let access = Arc::new(access);
+    let permits = Arc::new(Semaphore::new(access.connections_max));
     // Without file descriptors an accept fails ten times a second.
     let mut failures = Repeats::default();
     loop {
@@ -114,18 +124,19 @@ pub async fn serve<H: Handler>(
             }
         };
         let peer = Peer::direct(address);
-        if !handler.source_ranges().contains(peer.ip()) {
-            refuse(&*handler, ConnectionRefusal::SourceRange);
+        if !(access.source_ranges)().contains(peer.ip()) {
+            access.count_refusal(ConnectionRefusal::SourceRange);
             continue;
         }
         let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
-            refuse(&*handler, ConnectionRefusal::ConnectionsMax);
+            access.count_refusal(ConnectionRefusal::ConnectionsMax);
             continue;
         };
         let open = Open::new(
             permit,
-            handler
-                .metrics()
+            access
+                .metrics
+                .as_ref()
                 .map(|metrics| metrics.connections().clone()),
         );
         // A write waits for its answer and must not wait for more bytes. Fails when the peer is
@@ -134,6 +145,7 @@ pub async fn serve<H: Handler>(
         let connection = connection(
             stream,
             peer.clone(),
+            Arc::clone(&access),
             Arc::clone(&handler),
             drain.clone(),
             Deadlines::default(),
@@ -144,13 +156,6 @@ pub async fn serve<H: Handler>(
                 tracing::debug!(%peer, error, "a connection ended");
             }
         });
-    }
-}
-
-/// Counts a connection that is closed before a request.
-fn refuse(handler: &impl Handler, reason: ConnectionRefusal) {
-    if let Some(metrics) = handler.metrics() {
-        metrics.connection_refused(reason);
     }
 }
 

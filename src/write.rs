@@ -22,7 +22,6 @@ use hyper::body::Incoming;
 use tokio_util::task::TaskTracker;
 
 use crate::budget::{Budget, Reservation};
-use crate::config::SourceRanges;
 use crate::forward::outcome::Outcome;
 use crate::forward::{Plan, Sending, Terms};
 use crate::listener::{Handler, Peer, ResponseBody};
@@ -206,13 +205,5 @@ impl Handler for Endpoint {
     ) -> Response<ResponseBody> {
         let response = self.respond(peer, request).await;
         response.map(|body| body.map_err(|never| match never {}).boxed_unsync())
-    }
-
-    fn source_ranges(&self) -> SourceRanges {
-        self.state.load().config.listen.source_ranges.clone()
-    }
-
-    fn metrics(&self) -> Option<&Metrics> {
-        Some(self.recorder.metrics())
     }
 }

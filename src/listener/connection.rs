@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::reasons::ConnectionRefusal;
 
 use super::activity::{Activity, Deadlines, InFlight};
-use super::{Drain, Handler, Peer, ResponseBody, refuse};
+use super::{Access, Drain, Handler, Peer, ResponseBody};
 
 /// Read buffer of an HTTP/1.1 connection, in bytes; bounds the headers as well.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
@@ -50,6 +50,7 @@ type BoxError = Box<dyn Error + Send + Sync>;
 pub(super) async fn connection<S, H>(
     stream: S,
     peer: Peer,
+    access: Arc<Access>,
     handler: Arc<H>,
     drain: Drain,
     deadlines: Deadlines,
@@ -70,11 +71,10 @@ where
         InspectReader::new(stream, move |_: &[u8]| activity.received())
     };
     let leave = lifetime.leave.clone();
-    let responder = Arc::clone(&handler);
     let service = service_fn(move |request: Request<Incoming>| {
         let in_flight = activity.begin(request.version());
         let leave = leave.clone();
-        let response = Arc::clone(&responder).handle(peer.clone(), request);
+        let response = Arc::clone(&handler).handle(peer.clone(), request);
         async move {
             let response = response.await;
             if closes(&response) {
@@ -88,7 +88,7 @@ where
     });
     let http = http();
     let connection = http.serve_connection(TokioIo::new(stream), service);
-    lifetime.run(connection, &*handler).await
+    lifetime.run(connection, &access).await
 }
 
 /// HTTP/1.1, and HTTP/2 with prior knowledge, told apart by the first bytes of a connection.
@@ -118,7 +118,7 @@ struct Lifetime {
 }
 
 impl Lifetime {
-    async fn run<C>(&self, connection: C, handler: &impl Handler) -> Result<(), BoxError>
+    async fn run<C>(&self, connection: C, access: &Access) -> Result<(), BoxError>
     where
         C: GracefulConnection<Error: Into<BoxError>>,
     {
@@ -127,7 +127,7 @@ impl Lifetime {
             ended = connection.as_mut() => return ended.map_err(Into::into),
             () = self.leave.cancelled() => {}
             overdue = self.activity.overdue(&self.deadlines) => {
-                refuse(handler, overdue);
+                access.count_refusal(overdue);
                 if overdue == ConnectionRefusal::HeaderTimeout {
                     return Ok(());
                 }

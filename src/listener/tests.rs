@@ -20,8 +20,7 @@ const LONG: Duration = Duration::from_secs(15 * 60);
 const HTTP2_OPENING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 /// Answers at once, after long, or with the wish to close.
-#[derive(Default)]
-struct Paths(Metrics);
+struct Paths;
 
 impl Handler for Paths {
     async fn handle(
@@ -41,15 +40,11 @@ impl Handler for Paths {
         }
         response
     }
-
-    fn metrics(&self) -> Option<&Metrics> {
-        Some(&self.0)
-    }
 }
 
 /// One connection served, and how long.
 struct Served {
-    handler: Arc<Paths>,
+    metrics: Metrics,
     drain: Drain,
     accepted: Instant,
     task: JoinHandle<Duration>,
@@ -58,13 +53,19 @@ struct Served {
 impl Served {
     fn start() -> (Self, DuplexStream) {
         let (near, far) = tokio::io::duplex(64 * 1024);
-        let handler = Arc::new(Paths::default());
+        let metrics = Metrics::new();
+        let access = Access {
+            connections_max: 1,
+            source_ranges: Box::new(SourceRanges::everywhere),
+            metrics: Some(metrics.clone()),
+        };
         let drain = Drain::default();
         let accepted = Instant::now();
         let served = connection(
             far,
             Peer::direct(([127, 0, 0, 1], 1).into()),
-            Arc::clone(&handler),
+            Arc::new(access),
+            Arc::new(Paths),
             drain.clone(),
             Deadlines::default(),
         );
@@ -73,7 +74,7 @@ impl Served {
             accepted.elapsed()
         });
         let served = Self {
-            handler,
+            metrics,
             drain,
             accepted,
             task,
@@ -89,7 +90,7 @@ impl Served {
             lasted >= expected && late < Duration::from_millis(100),
             "{lasted:?}, not {expected:?}"
         );
-        let text = String::from_utf8(self.handler.0.encode().unwrap()).unwrap();
+        let text = String::from_utf8(self.metrics.encode().unwrap()).unwrap();
         let family = "hubgate_connections_refused_total{reason=\"";
         let counted: Vec<_> = text
             .lines()
@@ -256,25 +257,17 @@ async fn draining_lets_requests_in_flight_finish() {
     }
 }
 
-/// An accept loop with a fault.
-struct Faulty;
-
-impl Handler for Faulty {
-    async fn handle(self: Arc<Self>, _: Peer, _: Request<Incoming>) -> Response<ResponseBody> {
-        unreachable!("no connection is accepted")
-    }
-
-    fn source_ranges(&self) -> SourceRanges {
-        panic!("the fault of this test")
-    }
-}
-
 #[tokio::test]
 async fn an_accept_loop_that_dies_is_not_ready() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let drain = Drain::default();
-    let accepting = tokio::spawn(serve(listener, 1, Arc::new(Faulty), drain.clone()));
+    let access = Access {
+        connections_max: 1,
+        source_ranges: Box::new(|| panic!("the fault of this test")),
+        metrics: None,
+    };
+    let accepting = tokio::spawn(serve(listener, access, Arc::new(Paths), drain.clone()));
     assert!(!drain.begun());
     let _stream = tokio::net::TcpStream::connect(address).await.unwrap();
     assert!(accepting.await.unwrap_err().is_panic());

@@ -64,10 +64,6 @@ impl Recorder {
         }
     }
 
-    pub(super) fn metrics(&self) -> &Metrics {
-        &self.metrics
-    }
-
     /// A decoded request is answered.
     pub(super) fn answered(&self, progress: &Progress, answer: &Answer) {
         self.ended(progress, answer.status);
