@@ -5,6 +5,7 @@
 
 mod activity;
 mod connection;
+mod establish;
 mod peer;
 #[cfg(test)]
 mod tests;
@@ -16,21 +17,19 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
-use prometheus::IntGauge;
 use tokio::net::TcpListener;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::SourceRanges;
-use crate::metrics::Metrics;
-use crate::reasons::ConnectionRefusal;
 use crate::telemetry::Repeats;
 
 use activity::Deadlines;
 use connection::connection;
+use establish::establish;
 
+pub use establish::Access;
 pub use peer::{AddressSource, Peer};
 
 /// Pause after an accept that failed for want of file descriptors or memory.
@@ -47,25 +46,6 @@ pub trait Handler: Send + Sync + 'static {
         peer: Peer,
         request: Request<Incoming>,
     ) -> impl Future<Output = Response<ResponseBody>> + Send;
-}
-
-/// Who may connect to a listener.
-pub struct Access {
-    /// The number of connections that may be open at once.
-    pub connections_max: usize,
-    /// Returns the ranges that connections may come from at this moment; a reload changes them.
-    pub source_ranges: Box<dyn Fn() -> SourceRanges + Send + Sync>,
-    /// Where open and refused connections are counted, if anywhere.
-    pub metrics: Option<Metrics>,
-}
-
-impl Access {
-    /// Counts a connection that is closed before a request.
-    fn count_refusal(&self, reason: ConnectionRefusal) {
-        if let Some(metrics) = &self.metrics {
-            metrics.connection_refused(reason);
-        }
-    }
 }
 
 /// Stops the listeners and waits for what they began.
@@ -105,8 +85,8 @@ pub async fn serve<H: Handler>(
 ) {
     let _ended = drain.begun.clone().drop_guard();
     let access = Arc::new(access);
-    let permits = Arc::new(Semaphore::new(access.connections_max));
-    // Without file descriptors an accept fails ten times a second.
+    let places = Arc::new(Semaphore::new(access.connections_max));
+    // While there are no file descriptors, an accept fails ten times a second.
     let mut failures = Repeats::default();
     loop {
         let accepted = tokio::select! {
@@ -123,64 +103,25 @@ pub async fn serve<H: Handler>(
                 continue;
             }
         };
-        let peer = Peer::direct(address);
-        if !(access.source_ranges)().contains(peer.ip()) {
-            access.count_refusal(ConnectionRefusal::SourceRange);
-            continue;
-        }
-        let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
-            access.count_refusal(ConnectionRefusal::ConnectionsMax);
-            continue;
+        let established = match establish(stream, address, &access, &places) {
+            Ok(established) => established,
+            Err(refusal) => {
+                access.count_refusal(refusal);
+                continue;
+            }
         };
-        let open = Open::new(
-            permit,
-            access
-                .metrics
-                .as_ref()
-                .map(|metrics| metrics.connections().clone()),
-        );
-        // A write waits for its answer and must not wait for more bytes. Fails when the peer is
-        // gone, which the connection finds out.
-        let _ = stream.set_nodelay(true);
+        let peer = established.peer.clone();
         let connection = connection(
-            stream,
-            peer.clone(),
+            established,
             Arc::clone(&access),
             Arc::clone(&handler),
             drain.clone(),
             Deadlines::default(),
         );
         drain.tasks.spawn(async move {
-            let _open = open;
             if let Err(error) = connection.await {
                 tracing::debug!(%peer, error, "a connection ended");
             }
         });
-    }
-}
-
-/// A place among the open connections, shown in the gauge as long as it lives.
-struct Open {
-    gauge: Option<IntGauge>,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Open {
-    fn new(permit: OwnedSemaphorePermit, gauge: Option<IntGauge>) -> Self {
-        if let Some(gauge) = &gauge {
-            gauge.inc();
-        }
-        Self {
-            gauge,
-            _permit: permit,
-        }
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        if let Some(gauge) = &self.gauge {
-            gauge.dec();
-        }
     }
 }

@@ -27,7 +27,8 @@ use tokio_util::sync::CancellationToken;
 use crate::reasons::ConnectionRefusal;
 
 use super::activity::{Activity, Deadlines, InFlight};
-use super::{Access, Drain, Handler, Peer, ResponseBody};
+use super::establish::{Access, Established};
+use super::{Drain, Handler, ResponseBody};
 
 /// Read buffer of an HTTP/1.1 connection, in bytes; bounds the headers as well.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
@@ -48,8 +49,7 @@ type BoxError = Box<dyn Error + Send + Sync>;
 
 /// Speaks HTTP on one connection until its end.
 pub(super) async fn connection<S, H>(
-    stream: S,
-    peer: Peer,
+    established: Established<S>,
     access: Arc<Access>,
     handler: Arc<H>,
     drain: Drain,
@@ -59,7 +59,12 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     H: Handler,
 {
-    let activity = Activity::new();
+    let Established {
+        stream,
+        peer,
+        activity,
+        place: _place,
+    } = established;
     let lifetime = Lifetime {
         leave: drain.begun.child_token(),
         activity: Arc::clone(&activity),

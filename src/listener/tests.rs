@@ -9,7 +9,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
+use super::activity::Activity;
+use super::establish::{Established, Place};
 use super::*;
+use crate::config::SourceRanges;
+use crate::metrics::Metrics;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -61,9 +65,15 @@ impl Served {
         };
         let drain = Drain::default();
         let accepted = Instant::now();
+        let places = Arc::new(Semaphore::new(access.connections_max));
+        let established = Established {
+            stream: far,
+            peer: Peer::direct(([127, 0, 0, 1], 1).into()),
+            activity: Activity::new(),
+            place: Place::take(&access, &places).unwrap(),
+        };
         let served = connection(
-            far,
-            Peer::direct(([127, 0, 0, 1], 1).into()),
+            established,
             Arc::new(access),
             Arc::new(Paths),
             drain.clone(),
