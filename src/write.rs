@@ -17,7 +17,6 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response};
-use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use tokio_util::task::TaskTracker;
 
@@ -72,12 +71,14 @@ impl Endpoint {
             tasks,
         }
     }
+}
 
-    async fn respond(
+impl Handler for Endpoint {
+    async fn handle(
         self: Arc<Self>,
         peer: Peer,
         request: Request<Incoming>,
-    ) -> Response<Full<Bytes>> {
+    ) -> Response<ResponseBody> {
         let state = self.state.load_full();
         let (head, mut body) = request.into_parts();
         let mut progress = Progress::new(peer.ip());
@@ -100,7 +101,9 @@ impl Endpoint {
             }
         }
     }
+}
 
+impl Endpoint {
     /// From the headers to a body in memory.
     async fn receive(
         &self,
@@ -183,10 +186,7 @@ impl Endpoint {
                 retry_attempt,
                 reservation,
             };
-            let terms = Terms {
-                ack: state.config.ack,
-                backlog_bytes_max: limits.bytes_in_flight_max / 2 / state.hubs.len(),
-            };
+            let terms = Terms::new(&state.config);
             plan.send(sending, terms, &self.rewriter, &self.tasks).await
         } else {
             Outcome::default()
@@ -194,16 +194,5 @@ impl Endpoint {
         let answer = answer::answer(&spoke.name, protocol, &verdict, &outcome);
         record::processed(&spoke, &verdict, &answer, outcome.text());
         Ok(answer)
-    }
-}
-
-impl Handler for Endpoint {
-    async fn handle(
-        self: Arc<Self>,
-        peer: Peer,
-        request: Request<Incoming>,
-    ) -> Response<ResponseBody> {
-        let response = self.respond(peer, request).await;
-        response.map(|body| body.map_err(|never| match never {}).boxed_unsync())
     }
 }

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use crate::budget::Reservation;
-use crate::config::Ack;
+use crate::config::{Ack, Config};
 use crate::reasons::HubFailure;
 use crate::rewrite::{Outgoing, RewriteError, Rewriter, Target};
 use crate::spoke::Spoke;
@@ -55,9 +55,20 @@ pub(crate) struct Sending {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Terms {
     /// How many hubs must write a request.
-    pub ack: Ack,
+    ack: Ack,
     /// With [`Ack::Any`], most bytes in the backlog of a hub.
-    pub backlog_bytes_max: usize,
+    backlog_bytes_max: usize,
+}
+
+impl Terms {
+    /// The terms of a configuration: the backlogs of all hubs together hold at most half of the
+    /// budget.
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            ack: config.ack,
+            backlog_bytes_max: config.limits.bytes_in_flight_max / 2 / config.hubs.len(),
+        }
+    }
 }
 
 impl Plan {

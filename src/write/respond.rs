@@ -1,11 +1,11 @@
 //! Puts an answer or a refusal into an HTTP response.
 
-use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 
 use crate::forward::outcome::RetryAfter;
+use crate::listener::ResponseBody;
 use crate::remote_write::{self, RETRY_AFTER_SECONDS_MAX};
 use crate::wire::{Counts, Protocol};
 
@@ -17,7 +17,7 @@ use super::refusal::Refusal;
 const RETRY_AFTER_SECONDS: std::ops::RangeInclusive<u64> = 1..=5;
 
 /// The response to a request that was decoded.
-pub(super) fn with_answer(answer: &Answer) -> Response<Full<Bytes>> {
+pub(super) fn with_answer(answer: &Answer) -> Response<ResponseBody> {
     let mut response = plain(answer.status, &answer.text);
     let headers = response.headers_mut();
     if let Some(written) = answer.written {
@@ -35,7 +35,7 @@ pub(super) fn with_answer(answer: &Answer) -> Response<Full<Bytes>> {
 }
 
 /// The response to a request that was refused whole.
-pub(super) fn with_refusal(progress: &Progress, refusal: &Refusal) -> Response<Full<Bytes>> {
+pub(super) fn with_refusal(progress: &Progress, refusal: &Refusal) -> Response<ResponseBody> {
     let status = refusal.status();
     let reason = refusal.reason().name();
     let text = match &progress.spoke {
@@ -74,15 +74,18 @@ fn jittered(seconds: u64) -> u64 {
     fastrand::u64(seconds..=seconds + seconds / 2 + 1).min(RETRY_AFTER_SECONDS_MAX)
 }
 
-fn plain(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
+fn plain(status: StatusCode, text: &str) -> Response<ResponseBody> {
     let mut body = answer::cut(text.to_owned());
-    let mut response = Response::new(Full::default());
-    *response.status_mut() = status;
     if !body.is_empty() {
         body.push('\n');
+    }
+    let with_text = !body.is_empty();
+    let body = Full::from(body).map_err(|never| match never {});
+    let mut response = Response::new(body.boxed_unsync());
+    *response.status_mut() = status;
+    if with_text {
         let text = HeaderValue::from_static("text/plain; charset=utf-8");
         response.headers_mut().insert(CONTENT_TYPE, text);
-        *response.body_mut() = Full::new(body.into());
     }
     response
 }
