@@ -1,4 +1,5 @@
-//! Sends a load with `hubgate load`, a process of its own, and reads what it says of it.
+//! Sends a load with a process of `hubgate load`, so that its CPU time is not in the figures, and
+//! reads the summary.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -10,35 +11,36 @@ use hubgate::wire::Protocol;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-/// The program of this package.
+/// The path of the hubgate binary.
 pub(crate) const HUBGATE: &str = env!("CARGO_BIN_EXE_hubgate");
 
-/// Value of the cluster label, and name of the only spoke.
+/// The value of the cluster label and the name of the only spoke.
 pub(crate) const SPOKE: &str = "production";
 
-/// Series, each with one sample, in a request.
+/// Series of a request, each with one sample.
 pub(crate) const SERIES_PER_REQUEST: u64 = 2_000;
 
-/// For making the bodies and for the last answers, beside the duration of the load.
+/// How much longer than its duration a load may take: it makes the bodies first, and waits for the
+/// last responses.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// What to send, and how.
+/// A load to send.
 #[derive(Debug, Clone)]
 pub(crate) struct Load<'a> {
     pub(crate) url: String,
     pub(crate) token_file: &'a Path,
     pub(crate) protocol: Protocol,
-    /// Whether the series name their cluster.
+    /// Whether the series have a cluster label.
     pub(crate) cluster: bool,
     pub(crate) connections: usize,
-    /// Distinct bodies of a connection; `None` is the generator's default.
+    /// Distinct bodies of a connection; `None` is the default of `hubgate load`.
     pub(crate) bodies_per_connection: Option<usize>,
-    /// Samples a second of an open loop; a closed loop without.
+    /// Samples per second of an open loop; `None` is a closed loop.
     pub(crate) rate: Option<f64>,
 }
 
 impl Load<'_> {
-    /// Sends for so long; an answer that is not 2xx is an error.
+    /// Sends the load. A response other than 2xx is an error.
     pub(crate) async fn send(&self, duration: Duration) -> anyhow::Result<Summary> {
         let mut command = Command::new(HUBGATE);
         command
@@ -70,7 +72,7 @@ impl Load<'_> {
         let summary: Summary = serde_json::from_str(&stdout).context("the load's JSON")?;
         ensure!(
             summary.samples == summary.requests * SERIES_PER_REQUEST,
-            "not all requests were answered: {stdout}"
+            "not every request has a response: {stdout}"
         );
         Ok(summary)
     }

@@ -1,8 +1,7 @@
-//! A real Prometheus as hub: what it costs alone, and what gate and hub cost together.
+//! Measures a real Prometheus as hub, alone and behind the gate.
 //!
-//! The rate is fixed, so that all do the same work, and no more than the dearest of them can do on
-//! a small machine. The hub appends every sample: it tells so itself, and what it does not append
-//! fails the bench.
+//! The rate is fixed, so that all set-ups do the same work. It is low enough for the most expensive
+//! one on a small machine. A sample that the hub did not append, by its own count, fails the bench.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -21,10 +20,11 @@ use crate::process::{Process, free_address};
 use crate::scrape;
 use crate::subjects::{start_hubgate, write_token};
 
-/// With 8 connections 96 000 series, those of some 30 nodes.
+/// With 8 connections these are 96,000 series, as of some 30 nodes.
 const BODIES_PER_CONNECTION: usize = 6;
 
-/// Samples that the hub appended, by its own count.
+/// The metric of Prometheus that counts appended samples. Some versions have a series for each type
+/// of sample.
 const APPENDED: &str = "prometheus_tsdb_head_samples_appended_total";
 
 /// An installed Prometheus.
@@ -35,14 +35,14 @@ pub(crate) struct Prometheus {
     pub(crate) version: String,
 }
 
-/// What stands before the hub, and what is sent to it.
+/// Whether the gate is in front of the hub, and what is sent.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SetUp {
     pub(crate) gate: bool,
     pub(crate) sent: Protocol,
 }
 
-/// CPU-seconds a million samples, and how the writes were answered.
+/// The figures of a set-up. Those of hub and gate are CPU seconds per million samples.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cost {
     pub(crate) hub: f64,
@@ -53,7 +53,7 @@ pub(crate) struct Cost {
 }
 
 impl Prometheus {
-    /// Every server to measure with: `PROMETHEUS_BIN`, and the one on PATH.
+    /// Finds the servers to measure: `PROMETHEUS_BIN`, and the one on `PATH`.
     pub(crate) async fn all() -> anyhow::Result<Vec<Self>> {
         let named = std::env::var_os("PROMETHEUS_BIN").map(PathBuf::from);
         let mut paths: Vec<_> = named
@@ -74,7 +74,7 @@ impl Prometheus {
         Ok(all)
     }
 
-    /// What can be measured with it: the hub alone comes first, as the others are put beside it.
+    /// The set-ups to measure. The hub alone comes first, because the others are compared with it.
     pub(crate) fn set_ups(&self) -> Vec<SetUp> {
         let alone = |sent| SetUp { gate: false, sent };
         let behind = |sent| SetUp { gate: true, sent };
@@ -85,7 +85,7 @@ impl Prometheus {
         set_ups
     }
 
-    /// Whether it takes V2, which 2.x does not without an experimental flag.
+    /// Whether it receives V2. A 2.x needs an experimental flag for that.
     fn speaks_v2(&self) -> bool {
         let major = self.version.split('.').next();
         major.and_then(|major| major.parse().ok()) >= Some(3)
@@ -109,7 +109,7 @@ impl Prometheus {
         Ok(Hub { process, address })
     }
 
-    /// Measures one set-up with a fresh hub, at so many samples a second.
+    /// Measures a set-up with a new hub, at `rate` samples per second.
     pub(crate) async fn measure(
         &self,
         set_up: SetUp,
@@ -183,8 +183,8 @@ impl Cost {
     }
 }
 
-/// Long enough to send every series twice: to make a series costs the hub much more than to add
-/// to it, and is no part of the figures.
+/// Long enough to send every series twice. A new series costs the hub much more than a new sample,
+/// which must not be in the figures.
 fn warm_up(extent: Extent, rate: u32) -> Duration {
     let bodies = (extent.connections * BODIES_PER_CONNECTION) as f64;
     let twice = 2.0 * bodies * SERIES_PER_REQUEST as f64 / f64::from(rate);
@@ -201,7 +201,6 @@ impl Hub {
         format!("http://{}{WRITE_PATH}", self.address)
     }
 
-    /// One series a type of sample, in releases that tell them apart.
     async fn appended(&self) -> anyhow::Result<u64> {
         scrape::sum(self.address, APPENDED, &[]).await
     }

@@ -1,9 +1,15 @@
-//! What hubgate costs, side by side with what else is put in front of hubs, and with a hub alone.
+//! Measures what hubgate costs, beside other programs that are put in front of hubs, and beside a
+//! hub alone.
 //!
-//! `cargo bench --bench load -- --help` has the options. Each subject is a process of its own
-//! before a sink that counts, and `hubgate load` drives it; CPU time is read from `/proc`. A real
-//! Prometheus (`PROMETHEUS_BIN`, and the one on PATH) shows what gate and hub cost together.
-//! Times decide nothing; a lost sample or an answer that is not 2xx fails the bench.
+//! A subject is a process in front of a sink that counts samples. `hubgate load` sends to it, and
+//! its CPU time is read from `/proc`. A real Prometheus (`PROMETHEUS_BIN`, and the one on `PATH`)
+//! shows what gate and hub cost together. A lost sample or a response other than 2xx fails the
+//! bench; a slow subject does not.
+//!
+//! `cargo bench --bench load -- --help` lists the options. The smoke form for CI is
+//! `cargo bench --bench load -- --test`: it runs each of hubgate's own subjects for less than a
+//! second and needs no other program, and its figures mean nothing.
+//! `cargo test --bench load -- --test` does the same without a release build.
 
 mod driver;
 mod hub;
@@ -28,7 +34,7 @@ use measure::Extent;
 use peers::{Kind, Peer};
 use subjects::{Program, Subject};
 
-/// The allocator of the binary, for the sink.
+/// The allocator of hubgate; the sink uses it as well.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -49,16 +55,16 @@ struct Args {
     /// Samples a second to the real hub; less than it can take
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1_000..))]
     hub_rate: u32,
-    /// Only rows whose name has this text in it, such as "upgraded", "latency" or "Prometheus 3"
+    /// Measure only rows whose name contains this text, such as "upgraded" or "Prometheus 3"
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
-    /// Only shows that hubgate's own rows work; the figures mean nothing
+    /// Check in a few seconds that hubgate's own rows work; the figures mean nothing
     #[arg(long)]
     test: bool,
-    /// What cargo passes
+    /// Cargo passes this to every bench
     #[arg(long, hide = true)]
     bench: bool,
-    /// Be a sink that speaks this
+    /// Run as a sink with this protocol
     #[arg(long, hide = true, value_parser = sink_protocol)]
     sink: Option<Protocol>,
 }
@@ -71,7 +77,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     }
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    // Whatever happens, the end of `run` ends the processes it holds.
+    // The processes that `run` holds end when it is dropped.
     tokio::select! {
         outcome = run(&args) => outcome,
         _ = interrupt.recv() => bail!("interrupted"),
@@ -129,13 +135,13 @@ struct Bench {
     only: String,
     hub_rate: u32,
     measured_peers: Vec<Peer>,
-    /// Rows that could not be measured; the others go on without them.
+    /// Rows that could not be measured, with the reason.
     failed: Vec<String>,
 }
 
 impl Bench {
-    /// Tells whether a row is asked for, and says that it begins.
-    fn begins(&self, name: &str) -> anyhow::Result<bool> {
+    /// Tells whether to measure a row, and notes that it begins.
+    fn begin(&self, name: &str) -> anyhow::Result<bool> {
         let asked = name.to_lowercase().contains(&self.only);
         if asked {
             report::note(&format!("{name} ..."))?;
@@ -143,8 +149,12 @@ impl Bench {
         Ok(asked)
     }
 
-    /// Keeps what went wrong with a row for the end.
-    fn measured<T>(&mut self, name: &str, outcome: anyhow::Result<T>) -> anyhow::Result<Option<T>> {
+    /// Returns the figures of a row, or notes why it has none and keeps that for the end.
+    fn note_failure<T>(
+        &mut self,
+        name: &str,
+        outcome: anyhow::Result<T>,
+    ) -> anyhow::Result<Option<T>> {
         match outcome {
             Ok(figures) => Ok(Some(figures)),
             Err(error) => {
@@ -156,18 +166,18 @@ impl Bench {
         }
     }
 
-    /// Measures each subject; gives the rate of the unchanged V1 one, if it was among them.
+    /// Measures each subject; returns the rate of the unchanged V1 subject if it is among them.
     async fn subjects(&mut self, peers: &[Peer]) -> anyhow::Result<Option<f64>> {
         let subjects = peers.iter().cloned().map(Subject::peer);
         let mut rows = Vec::new();
         let mut unchanged_rate = None;
         for subject in Subject::hubgate().into_iter().chain(subjects) {
             let name = format!("{}: {}", subject.name(), subject.work);
-            if !self.begins(&name)? {
+            if !self.begin(&name)? {
                 continue;
             }
             let outcome = measure::subject(&subject, self.extent, None).await;
-            let Some(figures) = self.measured(&name, outcome)? else {
+            let Some(figures) = self.note_failure(&name, outcome)? else {
                 continue;
             };
             if subject.is_unchanged_v1() {
@@ -184,9 +194,9 @@ impl Bench {
         Ok(unchanged_rate)
     }
 
-    /// Measures how much later answers come through the gate, at half of what it can take.
+    /// Measures the latency that the gate adds at half of its highest rate.
     async fn added_latency(&mut self, unchanged_rate: Option<f64>) -> anyhow::Result<()> {
-        if !self.begins(LATENCY_ROW)? {
+        if !self.begin(LATENCY_ROW)? {
             return Ok(());
         }
         let extent = self.extent;
@@ -204,7 +214,7 @@ impl Bench {
             anyhow::Ok((rate, direct, through))
         };
         let outcome = outcome.await;
-        if let Some((rate, direct, gate)) = self.measured(LATENCY_ROW, outcome)? {
+        if let Some((rate, direct, gate)) = self.note_failure(LATENCY_ROW, outcome)? {
             report::added_latency(rate, &direct, &gate)?;
         }
         Ok(())
@@ -213,7 +223,9 @@ impl Bench {
     /// Measures each Prometheus alone and behind the gate.
     async fn hubs(&mut self) -> anyhow::Result<()> {
         let servers = Prometheus::all().await;
-        let servers = self.measured("Prometheus", servers)?.unwrap_or_default();
+        let servers = self
+            .note_failure("Prometheus", servers)?
+            .unwrap_or_default();
         if servers.is_empty() {
             report::note("no PROMETHEUS_BIN and no prometheus on PATH: no hub is measured")?;
         }
@@ -221,11 +233,11 @@ impl Bench {
             let mut rows = Vec::new();
             for set_up in server.set_ups() {
                 let name = format!("Prometheus {}: {}", server.version, set_up.name());
-                if !self.begins(&name)? {
+                if !self.begin(&name)? {
                     continue;
                 }
                 let outcome = server.measure(set_up, self.extent, self.hub_rate).await;
-                if let Some(cost) = self.measured(&name, outcome)? {
+                if let Some(cost) = self.note_failure(&name, outcome)? {
                     rows.push((set_up, cost));
                 }
             }

@@ -1,7 +1,7 @@
-//! Puts a load through a subject in front of a sink, and takes its figures.
+//! Sends a load through a subject to a sink, and takes the figures.
 //!
-//! Nothing is judged by a time. What is judged is that every request was answered 2xx and that the
-//! sink counted every sample, and hubgate as well.
+//! A measurement fails if a response is not 2xx, or if the sink or hubgate did not count every
+//! sample. It does not fail because of a time.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use crate::scrape;
 use crate::sink::Sink;
 use crate::subjects::{Subject, write_token};
 
-/// How long loads are sent, and over how many connections.
+/// How long a load is sent, and over how many connections.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Extent {
     pub(crate) warm_up: Duration,
@@ -25,7 +25,7 @@ pub(crate) struct Extent {
 }
 
 impl Extent {
-    /// Just enough to see that everything works.
+    /// Returns an extent that is just long enough to see that everything works.
     pub(crate) fn brief(self) -> Self {
         let duration = Duration::from_millis(200);
         Self {
@@ -41,7 +41,7 @@ impl Extent {
 pub(crate) struct Figures {
     pub(crate) cpu_seconds: f64,
     pub(crate) peak_bytes: u64,
-    /// From the start of the load until the sink had all of it.
+    /// From the start of the load until the sink has all of it.
     pub(crate) seconds: f64,
     pub(crate) sent: u64,
     pub(crate) delivered: u64,
@@ -70,9 +70,9 @@ pub(crate) async fn subject(
         protocol: subject.sent,
         cluster: subject.cluster,
         connections: subject.connections.unwrap_or(extent.connections),
-        ..through(&token_file, rate)
+        ..load(&token_file, rate)
     };
-    let early = subject.answers_early();
+    let early = subject.responds_early();
     let figures = send(&load, extent, &sink, Some(&running.process), early).await?;
     if let Some(admin) = running.admin {
         let counted =
@@ -80,7 +80,7 @@ pub(crate) async fn subject(
         let delivered = sink.totals(0).await?.samples;
         ensure!(
             counted == delivered,
-            "hubgate counted {counted} samples, of {delivered} delivered"
+            "hubgate counted {counted} samples, but {delivered} were delivered"
         );
     }
     running.process.end().await?;
@@ -88,7 +88,7 @@ pub(crate) async fn subject(
     Ok(figures)
 }
 
-/// Measures the load and the sink by themselves, with the V1 bodies of the unchanged row.
+/// Measures load and sink without a subject, with the bodies of the unchanged V1 subject.
 pub(crate) async fn sink_alone(extent: Extent, rate: Option<f64>) -> anyhow::Result<Figures> {
     let folder = tempfile::tempdir()?;
     let token_file = write_token(folder.path())?;
@@ -96,14 +96,14 @@ pub(crate) async fn sink_alone(extent: Extent, rate: Option<f64>) -> anyhow::Res
     let load = Load {
         url: sink.url(),
         connections: extent.connections,
-        ..through(&token_file, rate)
+        ..load(&token_file, rate)
     };
     let figures = send(&load, extent, &sink, None, false).await?;
     sink.end().await?;
     Ok(figures)
 }
 
-fn through(token_file: &Path, rate: Option<f64>) -> Load<'_> {
+fn load(token_file: &Path, rate: Option<f64>) -> Load<'_> {
     Load {
         url: String::new(),
         token_file,
@@ -120,10 +120,10 @@ async fn send(
     extent: Extent,
     sink: &Sink,
     process: Option<&Process>,
-    answers_early: bool,
+    responds_early: bool,
 ) -> anyhow::Result<Figures> {
     let warm_up = load.send(extent.warm_up).await?;
-    let wait_for = |samples| if answers_early { samples } else { 0 };
+    let wait_for = |samples| if responds_early { samples } else { 0 };
     let before = sink.totals(wait_for(warm_up.samples)).await?;
     let usage = || process.map(Process::usage).transpose();
     let usage_before = usage()?;
@@ -132,7 +132,7 @@ async fn send(
     let after = sink
         .totals(wait_for(before.samples + outcome.samples))
         .await?;
-    let seconds = if answers_early {
+    let seconds = if responds_early {
         start.elapsed().as_secs_f64()
     } else {
         outcome.duration_seconds
@@ -149,7 +149,7 @@ async fn send(
     };
     ensure!(
         figures.delivered == figures.sent,
-        "{} samples sent and answered 2xx, {} delivered",
+        "{} samples sent with a response of 2xx, but {} delivered",
         figures.sent,
         figures.delivered
     );

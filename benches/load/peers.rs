@@ -1,7 +1,8 @@
-//! What else is put in front of hubs, each configured as its documentation advises and to do the
-//! least it can: two proxies that copy bytes, one that checks a token, one that decodes.
+//! Other programs that are put in front of hubs: two proxies that copy bytes, one that checks a
+//! token, and one that decodes. Each is configured as its documentation advises, to do no more than
+//! it must.
 //!
-//! They are taken from PATH. Versions differ much, so the report names them.
+//! They are taken from `PATH`. Versions differ much, so the report has them.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use std::path::{Path, PathBuf};
 use hubgate::remote_write::WRITE_PATH;
 use tokio::process::Command;
 
-/// A program that was found.
+/// A peer whose program was found.
 #[derive(Debug, Clone)]
 pub(crate) struct Peer {
     pub(crate) kind: Kind,
@@ -27,7 +28,7 @@ pub(crate) enum Kind {
 impl Kind {
     pub(crate) const ALL: [Self; 4] = [Self::Nginx, Self::Haproxy, Self::Vmauth, Self::Vmagent];
 
-    /// The name of its program.
+    /// The name of the program.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Nginx => "nginx",
@@ -46,7 +47,7 @@ impl Kind {
         }
     }
 
-    pub(crate) fn answers_early(self) -> bool {
+    pub(crate) fn responds_early(self) -> bool {
         self == Self::Vmagent
     }
 
@@ -59,22 +60,22 @@ impl Kind {
 }
 
 impl Peer {
-    /// Looks for the program on PATH.
+    /// Looks for the program on `PATH`.
     pub(crate) fn find(kind: Kind) -> Option<Self> {
         find_on_path(kind.name()).map(|path| Self { kind, path })
     }
 
-    /// What the program says of itself, or else its package, in a line.
+    /// The version of the program in a line, or that of its package if it prints none.
     pub(crate) async fn version(&self) -> String {
         match version(&self.path, self.kind.version_flag()).await {
             Some(version) => version,
             None => package(&self.path)
                 .await
-                .unwrap_or_else(|| "says no version".to_owned()),
+                .unwrap_or_else(|| "unknown version".to_owned()),
         }
     }
 
-    /// The command that puts it in front of a hub.
+    /// The command that runs it in front of a hub.
     pub(crate) fn command(
         &self,
         folder: &Path,
@@ -114,20 +115,20 @@ impl Peer {
     }
 }
 
-/// The path of a program that PATH holds.
+/// The path of a program on `PATH`.
 pub(crate) fn find_on_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let mut candidates = std::env::split_paths(&path).map(|folder| folder.join(program));
     candidates.find(|candidate| candidate.is_file())
 }
 
-/// The first line that a program prints of its version, on whichever output.
+/// The first line of a program's version, from stdout or stderr.
 pub(crate) async fn version(program: &Path, flag: &str) -> Option<String> {
     first_line(Command::new(program).arg(flag)).await
 }
 
-/// Name and version of the Debian package that a program came with: Debian builds VictoriaMetrics
-/// without a version.
+/// The name and version of the Debian package of a program. Debian builds VictoriaMetrics without a
+/// version.
 async fn package(program: &Path) -> Option<String> {
     let owner = first_line(Command::new("dpkg-query").arg("--search").arg(program)).await?;
     let (package, _) = owner.split_once(':')?;
@@ -144,7 +145,7 @@ async fn first_line(command: &mut Command) -> Option<String> {
     Some(line.trim().to_owned())
 }
 
-/// Bodies stay in memory: nginx passes them on once it has them whole, which is its default.
+/// By default nginx forwards a body once it has all of it. The buffers keep bodies in memory.
 fn nginx(listen: SocketAddr, hub: SocketAddr) -> String {
     format!(
         "\

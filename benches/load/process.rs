@@ -1,8 +1,8 @@
-//! Processes under measurement: started in a group of their own, watched by their log, and ended
-//! with their whole group when dropped.
+//! The processes under measurement. Each runs in a process group of its own, which ends when it is
+//! dropped.
 //!
-//! A group and not a process, because a server may fork its workers: they count as it, and must
-//! not outlive it. A bench that is itself killed by SIGKILL ends no one; nothing can.
+//! A server may fork workers. The group counts their CPU time and ends them too. If the bench is
+//! killed by SIGKILL, the processes stay.
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -17,13 +17,13 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-/// An empty server is ready within a second or two.
+/// A server without data is ready within a second or two.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Most servers do not say when they listen, so they are asked this often.
+/// How often a connection is tried, because most servers do not log that they listen.
 const CONNECT_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Log lines kept, to read an address from and to show why a process ended.
+/// How many log lines are kept, to find an address and to show why a process ended.
 const LOG_LINES: usize = 40;
 
 /// A running process and its children.
@@ -34,20 +34,20 @@ pub(crate) struct Process {
     log: watch::Receiver<VecDeque<String>>,
 }
 
-/// What a process and its children used.
+/// The CPU time and memory of a process and its children.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Usage {
     /// User and system time of all threads since their start.
     pub(crate) cpu_seconds: f64,
-    /// The highest resident memory of each process, added up; shared pages count in each.
+    /// The sum of the highest resident memory of each process. Shared pages count in each.
     pub(crate) peak_bytes: u64,
 }
 
 impl Process {
-    /// Starts a program that logs to standard error.
+    /// Starts a program that logs to stderr.
     pub(crate) fn start(name: &str, mut command: Command) -> anyhow::Result<Self> {
         let mut child = command
-            // Held open as long as the bench lives: a helper of it ends when this does.
+            // The pipe closes when the bench ends, which ends the sink.
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -57,7 +57,7 @@ impl Process {
             .with_context(|| format!("start {name}"))?;
         let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         let group = group.with_context(|| format!("{name} has no process id"))?;
-        let stderr = child.stderr.take().context("standard error is piped")?;
+        let stderr = child.stderr.take().context("stderr is piped")?;
         let (sender, log) = watch::channel(VecDeque::new());
         tokio::spawn(async move {
             let mut lines = BufReader::new(stderr).lines();
@@ -76,7 +76,7 @@ impl Process {
         })
     }
 
-    /// Waits for a log line with this text in it, and returns it.
+    /// Waits for a log line that contains `text`, and returns it.
     pub(crate) async fn logged(&self, text: &str) -> anyhow::Result<String> {
         let mut log = self.log.clone();
         let found = |lines: &VecDeque<String>| lines.iter().any(|line| line.contains(text));
@@ -84,10 +84,10 @@ impl Process {
             Ok(Ok(lines)) => lines.iter().find(|line| line.contains(text)).cloned(),
             _ => None,
         }
-        .with_context(|| format!("{} did not log {text:?}: {}", self.name, self.last_words()))
+        .with_context(|| format!("{} did not log {text:?}: {}", self.name, self.log_end()))
     }
 
-    /// Waits until it takes connections.
+    /// Waits until it accepts connections.
     pub(crate) async fn listens(&mut self, address: SocketAddr) -> anyhow::Result<()> {
         let deadline = Instant::now() + START_TIMEOUT;
         while TcpStream::connect(address).await.is_err() {
@@ -96,7 +96,7 @@ impl Process {
                 bail!(
                     "{} does not listen on {address}: {}",
                     self.name,
-                    self.last_words()
+                    self.log_end()
                 );
             }
             sleep(CONNECT_INTERVAL).await;
@@ -104,13 +104,13 @@ impl Process {
         Ok(())
     }
 
-    /// Reads what it and its children used so far.
+    /// Reads the CPU time and memory of the process and its children.
     pub(crate) fn usage(&self) -> anyhow::Result<Usage> {
         let group = self.group.as_raw_nonzero().get();
         let mut ticks = 0;
         let mut peak_kibibytes = 0;
         for process in procfs::process::all_processes()? {
-            // Processes come and go during the walk.
+            // A process may end before it is read.
             let Ok(process) = process else { continue };
             let (Ok(stat), Ok(status)) = (process.stat(), process.status()) else {
                 continue;
@@ -123,7 +123,7 @@ impl Process {
             peak_kibibytes += status.vmhwm.unwrap_or(0);
         }
         if peak_kibibytes == 0 {
-            bail!("{} ended: {}", self.name, self.last_words());
+            bail!("{} ended: {}", self.name, self.log_end());
         }
         Ok(Usage {
             cpu_seconds: ticks as f64 / procfs::ticks_per_second() as f64,
@@ -131,7 +131,7 @@ impl Process {
         })
     }
 
-    /// Ends it and waits until it is gone, so that it takes no time from the next one.
+    /// Ends the process and waits for its end, so that it takes no CPU time from the next one.
     pub(crate) async fn end(mut self) -> anyhow::Result<()> {
         self.kill();
         self.child.wait().await?;
@@ -139,15 +139,15 @@ impl Process {
     }
 
     fn kill(&self) {
-        // Once it was waited for, its number may be another's.
+        // After its end was awaited, its number may belong to another process.
         if self.child.id().is_some() {
-            // It may have ended by itself.
+            // This fails if it has ended by itself.
             let _ = kill_process_group(self.group, Signal::KILL);
         }
     }
 
-    /// The end of its log, newest line first.
-    fn last_words(&self) -> String {
+    /// The last lines of its log, the newest first.
+    fn log_end(&self) -> String {
         let log = self.log.borrow();
         let lines: Vec<&str> = log.iter().take(5).map(String::as_str).collect();
         lines.join("\n    ")
@@ -160,7 +160,8 @@ impl Drop for Process {
     }
 }
 
-/// An address that was free a moment ago, for programs that cannot say which port they took.
+/// An address with a port that was free a moment ago, for programs that do not tell which port they
+/// chose.
 pub(crate) fn free_address() -> anyhow::Result<SocketAddr> {
     let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("bind a port")?;
     Ok(listener.local_addr()?)

@@ -1,5 +1,4 @@
-//! What the bench prints: tables on standard output that a record can keep, notes on standard
-//! error.
+//! What the bench prints: Markdown tables on stdout, for a record, and notes on stderr.
 
 use std::io::{self, Write};
 use std::process::Command;
@@ -9,19 +8,19 @@ use crate::hub::{Cost, SetUp};
 use crate::measure::Figures;
 use crate::subjects::Subject;
 
-/// A line about what is under way.
+/// Prints a note about the progress.
 pub(crate) fn note(text: &str) -> anyhow::Result<()> {
     writeln!(io::stderr(), "{text}")?;
     Ok(())
 }
 
-/// A line of the report.
+/// Prints a line of the report.
 pub(crate) fn line(text: &str) -> anyhow::Result<()> {
     writeln!(io::stdout(), "{text}")?;
     Ok(())
 }
 
-/// The table of all subjects.
+/// Prints the table of all subjects.
 pub(crate) fn subjects(rows: &[(Subject, Figures)]) -> anyhow::Result<()> {
     let head = [
         "subject",
@@ -49,7 +48,7 @@ pub(crate) fn subjects(rows: &[(Subject, Figures)]) -> anyhow::Result<()> {
     table(&head, 2, rows.iter().map(row))
 }
 
-/// The table of latencies at one rate, with and without the gate.
+/// Prints the table of latencies at one rate, with and without the gate.
 pub(crate) fn added_latency(rate: f64, direct: &Figures, gate: &Figures) -> anyhow::Result<()> {
     let head = [
         &format!("at {rate:.0} samples/s"),
@@ -80,8 +79,8 @@ pub(crate) fn added_latency(rate: f64, direct: &Figures, gate: &Figures) -> anyh
     table(&head, 1, rows.into_iter())
 }
 
-/// The table of one Prometheus, alone and behind the gate. The first row is what the others are
-/// divided by.
+/// Prints the table of a Prometheus, alone and behind the gate. The other rows are divided by the
+/// first one.
 pub(crate) fn hub(version: &str, rate: u32, rows: &[(SetUp, Cost)]) -> anyhow::Result<()> {
     let head = [
         &format!("Prometheus {version} at {rate} samples/s"),
@@ -114,7 +113,7 @@ pub(crate) fn hub(version: &str, rate: u32, rows: &[(SetUp, Cost)]) -> anyhow::R
     table(&head, 1, rows.iter().map(row))
 }
 
-/// Where and when this was measured.
+/// Prints where, when and with which commit the figures were measured.
 pub(crate) fn machine() -> anyhow::Result<()> {
     let cores = std::thread::available_parallelism()?;
     let cpus = std::fs::read_to_string("/proc/cpuinfo")?;
@@ -136,7 +135,7 @@ pub(crate) fn machine() -> anyhow::Result<()> {
     ))
 }
 
-/// The commit, where the sources are a checkout.
+/// The commit, or nothing if the sources are no checkout.
 fn commit() -> String {
     let git = Command::new("git")
         .args(["-C", env!("CARGO_MANIFEST_DIR")])
@@ -150,7 +149,7 @@ fn millis(seconds: f64) -> String {
     format!("{:.2}", seconds * 1e3)
 }
 
-/// Prints a Markdown table; the first `left` columns hold text, the others figures.
+/// Prints a Markdown table. The first `left` columns are text, the others figures.
 fn table(
     head: &[&str],
     left: usize,

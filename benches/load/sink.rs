@@ -1,8 +1,8 @@
-//! A hub that only counts: the bench's own program, started again as a process of its own, so
-//! that its CPU time is in nobody's figures.
+//! A hub that only counts samples. It is the program of the bench in another process, so that its
+//! CPU time is in no figure.
 //!
-//! It decompresses and walks just far enough to count samples, so that on a small machine most of
-//! the time is left for what is measured, and so that a subject which loses or damages some shows.
+//! It decompresses a message and walks just far enough to count the samples. That finds samples
+//! that a subject lost or damaged, and leaves most of a small machine to the subject.
 
 use std::cell::RefCell;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -29,7 +29,7 @@ use tokio::sync::watch;
 
 use crate::process::Process;
 
-/// As large as Prometheus takes.
+/// The limit of Prometheus.
 const BYTES_MAX: usize = 32 << 20;
 
 const LISTENS: &str = "the sink listens on ";
@@ -38,9 +38,9 @@ const TOTALS_PATH: &str = "/totals";
 /// What a sink has received.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(crate) struct Totals {
-    /// Requests it answered 2xx, those it does not understand and empty ones included.
+    /// Requests with a response of 2xx, empty ones and those of an unknown version included.
     pub(crate) requests: u64,
-    /// Float samples; the load sends nothing else.
+    /// Float samples. The load sends no others.
     pub(crate) samples: u64,
 }
 
@@ -51,7 +51,7 @@ pub(crate) struct Sink {
 }
 
 impl Sink {
-    /// Starts a sink that speaks V1, or V1 and V2.
+    /// Starts a sink whose newest version is `protocol`.
     pub(crate) async fn start(protocol: Protocol) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("find the bench's own program")?;
         let mut command = Command::new(program);
@@ -66,12 +66,12 @@ impl Sink {
         self.address
     }
 
-    /// Where it takes remote writes.
+    /// The URL for remote writes.
     pub(crate) fn url(&self) -> String {
         format!("http://{}{WRITE_PATH}", self.address)
     }
 
-    /// Tells what it received, once that is at least so many samples.
+    /// Waits until the sink has at least so many samples, and returns its totals.
     pub(crate) async fn totals(&self, at_least: u64) -> anyhow::Result<Totals> {
         let page = scrape::get(self.address, &format!("{TOTALS_PATH}/{at_least}")).await?;
         Ok(serde_json::from_slice(&page.body)?)
@@ -82,7 +82,7 @@ impl Sink {
     }
 }
 
-/// The program of the sink: serves until standard input ends.
+/// Runs as a sink until stdin is closed.
 pub(crate) async fn serve(protocol: Protocol) -> anyhow::Result<ExitCode> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     crate::report::note(&format!("{LISTENS}{}", listener.local_addr()?))?;
@@ -98,7 +98,7 @@ pub(crate) async fn serve(protocol: Protocol) -> anyhow::Result<ExitCode> {
     let mut stdin = tokio::io::stdin();
     tokio::select! {
         outcome = axum::serve(listener, router) => outcome?,
-        // Whatever ends the bench closes it.
+        // The end of the bench closes stdin.
         _ = stdin.read_u8() => {}
     }
     Ok(ExitCode::SUCCESS)
@@ -109,7 +109,7 @@ struct Counter {
     totals: watch::Sender<Totals>,
 }
 
-/// Answers once there are so many samples.
+/// Responds once there are at least so many samples.
 async fn totals(State(counter): State<Arc<Counter>>, Path(at_least): Path<u64>) -> Json<Totals> {
     let mut totals = counter.totals.subscribe();
     let enough = totals.wait_for(|totals| totals.samples >= at_least);
@@ -118,13 +118,13 @@ async fn totals(State(counter): State<Arc<Counter>>, Path(at_least): Path<u64>) 
 
 async fn write(State(counter): State<Arc<Counter>>, headers: HeaderMap, body: Bytes) -> Response {
     let header = |name| headers.get(name).map(http::HeaderValue::as_bytes);
-    // vmagent tries zstd first and comes back with snappy.
+    // vmagent tries zstd first and then snappy.
     if header(CONTENT_ENCODING) != Some(b"snappy") {
         return StatusCode::UNSUPPORTED_MEDIA_TYPE.into_response();
     }
     let v2 = header(CONTENT_TYPE) == Some(remote_write::content_type(Protocol::V2).as_bytes());
     let protocol = if v2 { Protocol::V2 } else { Protocol::V1 };
-    // What only knows V1 skips all fields of a V2 message and answers as if it were stored.
+    // A hub that knows only V1 skips all fields of a V2 message and responds as if it were stored.
     let understood = !v2 || counter.speaks_v2;
     let samples = match count(protocol, &body) {
         Ok(samples) if understood => samples,
@@ -154,7 +154,7 @@ fn count(protocol: Protocol, body: &[u8]) -> anyhow::Result<u64> {
     })
 }
 
-/// Counts the samples of all series; both have one field number in each message.
+/// Counts the samples of all series.
 fn samples(protocol: Protocol, message: &[u8]) -> Result<u64, Malformed> {
     const SAMPLES: u32 = 2;
     let timeseries = match protocol {

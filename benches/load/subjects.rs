@@ -1,4 +1,4 @@
-//! What is measured: hubgate in each kind of work, and what else stands in front of hubs.
+//! The subjects: hubgate with each kind of work, and other programs in front of a hub.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::driver::{HUBGATE, SPOKE};
 use crate::peers::Peer;
 use crate::process::{Process, free_address};
 
-/// What the load says to be the spoke; it guards nothing.
+/// The token of the spoke. It protects nothing.
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
 /// A row of the table.
@@ -21,40 +21,40 @@ const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 pub(crate) struct Subject {
     pub(crate) program: Program,
     pub(crate) work: &'static str,
-    /// What the load sends.
+    /// The version that the load sends.
     pub(crate) sent: Protocol,
-    /// Whether its series name their cluster.
+    /// Whether its series have a cluster label.
     pub(crate) cluster: bool,
-    /// What the hub speaks: V1 only, or both.
+    /// The newest version that the hub speaks.
     pub(crate) hub: Protocol,
-    /// Connections of the load; `None` is what the bench was asked for.
+    /// Connections of the load; `None` is the number of the command line.
     pub(crate) connections: Option<usize>,
 }
 
 #[derive(Debug, Clone)]
 pub(crate) enum Program {
-    /// hubgate, with `hub.protocol` when it is not left to itself.
+    /// hubgate, with `hub.protocol`; `None` lets it find out.
     Hubgate(Option<Protocol>),
     Peer(Peer),
 }
 
-/// A subject that takes requests.
+/// A subject that accepts requests.
 pub(crate) struct Running {
     pub(crate) process: Process,
     address: SocketAddr,
-    /// Where it tells of itself, if it is hubgate.
+    /// The address of its admin port, if it is hubgate.
     pub(crate) admin: Option<SocketAddr>,
 }
 
 impl Running {
-    /// Where it takes remote writes.
+    /// The URL for remote writes.
     pub(crate) fn url(&self) -> String {
         format!("http://{}{WRITE_PATH}", self.address)
     }
 }
 
 impl Subject {
-    /// A gate whose spoke and hub speak V1, and which changes nothing.
+    /// hubgate with a spoke and a hub of V1, which changes nothing.
     pub(crate) fn unchanged_v1() -> Self {
         Self {
             program: Program::Hubgate(None),
@@ -66,7 +66,7 @@ impl Subject {
         }
     }
 
-    /// All kinds of work of hubgate.
+    /// hubgate with each kind of work.
     pub(crate) fn hubgate() -> Vec<Self> {
         let unchanged_v1 = Self::unchanged_v1();
         vec![
@@ -102,7 +102,7 @@ impl Subject {
         ]
     }
 
-    /// A peer, which is sent what [`Self::unchanged_v1`] is.
+    /// A peer, with the load of [`Self::unchanged_v1`].
     pub(crate) fn peer(peer: Peer) -> Self {
         Self {
             work: peer.kind.work(),
@@ -118,18 +118,18 @@ impl Subject {
         }
     }
 
-    /// Whether it is the row by which the half load is measured.
+    /// Whether its rate decides the rate of the latency row.
     pub(crate) fn is_unchanged_v1(&self) -> bool {
         let unchanged = Self::unchanged_v1();
         (self.work, self.name()) == (unchanged.work, unchanged.name())
     }
 
-    /// Whether it answers before the hub did, so that delivery must be waited for.
-    pub(crate) fn answers_early(&self) -> bool {
-        matches!(&self.program, Program::Peer(peer) if peer.kind.answers_early())
+    /// Whether it responds before the hub does, so that the sink has its samples later.
+    pub(crate) fn responds_early(&self) -> bool {
+        matches!(&self.program, Program::Peer(peer) if peer.kind.responds_early())
     }
 
-    /// Starts it in front of a hub, with its files in a folder of its own.
+    /// Starts the subject in front of a hub, with its files in `folder`.
     pub(crate) async fn start(&self, folder: &Path, hub: SocketAddr) -> anyhow::Result<Running> {
         match &self.program {
             Program::Hubgate(protocol) => start_hubgate(folder, hub, *protocol).await,
@@ -155,7 +155,7 @@ pub(crate) fn write_token(folder: &Path) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// Starts hubgate and waits until it says where it listens.
+/// Starts hubgate and waits until it logs its addresses.
 pub(crate) async fn start_hubgate(
     folder: &Path,
     hub: SocketAddr,
