@@ -1,17 +1,19 @@
-//! Who may write, and from where.
+//! The credentials by which the gate identifies a spoke.
 
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
-use crate::support::config::{argon2, bcrypt, config, sha256, spoke, spoke_with, token};
+use crate::support::config::{
+    argon2, basic, bcrypt, config, sha256, spoke, spoke_with, token, token_sha256,
+};
 use crate::support::gate::{Gate, start_hub_and_gate};
 use crate::support::hub::ScriptedHub;
 use crate::support::sender::{Request, send_raw};
 
-/// The spoke that a request is taken for, by the label the gate gives its series.
-async fn taken_for(gate: &Gate, hub: &ScriptedHub, request: Request) -> Option<String> {
+/// The spoke that the gate identifies for a request, from the label that it adds to the series.
+async fn identified(gate: &Gate, hub: &ScriptedHub, request: Request) -> Option<String> {
     let response = gate.send(request).await;
     match response.status {
         204 => {
@@ -34,7 +36,7 @@ async fn a_token_identifies_its_spoke() {
     let token_file = folder.path().join("token");
     std::fs::write(&token_file, format!("{}\n", token("filed"))).unwrap();
     let token_file = format!("{{token_file: \"{}\"}}", token_file.display());
-    let hashes = ["old", "new"].map(|name| format!("{{token_sha256: {}}}", sha256(&token(name))));
+    let hashes = ["old", "new"].map(|name| token_sha256(&token(name)));
     let spokes = [
         spoke("production", ""),
         spoke_with("rotating", &hashes.join(", "), ""),
@@ -75,14 +77,14 @@ async fn a_token_identifies_its_spoke() {
             None,
         ),
     ] {
-        let seen = taken_for(&gate, &hub, request).await;
+        let seen = identified(&gate, &hub, request).await;
         assert_eq!(seen.as_deref(), spoke, "{case}");
     }
     let metrics = gate.metrics().await;
     assert_eq!(metrics.sum("hubgate_auth_failures_total", &[]), 4.0);
     let last_used = "hubgate_credential_last_used_timestamp_seconds";
     let used = metrics.values(last_used, &[("spoke", "rotating")]);
-    assert_eq!(used.len(), 2, "one series a credential");
+    assert_eq!(used.len(), 2, "one series for each credential");
     assert!(used.iter().all(|time| *time > 1e9), "{used:?}");
 }
 
@@ -157,13 +159,10 @@ async fn a_username_and_password_identify_their_spoke() {
             None,
         ),
     ] {
-        let seen = taken_for(&gate, &hub, request).await;
+        let seen = identified(&gate, &hub, request).await;
         assert_eq!(seen.as_deref(), spoke, "{case}");
     }
-    assert_eq!(
-        gate.metrics().await.sum("hubgate_auth_failures_total", &[]),
-        8.0
-    );
+    assert_eq!(gate.sum("hubgate_auth_failures_total", &[]).await, 8.0);
 }
 
 #[tokio::test]
@@ -171,32 +170,32 @@ async fn a_token_identifies_its_spoke_over_http2() {
     let (hub, gate) = start_hub_and_gate("").await;
     let good = Request::up().spoke("production").http2();
     assert_eq!(
-        taken_for(&gate, &hub, good).await.as_deref(),
+        identified(&gate, &hub, good).await.as_deref(),
         Some("production")
     );
     assert_eq!(
-        taken_for(&gate, &hub, Request::up().token("wrong").http2()).await,
+        identified(&gate, &hub, Request::up().token("wrong").http2()).await,
         None
     );
 }
 
-/// Senders that go away must not leave their hashes running side by side.
+/// The checks of disconnected clients must not run at the same time.
 #[tokio::test]
 async fn clients_that_disconnect_cause_one_password_check_at_a_time() {
     let hub = ScriptedHub::start().await;
-    // The hash of no known password: nobody has to compute it.
+    // This is the hash of no known password, so the test need not compute an expensive one.
     let parameters = "$argon2id$v=19$m=8192,t=4,p=1$MDEyMzQ1Njc4OWFiY2RlZg";
     let hash = format!("{parameters}${}", "A".repeat(43));
-    let dear = format!("{{basic: {{username: dear, password_hash: \"{hash}\"}}}}");
+    let expensive = basic("expensive", &hash);
     let spokes = [
-        spoke_with("dear", &dear, ""),
+        spoke_with("expensive", &expensive, ""),
         spoke_with("cheap", &argon2("cheap", "cheap-password"), ""),
     ];
     let gate = Gate::start(&config(&hub.url(), &spokes)).await;
-    let threads = async || gate.metrics().await.sum("process_threads", &[]);
+    let threads = async || gate.sum("process_threads", &[]).await;
     let before = threads().await;
     for attempt in 0..10 {
-        let pair = BASE64_STANDARD.encode(format!("dear:{attempt}"));
+        let pair = BASE64_STANDARD.encode(format!("expensive:{attempt}"));
         let request = format!(
             "POST /api/v1/write HTTP/1.1\r\nHost: gate\r\nAuthorization: Basic {pair}\r\n\
              Content-Length: 0\r\n\r\n"
@@ -207,12 +206,12 @@ async fn clients_that_disconnect_cause_one_password_check_at_a_time() {
     gate.send(Request::up().basic("cheap", "cheap-password"))
         .await
         .expect(204);
-    // A thread stays a while after its work, so all that ever ran at once are still there.
+    // An idle thread stays for a while, so all threads that ran at the same time still exist.
     let added = threads().await - before;
     assert!(added <= 3.0, "{added} threads more than at the start");
 }
 
-/// One line for many, with what finds the sender and nothing of what it sent.
+/// The line has the address of the client.
 #[tokio::test]
 async fn failed_authentication_is_logged_once_without_the_credential() {
     let hub = ScriptedHub::start().await;
@@ -244,12 +243,11 @@ async fn failed_authentication_is_logged_once_without_the_credential() {
         line(request).await;
     }
     let log = gate.log();
-    let of_strangers = log.iter().filter(|line| line.contains("not identified"));
-    assert_eq!(of_strangers.count(), 1, "{log:#?}");
+    let failures = log.iter().filter(|line| line.contains("not identified"));
+    assert_eq!(failures.count(), 1, "{log:#?}");
     assert!(!log.concat().contains("secret-"), "{log:#?}");
 }
 
-/// A name that sorts, lasts and shows: metrics and answers never invent spokes.
 #[tokio::test]
 async fn failed_authentication_creates_no_series_per_username() {
     let (_hub, gate) = start_hub_and_gate("").await;

@@ -1,14 +1,13 @@
-//! What the spoke is told for each response of the hub, and that a fault of the hub is never a 4xx.
+//! The response of the gate for each response of the hub. A fault of the hub is never a 4xx.
 
 use std::time::Duration;
 
 use crate::support::body::{Protocol, Series, bare, series, up};
-use crate::support::config::{config, spoke};
 use crate::support::gate::{Gate, start_hub_and_gate};
 use crate::support::hub::{ScriptedHub, V2, vacant};
 use crate::support::reply::Reply;
 use crate::support::sender::Request;
-use crate::support::{DEADLINE, eventually};
+use crate::support::{DEADLINE, eventually_equal};
 
 /// A gate that sends the hub one protocol and never repeats a request.
 async fn start_without_retries(hub: &ScriptedHub, protocol: Protocol) -> Gate {
@@ -16,7 +15,8 @@ async fn start_without_retries(hub: &ScriptedHub, protocol: Protocol) -> Gate {
     Gate::start_for(&hub.url(), &keys).await
 }
 
-fn two() -> [Series; 2] {
+/// Two series, of which the gate refuses the second.
+fn one_good_one_mismatched() -> [Series; 2] {
     [
         series("__name__=up"),
         series("__name__=bad,cluster=staging"),
@@ -64,7 +64,10 @@ async fn an_empty_message_is_a_204() {
 async fn a_write_with_refused_series_is_a_400_after_the_rest_is_stored() {
     let (hub, gate) = start_hub_and_gate("").await;
     for protocol in Protocol::BOTH {
-        let response = gate.write(protocol, &two()).await.expect(400);
+        let response = gate
+            .write(protocol, &one_good_one_mismatched())
+            .await
+            .expect(400);
         assert_eq!(response.written(), Some((1, 0, 0)), "{response:?}");
         assert!(response.text.contains("mismatched_label"), "{response:?}");
     }
@@ -78,18 +81,17 @@ async fn a_write_with_refused_series_is_a_400_after_the_rest_is_stored() {
     gate.expect_balanced_counts("production").await;
 }
 
-/// What the hub says, and what the spoke is told for it.
 #[tokio::test]
 async fn each_status_of_the_hub_leads_to_its_status_for_the_spoke() {
-    for written in Protocol::BOTH {
-        expect_answers(written).await;
+    for hub_protocol in Protocol::BOTH {
+        expect_status_for_each_hub_status(hub_protocol).await;
     }
 }
 
-async fn expect_answers(written: Protocol) {
+async fn expect_status_for_each_hub_status(hub_protocol: Protocol) {
     let hub = ScriptedHub::start().await;
-    let gate = start_without_retries(&hub, written).await;
-    for (status, told) in [
+    let gate = start_without_retries(&hub, hub_protocol).await;
+    for (hub_status, status) in [
         (400, 400),
         (409, 400),
         (413, 413),
@@ -109,43 +111,35 @@ async fn expect_answers(written: Protocol) {
     ] {
         for protocol in Protocol::BOTH {
             hub.reply_once(
-                Reply::status(status)
+                Reply::status(hub_status)
                     .header("location", "/elsewhere")
                     .text("no"),
             );
             let response = gate.write(protocol, &up()).await;
-            assert_eq!(
-                response.status, told,
-                "{protocol:?} written {written:?}, the hub said {status}: {response:?}"
-            );
-            assert!(
-                (1..=1024).contains(&response.text.len()),
-                "{status}: {response:?}"
-            );
+            let case = format!("{hub_status} to {hub_protocol:?} for {protocol:?}");
+            response.expect_refusal(&case, status, &[]);
+            // Fails when there is one outside its range.
             response.retry_after();
-            assert_eq!(response.header("location"), None, "{status}");
+            assert_eq!(response.header("location"), None, "{case}");
         }
-        // The next request is not hurt, whatever the gate tried in between.
-        eventually("the gate writes again", DEADLINE, async || {
-            let response = gate.write(Protocol::V2, &up()).await;
-            if response.status == 204 {
-                Ok(())
-            } else {
-                Err(response)
-            }
+        // The next requests succeed, whatever the gate sent to the hub in between.
+        eventually_equal("status of the next write", DEADLINE, 204, async || {
+            gate.write(Protocol::V2, &up()).await.status
         })
         .await;
     }
     gate.expect_balanced_counts("production").await;
 }
 
-/// What the gate refused stays refused, but must not hide that the rest is to be sent again.
+/// A 400 for the refused series would make the spoke drop the rest.
 #[tokio::test]
 async fn a_retryable_fault_of_the_hub_outweighs_refused_series() {
     let (hub, gate) = start_hub_and_gate("").await;
     for protocol in Protocol::BOTH {
         hub.reply_once(Reply::status(503));
-        gate.write(protocol, &two()).await.expect(503);
+        gate.write(protocol, &one_good_one_mismatched())
+            .await
+            .expect(503);
     }
     gate.expect_balanced_counts("production").await;
 }
@@ -194,35 +188,28 @@ async fn a_partly_refused_v2_write_is_counted_by_the_hub_s_written_headers() {
         series("__name__=c"),
     ];
     gate.write(Protocol::V2, &batch).await.expect(400);
-    let metrics = gate.metrics().await;
-    let float = [("spoke", "production"), ("kind", "float")];
-    assert_eq!(metrics.sum("hubgate_samples_received_total", &float), 3.0);
-    assert_eq!(metrics.sum("hubgate_samples_written_total", &float), 1.0);
-    let hub_s = [
-        ("spoke", "production"),
-        ("kind", "float"),
-        ("reason", "hub"),
-    ];
-    assert_eq!(metrics.sum("hubgate_samples_rejected_total", &hub_s), 2.0);
+    assert_eq!(gate.samples("received", "float").await, 3.0);
+    assert_eq!(gate.samples("written", "float").await, 1.0);
+    assert_eq!(gate.rejected("float", "hub").await, 2.0);
 }
 
 #[tokio::test]
 async fn retry_after_is_passed_on_up_to_a_cap_and_added_to_a_429() {
     let (hub, gate) = start_hub_and_gate("").await;
-    for (status, said, least) in [
-        (503, "7", 7),
-        (503, "86400", 15),
-        (429, "3", 3),
-        (429, "", 1),
+    for (status, from_hub, least) in [
+        (503, Some("7"), 7),
+        (503, Some("86400"), 15),
+        (429, Some("3"), 3),
+        (429, None, 1),
     ] {
         let mut reply = Reply::status(status);
-        if !said.is_empty() {
-            reply = reply.header("retry-after", said);
+        if let Some(from_hub) = from_hub {
+            reply = reply.header("retry-after", from_hub);
         }
         hub.reply_once(reply);
         let response = gate.write(Protocol::V1, &up()).await.expect(503);
         let seconds = response.retry_after().expect("Retry-After");
-        assert!(seconds >= least, "{status} {said:?}: {response:?}");
+        assert!(seconds >= least, "{status} {from_hub:?}: {response:?}");
     }
 }
 
@@ -234,7 +221,7 @@ async fn a_hub_that_breaks_the_connection_is_a_502() {
         gate.write(protocol, &up()).await.expect(502);
     }
     hub.reply_as_usual();
-    hub.reply_once(Reply::cut_off(500).text("half an ans"));
+    hub.reply_once(Reply::cut_off(500).text("half a resp"));
     let response = gate.write(Protocol::V1, &up()).await;
     assert!(response.status >= 500, "{response:?}");
     gate.expect_balanced_counts("production").await;
@@ -253,13 +240,11 @@ async fn a_hub_that_is_down_is_a_502() {
 
 #[tokio::test]
 async fn a_hub_that_sends_no_response_in_time_is_a_504() {
-    let hub = ScriptedHub::start().await;
-    let yaml = config(&hub.url(), &[spoke("production", "")]);
-    let gate = Gate::start(&yaml.replace("hub: {", "hub: {timeout: 500ms, ")).await;
+    let (hub, gate) = start_hub_and_gate("timeout: 500ms").await;
     for protocol in Protocol::BOTH {
         hub.reply_once(Reply::never());
         gate.write(protocol, &up()).await.expect(504);
-        // Slow is not silent.
+        // A slow response within the timeout is no fault.
         hub.reply_once(
             Reply::status(204)
                 .written(1, 0, 0)
@@ -270,21 +255,19 @@ async fn a_hub_that_sends_no_response_in_time_is_a_504() {
     gate.expect_balanced_counts("production").await;
 }
 
-/// Such a hub says 2xx and stores nothing, so a spoke must not be told 2xx for it.
+/// Such a hub replies 2xx and stores nothing, so a 2xx for the spoke would lose its samples.
 #[tokio::test]
 async fn a_hub_that_ignores_the_configured_v2_is_a_502() {
     let hub = ScriptedHub::start_v1_only().await;
     let gate = start_without_retries(&hub, Protocol::V2).await;
     for protocol in Protocol::BOTH {
-        let response = gate.write(protocol, &up()).await.expect(502);
-        assert_eq!(response.written(), None, "{response:?}");
-        assert!(response.retry_after().is_some(), "{response:?}");
+        gate.write(protocol, &up()).await.expect_retryable(502);
     }
     assert_eq!(hub.take_stored(), []);
     gate.expect_balanced_counts("production").await;
 }
 
-/// What hubgate may not change it must not cost a spoke its samples.
+/// A wrong configuration must not make the spoke drop its samples.
 #[tokio::test]
 async fn a_hub_that_refuses_the_configured_v2_is_a_502() {
     let hub = ScriptedHub::start().await;
@@ -294,7 +277,7 @@ async fn a_hub_that_refuses_the_configured_v2_is_a_502() {
         let response = gate.write(protocol, &up()).await;
         response.expect_refusal("415", 502, &["production", "the hub answered 415"]);
         assert_eq!(response.written(), None, "{response:?}");
-        // Nothing is tried beside what the configuration says.
+        // V1 is not tried, because the configuration excludes it.
         assert_eq!(hub.take_one().protocol, Protocol::V2);
     }
     gate.expect_balanced_counts("production").await;

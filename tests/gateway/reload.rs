@@ -7,20 +7,31 @@ use crate::support::config::{config, spoke, spoke_with, token, token_sha256};
 use crate::support::gate::{Gate, start_hub_and_gate};
 use crate::support::hub::ScriptedHub;
 use crate::support::sender::Request;
-use crate::support::{DEADLINE, eventually};
+use crate::support::{DEADLINE, eventually_equal};
 
 /// The status of a write with a spoke's token.
 async fn status_of(gate: &Gate, spoke: &str) -> u16 {
     gate.send(Request::up().spoke(spoke)).await.status
 }
 
-async fn wait_until_known(gate: &Gate, name: &str) {
-    eventually(name, DEADLINE, async || {
-        let status = status_of(gate, name).await;
-        if status == 204 { Ok(()) } else { Err(status) }
+/// Waits until a write of the spoke gets this status.
+async fn wait_for_status(gate: &Gate, spoke: &str, status: u16) {
+    eventually_equal(spoke, DEADLINE, status, async || {
+        status_of(gate, spoke).await
     })
     .await;
 }
+
+/// Fails unless writes of these spokes get these statuses.
+async fn expect_statuses<const N: usize>(gate: &Gate, expected: [(&str, u16); N]) {
+    for (spoke, status) in expected {
+        assert_eq!(status_of(gate, spoke).await, status, "{spoke}");
+    }
+}
+
+/// Addresses for a file that is not written by [`Gate::write_config`].
+const FREE_ADDRESSES: &str =
+    "listen: {address: \"127.0.0.1:0\"}\nadmin: {address: \"127.0.0.1:0\"}\n";
 
 const SUCCESSFUL: &str = "hubgate_config_last_reload_successful";
 
@@ -32,20 +43,14 @@ async fn a_reload_adds_and_removes_spokes() {
         &[spoke("production", ""), spoke("old", "")],
     ))
     .await;
-    assert_eq!(
-        (status_of(&gate, "old").await, status_of(&gate, "new").await),
-        (204, 401)
-    );
+    expect_statuses(&gate, [("old", 204), ("new", 401)]).await;
     let before = gate.metrics().await;
     gate.reload_with(&config(
         &hub.url(),
         &[spoke("production", ""), spoke("new", "")],
     ))
     .await;
-    assert_eq!(
-        (status_of(&gate, "old").await, status_of(&gate, "new").await),
-        (401, 204)
-    );
+    expect_statuses(&gate, [("old", 401), ("new", 204)]).await;
     let after = gate.metrics().await;
     assert_eq!(after.sum(SUCCESSFUL, &[]), 1.0);
     let time = "hubgate_config_last_reload_success_timestamp_seconds";
@@ -67,9 +72,7 @@ async fn a_reload_keeps_the_counters_of_a_spoke_that_stays() {
     ))
     .await;
     status_of(&gate, "production").await;
-    let metrics = gate.metrics().await;
-    let float = [("spoke", "production"), ("kind", "float")];
-    assert_eq!(metrics.sum("hubgate_samples_written_total", &float), 2.0);
+    assert_eq!(gate.samples("written", "float").await, 2.0);
 }
 
 #[tokio::test]
@@ -81,7 +84,7 @@ async fn sighup_reloads_the_configuration() {
     ));
     assert_eq!(status_of(&gate, "new").await, 401);
     gate.signal("HUP");
-    wait_until_known(&gate, "new").await;
+    wait_for_status(&gate, "new", 204).await;
 }
 
 #[tokio::test]
@@ -108,7 +111,7 @@ async fn a_broken_file_changes_nothing_and_is_reported() {
         ("not YAML", good.clone() + "}{"),
         ("empty", String::new()),
         (
-            "no such hash",
+            "invalid hash",
             good.replace("token_sha256: ", "token_sha256: zz"),
         ),
     ] {
@@ -119,12 +122,12 @@ async fn a_broken_file_changes_nothing_and_is_reported() {
             response.text.contains("hubgate.yaml"),
             "{case}: {response:?}"
         );
-        assert_eq!(gate.metrics().await.sum(SUCCESSFUL, &[]), 0.0, "{case}");
+        assert_eq!(gate.sum(SUCCESSFUL, &[]).await, 0.0, "{case}");
         assert_eq!(status_of(&gate, "production").await, 204, "{case}");
     }
     gate.wait_for_log(&["hubgate.yaml", "spooks"]).await;
     gate.reload_with(&good).await;
-    assert_eq!(gate.metrics().await.sum(SUCCESSFUL, &[]), 1.0);
+    assert_eq!(gate.sum(SUCCESSFUL, &[]).await, 1.0);
 }
 
 #[tokio::test]
@@ -136,57 +139,36 @@ async fn a_reload_reads_token_files_again() {
     let credential = format!("{{token_file: \"{}\"}}", path.display());
     let spokes = [spoke_with("production", &credential, "")];
     let gate = Gate::start(&config(&hub.url(), &spokes)).await;
-    assert_eq!(
-        (
-            status_of(&gate, "first").await,
-            status_of(&gate, "second").await
-        ),
-        (204, 401)
-    );
+    expect_statuses(&gate, [("first", 204), ("second", 401)]).await;
     std::fs::write(&path, token("second")).unwrap();
     gate.reload().await.expect(200);
-    assert_eq!(
-        (
-            status_of(&gate, "first").await,
-            status_of(&gate, "second").await
-        ),
-        (401, 204)
-    );
+    expect_statuses(&gate, [("first", 401), ("second", 204)]).await;
 }
 
-/// A mounted Kubernetes volume: files link to `..data/`, which is swapped by a rename.
+/// In a mounted Kubernetes volume the files link to `..data/`, which is replaced by a rename.
 #[tokio::test]
 async fn a_swapped_symlink_is_noticed_within_the_interval() {
     let hub = ScriptedHub::start().await;
     let folder = tempfile::tempdir().unwrap();
-    let addresses = "listen: {address: \"127.0.0.1:0\"}\nadmin: {address: \"127.0.0.1:0\"}\n";
-    let yaml = |spokes: &[String]| format!("{addresses}{}", config(&hub.url(), spokes));
+    let yaml = |spokes: &[String]| format!("{FREE_ADDRESSES}{}", config(&hub.url(), spokes));
     mount(folder.path(), "..1", &yaml(&[spoke("production", "")]));
     std::os::unix::fs::symlink("..data/hubgate.yaml", folder.path().join("hubgate.yaml")).unwrap();
     let gate = Gate::start_in(folder, "200ms").await;
-    assert_eq!(
-        (
-            status_of(&gate, "production").await,
-            status_of(&gate, "new").await
-        ),
-        (204, 401)
-    );
+    expect_statuses(&gate, [("production", 204), ("new", 401)]).await;
     mount(
         &gate.folder(),
         "..2",
         &yaml(&[spoke("production", ""), spoke("new", "")]),
     );
-    wait_until_known(&gate, "new").await;
+    wait_for_status(&gate, "new", 204).await;
     assert_eq!(status_of(&gate, "production").await, 204);
 }
 
-/// Whoever asks need not wait for the next look at the files.
 #[tokio::test]
 async fn a_requested_reload_does_not_wait_for_the_interval() {
     let hub = ScriptedHub::start().await;
     let folder = tempfile::tempdir().unwrap();
-    let addresses = "listen: {address: \"127.0.0.1:0\"}\nadmin: {address: \"127.0.0.1:0\"}\n";
-    let yaml = |spokes: &[String]| format!("{addresses}{}", config(&hub.url(), spokes));
+    let yaml = |spokes: &[String]| format!("{FREE_ADDRESSES}{}", config(&hub.url(), spokes));
     let path = folder.path().join("hubgate.yaml");
     std::fs::write(&path, yaml(&[spoke("production", "")])).unwrap();
     let gate = Gate::start_in(folder, "1h").await;
@@ -195,13 +177,7 @@ async fn a_requested_reload_does_not_wait_for_the_interval() {
     assert_eq!(status_of(&gate, "new").await, 204);
     std::fs::write(&path, yaml(&[spoke("production", "")])).unwrap();
     gate.signal("HUP");
-    eventually("the spoke is gone", DEADLINE, async || {
-        match status_of(&gate, "new").await {
-            401 => Ok(()),
-            other => Err(other),
-        }
-    })
-    .await;
+    wait_for_status(&gate, "new", 401).await;
 }
 
 #[tokio::test]
@@ -210,27 +186,21 @@ async fn a_new_spoke_file_is_noticed_within_the_interval() {
     let folder = tempfile::tempdir().unwrap();
     let spokes = folder.path().join("spokes.d");
     std::fs::create_dir(&spokes).unwrap();
-    let addresses = "listen: {address: \"127.0.0.1:0\"}\nadmin: {address: \"127.0.0.1:0\"}\n";
     let files = format!("spoke_files: [\"{}/*.yaml\"]\n", spokes.display());
     let yaml = format!(
-        "{addresses}{files}{}",
+        "{FREE_ADDRESSES}{files}{}",
         config(&hub.url(), &[spoke("production", "")])
     );
     std::fs::write(folder.path().join("hubgate.yaml"), yaml).unwrap();
     let gate = Gate::start_in(folder, "200ms").await;
-    assert_eq!(
-        (
-            status_of(&gate, "production").await,
-            status_of(&gate, "new").await
-        ),
-        (204, 401)
-    );
+    expect_statuses(&gate, [("production", 204), ("new", 401)]).await;
     let element = spoke("new", "");
     let mapping = element.trim_start_matches("- ");
     std::fs::write(spokes.join("new.yaml"), mapping).unwrap();
-    wait_until_known(&gate, "new").await;
+    wait_for_status(&gate, "new", 204).await;
 }
 
+/// Replaces the data of a Kubernetes volume as the kubelet does.
 fn mount(folder: &Path, version: &str, yaml: &str) {
     let data = folder.join(version);
     std::fs::create_dir(&data).unwrap();
@@ -240,12 +210,9 @@ fn mount(folder: &Path, version: &str, yaml: &str) {
     std::fs::rename(&fresh, folder.join("..data")).unwrap();
 }
 
-/// No request may fail because the configuration is swapped under it.
 #[tokio::test]
 async fn requests_in_flight_survive_a_reload() {
-    let hub = ScriptedHub::start().await;
-    let yaml = config(&hub.url(), &[spoke("production", "")]);
-    let gate = Gate::start(&yaml).await;
+    let (hub, gate) = start_hub_and_gate("").await;
     hub.hold_responses();
     let address = gate.write_address();
     let sender = tokio::spawn(Request::up().spoke("production").send(address));
@@ -260,8 +227,8 @@ async fn requests_in_flight_survive_a_reload() {
 async fn a_token_is_revoked_even_when_another_change_needs_a_restart() {
     let hub = ScriptedHub::start().await;
     let credentials = |names: &[&str]| {
-        let each = names.iter().map(|name| token_sha256(&token(name)));
-        each.collect::<Vec<_>>().join(", ")
+        let hashes = names.iter().map(|name| token_sha256(&token(name)));
+        hashes.collect::<Vec<_>>().join(", ")
     };
     let yaml = |names: &[&str]| {
         let spokes = [spoke_with("production", &credentials(names), "")];
@@ -278,14 +245,13 @@ async fn a_token_is_revoked_even_when_another_change_needs_a_restart() {
     gate.send(Request::up().spoke("kept")).await.expect(204);
     gate.wait_for_log(&["listen.connections_max"]).await;
     let log = gate.log();
-    let warned = log.iter().filter(|line| line.contains(r#""level":"WARN""#));
-    let warned: Vec<_> = warned.filter(|line| line.contains("restart")).collect();
-    assert_eq!(warned.len(), 1, "{warned:#?}");
-    let successful = "hubgate_config_last_reload_successful";
-    assert_eq!(gate.metrics().await.sum(successful, &[]), 1.0);
+    let warnings = log.iter().filter(|line| line.contains(r#""level":"WARN""#));
+    let warnings: Vec<_> = warnings.filter(|line| line.contains("restart")).collect();
+    assert_eq!(warnings.len(), 1, "{warnings:#?}");
+    assert_eq!(gate.sum(SUCCESSFUL, &[]).await, 1.0);
 }
 
-/// A hub that is gone must not look like one that is silent, nor come back by a late response.
+/// Its series would look like those of a silent hub. A late response must not bring them back.
 #[tokio::test]
 async fn a_removed_hub_disappears_from_the_metrics() {
     let (old, new) = (ScriptedHub::start().await, ScriptedHub::start().await);
@@ -307,6 +273,7 @@ async fn a_removed_hub_disappears_from_the_metrics() {
     expect_one_hub(&gate, &new).await;
 }
 
+/// Fails unless the metrics have series of this hub only.
 async fn expect_one_hub(gate: &Gate, hub: &ScriptedHub) {
     let url = hub.url();
     let metrics = gate.metrics().await;
@@ -328,17 +295,18 @@ async fn a_draining_gate_refuses_a_reload_at_once() {
     let sender = tokio::spawn(Request::up().spoke("production").send(gate.write_address()));
     hub.wait_for_requests(1).await;
     gate.start_draining("TERM").await;
-    let asked = Instant::now();
+    let requested = Instant::now();
     let response = gate.reload().await;
     assert!(response.status >= 500, "{response:?}");
     assert!(response.text.contains("shutting down"), "{response:?}");
-    assert!(asked.elapsed() < Duration::from_secs(3));
+    assert!(requested.elapsed() < Duration::from_secs(3));
     hub.release_responses();
     sender.await.unwrap().expect("a response").expect(204);
     assert!(gate.wait_for_exit().await.success());
 }
 
-/// The main file may be a pipe, and one that nobody writes to holds the reading thread for ever.
+/// The configuration file may be a pipe. Without a writer it blocks the thread that reads it for
+/// ever.
 #[tokio::test]
 async fn a_blocked_reload_does_not_delay_termination() {
     let (_hub, mut gate) = start_hub_and_gate("").await;
@@ -349,14 +317,18 @@ async fn a_blocked_reload_does_not_delay_termination() {
     let reload = Request::new("POST", "/-/reload").send(gate.admin_address());
     let reload = tokio::spawn(reload);
     tokio::time::sleep(Duration::from_millis(500)).await;
-    assert!(!reload.is_finished(), "nobody writes to the pipe");
+    assert!(
+        !reload.is_finished(),
+        "the reload did not wait for the pipe"
+    );
     gate.send(Request::up().spoke("production"))
         .await
         .expect(204);
-    let told = Instant::now();
+    let signalled = Instant::now();
     gate.signal("TERM");
     assert_eq!(gate.wait_for_exit().await.code(), Some(0));
-    assert!(told.elapsed() < DEADLINE / 2, "{:?}", told.elapsed());
+    let elapsed = signalled.elapsed();
+    assert!(elapsed < DEADLINE / 2, "{elapsed:?}");
     let response = reload.await.unwrap().expect("a response");
     assert!(response.status >= 500, "{response:?}");
     assert!(response.text.contains("shutting down"), "{response:?}");
