@@ -1,4 +1,4 @@
-//! Foreign labels in disguise: no encoding of them reaches a hub.
+//! Foreign values of the cluster label in unusual encodings: none of them reaches a hub.
 
 use hubgate::wire::proto::{v1, v2};
 use prost::Message;
@@ -74,7 +74,7 @@ async fn a_body_under_the_media_type_of_the_other_message_is_not_forwarded() {
     }
 }
 
-/// A symbol may stand twice, stand after its use, and references may come in pieces.
+/// A symbol may be repeated, and the table of symbols may come after the series.
 #[tokio::test]
 async fn v2_labels_are_compared_by_text_and_not_by_symbol() {
     let (hub, gate) = start_hub_and_gate("").await;
@@ -106,14 +106,18 @@ async fn v2_labels_are_compared_by_text_and_not_by_symbol() {
         snappy(&[series.encode_to_vec(), symbols.encode_to_vec()].concat())
     };
     for (case, refs, status) in [
-        ("the other symbol of the same name", &[1, 2, 5, 6][..], 400),
-        ("the name by two symbols", &[1, 2, 3, 4, 5, 6], 400),
         (
-            "the name by two symbols, same value",
+            "the second symbol of the label name",
+            &[1, 2, 5, 6][..],
+            400,
+        ),
+        ("the label name by both symbols", &[1, 2, 3, 4, 5, 6], 400),
+        (
+            "the label name by both symbols, same value",
             &[1, 2, 3, 4, 5, 7],
             400,
         ),
-        ("the value by its other symbol", &[1, 2, 5, 7], 204),
+        ("the value by its second symbol", &[1, 2, 5, 7], 204),
     ] {
         let request = Request::write(
             Protocol::V2,
@@ -125,16 +129,17 @@ async fn v2_labels_are_compared_by_text_and_not_by_symbol() {
     }
 }
 
-/// Decodes what a hub got as either message; each series of each must be the spoke's own.
+/// Decodes a request as either message. Fails unless it holds series of one message only, and each
+/// has this value of the cluster label.
 #[track_caller]
 fn expect_only_own(received: &Received, cluster: &str) {
     let as_v1 = v1::WriteRequest::decode(&received.message[..]).unwrap();
     let as_v2 = v2::Request::decode(&received.message[..]).unwrap();
-    let of_v1 = as_v1.timeseries.len();
-    let of_v2 = as_v2.timeseries.len();
+    let series_v1 = as_v1.timeseries.len();
+    let series_v2 = as_v2.timeseries.len();
     assert!(
-        of_v1 == 0 || of_v2 == 0,
-        "series of both messages left: {received:?}"
+        series_v1 == 0 || series_v2 == 0,
+        "series of both messages: {received:?}"
     );
     for series in &received.series {
         let clusters: Vec<_> = series
@@ -145,5 +150,5 @@ fn expect_only_own(received: &Received, cluster: &str) {
         assert_eq!(clusters.len(), 1, "{}", series.notation());
         assert_eq!(clusters[0].1, cluster, "{}", series.notation());
     }
-    assert_eq!(received.series.len(), of_v1 + of_v2, "{received:?}");
+    assert_eq!(received.series.len(), series_v1 + series_v2, "{received:?}");
 }

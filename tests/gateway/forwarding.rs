@@ -1,4 +1,4 @@
-//! What travels to the hub: canonical headers, and bodies as they came where nothing changed.
+//! Forwarding to a hub of the spoke's own protocol: headers, unchanged bodies, and disconnects.
 
 use crate::support::body::{Protocol, Series, encode, series, up};
 use crate::support::gate::{Gate, start_hub_and_gate};
@@ -46,8 +46,8 @@ async fn the_hub_gets_canonical_headers_and_no_credential_of_the_spoke() {
             assert_eq!(received.header(name), None, "{name}");
         }
         assert_eq!(received.header("retry-attempt"), Some("3"));
-        let metrics = gate.metrics().await;
-        let retried = metrics.sum("hubgate_retried_requests_total", &[("spoke", "production")]);
+        let spoke = [("spoke", "production")];
+        let retried = gate.sum("hubgate_retried_requests_total", &spoke).await;
         assert_eq!(retried, 1.0);
     }
 }
@@ -85,9 +85,8 @@ async fn an_unchanged_body_is_forwarded_byte_for_byte() {
 async fn a_write_to_the_hub_is_finished_when_the_spoke_disconnects() {
     let (hub, gate) = start_hub_and_gate("").await;
     hub.hold_responses();
-    let request = Request::series(Protocol::V1, &up()).spoke("production");
-    let address = gate.write_address();
-    let sender = tokio::spawn(async move { request.send(address).await });
+    let request = Request::up().spoke("production");
+    let sender = tokio::spawn(request.send(gate.write_address()));
     hub.wait_for_requests(1).await;
     sender.abort();
     hub.release_responses();

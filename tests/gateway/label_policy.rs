@@ -1,18 +1,18 @@
-//! What the label policy makes of a request, seen from the hub.
+//! The label policy of a spoke: the labels that the hub gets under each setting.
 
-use crate::support::body::{Protocol, Series, bare, series};
+use crate::support::body::{Protocol, bare, series};
 use crate::support::config::{config, spoke};
 use crate::support::gate::Gate;
 use crate::support::hub::ScriptedHub;
-use crate::support::sender::Request;
 
-const POLICIES: [&str; 5] = ["plain", "absent-reject", "reject", "rename", "overwrite"];
+/// `default`, then a value of `labels.absent` and the values of `labels.mismatch`.
+const POLICIES: [&str; 5] = ["default", "absent-reject", "reject", "rename", "overwrite"];
 
 /// A gate with one spoke for each policy, named after it.
 async fn start(hub: &ScriptedHub) -> Gate {
     let spokes = POLICIES.map(|policy| {
         let labels = match policy {
-            "plain" => String::new(),
+            "default" => String::new(),
             "absent-reject" => "labels: {absent: reject}".to_owned(),
             mismatch => format!("labels: {{mismatch: {mismatch}}}"),
         };
@@ -21,48 +21,46 @@ async fn start(hub: &ScriptedHub) -> Gate {
     Gate::start(&config(&hub.url(), &spokes)).await
 }
 
-async fn write(gate: &Gate, name: &str, protocol: Protocol, batch: &[Series], status: u16) {
-    let request = Request::series(protocol, batch).spoke(name);
-    let response = gate.send(request).await;
-    assert_eq!(response.status, status, "{name} {protocol:?}: {response:?}");
-}
-
-/// What the label rules make of one series, by policy; nothing is a refusal.
+/// A policy, the labels of a series, and its labels at the hub; `None` when it is refused.
 const LABELS: [(&str, &str, Option<&str>); 20] = [
-    ("plain", "__name__=up", Some("__name__=up,cluster=plain")),
     (
-        "plain",
-        "__name__=up,cluster=plain",
-        Some("__name__=up,cluster=plain"),
+        "default",
+        "__name__=up",
+        Some("__name__=up,cluster=default"),
     ),
     (
-        "plain",
+        "default",
+        "__name__=up,cluster=default",
+        Some("__name__=up,cluster=default"),
+    ),
+    (
+        "default",
         "__name__=up,cluster=",
-        Some("__name__=up,cluster=plain"),
+        Some("__name__=up,cluster=default"),
     ),
     (
-        "plain",
+        "default",
         "__name__=up,a=1,z=2",
-        Some("__name__=up,a=1,cluster=plain,z=2"),
+        Some("__name__=up,a=1,cluster=default,z=2"),
     ),
     (
-        "plain",
-        "z=2,cluster=plain,a=1,__name__=up",
-        Some("__name__=up,a=1,cluster=plain,z=2"),
+        "default",
+        "z=2,cluster=default,a=1,__name__=up",
+        Some("__name__=up,a=1,cluster=default,z=2"),
     ),
     (
-        "plain",
+        "default",
         "Z=1,__name__=up",
-        Some("Z=1,__name__=up,cluster=plain"),
+        Some("Z=1,__name__=up,cluster=default"),
     ),
     (
-        "plain",
-        "__name__=up,a=,cluster=plain,z=2",
-        Some("__name__=up,cluster=plain,z=2"),
+        "default",
+        "__name__=up,a=,cluster=default,z=2",
+        Some("__name__=up,cluster=default,z=2"),
     ),
-    ("plain", "__name__=up,cluster=PLAIN", None),
-    ("plain", "__name__=up,cluster=plain ", None),
-    ("plain", "__name__=up,cluster=other", None),
+    ("default", "__name__=up,cluster=DEFAULT", None),
+    ("default", "__name__=up,cluster=default ", None),
+    ("default", "__name__=up,cluster=other", None),
     ("reject", "__name__=up,cluster=other", None),
     ("reject", "__name__=up", Some("__name__=up,cluster=reject")),
     ("absent-reject", "__name__=up", None),
@@ -95,25 +93,23 @@ const LABELS: [(&str, &str, Option<&str>); 20] = [
 async fn each_policy_changes_or_refuses_labels_as_configured() {
     let hub = ScriptedHub::start().await;
     let gate = start(&hub).await;
-    for (policy, sent, left) in LABELS {
+    for (policy, sent, expected) in LABELS {
         for protocol in Protocol::BOTH {
-            let neighbour = series("__name__=zz");
-            let status = if left.is_some() { 204 } else { 400 };
-            let batch = match policy {
-                "absent-reject" => vec![series(sent), series("__name__=zz,cluster=absent-reject")],
-                _ => vec![series(sent), neighbour],
+            let neighbour = match policy {
+                "absent-reject" => series("__name__=zz,cluster=absent-reject"),
+                _ => series("__name__=zz"),
             };
-            write(&gate, policy, protocol, &batch, status).await;
+            let batch = [series(sent), neighbour];
+            let status = if expected.is_some() { 204 } else { 400 };
+            let response = gate.write_as(policy, protocol, &batch).await;
+            let case = format!("{protocol:?} {policy}: {sent}");
+            assert_eq!(response.status, status, "{case}: {response:?}");
             let mut labels = hub.take_one().labels();
             assert_eq!(
                 labels.pop().unwrap(),
                 format!("__name__=zz,cluster={policy}")
             );
-            assert_eq!(
-                labels.pop().as_deref(),
-                left,
-                "{protocol:?} {policy}: {sent}"
-            );
+            assert_eq!(labels.pop().as_deref(), expected, "{case}");
         }
     }
     for policy in POLICIES {
@@ -121,7 +117,7 @@ async fn each_policy_changes_or_refuses_labels_as_configured() {
     }
 }
 
-/// A scrape moves a label out of the way as often as needed, and never over another one.
+/// A scrape also adds `exported_` as often as needed, and never replaces another label.
 #[tokio::test]
 async fn renaming_never_repeats_a_label() {
     let hub = ScriptedHub::start().await;
@@ -131,9 +127,7 @@ async fn renaming_never_repeats_a_label() {
             series("__name__=up,cluster=a,exported_cluster=b"),
             series("__name__=zz"),
         ];
-        let request = Request::series(protocol, &batch).spoke("rename");
-        let response = gate.send(request).await;
-        assert_eq!(response.status, 204, "{response:?}");
+        gate.write_as("rename", protocol, &batch).await.expect(204);
         for series in hub.take_one().series {
             let mut names: Vec<_> = series.labels.iter().map(|(name, _)| name).collect();
             names.dedup();
@@ -158,7 +152,7 @@ async fn the_name_of_the_cluster_label_is_configurable() {
             series("__name__=up,cluster=x"),
             series("__name__=up,site=y"),
         ];
-        write(&gate, "production", protocol, &batch, 204).await;
+        gate.write(protocol, &batch).await.expect(204);
         assert_eq!(
             hub.take_one().labels(),
             [
@@ -186,17 +180,15 @@ async fn values_stay_the_same_bits_when_labels_change() {
         if protocol == Protocol::V2 {
             batch[0] = batch[0].clone().help("whether it is up");
         }
-        write(&gate, "plain", protocol, &batch, 204).await;
+        gate.write_as("default", protocol, &batch).await.expect(204);
         let received = hub.take_one().series;
-        assert_eq!(received[0].notation(), "__name__=up,cluster=plain,z=1");
-        for (sent, left) in batch.iter().zip(&received) {
-            assert_eq!(left.samples, sent.samples);
-            assert_eq!(left.histograms, sent.histograms);
-            assert_eq!(
-                left.exemplars, sent.exemplars,
-                "an exemplar's labels are no series'"
-            );
-            assert_eq!(left.metadata, sent.metadata);
+        assert_eq!(received[0].notation(), "__name__=up,cluster=default,z=1");
+        for (sent, received) in batch.iter().zip(&received) {
+            assert_eq!(received.samples, sent.samples);
+            assert_eq!(received.histograms, sent.histograms);
+            // The policy does not apply to the labels of an exemplar.
+            assert_eq!(received.exemplars, sent.exemplars);
+            assert_eq!(received.metadata, sent.metadata);
         }
     }
 }

@@ -1,32 +1,34 @@
-//! What bad input gets: each line of the contract, on a real socket.
+//! Refused requests: each status and what its text must name.
 
 use std::time::Duration;
 
-use crate::support::body::{Protocol, encode, field, message, series, snappy};
+use crate::support::body::{Protocol, encode, field, message, series, snappy, up};
 use crate::support::config::token;
 use crate::support::gate::{Gate, start_hub_and_gate, start_with_limits};
 use crate::support::sender::{Request, send_raw};
 
 const MIB: usize = 1 << 20;
 
-/// Long enough for a response, short enough to wait for in vain.
+/// Longest wait for the next byte of a response.
 const SILENCE: Duration = Duration::from_secs(2);
 
-/// The limits of the gate here, which no test exceeds by chance.
+/// Limits that are small enough to exceed in a test.
 const LIMITS: &str = "body_bytes_max: 16MiB, decoded_bytes_max: 24MiB";
 
+/// A write of an encoded body by the spoke `production`.
 fn write(protocol: Protocol, body: Vec<u8>) -> Request {
     Request::write(protocol, body).spoke("production")
 }
 
+/// A write that the gate accepts.
 fn good(protocol: Protocol) -> Request {
-    write(protocol, encode(protocol, &[series("__name__=up")]))
+    write(protocol, encode(protocol, &up()))
 }
 
 #[tokio::test]
 async fn a_request_without_a_valid_credential_is_a_401() {
     let (hub, gate) = start_with_limits(LIMITS, "").await;
-    let request = Request::write(Protocol::V1, encode(Protocol::V1, &[series("__name__=up")]));
+    let request = Request::up();
     for (case, request) in [
         ("no credential", request.clone()),
         ("wrong token", request.clone().token("wrong")),
@@ -56,17 +58,12 @@ async fn a_request_without_a_valid_credential_is_a_401() {
 #[tokio::test]
 async fn wrong_headers_are_refused_before_the_body_is_decoded() {
     let (hub, gate) = start_with_limits(LIMITS, "").await;
-    let broken = || write(Protocol::V1, b"\xff\xff\xff\xff\xff".to_vec());
-    let media = |text| broken().header("content-type", text);
-    let encoding = |text| broken().header("content-encoding", text);
+    let malformed = || write(Protocol::V1, b"\xff\xff\xff\xff\xff".to_vec());
+    let media = |text| malformed().header("content-type", text);
+    let encoding = |text| malformed().header("content-encoding", text);
     let plain = |method: &str| Request::new(method, "/api/v1/write").spoke("production");
     for (case, request, status, says) in [
-        (
-            "no media type of ours",
-            media("text/plain"),
-            415,
-            "text/plain",
-        ),
+        ("another media type", media("text/plain"), 415, "text/plain"),
         ("json", media("application/json"), 415, "production"),
         (
             "unknown message",
@@ -145,20 +142,20 @@ async fn every_valid_form_of_the_media_types_is_accepted() {
         ),
     ] {
         let labels = [("protocol", protocol.name()), ("code", "204")];
-        let taken = async || gate.sum("hubgate_requests_total", &labels).await;
-        let before = taken().await;
+        let accepted = async || gate.sum("hubgate_requests_total", &labels).await;
+        let before = accepted().await;
         let request = good(protocol).header("content-type", content_type);
         let response = gate
             .send(request.header("content-encoding", "Snappy"))
             .await;
         assert_eq!(response.status, 204, "{content_type}: {response:?}");
-        assert_eq!(taken().await, before + 1.0, "{content_type}");
+        assert_eq!(accepted().await, before + 1.0, "{content_type}");
         assert_eq!(hub.take_one().labels().len(), 1, "{content_type}");
     }
 }
 
 /// Sends a write's headers without its body, and returns the first line of the response.
-async fn head_only(gate: &Gate, headers: &str) -> String {
+async fn send_head_only(gate: &Gate, headers: &str) -> String {
     let host = gate.write_address();
     let head = format!(
         "POST /api/v1/write HTTP/1.1\r\nHost: {host}\r\nContent-Encoding: snappy\r\n{headers}\r\n"
@@ -168,7 +165,7 @@ async fn head_only(gate: &Gate, headers: &str) -> String {
     response.lines().next().unwrap_or_default().to_owned()
 }
 
-/// Refused by their headers: the body decides nothing.
+/// Headers for which a request is refused, and the status.
 fn refused_heads() -> [(String, &'static str); 3] {
     let authorization = format!("Authorization: Bearer {}\r\n", token("production"));
     let protobuf = "Content-Type: application/x-protobuf\r\n";
@@ -191,7 +188,7 @@ async fn a_refusal_by_headers_does_not_wait_for_the_body() {
     let (hub, gate) = start_with_limits(LIMITS, "").await;
     for (headers, status) in refused_heads() {
         for expect in ["", "Expect: 100-continue\r\n"] {
-            let response = head_only(&gate, &format!("{expect}{headers}")).await;
+            let response = send_head_only(&gate, &format!("{expect}{headers}")).await;
             assert!(
                 response.starts_with(&format!("HTTP/1.1 {status} ")),
                 "{expect}: {response}"
@@ -263,11 +260,7 @@ async fn malformed_bodies_are_refused_whole() {
         response.expect_refusal(case, status, &["production"]);
         hub.expect_no_request();
     }
-    assert!(
-        gate.peak_memory_bytes() < 128 * MIB as u64,
-        "{}",
-        gate.peak_memory_bytes()
-    );
+    gate.expect_peak_memory_below(128);
 }
 
 #[tokio::test]
@@ -276,9 +269,9 @@ async fn a_body_over_the_limit_is_a_413_in_every_framing() {
     for size in [MIB + 1, MIB + 100_000] {
         let request = write(Protocol::V1, vec![0; size]);
         for (case, request) in [
-            ("announced", request.clone()),
-            ("streamed", request.clone().chunked()),
-            ("http/2", request.http2()),
+            ("Content-Length", request.clone()),
+            ("chunked", request.clone().chunked()),
+            ("HTTP/2", request.http2()),
         ] {
             let response = gate.send(request).await;
             response.expect_refusal(case, 413, &["production", "1048576"]);
@@ -329,14 +322,14 @@ async fn a_body_with_malformed_chunks_is_a_400() {
              Content-Type: application/x-protobuf\r\nContent-Encoding: snappy\r\n\
              Transfer-Encoding: chunked\r\n\r\n{chunk}"
         );
-        let response = send_raw(to, request.as_bytes(), Duration::from_secs(2)).await;
+        let response = send_raw(to, request.as_bytes(), SILENCE).await;
         let response = String::from_utf8_lossy(&response);
         assert!(
             response.starts_with("HTTP/1.1 400 "),
             "{chunk:?}: {response}"
         );
-        for says in ["production", "body_framing"] {
-            assert!(response.contains(says), "{chunk:?}: {response}");
+        for part in ["production", "body_framing"] {
+            assert!(response.contains(part), "{chunk:?}: {response}");
         }
     }
     hub.expect_no_request();

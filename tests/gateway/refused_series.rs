@@ -1,9 +1,9 @@
-//! Bad series: each is refused for its reason, and its neighbours are kept.
+//! Refused series: each is refused for its reason, and its neighbours reach the hub.
 
 use hubgate::wire::proto::v2;
 use prost::Message;
 
-use crate::support::body::{Protocol, encode, field, message, series, snappy};
+use crate::support::body::{Protocol, field, message, series, snappy};
 use crate::support::config::{config, spoke};
 use crate::support::gate::{Gate, start_hub_and_gate};
 use crate::support::hub::ScriptedHub;
@@ -11,11 +11,12 @@ use crate::support::sender::Request;
 
 const MIB: usize = 1 << 20;
 
+/// A write of an encoded body by the spoke `production`.
 fn write(protocol: Protocol, body: Vec<u8>) -> Request {
     Request::write(protocol, body).spoke("production")
 }
 
-/// Refused series of either message, each for one reason.
+/// Reasons, each with the labels of a series that is refused for it.
 const BAD_SERIES: [(&str, &str); 6] = [
     ("mismatched_label", "__name__=bad,cluster=staging"),
     ("duplicate_label_name", "__name__=bad,job=x,job=y"),
@@ -37,20 +38,21 @@ async fn a_bad_series_is_refused_for_its_reason_and_its_neighbours_are_written()
                 series(labels),
                 series("__name__=z,cluster=production"),
             ];
-            one_of_three(protocol, reason, message(protocol, &batch)).await;
+            expect_middle_refused(protocol, reason, message(protocol, &batch)).await;
         }
         let long = format!("__name__=bad,job={}", "x".repeat(10 * MIB));
         let many: Vec<_> = (0..200).map(|n| format!("label{n:03}=x")).collect();
         let many = format!("__name__=bad,{}", many.join(","));
         for (reason, labels) in [("label_length", long), ("labels_per_series", many)] {
             let batch = [series("__name__=a"), series(&labels), series("__name__=z")];
-            one_of_three(protocol, reason, message(protocol, &batch)).await;
+            expect_middle_refused(protocol, reason, message(protocol, &batch)).await;
         }
     }
 }
 
-/// Sends a message whose middle series of three is bad.
-async fn one_of_three(protocol: Protocol, reason: &str, message: Vec<u8>) {
+/// Sends a message of three series. Fails unless the middle one is refused for this reason and the
+/// others, `a` and `z`, reach the hub.
+async fn expect_middle_refused(protocol: Protocol, reason: &str, message: Vec<u8>) {
     let (hub, gate) = start_hub_and_gate("").await;
     let response = gate.send(write(protocol, snappy(&message))).await;
     response.expect_refusal(reason, 400, &["production", reason, "1", "3"]);
@@ -59,24 +61,15 @@ async fn one_of_three(protocol: Protocol, reason: &str, message: Vec<u8>) {
         Some((2, 0, 0)),
         "{reason}: {response:?}"
     );
-    let passed = hub.take_one();
-    let names: Vec<_> = passed
+    let received = hub.take_one();
+    let names: Vec<_> = received
         .series
         .iter()
         .map(|s| s.labels[0].1.clone())
         .collect();
     assert_eq!(names, ["a", "z"], "{reason}");
-    let metrics = gate.metrics().await;
-    let labels = [
-        ("spoke", "production"),
-        ("kind", "float"),
-        ("reason", reason),
-    ];
-    assert_eq!(
-        metrics.sum("hubgate_samples_rejected_total", &labels),
-        1.0,
-        "{reason}"
-    );
+    let rejected = gate.rejected("float", reason).await;
+    assert_eq!(rejected, 1.0, "{reason}");
     gate.expect_balanced_counts("production").await;
 }
 
@@ -114,7 +107,7 @@ async fn v1_series_with_invalid_utf8_or_repeated_label_fields_are_refused() {
         let first = timeseries(&[label(b"__name__", b"a")]);
         let last = timeseries(&[label(b"__name__", b"z")]);
         let message = [first, timeseries(&labels), last].concat();
-        one_of_three(Protocol::V1, reason, message).await;
+        expect_middle_refused(Protocol::V1, reason, message).await;
     }
 }
 
@@ -136,7 +129,7 @@ async fn v2_series_with_invalid_symbols_are_refused() {
             symbols: symbols.map(str::to_owned).to_vec(),
             timeseries: vec![timeseries(&[1, 2]), timeseries(refs), timeseries(&[1, 4])],
         };
-        one_of_three(Protocol::V2, "symbol_reference", message.encode_to_vec()).await;
+        expect_middle_refused(Protocol::V2, "symbol_reference", message.encode_to_vec()).await;
     }
     let bytes = [
         &b""[..],
@@ -150,7 +143,7 @@ async fn v2_series_with_invalid_symbols_are_refused() {
     let symbols: Vec<u8> = bytes.iter().flat_map(|symbol| field(4, symbol)).collect();
     let refs = [&[1, 2][..], &[1, 3, 5, 6], &[1, 4]];
     let all = refs.map(|refs| field(5, &timeseries(refs).encode_to_vec()));
-    one_of_three(
+    expect_middle_refused(
         Protocol::V2,
         "invalid_utf8",
         [symbols, all.concat()].concat(),
@@ -168,7 +161,7 @@ async fn series_without_the_cluster_label_are_refused_under_absent_reject() {
             series("__name__=bad"),
             series("__name__=a,cluster=production"),
         ];
-        let response = gate.send(write(protocol, encode(protocol, &batch))).await;
+        let response = gate.write(protocol, &batch).await;
         response.expect_refusal("absent", 400, &["production", "absent_label", "bad"]);
         assert_eq!(hub.take_one().labels(), ["__name__=a,cluster=production"]);
     }
@@ -202,11 +195,7 @@ async fn a_million_tiny_elements_take_less_than_128_mib() {
         response.expect_refusal(case, 400, &["production"]);
         hub.expect_no_request();
     }
-    assert!(
-        gate.peak_memory_bytes() < 128 * MIB as u64,
-        "{}",
-        gate.peak_memory_bytes()
-    );
+    gate.expect_peak_memory_below(128);
 }
 
 #[tokio::test]
@@ -214,13 +203,8 @@ async fn many_refusals_are_all_counted_and_logged_in_few_lines() {
     let (hub, gate) = start_hub_and_gate("").await;
     for _ in 0..200 {
         let batch = [series("__name__=bad,cluster=staging")];
-        let request = write(Protocol::V1, encode(Protocol::V1, &batch));
-        gate.send(request).await.expect(400);
-        gate.send(
-            write(Protocol::V1, encode(Protocol::V1, &[series("__name__=up")])).token("wrong"),
-        )
-        .await
-        .expect(401);
+        gate.write(Protocol::V1, &batch).await.expect(400);
+        gate.send(Request::up().token("wrong")).await.expect(401);
     }
     hub.expect_no_request();
     let metrics = gate.metrics().await;

@@ -298,6 +298,13 @@ impl Gate {
         self.memory_bytes("VmHWM")
     }
 
+    /// Fails unless the largest resident memory since the start is below this many MiB.
+    #[track_caller]
+    pub(crate) fn expect_peak_memory_below(&self, mib: u64) {
+        let peak = self.peak_memory_bytes();
+        assert!(peak < mib << 20, "{peak} bytes");
+    }
+
     /// Log lines with an error or a panic that the test did not allow.
     fn unexpected_errors(&self) -> Vec<String> {
         let log = self.process.log.borrow();
