@@ -1,6 +1,7 @@
-//! What a request costs in allocations when it travels on as it came: none.
+//! A request that is forwarded unchanged is decoded and inspected without an allocation.
 //!
-//! A binary of its own, for its allocator; and one test alone, since every thread is counted.
+//! This is a binary of its own because it replaces the allocator. It must hold one test only, because
+//! the allocations of every thread are counted.
 
 use hubgate::config::{Absent, LabelPolicy, Mismatch, SpokeLimits};
 use hubgate::policy::{self, Rules, Scratch};
@@ -11,7 +12,7 @@ static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 
 const DECODED_BYTES_MAX: usize = 32 << 20;
 
-/// Bodies of 2000 series as Prometheus sends them.
+/// Captured bodies of 2,000 series.
 const BODIES: [(Protocol, &[u8]); 2] = [
     (
         Protocol::V1,
@@ -36,7 +37,7 @@ fn rules() -> Rules {
     Rules::new("cluster", "production", policy, limits)
 }
 
-/// Blocks that were allocated so far, and their bytes.
+/// The number of blocks allocated so far, and their bytes.
 fn allocated() -> (u64, u64) {
     let stats = dhat::HeapStats::get();
     (stats.total_blocks, stats.total_bytes)
@@ -56,7 +57,10 @@ fn decodes_and_inspects_a_warm_unchanged_request_without_allocating() {
         };
         let cold = allocated();
         inspect();
-        assert!(allocated() > cold, "allocations are counted");
+        assert!(
+            allocated() > cold,
+            "the allocations of a cold request are not counted"
+        );
         inspect();
         let warm = allocated();
         inspect();

@@ -1,4 +1,4 @@
-//! What operators see: metrics, status as JSON, the log; and that no secret is in any of them.
+//! What operators see: metrics, the status as JSON, and the log. None of them holds a secret.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -11,8 +11,8 @@ use crate::support::hub::ScriptedHub;
 use crate::support::prometheus::find_on_path;
 use crate::support::sender::Request;
 
-/// A gate that has seen a stored, a partly refused, a refused and an unidentified request.
-async fn busy(hub: &ScriptedHub) -> Gate {
+/// A gate that has handled writes with status 204, 400 and 401.
+async fn start_with_traffic(hub: &ScriptedHub) -> Gate {
     let basic = bcrypt("staging", "basic-password");
     let spokes = [spoke("production", ""), spoke_with("staging", &basic, "")];
     let gate = Gate::start(&config(&hub.url(), &spokes)).await;
@@ -38,7 +38,7 @@ async fn busy(hub: &ScriptedHub) -> Gate {
 async fn metrics_pass_promtool_check() {
     let promtool = find_on_path("promtool").expect("promtool on PATH; run tests/run.sh");
     let hub = ScriptedHub::start().await;
-    let gate = busy(&hub).await;
+    let gate = start_with_traffic(&hub).await;
     let mut promtool = Command::new(promtool)
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
@@ -54,15 +54,19 @@ async fn metrics_pass_promtool_check() {
         .write_all(text.as_bytes())
         .unwrap();
     let output = promtool.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    assert!(output.status.success() && said.is_empty(), "{said}\n{text}");
+    let output_text =
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(
+        output.status.success() && output_text.is_empty(),
+        "{output_text}\n{text}"
+    );
 }
 
-/// Dashboards and alerts hang on these, so a change has to be meant.
+/// Dashboards and alerts depend on these, so a change must be deliberate.
 #[tokio::test]
 async fn metric_names_and_help_texts_match_the_committed_file() {
     let hub = ScriptedHub::start().await;
-    let gate = busy(&hub).await;
+    let gate = start_with_traffic(&hub).await;
     let metrics = gate.metrics().await;
     let mut pinned: BTreeSet<String> = BTreeSet::new();
     let comments = metrics
@@ -82,7 +86,7 @@ async fn metric_names_and_help_texts_match_the_committed_file() {
     let committed = std::fs::read_to_string(path).unwrap_or_default();
     assert!(
         committed == pinned,
-        "metrics changed; if that is meant, run `UPDATE=1 cargo test --test gateway admin::`\n{pinned}"
+        "metrics changed; if that is deliberate, run `UPDATE=1 cargo test --test gateway admin::`\n{pinned}"
     );
 }
 
@@ -126,10 +130,16 @@ async fn metrics_show_the_freshness_and_size_of_a_write() {
     gate.send(request).await.expect(204);
     let metrics = gate.metrics().await;
     let spoke = [("spoke", "production")];
-    let seen = metrics.sum("hubgate_newest_sample_timestamp_seconds", &spoke);
-    assert!((seen - newest as f64 / 1000.0).abs() < 0.01, "{seen}");
-    let written = metrics.sum("hubgate_last_write_timestamp_seconds", &spoke);
-    assert!((written - now() as f64 / 1000.0).abs() < 10.0, "{written}");
+    let newest_seen = metrics.sum("hubgate_newest_sample_timestamp_seconds", &spoke);
+    assert!(
+        (newest_seen - newest as f64 / 1000.0).abs() < 0.01,
+        "{newest_seen}"
+    );
+    let last_write = metrics.sum("hubgate_last_write_timestamp_seconds", &spoke);
+    assert!(
+        (last_write - now() as f64 / 1000.0).abs() < 10.0,
+        "{last_write}"
+    );
     for name in [
         "request_duration_seconds",
         "request_body_bytes",
@@ -145,11 +155,11 @@ async fn metrics_show_the_freshness_and_size_of_a_write() {
         metrics.sum("hubgate_bytes_in_flight_limit", &[]),
         268_435_456.0
     );
-    let stored = [("spoke", "production"), ("code", "204")];
-    assert_eq!(metrics.sum("hubgate_requests_total", &stored), 1.0);
+    let success = [("spoke", "production"), ("code", "204")];
+    assert_eq!(metrics.sum("hubgate_requests_total", &success), 1.0);
 }
 
-/// One clock that runs wild must not hide for ever that a spoke fell silent.
+/// One wrong clock must not hide for ever that a spoke has stopped writing.
 #[tokio::test]
 async fn a_timestamp_in_the_far_future_does_not_become_the_newest() {
     let (_hub, gate) = start_hub_and_gate("").await;
@@ -173,7 +183,7 @@ async fn a_timestamp_in_the_far_future_does_not_become_the_newest() {
 #[tokio::test]
 async fn the_spokes_endpoint_shows_every_spoke_as_json() {
     let hub = ScriptedHub::start().await;
-    let gate = busy(&hub).await;
+    let gate = start_with_traffic(&hub).await;
     let status = gate.spokes().await;
     let text = status.to_string();
     for fact in [
@@ -191,7 +201,7 @@ async fn the_spokes_endpoint_shows_every_spoke_as_json() {
 #[tokio::test]
 async fn secrets_appear_in_no_endpoint_and_no_log_line() {
     let hub = ScriptedHub::start().await;
-    let mut gate = busy(&hub).await;
+    let mut gate = start_with_traffic(&hub).await;
     let file = std::fs::read_to_string(gate.config_file()).unwrap();
     let hash = file
         .split("password_hash: \"")

@@ -1,4 +1,4 @@
-//! The committed prost types are what `proto/` generates.
+//! The committed prost types match the files in `proto/`.
 
 use std::path::Path;
 
@@ -24,7 +24,7 @@ fn committed_types_match_the_proto_files() {
         }
         assert!(
             std::fs::read(&committed).unwrap() == fresh,
-            "{} is not what proto/ generates; run `UPDATE=1 cargo test --test gateway generated_types::` and commit it",
+            "{} differs from what proto/ generates; run `UPDATE=1 cargo test --test gateway generated_types::` and commit it",
             committed.display(),
         );
     }

@@ -1,13 +1,13 @@
 //! Black-box tests: the real `hubgate` binary, real sockets, scripted and real hubs.
 //!
-//! Each file holds the facts of one subject; `support` holds the machinery. Every address has
-//! port 0, every wait is for an event or polls under a deadline, so all tests run side by side.
+//! Each file tests one subject; `support` holds the machinery. Tests run side by side: every
+//! listener is on a free port, and every wait is for an event or polls under a deadline.
 #![allow(
     clippy::cast_possible_truncation,
     clippy::disallowed_methods,
     clippy::print_stderr,
     clippy::unwrap_used,
-    reason = "a test may panic, print, and read what the test itself made without a limit"
+    reason = "a test may panic, print, and read without a limit what it made itself"
 )]
 
 mod support;

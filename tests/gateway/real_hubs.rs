@@ -1,7 +1,6 @@
-//! Real hubs of either version: what a bad sample costs, that V2 reaches hubs without it, and that
-//! exemplars arrive.
+//! Real hubs: what a bad sample loses, V2 for a hub that speaks V1 only, and exemplars.
 //!
-//! Senders and hubs are each Prometheus found, one scenario at a time.
+//! Each test runs with every Prometheus found, as sender and as hub; one test at a time.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,10 +15,10 @@ use crate::support::scrape_target::ScrapeTarget;
 use crate::support::sender::Request;
 use crate::support::victoria_metrics::VictoriaMetrics;
 
-/// Longest wait for what a spoke scrapes to be at the hub.
-const SEEN: Duration = Duration::from_secs(30);
+/// Longest wait for the samples of a spoke to reach the hub.
+const ARRIVAL_DEADLINE: Duration = Duration::from_secs(30);
 
-/// Writes to a hub past the gate.
+/// Writes to a hub without the gate.
 async fn write_directly(hub: &Prometheus, series: Series) {
     let request = Request::series(Protocol::V1, &[series]);
     let response = request.send(hub.address()).await.expect("a response");
@@ -34,54 +33,54 @@ fn spoke_of<'a>(gate: &Gate, protocol: Protocol, target: &ScrapeTarget) -> Spoke
     }
 }
 
-/// A series of one sample that a hub refuses.
-struct Poison {
+/// A case of a sample that a hub refuses.
+struct BadSample {
     case: &'static str,
-    /// What the hub must have stored before, of the same labels.
+    /// The value and time of a sample of the same series that must be at the hub before.
     stored: Option<(f64, i64)>,
     bad: Series,
 }
 
-fn poisons(binary: &Binary, now: i64) -> Vec<Poison> {
+fn bad_samples(binary: &Binary, now: i64) -> Vec<BadSample> {
     let labelled = |case: &str| bare(&format!("__name__=bad,case={case},cluster=production"));
-    let poison = |case, stored, timestamp| Poison {
+    let bad_sample = |case, stored, timestamp| BadSample {
         case,
         stored,
         bad: labelled(case).sample(1.0, timestamp),
     };
-    let mut poisons = vec![
-        poison("order", Some((2.0, now)), now - 10_000),
-        poison("duplicate", Some((2.0, now)), now),
-        poison("old", None, now - 3 * 3_600_000),
+    let mut bad_samples = vec![
+        bad_sample("order", Some((2.0, now)), now - 10_000),
+        bad_sample("duplicate", Some((2.0, now)), now),
+        bad_sample("old", None, now - 3 * 3_600_000),
     ];
     if binary.refuses_bad_histograms() {
         let mut bad = labelled("histogram").histogram(now);
         bad.histograms[0].positive_deltas = vec![-5];
-        poisons.push(Poison {
+        bad_samples.push(BadSample {
             case: "histogram",
             stored: None,
             bad,
         });
     }
     if binary.receives() == Protocol::V2 {
-        // Prometheus 2.42 takes it for good.
-        poisons.push(poison("future", None, now + 3_600_000));
+        // Prometheus 2.42 stores it.
+        bad_samples.push(bad_sample("future", None, now + 3_600_000));
     }
-    poisons
+    bad_samples
 }
 
 #[tokio::test]
 async fn one_bad_sample_among_a_thousand_loses_only_itself() {
     let _turn = ONE_AT_A_TIME.lock().await;
     for binary in Binary::all() {
-        // A hub that takes V2 salvages V1 no better than one that does not.
-        for (key, written) in [
+        // The second configuration shows salvage at a hub that would need none for V2.
+        for (key, found) in [
             ("protocol: auto", binary.receives()),
             ("protocol: v1", Protocol::V1),
         ] {
             let hub = Prometheus::start_strict_hub(&binary).await;
             let gate = Gate::start_for(&hub.url(), key).await;
-            gate.wait_for_protocol(None, written).await;
+            gate.wait_for_protocol(None, found).await;
             one_bad_of_a_thousand(&hub, &gate, &format!("{binary:?}, {key}"), &binary).await;
         }
     }
@@ -89,10 +88,10 @@ async fn one_bad_sample_among_a_thousand_loses_only_itself() {
 
 async fn one_bad_of_a_thousand(hub: &Prometheus, gate: &Gate, what: &str, binary: &Binary) {
     let now = now();
-    // The newest sample of the hub says what is too old.
+    // The hub compares ages with its newest sample.
     let newest = bare("__name__=newest,cluster=production");
     write_directly(hub, newest.sample(1.0, now)).await;
-    for Poison { case, stored, bad } in poisons(binary, now) {
+    for BadSample { case, stored, bad } in bad_samples(binary, now) {
         let labels = bad.notation();
         if let Some((value, timestamp)) = stored {
             write_directly(hub, bare(&labels).sample(value, timestamp)).await;
@@ -123,7 +122,7 @@ async fn one_bad_of_a_thousand(hub: &Prometheus, gate: &Gate, what: &str, binary
     gate.expect_balanced_counts("production").await;
 }
 
-/// A spoke that was cut off for longer than the window of the hub goes on with what is newer.
+/// A spoke without a network for longer than the window of the hub must lose no newer samples.
 #[tokio::test]
 async fn a_sample_older_than_the_out_of_order_window_loses_only_itself() {
     let _turn = ONE_AT_A_TIME.lock().await;
@@ -153,7 +152,7 @@ async fn a_sample_older_than_the_out_of_order_window_loses_only_itself() {
     }
 }
 
-/// A target with 20 series, and at a time that is set, once, one more with that time.
+/// A target with 20 series. When a time is set, one scrape also gets a sample of that time.
 async fn target_with_a_late_sample() -> (ScrapeTarget, Arc<AtomicI64>) {
     let late = Arc::new(AtomicI64::new(0));
     let served = Arc::clone(&late);
@@ -162,7 +161,7 @@ async fn target_with_a_late_sample() -> (ScrapeTarget, Arc<AtomicI64>) {
         for n in 0..20 {
             page += &format!("steady{{n=\"{n}\"}} {before}\n");
         }
-        // Seconds with three decimals. With a time of its own it is not marked stale when it goes.
+        // OpenMetrics has seconds. A series with explicit times gets no stale marker when it ends.
         let time = served.swap(0, Ordering::Relaxed);
         if time > 0 {
             let (seconds, millis) = (time / 1000, time % 1000);
@@ -174,7 +173,7 @@ async fn target_with_a_late_sample() -> (ScrapeTarget, Arc<AtomicI64>) {
     (target, late)
 }
 
-/// Senders from 2.54 on read the Written headers, and so count what was lost and no more.
+/// Senders from 2.54 on read the Written headers.
 #[tokio::test]
 async fn a_prometheus_sender_counts_only_the_bad_sample_as_failed() {
     let _turn = ONE_AT_A_TIME.lock().await;
@@ -201,15 +200,17 @@ async fn bad_sample_of_a_real_sender(
     let spoke = spoke_of(&gate, protocol, &target);
     let spoke = Prometheus::start_spoke(sender_binary, &spoke).await;
     let count = "count(steady{cluster=\"production\"})";
-    eventually("the target at the hub", SEEN, async || {
-        match hub.value(count).await {
+    eventually(
+        "the target at the hub",
+        ARRIVAL_DEADLINE,
+        async || match hub.value(count).await {
             20.0 => Ok(()),
             other => Err(other),
-        }
-    })
+        },
+    )
     .await;
     let from = now();
-    // Of this series the hub has a later sample than the one to come.
+    // The hub has a newer sample of this series than the late one.
     let labels = format!(
         "__name__=late,cluster=production,instance={},job=target",
         target.address
@@ -217,7 +218,7 @@ async fn bad_sample_of_a_real_sender(
     write_directly(hub, bare(&labels).sample(2.0, from)).await;
     late.store(from - 5_000, Ordering::Relaxed);
     let refused = [("spoke", "production"), ("reason", "hub")];
-    eventually("the refusal", SEEN, async || {
+    eventually("the refusal", ARRIVAL_DEADLINE, async || {
         let metrics = gate.metrics().await;
         match metrics.sum("hubgate_samples_rejected_total", &refused) {
             1.0 => Ok(()),
@@ -225,20 +226,24 @@ async fn bad_sample_of_a_real_sender(
         }
     })
     .await;
-    // Some more flow behind it.
+    // Samples after the refused one must arrive.
     let to = u64::try_from(from / 1000).unwrap() + 5;
-    eventually("the same samples at the hub", SEEN, async || {
-        if now() / 1000 < to as i64 + 2 {
-            return Err("not yet".to_owned());
-        }
-        let own = spoke.samples("steady", 10, to).await;
-        let there = hub.samples("steady{cluster=\"production\"}", 10, to).await;
-        if own.len() == 20 && own == there {
-            Ok(())
-        } else {
-            Err(format!("{own:?} at the spoke, {there:?} at the hub"))
-        }
-    })
+    eventually(
+        "the same samples at the hub",
+        ARRIVAL_DEADLINE,
+        async || {
+            if now() / 1000 < to as i64 + 2 {
+                return Err("not yet".to_owned());
+            }
+            let own = spoke.samples("steady", 10, to).await;
+            let there = hub.samples("steady{cluster=\"production\"}", 10, to).await;
+            if own.len() == 20 && own == there {
+                Ok(())
+            } else {
+                Err(format!("{own:?} at the spoke, {there:?} at the hub"))
+            }
+        },
+    )
     .await;
     let late = hub.value("late{cluster=\"production\"} @ end()").await;
     assert_eq!(late, 2.0);
@@ -250,19 +255,19 @@ async fn bad_sample_of_a_real_sender(
     if sender_binary.major >= 3 {
         assert_eq!(failed, 1.0);
     } else {
-        // It counts the whole batch, whatever it is told.
+        // It counts the whole batch and ignores the Written headers.
         assert!(failed >= 1.0, "{failed}");
     }
     gate.expect_balanced_counts("production").await;
 }
 
-/// VictoriaMetrics says 204 to V2 and stores nothing of it.
+/// VictoriaMetrics replies 204 to V2 and stores nothing of it.
 #[tokio::test]
 async fn v2_writes_are_stored_by_victoria_metrics() {
     let _turn = ONE_AT_A_TIME.lock().await;
     let hub = VictoriaMetrics::start().await;
     let gate = Gate::start_for(&hub.url(), "").await;
-    // Before the gate has asked the hub as well as after.
+    // The first writes come before the gate has found what the hub speaks.
     for round in 0..5 {
         let batch: Vec<_> = (0..500)
             .map(|n| {
@@ -276,7 +281,7 @@ async fn v2_writes_are_stored_by_victoria_metrics() {
         assert_eq!(response.written(), Some((500, 0, 0)), "{round}");
     }
     gate.wait_for_protocol(None, Protocol::V1).await;
-    eventually("everything at the hub", SEEN, async || {
+    eventually("all samples at the hub", ARRIVAL_DEADLINE, async || {
         let time = u64::try_from(now() / 1000).unwrap() + 1;
         let query = "sum(count_over_time(bulk{cluster=\"production\"}[10m]))";
         match hub.value(query, time).await {
@@ -299,7 +304,7 @@ async fn a_prometheus_spoke_loses_no_sample_to_victoria_metrics() {
             let (target, _) = target_with_a_late_sample().await;
             let spoke = spoke_of(&gate, *protocol, &target);
             let spoke = Prometheus::start_spoke(&binary, &spoke).await;
-            eventually("the target at the hub", SEEN, async || {
+            eventually("the target at the hub", ARRIVAL_DEADLINE, async || {
                 let time = u64::try_from(now() / 1000).unwrap();
                 match hub
                     .value("count(steady{cluster=\"production\"})", time)
@@ -311,20 +316,24 @@ async fn a_prometheus_spoke_loses_no_sample_to_victoria_metrics() {
             })
             .await;
             let to = u64::try_from(now() / 1000).unwrap() + 8;
-            eventually("the same samples at the hub", SEEN, async || {
-                if now() / 1000 < to as i64 + 2 {
-                    return Err("not yet".to_owned());
-                }
-                let own = spoke.samples("steady", 8, to).await;
-                let own: usize = own.values().map(Vec::len).sum();
-                let query = "sum(count_over_time(steady{cluster=\"production\"}[8s]))";
-                let there = hub.value(query, to).await;
-                if own >= 20 * 7 && own as f64 == there {
-                    Ok(())
-                } else {
-                    Err(format!("{own} at the spoke, {there} at the hub"))
-                }
-            })
+            eventually(
+                "the same samples at the hub",
+                ARRIVAL_DEADLINE,
+                async || {
+                    if now() / 1000 < to as i64 + 2 {
+                        return Err("not yet".to_owned());
+                    }
+                    let own = spoke.samples("steady", 8, to).await;
+                    let own: usize = own.values().map(Vec::len).sum();
+                    let query = "sum(count_over_time(steady{cluster=\"production\"}[8s]))";
+                    let there = hub.value(query, to).await;
+                    if own >= 20 * 7 && own as f64 == there {
+                        Ok(())
+                    } else {
+                        Err(format!("{own} at the spoke, {there} at the hub"))
+                    }
+                },
+            )
             .await;
             gate.wait_for_protocol(None, Protocol::V1).await;
             let metrics = spoke.metrics().await;
@@ -367,7 +376,7 @@ async fn exemplars(binary: &Binary, protocol: Protocol) {
     let spoke = Prometheus::start_spoke(binary, &spoke).await;
     for (metric, prefix) in [("orders_total", "a"), ("latency_bucket", "l")] {
         let selector = format!("{metric}{{cluster=\"production\",job=\"target\"}}");
-        eventually("exemplars at the hub", SEEN, async || {
+        eventually("exemplars at the hub", ARRIVAL_DEADLINE, async || {
             let found = hub.exemplars(&selector).await;
             let traces = found.iter().map(|it| it["labels"]["trace_id"].as_str());
             let traces: BTreeSet<_> = traces
@@ -383,12 +392,12 @@ async fn exemplars(binary: &Binary, protocol: Protocol) {
         .await;
     }
     let log = spoke.log();
-    let bad = log.lines().filter(|line| {
+    let warnings = log.lines().filter(|line| {
         let level = ["level=error", "level=warn", "level=ERROR", "level=WARN"];
         level.iter().any(|level| line.contains(level)) && line.contains("remote")
     });
-    let bad: Vec<_> = bad.collect();
-    assert!(bad.is_empty(), "{bad:#?}");
+    let warnings: Vec<_> = warnings.collect();
+    assert!(warnings.is_empty(), "{warnings:#?}");
     let metrics = spoke.metrics().await;
     for kind in ["samples", "exemplars"] {
         let name = format!("prometheus_remote_storage_{kind}_failed_total");

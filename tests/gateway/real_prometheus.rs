@@ -1,6 +1,6 @@
-//! Real Prometheus servers as hub and spokes: what an operator is promised, shown by query.
+//! Real Prometheus servers as hubs and spokes: the results are queried at the hub.
 //!
-//! Each scenario runs with every Prometheus found, one scenario at a time.
+//! Each test runs with every Prometheus found; one test at a time.
 
 use std::time::Duration;
 
@@ -10,52 +10,69 @@ use crate::support::eventually;
 use crate::support::gate::Gate;
 use crate::support::prometheus::{Binary, ONE_AT_A_TIME, Prometheus, Spoke};
 
-/// What the issue allows from the start to both spokes being seen.
-const SEEN: Duration = Duration::from_secs(30);
+/// Longest wait for the samples of a spoke to reach the hub.
+const ARRIVAL_DEADLINE: Duration = Duration::from_secs(30);
 
-/// Longest wait for a spoke to have sent what it had to retry.
-const CAUGHT_UP: Duration = Duration::from_secs(90);
+/// Longest wait for a spoke to repeat the writes that failed.
+const RETRY_DEADLINE: Duration = Duration::from_secs(90);
 
+/// The time of a server in seconds since the Unix epoch.
 async fn now(server: &Prometheus) -> u64 {
     server.value("vector(time())").await as u64
 }
 
-/// Waits until the hub has of a spoke's time exactly the samples that the spoke has itself.
-async fn expect_same(hub: &Prometheus, spoke: &Prometheus, cluster: &str, seconds: u64, to: u64) {
+/// Waits until the hub has exactly the samples that the spoke itself has for the `seconds` before
+/// `to`.
+async fn expect_same_samples(
+    hub: &Prometheus,
+    spoke: &Prometheus,
+    cluster: &str,
+    seconds: u64,
+    to: u64,
+) {
     let own = spoke.samples("{job=\"prometheus\"}", seconds, to).await;
     assert!(own.len() > 100, "the spoke has {} series only", own.len());
     let selector = format!("{{job=\"prometheus\",cluster=\"{cluster}\"}}");
-    eventually("the hub has what the spoke has", CAUGHT_UP, async || {
-        let there = hub.samples(&selector, seconds, to).await;
-        let differing = own
-            .iter()
-            .find(|(series, samples)| there.get(*series) != Some(samples));
-        let foreign = there.keys().find(|series| !own.contains_key(*series));
-        match (differing, foreign) {
-            (None, None) => Ok(()),
-            (Some((series, samples)), _) => Err(format!(
-                "{series}: {samples:?} at the spoke, {:?} at the hub",
-                there.get(series)
-            )),
-            (None, Some(foreign)) => Err(format!("{foreign} at the hub only")),
-        }
-    })
+    eventually(
+        "the hub has what the spoke has",
+        RETRY_DEADLINE,
+        async || {
+            let there = hub.samples(&selector, seconds, to).await;
+            let differing = own
+                .iter()
+                .find(|(series, samples)| there.get(*series) != Some(samples));
+            let foreign = there.keys().find(|series| !own.contains_key(*series));
+            match (differing, foreign) {
+                (None, None) => Ok(()),
+                (Some((series, samples)), _) => Err(format!(
+                    "{series}: {samples:?} at the spoke, {:?} at the hub",
+                    there.get(series)
+                )),
+                (None, Some(foreign)) => Err(format!("{foreign} at the hub only")),
+            }
+        },
+    )
     .await;
 }
 
-async fn wait_seen(hub: &Prometheus, clusters: &[&str]) {
+/// Waits until the hub has the `up` series of each spoke.
+async fn wait_for_spokes(hub: &Prometheus, clusters: &[&str]) {
     let query = format!(
         "up{{job=\"prometheus\",cluster=~\"{}\"}}",
         clusters.join("|")
     );
-    eventually("up of every spoke at the hub", SEEN, async || {
-        let up = hub.query(&query).await;
-        if up.len() == clusters.len() {
-            Ok(())
-        } else {
-            Err(up)
-        }
-    })
+    eventually(
+        "up of every spoke at the hub",
+        ARRIVAL_DEADLINE,
+        async || {
+            let up = hub.query(&query).await;
+            if up.len() == clusters.len() {
+                Ok(())
+            } else {
+                Err(up)
+            }
+        },
+    )
     .await;
 }
 
@@ -85,10 +102,10 @@ async fn two_spokes(binary: &Binary, protocol: Protocol) {
     };
     let production = Prometheus::start_spoke(binary, &production).await;
     let staging = Prometheus::start_spoke(binary, &staging).await;
-    wait_seen(&hub, &["production", "staging"]).await;
-    // Metadata is sent every two seconds: it has come and gone when so much has been written.
+    wait_for_spokes(&hub, &["production", "staging"]).await;
+    // Metadata is sent every two seconds, so by this count some has been sent.
     for name in ["production", "staging"] {
-        eventually("some flow", SEEN, async || {
+        eventually("5,000 written samples", ARRIVAL_DEADLINE, async || {
             let metrics = gate.metrics().await;
             let labels = [("spoke", name), ("kind", "float")];
             let written = metrics.sum("hubgate_samples_written_total", &labels);
@@ -128,8 +145,8 @@ async fn each_mismatch_policy_has_its_effect_at_the_hub() {
             };
             servers.push(Prometheus::start_spoke(&binary, &spoke).await);
         }
-        wait_seen(&hub, &policies).await;
-        gate_saw_mismatches(&gate, &policies).await;
+        wait_for_spokes(&hub, &policies).await;
+        wait_for_mismatches(&gate, &policies).await;
         for (query, series) in [
             ("up{cluster=\"kafka\"}", 0),
             ("up{cluster=\"reject\",job=\"kafka\"}", 0),
@@ -143,7 +160,7 @@ async fn each_mismatch_policy_has_its_effect_at_the_hub() {
             ),
             ("up{job=\"prometheus\",exported_cluster!=\"\"}", 0),
         ] {
-            eventually(query, SEEN, async || {
+            eventually(query, ARRIVAL_DEADLINE, async || {
                 let found = hub.query(query).await;
                 if found.len() == series {
                     Ok(())
@@ -156,13 +173,17 @@ async fn each_mismatch_policy_has_its_effect_at_the_hub() {
     }
 }
 
-/// So that what is absent at the hub was refused and is not merely late.
-async fn gate_saw_mismatches(gate: &Gate, spokes: &[&str]) {
+/// Waits until the gate has counted mismatches, so that a sample absent at the hub is not just late.
+async fn wait_for_mismatches(gate: &Gate, spokes: &[&str]) {
     for name in spokes {
-        eventually("foreign labels at the gate", SEEN, async || {
+        eventually("foreign labels at the gate", ARRIVAL_DEADLINE, async || {
             let metrics = gate.metrics().await;
-            let seen = metrics.sum("hubgate_label_mismatches_total", &[("spoke", name)]);
-            if seen > 0.0 { Ok(()) } else { Err(seen) }
+            let mismatches = metrics.sum("hubgate_label_mismatches_total", &[("spoke", name)]);
+            if mismatches > 0.0 {
+                Ok(())
+            } else {
+                Err(mismatches)
+            }
         })
         .await;
     }
@@ -176,51 +197,51 @@ async fn no_sample_is_missing_after_the_hub_was_down_for_ten_seconds() {
         let gate = Gate::start_for(&hub.url(), "").await;
         let production = Spoke::new(&gate, "production", Protocol::V1);
         let production = Prometheus::start_spoke(&binary, &production).await;
-        wait_seen(&hub, &["production"]).await;
+        wait_for_spokes(&hub, &["production"]).await;
         let from = now(&production).await;
         hub.stop().await;
         tokio::time::sleep(Duration::from_secs(10)).await;
         hub.restart().await;
         wait_until(&production, from + 20).await;
-        expect_same(&hub, &production, "production", 18, from + 18).await;
-        let retried = production.metrics().await;
-        let retried = retried.sum("prometheus_remote_storage_samples_retried_total", &[]);
-        assert!(retried > 0.0, "the spoke never had to retry");
+        expect_same_samples(&hub, &production, "production", 18, from + 18).await;
+        let metrics = production.metrics().await;
+        let retried = metrics.sum("prometheus_remote_storage_samples_retried_total", &[]);
+        assert!(retried > 0.0, "the spoke repeated no write");
         gate.expect_balanced_counts("production").await;
     }
 }
 
-/// Hubs of two versions, where there are two.
+/// The hubs have different versions when two are installed.
 #[tokio::test]
 async fn both_hubs_have_every_sample_after_one_was_down() {
     let _turn = ONE_AT_A_TIME.lock().await;
     let binaries = Binary::all();
     let [first, last] = [binaries.first(), binaries.last()].map(Option::unwrap);
-    let stays = Prometheus::start_hub(first).await;
-    let mut leaves = Prometheus::start_hub(last).await;
-    let hubs = [("stays", stays.url()), ("leaves", leaves.url())];
+    let stable = Prometheus::start_hub(first).await;
+    let mut restarted = Prometheus::start_hub(last).await;
+    let hubs = [("stable", stable.url()), ("restarted", restarted.url())];
     let hubs = hubs.map(|(name, url)| hub_named(name, &url, ""));
     let gate = Gate::start(&config_hubs("all", &hubs, &[spoke("production", "")])).await;
-    gate.wait_for_protocol(Some("stays"), first.receives())
+    gate.wait_for_protocol(Some("stable"), first.receives())
         .await;
-    gate.wait_for_protocol(Some("leaves"), last.receives())
+    gate.wait_for_protocol(Some("restarted"), last.receives())
         .await;
     let production = Spoke::new(&gate, "production", *first.protocols().last().unwrap());
     let production = Prometheus::start_spoke(first, &production).await;
-    wait_seen(&stays, &["production"]).await;
+    wait_for_spokes(&stable, &["production"]).await;
     let from = now(&production).await;
-    leaves.stop().await;
+    restarted.stop().await;
     tokio::time::sleep(Duration::from_secs(5)).await;
-    leaves.restart().await;
+    restarted.restart().await;
     wait_until(&production, from + 14).await;
-    for hub in [&stays, &leaves] {
-        expect_same(hub, &production, "production", 12, from + 12).await;
+    for hub in [&stable, &restarted] {
+        expect_same_samples(hub, &production, "production", 12, from + 12).await;
     }
     let metrics = production.metrics().await;
     let failed = metrics.sum("prometheus_remote_storage_samples_failed_total", &[]);
     assert_eq!(failed, 0.0);
     let retried = metrics.sum("prometheus_remote_storage_samples_retried_total", &[]);
-    assert!(retried > 0.0, "the spoke never had to retry");
+    assert!(retried > 0.0, "the spoke repeated no write");
     gate.expect_balanced_counts("production").await;
 }
 
@@ -233,21 +254,21 @@ async fn no_sample_is_missing_or_repeated_after_the_gate_was_killed() {
         let mut gate = Gate::start(&yaml).await;
         let production = Spoke::new(&gate, "production", Protocol::V1);
         let production = Prometheus::start_spoke(&binary, &production).await;
-        wait_seen(&hub, &["production"]).await;
+        wait_for_spokes(&hub, &["production"]).await;
         let from = now(&production).await;
         for _ in 0..3 {
             gate.signal("KILL");
             gate.wait_for_exit().await;
             tokio::time::sleep(Duration::from_secs(1)).await;
             gate.restart(&yaml).await;
-            // Flow between two kills is the point, and the spoke tells nobody of it.
+            // The spoke writes between two kills, which no event shows.
             tokio::time::sleep(Duration::from_secs(3)).await;
         }
         wait_until(&production, from + 16).await;
-        expect_same(&hub, &production, "production", 14, from + 14).await;
-        let failed = production.metrics().await;
+        expect_same_samples(&hub, &production, "production", 14, from + 14).await;
+        let metrics = production.metrics().await;
         assert_eq!(
-            failed.sum("prometheus_remote_storage_samples_failed_total", &[]),
+            metrics.sum("prometheus_remote_storage_samples_failed_total", &[]),
             0.0
         );
     }
@@ -255,7 +276,7 @@ async fn no_sample_is_missing_or_repeated_after_the_gate_was_killed() {
 
 /// Waits until a server's clock has passed a time.
 async fn wait_until(server: &Prometheus, time: u64) {
-    eventually("time passes", CAUGHT_UP, async || {
+    eventually("time passes", RETRY_DEADLINE, async || {
         let now = now(server).await;
         if now > time { Ok(()) } else { Err(now) }
     })

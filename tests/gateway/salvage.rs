@@ -1,5 +1,5 @@
-//! One bad sample costs one sample, and a body that is too large only what is too large in it:
-//! requests that a hub refuses whole are cut, within a bound, and the spoke is told exactly.
+//! Salvage: a request that a hub refuses whole is halved until the bad sample, or what is too large,
+//! is alone. The number of requests is limited, and the spoke gets exact counts.
 
 use std::collections::BTreeMap;
 
@@ -8,29 +8,30 @@ use crate::support::gate::{Gate, start_hub_and_gate};
 use crate::support::hub::{ScriptedHub, protocols};
 use crate::support::reply::Reply;
 
-/// A value that the hubs here refuse.
+/// The value that the hubs here refuse.
 const BAD: f64 = 666.0;
 
 /// A hub that refuses samples of [`BAD`].
-async fn picky() -> ScriptedHub {
+async fn hub_that_refuses_bad() -> ScriptedHub {
     let hub = ScriptedHub::start().await;
     hub.refuse_if(|unit| unit.samples.iter().any(|it| it.bits == BAD.to_bits()));
     hub
 }
 
-/// Series `0` to `count`, one sample each; those of `bad` have a bad one.
+/// `count` series of one sample each. The series at the positions in `bad` have a bad one.
 fn batch(count: usize, bad: &[usize]) -> Vec<Series> {
     let value = |n| if bad.contains(&n) { BAD } else { 1.0 };
     (0..count)
-        .map(|n| labelled(n).sample(value(n), 1))
+        .map(|n| numbered(n).sample(value(n), 1))
         .collect()
 }
 
-fn labelled(n: usize) -> Series {
+/// A series without samples, by its number.
+fn numbered(n: usize) -> Series {
     bare(&format!("__name__=up,cluster=production,id={n:04}"))
 }
 
-/// What of some series is good, sample by sample in order.
+/// The good samples of some series in order, each as a series of its own.
 fn good(series: &[Series]) -> Vec<Series> {
     let units = series.iter().flat_map(Series::units);
     units
@@ -49,7 +50,7 @@ async fn bad_samples_lose_only_themselves_at_a_v1_hub() {
             (2, &[1]),
             (1, &[0]),
         ] {
-            let hub = picky().await;
+            let hub = hub_that_refuses_bad().await;
             let gate = Gate::start_for(&hub.url(), "protocol: v1").await;
             let case = format!("{protocol:?}, {bad:?} of {count}");
             let sent = batch(count, bad);
@@ -61,7 +62,7 @@ async fn bad_samples_lose_only_themselves_at_a_v1_hub() {
             );
             let written = count - bad.len();
             assert_eq!(response.written(), Some((written, 0, 0)), "{case}");
-            // Each good sample once, and in the order in which it came.
+            // Each good sample is stored once, in its order in the request.
             assert_eq!(hub.take_stored(), good(&sent), "{case}");
             assert!(hub.take_received().len() <= 65, "{case}");
             assert_eq!(
@@ -86,19 +87,19 @@ async fn bad_samples_lose_only_themselves_at_a_v1_hub() {
 
 #[tokio::test]
 async fn the_rest_of_a_series_with_a_bad_sample_is_stored_in_order() {
-    let hub = picky().await;
+    let hub = hub_that_refuses_bad().await;
     let gate = Gate::start_for(&hub.url(), "protocol: v1").await;
     for protocol in Protocol::BOTH {
         let mut sent = batch(20, &[]);
-        // The samples of a series, of which one is bad, with exemplars and histograms about them.
-        let mut long = labelled(20);
+        // A series with one bad sample among 50, and series with exemplars and histograms.
+        let mut long = numbered(20);
         for timestamp in 0..50 {
             let value = if timestamp == 31 { BAD } else { 1.0 };
             long = long.sample(value, timestamp);
         }
         sent.push(long.exemplar("trace_id=a", 3));
-        sent.push(labelled(21).histogram(1).histogram(2).histogram(3));
-        sent.push(labelled(20).sample(1.0, 50).sample(1.0, 51));
+        sent.push(numbered(21).histogram(1).histogram(2).histogram(3));
+        sent.push(numbered(20).sample(1.0, 50).sample(1.0, 51));
         let response = gate.write(protocol, &sent).await.expect(400);
         assert_eq!(
             response.written(),
@@ -113,9 +114,9 @@ async fn the_rest_of_a_series_with_a_bad_sample_is_stored_in_order() {
             order.extend(unit.histograms.iter().map(|histogram| histogram.timestamp));
         }
         let long: Vec<_> = (0..52).filter(|it| *it != 31).collect();
-        assert_eq!(orders[&labelled(20).notation()], long, "{protocol:?}");
-        assert_eq!(orders[&labelled(21).notation()], [1, 2, 3], "{protocol:?}");
-        assert_eq!(stored.len(), 71 + 3 + 1, "each once");
+        assert_eq!(orders[&numbered(20).notation()], long, "{protocol:?}");
+        assert_eq!(orders[&numbered(21).notation()], [1, 2, 3], "{protocol:?}");
+        assert_eq!(stored.len(), 71 + 3 + 1, "stored once each");
         gate.expect_balanced_counts("production").await;
     }
 }
@@ -123,11 +124,11 @@ async fn the_rest_of_a_series_with_a_bad_sample_is_stored_in_order() {
 #[tokio::test]
 async fn salvage_stops_at_its_limit_and_counts_exactly() {
     for requests_max in [2, 3, 8, 20] {
-        let hub = picky().await;
+        let hub = hub_that_refuses_bad().await;
         let further = format!("protocol: v1, salvage_requests_max: {requests_max}");
         let gate = Gate::start_for(&hub.url(), &further).await;
         for protocol in Protocol::BOTH {
-            // More bad ones than could be found.
+            // There are more bad samples than this number of requests can isolate.
             let bad: Vec<_> = (0..1000).step_by(37).collect();
             let sent = batch(1000, &bad);
             let response = gate.write(protocol, &sent).await.expect(400);
@@ -148,7 +149,7 @@ async fn salvage_stops_at_its_limit_and_counts_exactly() {
 
 #[tokio::test]
 async fn a_limit_of_two_requests_saves_one_half() {
-    let hub = picky().await;
+    let hub = hub_that_refuses_bad().await;
     let gate = Gate::start_for(&hub.url(), "protocol: v1, salvage_requests_max: 2").await;
     for protocol in Protocol::BOTH {
         let sent = batch(1000, &[0]);
@@ -162,11 +163,11 @@ async fn a_limit_of_two_requests_saves_one_half() {
 
 #[tokio::test]
 async fn salvage_requests_max_of_0_sends_nothing_twice() {
-    let hub = picky().await;
+    let hub = hub_that_refuses_bad().await;
     let gate = Gate::start_for(&hub.url(), "protocol: v1, salvage_requests_max: 0").await;
     for protocol in Protocol::BOTH {
         let response = gate.write(protocol, &batch(10, &[5])).await.expect(400);
-        // Whether a V1 hub stored something, it did not say.
+        // The response of a V1 hub does not tell whether it stored anything.
         let expected = success_headers(protocol, (0, 0, 0));
         assert_eq!(response.written(), expected, "{protocol:?}");
         hub.take_one();
@@ -175,10 +176,9 @@ async fn salvage_requests_max_of_0_sends_nothing_twice() {
     gate.expect_balanced_counts("production").await;
 }
 
-/// A V2 hub stores the rest by itself.
 #[tokio::test]
 async fn a_bad_sample_takes_one_request_at_a_v2_hub() {
-    let hub = picky().await;
+    let hub = hub_that_refuses_bad().await;
     let gate = Gate::start_for(&hub.url(), "protocol: v2").await;
     for protocol in Protocol::BOTH {
         let response = gate.write(protocol, &batch(10, &[5])).await.expect(400);
@@ -190,16 +190,16 @@ async fn a_bad_sample_takes_one_request_at_a_v2_hub() {
 
 #[tokio::test]
 async fn a_body_too_large_for_the_hub_is_halved() {
-    for to in ["v1", "v2"] {
+    for to in Protocol::BOTH {
         for protocol in Protocol::BOTH {
             let hub = ScriptedHub::start().await;
             hub.limit_message_bytes(10_000);
-            let gate = Gate::start_for(&hub.url(), &format!("protocol: {to}")).await;
+            let gate = Gate::start_for(&hub.url(), &to.hub_key()).await;
             let sent = batch(1000, &[]);
             let response = gate.write(protocol, &sent).await.expect(204);
             let expected = success_headers(protocol, (1000, 0, 0));
-            assert_eq!(response.written(), expected, "{protocol:?} as {to}");
-            assert_eq!(hub.take_stored(), good(&sent), "{protocol:?} as {to}");
+            assert_eq!(response.written(), expected, "{protocol:?} as {to:?}");
+            assert_eq!(hub.take_stored(), good(&sent), "{protocol:?} as {to:?}");
             let received = hub.take_received();
             assert!((2..=65).contains(&received.len()), "{}", received.len());
             gate.expect_balanced_counts("production").await;
@@ -209,12 +209,12 @@ async fn a_body_too_large_for_the_hub_is_halved() {
 
 #[tokio::test]
 async fn a_series_too_large_for_the_hub_loses_only_itself() {
-    for to in ["v1", "v2"] {
+    for to in Protocol::BOTH {
         for protocol in Protocol::BOTH {
             let hub = ScriptedHub::start().await;
             hub.limit_message_bytes(10_000);
-            let gate = Gate::start_for(&hub.url(), &format!("protocol: {to}")).await;
-            let case = format!("{protocol:?} as {to}");
+            let gate = Gate::start_for(&hub.url(), &to.hub_key()).await;
+            let case = format!("{protocol:?} as {to:?}");
             let noise = "x".repeat(20_000);
             let large = bare(&format!("__name__=up,cluster=production,noise={noise}"));
             let mut sent = batch(100, &[]);
@@ -230,7 +230,7 @@ async fn a_series_too_large_for_the_hub_loses_only_itself() {
 
 #[tokio::test]
 async fn a_body_both_too_large_and_bad_is_halved_for_both() {
-    let hub = picky().await;
+    let hub = hub_that_refuses_bad().await;
     hub.limit_message_bytes(10_000);
     let gate = Gate::start_for(&hub.url(), "protocol: v1").await;
     for protocol in Protocol::BOTH {
@@ -242,13 +242,13 @@ async fn a_body_both_too_large_and_bad_is_halved_for_both() {
     gate.expect_balanced_counts("production").await;
 }
 
-/// What was stored already is sent again by the spoke and then refused or ignored as a duplicate;
-/// a 4xx would lose what was not.
+/// The spoke repeats the whole write, and the hub ignores what it has already. A 4xx would lose what
+/// is not stored yet.
 #[tokio::test]
 async fn a_hub_fault_during_salvage_makes_the_whole_write_retryable() {
-    let hub = picky().await;
+    let hub = hub_that_refuses_bad().await;
     let gate = Gate::start_for(&hub.url(), "protocol: v1").await;
-    for (fault, told) in [
+    for (fault, status) in [
         (Reply::status(503), 503),
         (Reply::status(429), 503),
         (Reply::status(401), 502),
@@ -259,11 +259,14 @@ async fn a_hub_fault_during_salvage_makes_the_whole_write_retryable() {
                 hub.reply_once(Reply::as_usual());
             }
             hub.reply_once(fault.clone());
-            let response = gate.write(protocol, &batch(100, &[90])).await.expect(told);
+            let response = gate
+                .write(protocol, &batch(100, &[90]))
+                .await
+                .expect(status);
             assert_eq!(response.written(), None, "{fault:?}: {response:?}");
             assert_eq!(hub.take_received().len(), 4, "{fault:?}");
             hub.take_stored();
-            // The same again, as the spoke does it.
+            // The spoke repeats the write.
             gate.write(protocol, &batch(100, &[90])).await.expect(400);
             assert_eq!(hub.take_stored().len(), 99, "{fault:?}");
             hub.take_received();
@@ -272,28 +275,27 @@ async fn a_hub_fault_during_salvage_makes_the_whole_write_retryable() {
     gate.expect_balanced_counts("production").await;
 }
 
-/// What was refused here is no part of what the hub is asked.
 #[tokio::test]
 async fn refusals_by_the_gate_and_by_the_hub_add_up() {
-    let hub = picky().await;
+    let hub = hub_that_refuses_bad().await;
     let gate = Gate::start_for(&hub.url(), "protocol: v1").await;
     for protocol in Protocol::BOTH {
         let mut sent = batch(100, &[7]);
         sent.push(bare("__name__=up,cluster=staging").sample(1.0, 1));
         let response = gate.write(protocol, &sent).await;
-        let says = ["mismatched_label: 1 of 101", "the hub says (400): bad"];
-        response.expect_refusal("both", 400, &says);
+        let parts = ["mismatched_label: 1 of 101", "the hub says (400): bad"];
+        response.expect_refusal("both", 400, &parts);
         assert_eq!(response.written(), Some((99, 0, 0)), "{protocol:?}");
         assert_eq!(hub.take_stored().len(), 99);
     }
     gate.expect_balanced_counts("production").await;
 }
 
-/// A hub that is slow for once costs nothing. One that stays so costs good samples, or the spoke
-/// would send all of them again for ever.
+/// A hub that is slow for a while costs no sample. When it stays slow, salvage ends early and good
+/// samples are lost, because the spoke would repeat the write for ever.
 #[tokio::test]
 async fn salvage_is_put_off_twice_while_the_hub_is_too_slow() {
-    let hub = picky().await;
+    let hub = hub_that_refuses_bad().await;
     let gate = Gate::start_for(&hub.url(), "protocol: v1, timeout: 2s").await;
     let slow = Reply::as_usual().after(std::time::Duration::from_millis(450));
     let sent = batch(1000, &[3]);
@@ -316,7 +318,7 @@ async fn salvage_is_put_off_twice_while_the_hub_is_too_slow() {
     assert!((500..999).contains(&stored.len()), "{}", stored.len());
     let requests = hub.take_received().len();
     assert!((3..=5).contains(&requests), "{requests} requests");
-    // After one that came to its end it is put off again.
+    // After a complete salvage it is put off twice again.
     hub.reply_as_usual();
     let response = gate.write(Protocol::V1, &sent).await.expect(400);
     assert_eq!(response.written(), Some((999, 0, 0)), "{response:?}");
@@ -329,7 +331,7 @@ async fn salvage_is_put_off_twice_while_the_hub_is_too_slow() {
     gate.expect_balanced_counts("production").await;
 }
 
-/// Prometheus before 2.50 says 500 for what is older than its out-of-order window.
+/// Prometheus before 2.50 replies 500 to samples older than its out-of-order window.
 #[tokio::test]
 async fn a_500_for_a_too_old_sample_loses_only_that_sample() {
     let (hub, gate) = start_hub_and_gate("protocol: v1").await;
@@ -342,34 +344,32 @@ async fn a_500_for_a_too_old_sample_loses_only_that_sample() {
         response.expect_refusal("too old", 400, &["the hub says (500): too old sample"]);
         assert_eq!(response.written(), Some((1, 0, 0)), "{protocol:?}");
         assert_eq!(hub.take_stored(), sent[..1]);
-        // Any other 500 is a fault of the hub.
-        hub.reply_once(Reply::status(500).text("too old sample, or what do I know"));
+        // A 500 with any other text is a fault of the hub.
+        hub.reply_once(Reply::status(500).text("too old sample, among others"));
         gate.write(protocol, &sent).await.expect(500);
     }
     gate.expect_balanced_counts("production").await;
 }
 
-/// The spoke is told what was not looked at.
 #[tokio::test]
 async fn the_response_names_what_salvage_did_not_reach() {
-    let hub = picky().await;
+    let hub = hub_that_refuses_bad().await;
     let gate = Gate::start_for(&hub.url(), "protocol: v1, salvage_requests_max: 4").await;
     for protocol in Protocol::BOTH {
         let response = gate.write(protocol, &batch(1000, &[3])).await;
-        let says = ["250 samples refused with a bad one", "salvage_requests_max"];
-        response.expect_refusal("4 requests", 400, &says);
+        let parts = ["250 samples refused with a bad one", "salvage_requests_max"];
+        response.expect_refusal("4 requests", 400, &parts);
         assert_eq!(response.written(), Some((750, 0, 0)), "{protocol:?}");
         hub.take_stored();
     }
     gate.expect_balanced_counts("production").await;
 }
 
-/// What is too large in the other version may fit in parts.
 #[tokio::test]
 async fn a_v2_body_too_large_as_v1_is_halved_first() {
     let (hub, gate) = start_hub_and_gate("protocol: auto").await;
     gate.wait_for_protocol(None, Protocol::V2).await;
-    // 1000 times 64 KB stand in V2 once.
+    // V2 holds the value once; V1 would hold it 1,000 times.
     let value = "v".repeat(60_000);
     let sent: Vec<_> = (0..1000)
         .map(|n| {
@@ -387,7 +387,7 @@ async fn a_v2_body_too_large_as_v1_is_halved_first() {
     gate.expect_balanced_counts("production").await;
 }
 
-/// Some receivers say with a refused V1 request, too, that they wrote nothing.
+/// Some receivers also send Written headers of zero with a refused V1 request.
 #[tokio::test]
 async fn a_400_to_v1_with_written_headers_of_zero_is_halved() {
     let (hub, gate) = start_hub_and_gate("protocol: v1").await;
@@ -398,7 +398,7 @@ async fn a_400_to_v1_with_written_headers_of_zero_is_halved() {
         let expected = success_headers(protocol, (10, 0, 0));
         assert_eq!(response.written(), expected);
         assert_eq!(hub.take_stored(), sent);
-        // A hub that counts what it wrote stored the rest by itself.
+        // A hub that counts some samples as written has stored all good ones.
         hub.reply_once(Reply::status(400).written(9, 0, 0).text("bad"));
         hub.take_received();
         let response = gate.write(protocol, &sent).await.expect(400);
