@@ -1,40 +1,40 @@
-//! A YAML document as a tree in which every node knows its place.
+//! A YAML document as a tree in which every node has its position.
 //!
-//! Deserializing straight into structs stops at the first error and forgets places, so the checker
-//! walks this tree instead. Scalars keep their text: whether `off` or `123` is a string is decided
-//! by the key it stands under. Anchors, aliases and tags are refused: without them a document
-//! cannot grow while it is read, and size, depth and number of nodes bound all the memory it takes.
+//! Deserializing straight into structs stops at the first error and loses positions, so the checker
+//! walks this tree instead. Scalars keep their text, because the key decides whether a value such
+//! as `off` or `123` is a string. Anchors, aliases and tags are refused. Without them, a document
+//! cannot grow while it is read, so the limits on size, depth and number of nodes bound its memory.
 
 use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, options};
 
 use super::errors::Position;
 
-/// Far above the five levels the configuration has, far below what could exhaust the stack.
+/// Far more than the five levels of the configuration, and far fewer than would exhaust the stack.
 const DEPTH_MAX: usize = 32;
 
-/// Some 10,000 spokes in one file; bounds the tree to a few dozen megabytes.
+/// Enough for some 10,000 spokes in one file. It bounds the tree to a few dozen megabytes.
 const NODES_MAX: usize = 500_000;
 
-const ALIASES: &str = "anchors and aliases are not supported; say what spokes share in \
+const ALIASES: &str = "anchors and aliases are not supported; put what spokes share into \
                        spoke_defaults, and quote a text that begins with & or *";
 
 /// A value of a document.
 ///
-/// It implements no `Debug`: secrets are among the scalars.
+/// It does not implement `Debug`, because a scalar may be a secret.
 pub(super) struct Node {
     /// Where it begins.
     pub(super) at: Position,
-    /// What it is.
+    /// Its kind, with its contents.
     pub(super) kind: Kind,
 }
 
 /// The kinds of values.
 pub(super) enum Kind {
-    /// Key and value pairs in order; a key can stand twice.
+    /// Pairs of key and value in order. A key may occur twice.
     Mapping(Vec<(Key, Node)>),
-    /// Nothing, `~` or `null`.
+    /// No value, `~` or `null`.
     Null,
-    /// A text, number or truth value, as written.
+    /// The text of a string, number or boolean.
     Scalar(String),
     /// Values in order.
     Sequence(Vec<Node>),
@@ -48,8 +48,8 @@ pub(super) struct Key {
     pub(super) text: String,
 }
 
-/// Why a text is not a document.
-pub(super) struct Fault {
+/// Why a text cannot be read as a document.
+pub(super) struct ParseError {
     /// Where reading stopped.
     pub(super) at: Position,
     /// What is wrong there.
@@ -57,15 +57,15 @@ pub(super) struct Fault {
 }
 
 /// Reads a text as one YAML document.
-pub(super) fn parse(text: &str) -> Result<Node, Fault> {
+pub(super) fn parse(text: &str) -> Result<Node, ParseError> {
     let options = options! {
         block_nesting_limit: DEPTH_MAX,
         flow_nesting_limit: DEPTH_MAX,
     };
     let mut tree = Tree::default();
     for event in Parser::new_from_str_with_options(text, options) {
-        let (event, span) = event.map_err(syntax_fault)?;
-        tree.take(event, position(&span))?;
+        let (event, span) = event.map_err(scan_error)?;
+        tree.add_event(event, position(&span))?;
     }
     Ok(tree.root.unwrap_or(Node {
         at: Position::START,
@@ -90,18 +90,24 @@ enum Open {
 }
 
 impl Tree {
-    fn take(&mut self, event: Event<'_>, at: Position) -> Result<(), Fault> {
+    fn add_event(&mut self, event: Event<'_>, at: Position) -> Result<(), ParseError> {
         if event.tag().is_some() {
-            return Err(fault(at, "tags are not supported; quote the value instead"));
+            return Err(parse_error(
+                at,
+                "tags are not supported; quote the value instead",
+            ));
         }
         if event.anchor_id().is_some() || event.is_alias() {
-            return Err(fault(at, ALIASES));
+            return Err(parse_error(at, ALIASES));
         }
         match event {
             Event::DocumentStart(..) => {
                 self.documents += 1;
                 if self.documents > 1 {
-                    return Err(fault(at, "a second document begins here; one is allowed"));
+                    return Err(parse_error(
+                        at,
+                        "a second document begins here; one is allowed",
+                    ));
                 }
             }
             Event::Scalar(text, style, ..) => {
@@ -120,7 +126,7 @@ impl Tree {
         Ok(())
     }
 
-    fn close(&mut self) -> Result<(), Fault> {
+    fn close(&mut self) -> Result<(), ParseError> {
         let node = match self.open.pop() {
             Some(Open::Mapping(at, entries, _)) => Node {
                 at,
@@ -135,12 +141,12 @@ impl Tree {
         self.attach(node)
     }
 
-    fn attach(&mut self, node: Node) -> Result<(), Fault> {
+    fn attach(&mut self, node: Node) -> Result<(), ParseError> {
         self.nodes += 1;
         if self.nodes > NODES_MAX {
             let message =
                 format!("more than {NODES_MAX} values; split the spokes into spoke_files");
-            return Err(fault(node.at, &message));
+            return Err(parse_error(node.at, &message));
         }
         match self.open.last_mut() {
             None => self.root = Some(node),
@@ -155,12 +161,12 @@ impl Tree {
 }
 
 impl Key {
-    fn from_node(node: Node) -> Result<Self, Fault> {
+    fn from_node(node: Node) -> Result<Self, ParseError> {
         let text = match node.kind {
             Kind::Scalar(text) => text,
             Kind::Null => "null".to_owned(),
             Kind::Mapping(_) | Kind::Sequence(_) => {
-                return Err(fault(node.at, "a key must be a text"));
+                return Err(parse_error(node.at, "a key must be a text"));
             }
         };
         Ok(Self { at: node.at, text })
@@ -179,22 +185,22 @@ fn position(span: &Span) -> Position {
     }
 }
 
-fn syntax_fault(error: ScanError) -> Fault {
+fn scan_error(error: ScanError) -> ParseError {
     let at = Position {
         line: error.marker().line(),
         column: error.marker().col() + 1,
     };
     match error.kind() {
-        ErrorKind::UnknownAnchor => fault(at, ALIASES),
+        ErrorKind::UnknownAnchor => parse_error(at, ALIASES),
         ErrorKind::RecursionLimitExceeded => {
-            fault(at, &format!("nested deeper than {DEPTH_MAX} levels"))
+            parse_error(at, &format!("nested deeper than {DEPTH_MAX} levels"))
         }
-        kind => fault(at, &format!("not valid YAML: {kind}")),
+        kind => parse_error(at, &format!("not valid YAML: {kind}")),
     }
 }
 
-fn fault(at: Position, message: &str) -> Fault {
-    Fault {
+fn parse_error(at: Position, message: &str) -> ParseError {
+    ParseError {
         at,
         message: message.to_owned(),
     }
