@@ -1,14 +1,15 @@
-//! What is wrong with a configuration: every error with its file, place and key.
+//! What is wrong with a configuration: every error with its file, position and key.
 //!
-//! The checker collects errors in a [`Report`] instead of stopping at the first one, and hands out
-//! [`Reported`] as the only way to give a value up, so nothing is dropped in silence. Messages name
-//! keys and what is allowed. They never quote a value that may be a secret.
+//! The checker collects errors in a [`Report`] instead of stopping at the first one. A check that
+//! yields no value returns [`Reported`], which only an error in the report creates, so no value is
+//! dropped in silence. Messages name keys and what is allowed. They never quote a value that may be
+//! a secret.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// All that is wrong with a configuration: at least one error, in the order of the files and then
-/// of position.
+/// Everything that is wrong with a configuration: at least one error, sorted by file and then by
+/// position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Errors(Vec<Error>);
 
@@ -45,11 +46,11 @@ impl std::error::Error for Errors {}
 /// One thing that is wrong, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
-    /// The file as it was named.
+    /// The path of the file.
     pub file: PathBuf,
-    /// The place in the file; absent when the file as a whole could not be read.
+    /// The position in the file; absent when the file could not be read.
     pub position: Option<Position>,
-    /// The key as a path, such as `spokes[1].labels.absent`; empty for the file itself.
+    /// The key as a path, such as `spokes[1].labels.absent`; empty for a whole document.
     pub key: String,
     /// What is wrong and what is allowed.
     pub message: String,
@@ -70,12 +71,12 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// A place in a file, both counted from 1; columns count characters.
+/// A position in a file. Line and column are counted from 1, and a column is one character.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     /// The line.
     pub line: usize,
-    /// The character in the line.
+    /// The column.
     pub column: usize,
 }
 
@@ -90,16 +91,16 @@ impl fmt::Display for Position {
     }
 }
 
-/// A file errors can stand in.
+/// A file of the configuration, as errors refer to it.
 pub(super) struct File {
-    /// How many files were read before it; errors are sorted by it.
+    /// Number of files that were read before this one. Errors are sorted by it.
     order: usize,
-    /// Its name in messages.
+    /// Its path, which messages show.
     pub(super) path: PathBuf,
 }
 
 impl File {
-    /// Names a file, the `order`th of the configuration.
+    /// Creates the file at `path`, before which `order` files were read.
     pub(super) fn new(order: usize, path: &Path) -> Self {
         Self {
             order,
@@ -107,22 +108,22 @@ impl File {
         }
     }
 
-    /// Resolves a path written in this file: a relative one starts at the file's own folder.
-    pub(super) fn resolve(&self, written: &str) -> PathBuf {
-        self.folder().join(written)
+    /// Resolves a path that this file names. A relative path starts at the folder of the file.
+    pub(super) fn resolve(&self, path: &str) -> PathBuf {
+        self.folder().join(path)
     }
 
-    /// The folder it stands in; empty for the current one.
+    /// The folder of the file; empty for the current folder.
     pub(super) fn folder(&self) -> &Path {
         self.path.parent().unwrap_or_else(|| Path::new(""))
     }
 }
 
-/// Proof that an error was reported, so a missing value is accounted for.
+/// Proof that an error was reported, which takes the place of a missing value.
 #[derive(Clone, Copy)]
 pub(super) struct Reported(());
 
-/// Collects errors while checking goes on.
+/// Collects the errors of a check.
 #[derive(Default)]
 pub(super) struct Report {
     errors: Vec<(usize, Error)>,
@@ -147,7 +148,7 @@ impl Report {
         Reported(())
     }
 
-    /// Gives the value out if nothing was reported, else all errors in order.
+    /// Returns the value if no error was reported, otherwise all errors in order.
     pub(super) fn finish<T>(mut self, checked: Result<T, Reported>) -> Result<T, Errors> {
         match checked {
             Ok(value) if self.errors.is_empty() => Ok(value),

@@ -1,9 +1,9 @@
-//! The files a configuration consists of: bounded reads, and a fingerprint of all that was read.
+//! The files of a configuration: bounded reads, and a fingerprint of everything that was read.
 //!
-//! Only this file touches the file system for the configuration. Each read and each failure goes
-//! into the fingerprint, so a poller can load again and see whether anything changed, a file that
-//! became unreadable included. Contents are compared, not times: a mounted Secret or ConfigMap
-//! changes by the swap of a symlink.
+//! Only this module touches the file system for the configuration. Each content and each failure
+//! goes into the fingerprint, so a poller that loads again sees every change, including a file that
+//! became unreadable. The fingerprint covers contents and not modification times, because a
+//! mounted Secret or ConfigMap changes when a symlink is swapped.
 
 use std::fmt;
 use std::fs;
@@ -13,91 +13,91 @@ use std::path::{Path, PathBuf};
 use glob::{MatchOptions, Pattern};
 use sha2::{Digest, Sha256};
 
-/// A few thousand spokes are one megabyte.
+/// A few thousand spokes take one megabyte.
 pub(super) const DOCUMENT_BYTES_MAX: usize = 4 << 20;
 
-/// Bounds what one careless glob reads.
+/// Bounds the number of files that one careless glob reads.
 const MATCHES_MAX: usize = 10_000;
 
-/// Hidden entries stay hidden, as in a shell: Kubernetes keeps the real files of a mounted volume
-/// in folders like `..data`, and they would match a second time.
-const MATCHING: MatchOptions = MatchOptions {
+/// Wildcards do not match hidden entries, as in a shell. Kubernetes keeps the real files of a
+/// mounted volume in folders such as `..data`, where they would match a second time.
+const MATCH_OPTIONS: MatchOptions = MatchOptions {
     case_sensitive: true,
     require_literal_separator: true,
     require_literal_leading_dot: true,
 };
 
-/// A digest of everything a load consulted, failures included; two loads with equal fingerprints
-/// saw the same files.
+/// A digest of everything that a load read, including failures. Two loads with equal fingerprints
+/// read the same files with the same contents.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint([u8; 32]);
 
 impl fmt::Debug for Fingerprint {
-    /// Shows the first bytes only: token files are digested too.
+    /// Shows only the first bytes, because the digest covers tokens too.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [a, b, c, d, ..] = self.0;
         write!(f, "Fingerprint({a:02x}{b:02x}{c:02x}{d:02x})")
     }
 }
 
-/// Reads files and remembers a digest of what it saw.
+/// Reads files and keeps a digest of what it read.
 #[derive(Default)]
 pub(super) struct Sources {
     digest: Sha256,
 }
 
 impl Sources {
-    /// Reads a file of at most `bytes_max` bytes, or says why it cannot be read.
+    /// Reads a file of at most `bytes_max` bytes. The error says why it cannot be read.
     pub(super) fn read(&mut self, path: &Path, bytes_max: usize) -> Result<Vec<u8>, String> {
-        // A pipe named by mistake would block the reload for ever.
+        // A pipe that is named by mistake would block the reload for ever.
         let content = require_regular(path).and_then(|()| read_bounded(path, bytes_max));
-        self.note_content(path, content)
+        self.digest_content(path, content)
     }
 
-    /// Reads the file named on the command line, which may be a pipe such as `/dev/stdin`.
+    /// Reads the file that the command line names, which may be a pipe such as `/dev/stdin`.
     pub(super) fn read_main(&mut self, path: &Path) -> Result<Vec<u8>, String> {
         let content = read_bounded(path, DOCUMENT_BYTES_MAX);
-        self.note_content(path, content)
+        self.digest_content(path, content)
     }
 
-    fn note_content(
+    fn digest_content(
         &mut self,
         path: &Path,
         content: Result<Vec<u8>, String>,
     ) -> Result<Vec<u8>, String> {
-        self.note(path.as_os_str().as_encoded_bytes());
+        self.digest_piece(path.as_os_str().as_encoded_bytes());
         match &content {
-            Ok(bytes) => self.note(bytes),
+            Ok(bytes) => self.digest_piece(bytes),
             Err(reason) => {
-                self.note(b"unreadable");
-                self.note(reason.as_bytes());
+                self.digest_piece(b"unreadable");
+                self.digest_piece(reason.as_bytes());
             }
         }
         content
     }
 
-    /// Lists the files a glob matches, sorted; a pattern without wildcards names its file whether
-    /// it exists or not.
+    /// Lists the files that a glob matches, sorted. A pattern without wildcards yields its path
+    /// whether or not the file exists.
     pub(super) fn matches(&mut self, folder: &Path, pattern: &str) -> Result<Vec<PathBuf>, String> {
         let found = list_matches(folder, pattern);
         match &found {
             Ok(paths) => {
                 for path in paths {
-                    self.note(path.as_os_str().as_encoded_bytes());
+                    self.digest_piece(path.as_os_str().as_encoded_bytes());
                 }
             }
-            Err(reason) => self.note(reason.as_bytes()),
+            Err(reason) => self.digest_piece(reason.as_bytes()),
         }
         found
     }
 
-    /// Returns the digest of all that was read.
+    /// Returns the digest of everything that was read.
     pub(super) fn fingerprint(self) -> Fingerprint {
         Fingerprint(self.digest.finalize().into())
     }
 
-    /// Digests one piece with its length, so that pieces cannot run into each other.
-    fn note(&mut self, piece: &[u8]) {
+    /// Digests one piece with its length, so that the border between two pieces counts too.
+    fn digest_piece(&mut self, piece: &[u8]) {
         self.digest.update((piece.len() as u64).to_be_bytes());
         self.digest.update(piece);
     }
@@ -134,11 +134,11 @@ fn list_matches(folder: &Path, pattern: &str) -> Result<Vec<PathBuf>, String> {
     }
     let folder = folder
         .to_str()
-        .ok_or("stands in a folder whose name is not UTF-8")?;
+        .ok_or("is in a folder whose name is not UTF-8")?;
     let joined = Path::new(&Pattern::escape(folder)).join(pattern);
     let joined = joined.to_str().ok_or("is not UTF-8")?;
-    let paths =
-        glob::glob_with(joined, MATCHING).map_err(|error| format!("is not a glob: {error}"))?;
+    let paths = glob::glob_with(joined, MATCH_OPTIONS)
+        .map_err(|error| format!("is not a glob: {error}"))?;
     let mut found = Vec::new();
     for path in paths {
         found.push(path.map_err(|error| format!("cannot be listed: {error}"))?);
