@@ -2,8 +2,8 @@
 //!
 //! Running code never sees a string where a type says more, and never meets a value that was not
 //! checked. All errors of all files are reported at once. Nothing here keeps state: a reload is
-//! another [`load`], and its [`Fingerprint`] tells whether anything changed since the last.
-//! The keys and what they mean stand on the types; `defaults` has what happens without them.
+//! another [`load`], and its [`Fingerprint`] tells whether anything changed since the last one.
+//! Each key is documented on its field; `defaults` has the values of keys that are left out.
 
 mod check;
 mod defaults;
@@ -27,12 +27,12 @@ pub use sources::Fingerprint;
 
 use sources::Sources;
 
-/// What stands for the file in errors about a text.
+/// Takes the place of the file name in the errors of [`parse`].
 const TEXT_NAME: &str = "config";
 
 /// Reads the configuration file and all files it names, and checks them.
 ///
-/// Relative paths in a file start at the folder of that file.
+/// A relative path in a file starts at the folder of that file.
 pub fn load(path: &Path) -> Load {
     let mut sources = Sources::default();
     let result = check::file(path, &mut sources);
@@ -42,92 +42,97 @@ pub fn load(path: &Path) -> Load {
     }
 }
 
-/// Checks a configuration that is not in a file; relative paths start at the current folder.
+/// Checks a configuration that is not in a file. A relative path in it starts at the current
+/// folder.
 pub fn parse(text: &str) -> Result<Config, Errors> {
     check::text(Path::new(TEXT_NAME), text, &mut Sources::default())
 }
 
-/// What a load found.
+/// The result of a load.
 #[derive(Debug)]
 pub struct Load {
     /// The configuration, or everything that is wrong with it.
     pub result: Result<Config, Errors>,
-    /// Digest of all that was read; a broken configuration has one too.
+    /// Digest of everything that was read. An invalid configuration has one too.
     pub fingerprint: Fingerprint,
 }
 
 /// A checked configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Name of the label that holds the spoke's name; a valid label name other than `__name__`.
+    /// Name of the label that has the spoke's name as its value. It is a valid label name other
+    /// than `__name__`.
     pub cluster_label: String,
-    /// Where spokes write to.
+    /// The listener for remote writes.
     pub listen: Listen,
-    /// Where operators look.
+    /// The listener for operators.
     pub admin: Admin,
-    /// Where checked requests go, in the order of the file: at least one; names are unique.
+    /// The hubs that get what spokes write, in the order of the file. There is at least one, and
+    /// their names are unique.
     pub hubs: Vec<Hub>,
-    /// Whose word counts when there are several hubs.
+    /// How many of several hubs must accept a write.
     pub ack: Ack,
     /// Limits of the process.
     pub limits: Limits,
-    /// The spokes, in the order of the file and then of `spoke_files`; names are unique.
+    /// The spokes of `spokes` and then those of `spoke_files`, each in order. Their names are
+    /// unique.
     pub spokes: Vec<Spoke>,
 }
 
 /// `listen`: the listener for remote writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listen {
-    /// Address to bind; port 0 takes a free one.
+    /// Address to bind. Port 0 binds a free port.
     pub address: SocketAddr,
-    /// Peers outside are closed before a byte is read.
+    /// A connection from any other address is closed before a byte of it is read.
     pub source_ranges: SourceRanges,
-    /// Most open connections.
+    /// Maximum number of open connections.
     pub connections_max: usize,
 }
 
 /// `admin`: the listener for metrics, health and reload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admin {
-    /// Address to bind; port 0 takes a free one.
+    /// Address to bind. Port 0 binds a free port.
     pub address: SocketAddr,
 }
 
-/// `ack`: how many hubs must take a write before the spoke is told that it is written.
+/// `ack`: how many hubs must accept a write before it succeeds for the spoke.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ack {
-    /// Every one.
+    /// All of them.
     All,
-    /// One of them; what the others miss is lost to them.
+    /// One of them. A hub that misses a write never gets it later.
     Any,
 }
 
 /// `hub`, or an element of `hubs`: an upstream that takes remote write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hub {
-    /// Its name in metrics and logs: as given, 1 to 128 bytes without control characters, or host
-    /// and port as they stand in the URL.
+    /// Its name in metrics and logs. A configured name has 1 to 128 bytes and no control
+    /// characters. The default is the host and port, as the URL has them.
     pub name: String,
     /// Absolute `http://` URL of the remote-write endpoint, without user name or fragment.
     pub url: http::Uri,
-    /// Whole time of a spoke's request at the hub: what is sent again in pieces and the wait for a
-    /// connection included.
+    /// Maximum time that one request of a spoke takes at this hub, including the wait for a
+    /// connection and all requests for salvage.
     pub timeout: Duration,
-    /// What it is written in.
+    /// The version of remote write that is sent to it.
     pub protocol: HubProtocol,
-    /// What happens to V1 metadata when the hub is written V2.
+    /// What happens to V1 metadata when V2 is sent to the hub.
     pub metadata: HubMetadata,
-    /// More headers of every request to it; at most 32, names are unique.
+    /// Additional headers of every request to it. There are at most 32, and their names are unique.
     pub headers: Vec<HubHeader>,
-    /// Most further requests for one request of a spoke, to save what a bad sample or a too large
-    /// body would cost; 0 is never, else from 2 to 10,000.
+    /// Maximum number of additional requests for the salvage of one request of a spoke, after the
+    /// hub refused it for a bad sample or for its size. 0 turns salvage off; otherwise it is from 2
+    /// to 10,000.
     pub salvage_requests_max: usize,
 }
 
 /// `protocol` of a hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HubProtocol {
-    /// Remote write 2.0 if the hub is found to speak it, else 1.0.
+    /// Remote write 2.0 if a probe finds that the hub speaks it, otherwise 1.0.
     Auto,
     /// Remote write 1.0.
     V1,
@@ -138,46 +143,47 @@ pub enum HubProtocol {
 /// `metadata` of a hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HubMetadata {
-    /// It goes no further: V2 has no form for metadata without samples.
+    /// It is dropped, because V2 has no form for metadata without samples.
     Drop,
-    /// It is sent on as V1.
+    /// It is forwarded as V1.
     ForwardV1,
 }
 
-/// `limits`: bounds of the process, in bytes.
+/// `limits`: limits of the process, in bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Budget for bodies and decoded bytes of all requests in flight; holds at least one request
-    /// of the largest size, and at most 1 TiB.
+    /// Budget for the bodies and decoded bytes of all requests in flight. It has room for at least
+    /// one request of the largest size, and is at most 1 TiB.
     pub bytes_in_flight_max: usize,
-    /// Largest request body as sent; at most 1 GiB.
+    /// Maximum size of a request body as sent, itself at most 1 GiB.
     pub body_bytes_max: usize,
-    /// Largest request body after decompression; at most 1 GiB.
+    /// Maximum size of a request body after decompression, itself at most 1 GiB.
     pub decoded_bytes_max: usize,
 }
 
 /// One source cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spoke {
-    /// Its name, which is the only value of the cluster label it may write: 1 to 128 bytes without
-    /// control characters, and not `unknown`.
+    /// Its name, which is the only value of the cluster label that it may write. It has 1 to 128
+    /// bytes and no control characters, and is not `unknown`.
     pub name: String,
-    /// How it proves who it is; any one suffices. Never empty, and none is shared by two spokes.
+    /// Any one of them identifies the spoke. There is at least one, and no two spokes share one.
     pub credentials: Vec<Credential>,
-    /// Where it may write from.
+    /// The addresses that it may write from.
     pub source_ranges: SourceRanges,
-    /// What happens to series whose cluster label is absent or foreign.
+    /// What happens to a series whose cluster label is absent or names another spoke.
     pub labels: LabelPolicy,
-    /// Bounds of one of its requests.
+    /// Limits of each of its requests.
     pub limits: SpokeLimits,
 }
 
 /// One way for a spoke to prove who it is.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credential {
-    /// What metrics and logs call it: its kind with a digest prefix, file or user name. Never secret.
+    /// Its name in metrics and logs: its kind with a digest prefix, a path or a user name. It is
+    /// not secret.
     pub name: String,
-    /// What is compared.
+    /// What the credential of a request is checked against.
     pub secret: Secret,
 }
 
@@ -190,7 +196,7 @@ pub enum Secret {
     Basic {
         /// The user name of HTTP basic authentication.
         username: String,
-        /// The hash in its own text format; it parses, and its cost is bounded.
+        /// The hash in its own text format. It is known to parse, and its cost is bounded.
         password_hash: String,
     },
 }
@@ -201,7 +207,7 @@ impl fmt::Debug for Credential {
     }
 }
 
-/// What happens to a series by its cluster label.
+/// `labels`: what happens to a series whose cluster label is not the spoke's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LabelPolicy {
     /// What to do when the label is absent or empty.
@@ -210,7 +216,7 @@ pub struct LabelPolicy {
     pub mismatch: Mismatch,
 }
 
-/// `labels.absent`.
+/// `labels.absent`: what happens to a series without a cluster label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Absent {
     /// Add the label with the spoke's name.
@@ -219,7 +225,7 @@ pub enum Absent {
     Reject,
 }
 
-/// `labels.mismatch`.
+/// `labels.mismatch`: what happens to a series with the cluster label of another spoke.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mismatch {
     /// Set the label to the spoke's name; the foreign value is lost.
@@ -230,13 +236,13 @@ pub enum Mismatch {
     Rename,
 }
 
-/// Bounds of one request of a spoke.
+/// `limits` of a spoke: limits of each of its requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpokeLimits {
-    /// Most series in a request.
+    /// Maximum number of series in a request.
     pub series_per_request_max: usize,
-    /// Most labels of a series.
+    /// Maximum number of labels of a series.
     pub labels_per_series_max: usize,
-    /// Longest label name or value, in bytes.
+    /// Maximum length of a label name or value, in bytes.
     pub label_value_bytes_max: usize,
 }

@@ -1,40 +1,41 @@
-//! Headers that go with every request to a hub, with the name of the spoke where it is wanted.
+//! Additional headers of the requests to a hub. Their values may contain the name of the spoke.
 //!
-//! A value may be a credential. Nothing shows one: neither `Debug` nor an error, and a value made
-//! for a request is marked as sensitive.
+//! A value may be a credential, so neither `Debug` nor an error shows one, and the value for a
+//! request is marked as sensitive.
 
 use std::fmt;
 
 use http::{HeaderName, HeaderValue};
 
-/// What stands for the name of the spoke in a value.
-const SPOKE: &str = "${spoke}";
+/// The variable that the name of the spoke replaces.
+const SPOKE_VARIABLE: &str = "${spoke}";
 
-/// What a variable begins with.
-const VARIABLE: &str = "${";
+/// The beginning of every variable.
+const VARIABLE_START: &str = "${";
 
-/// Above any token; many servers take no more than this in a field.
+/// Longer than any token. Many servers accept no longer header.
 const VALUE_BYTES_MAX: usize = 8 << 10;
 
 /// One header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HubHeader {
-    /// Its name; none that hubgate sets or that belongs to the connection.
+    /// Its name. It is neither a header that hubgate sets itself nor one that belongs to the
+    /// connection.
     pub name: HeaderName,
-    /// What it is set to.
+    /// Its value.
     pub value: HubHeaderValue,
 }
 
-/// The value of a header, in which `${spoke}` stands for the name of the spoke.
+/// The value of a header. The name of the spoke replaces each `${spoke}` in it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HubHeaderValue {
-    /// The texts around each `${spoke}`, so one more than there are of it; none holds a control
-    /// character.
+    /// The texts before, between and after the variables, so there is one text more than there are
+    /// variables. None contains a control character.
     texts: Vec<String>,
 }
 
 impl HubHeaderValue {
-    /// Reads a value as it is written. Messages do not quote it.
+    /// Parses a value of the configuration. Messages do not quote it.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() {
             return Err("is empty; give a value or leave the header out".to_owned());
@@ -43,15 +44,15 @@ impl HubHeaderValue {
             return Err(format!("is longer than {VALUE_BYTES_MAX} bytes"));
         }
         if text.chars().any(char::is_control) {
-            return Err("holds a control character".to_owned());
+            return Err("contains a control character".to_owned());
         }
         if text.trim() != text {
             return Err("begins or ends with a space".to_owned());
         }
-        let texts: Vec<_> = text.split(SPOKE).map(str::to_owned).collect();
-        if texts.iter().any(|text| text.contains(VARIABLE)) {
+        let texts: Vec<_> = text.split(SPOKE_VARIABLE).map(str::to_owned).collect();
+        if texts.iter().any(|text| text.contains(VARIABLE_START)) {
             return Err(format!(
-                "holds an unknown {VARIABLE}...}}; allowed: {SPOKE}"
+                "contains an unknown variable {VARIABLE_START}...}}; allowed: {SPOKE_VARIABLE}"
             ));
         }
         Ok(Self { texts })
@@ -61,10 +62,10 @@ impl HubHeaderValue {
     ///
     /// # Panics
     ///
-    /// If the name holds a control character, which the name of a configured spoke does not.
+    /// If the name contains a control character. The name of a configured spoke contains none.
     pub fn value(&self, spoke: &str) -> HeaderValue {
         let mut value = HeaderValue::try_from(self.texts.join(spoke))
-            .expect("no control character stands in the texts or in the name of a spoke");
+            .expect("neither the texts nor the name of a spoke contain a control character");
         value.set_sensitive(true);
         value
     }

@@ -161,13 +161,13 @@ a => 1:34: hub.headers => wanted a mapping, found a single value
 {a: \"b\\tc\"} => 1:38: hub.headers => control character
 {a: \"b\\x7f\"} => 1:38: hub.headers => control character
 {a: \"b\\x85\"} => 1:38: hub.headers => control character
-{a: '${cluster}'} => 1:38: hub.headers => holds an unknown ${...}; allowed: ${spoke}
-{a: '${spoke'} => 1:38: hub.headers => holds an unknown ${...}
-{a: '${}'} => 1:38: hub.headers => holds an unknown ${...}
-{a: '${Spoke}'} => 1:38: hub.headers => holds an unknown ${...}
-{a: '${ spoke }'} => 1:38: hub.headers => holds an unknown ${...}
-{a: '${spoke}${x}'} => 1:38: hub.headers => holds an unknown ${...}
-{a: '${${spoke}}'} => 1:38: hub.headers => holds an unknown ${...}
+{a: '${cluster}'} => 1:38: hub.headers => contains an unknown variable ${...}; allowed: ${spoke}
+{a: '${spoke'} => 1:38: hub.headers => contains an unknown variable ${...}
+{a: '${}'} => 1:38: hub.headers => contains an unknown variable ${...}
+{a: '${Spoke}'} => 1:38: hub.headers => contains an unknown variable ${...}
+{a: '${ spoke }'} => 1:38: hub.headers => contains an unknown variable ${...}
+{a: '${spoke}${x}'} => 1:38: hub.headers => contains an unknown variable ${...}
+{a: '${${spoke}}'} => 1:38: hub.headers => contains an unknown variable ${...}
 ";
     let with = |headers: &str| with_line(&format!("hub: {{url: http://hub/, headers: {headers}}}"));
     refuses_each(table, with);
