@@ -1,8 +1,7 @@
-//! From the tree of a document to a [`Config`], or to everything that is wrong with it.
+//! Turns the tree of a document into a [`Config`], or finds everything that is wrong with it.
 //!
-//! Checking goes on after an error: a part that is wrong yields [`Reported`] or its default, and
-//! [`Report::finish`] withholds the result. The parts of hubs and spokes are in the modules
-//! below.
+//! A check continues after an error: a part that is wrong yields [`Reported`] or its default, and
+//! [`Report::finish`] withholds the result. The submodules check hubs and spokes.
 
 mod credential;
 mod entry;
@@ -15,9 +14,9 @@ mod value;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use entry::{Entry, Fields, Keys};
+use entry::{Entry, Fields, UnknownKeys};
 use spoke::Settings;
-use unique::Seen;
+use unique::UniqueValues;
 
 use super::errors::{Errors, File, Position, Report, Reported};
 use super::node::{self, Node};
@@ -40,34 +39,34 @@ const LISTEN_KEYS: &[&str] = &["address", "source_ranges", "connections_max"];
 const ADMIN_KEYS: &[&str] = &["address"];
 const LIMITS_KEYS: &[&str] = &["bytes_in_flight_max", "body_bytes_max", "decoded_bytes_max"];
 
-/// Reads and checks a file and the files it names.
+/// Reads and checks a file and the files that it names.
 pub(super) fn file(path: &Path, sources: &mut Sources) -> Result<Config, Errors> {
     let main = File::new(0, path);
     let content = sources.read_main(path);
     let mut check = Check::new(sources);
     let config = check
-        .document(&main, content)
+        .parse_content(&main, content)
         .and_then(|node| check.config(&main, &node));
     check.report.finish(config)
 }
 
-/// Checks a text; `name` stands for its file in errors.
+/// Checks a text. Errors show `name` as its file.
 pub(super) fn text(name: &Path, text: &str, sources: &mut Sources) -> Result<Config, Errors> {
     let main = File::new(0, name);
     let mut check = Check::new(sources);
     let config = check
-        .tree(&main, text)
+        .parse_text(&main, text)
         .and_then(|node| check.config(&main, &node));
     check.report.finish(config)
 }
 
-/// What checking needs all along.
+/// What all parts of a check share.
 struct Check<'s> {
     sources: &'s mut Sources,
     report: Report,
-    seen: Seen,
-    /// The files of spokes read so far; two globs may match the same one.
-    files: HashSet<PathBuf>,
+    unique: UniqueValues,
+    /// The files of spokes that were read. Two globs may match the same file.
+    spoke_files: HashSet<PathBuf>,
 }
 
 impl<'s> Check<'s> {
@@ -75,12 +74,12 @@ impl<'s> Check<'s> {
         Self {
             sources,
             report: Report::default(),
-            seen: Seen::default(),
-            files: HashSet::new(),
+            unique: UniqueValues::default(),
+            spoke_files: HashSet::new(),
         }
     }
 
-    fn document(
+    fn parse_content(
         &mut self,
         file: &File,
         content: Result<Vec<u8>, String>,
@@ -94,24 +93,25 @@ impl<'s> Check<'s> {
             let message = "is not UTF-8 from here on";
             self.report.add(file, Some(end_of(before)), "", message)
         })?;
-        self.tree(file, text)
+        self.parse_text(file, text)
     }
 
-    fn tree(&mut self, file: &File, text: &str) -> Result<Node, Reported> {
-        node::parse(text).map_err(|fault| {
-            let at = Some(fault.at);
-            self.report.add(file, at, "", fault.message)
+    fn parse_text(&mut self, file: &File, text: &str) -> Result<Node, Reported> {
+        node::parse(text).map_err(|error| {
+            let at = Some(error.at);
+            self.report.add(file, at, "", error.message)
         })
     }
 
     fn config(&mut self, main: &File, node: &Node) -> Result<Config, Reported> {
-        let root = Entry::root(main, node).fields(&mut self.report, Keys::Shown, KEYS);
+        let root = Entry::root(main, node).fields(&mut self.report, UnknownKeys::Shown, KEYS);
         root.ensure_mapping()?;
         let label = defaults::CLUSTER_LABEL.to_owned();
-        let cluster_label = root.value(&mut self.report, "cluster_label", value::label_name, label);
+        let cluster_label =
+            root.parse_or(&mut self.report, "cluster_label", value::label_name, label);
         let listeners = self.listeners(&root);
         let hubs = hub::hubs(self, &root);
-        let ack = root.value(&mut self.report, "ack", value::ack, defaults::ACK);
+        let ack = root.parse_or(&mut self.report, "ack", value::ack, defaults::ACK);
         let limits = self.limits(&root);
         let spokes = self.spokes(&root);
         let (listen, admin) = listeners?;
@@ -130,12 +130,13 @@ impl<'s> Check<'s> {
         let report = &mut self.report;
         let listen = root.section(report, "listen", LISTEN_KEYS);
         let admin = root.section(report, "admin", ADMIN_KEYS);
-        let (most, anywhere) = (defaults::CONNECTIONS_MAX, defaults::LISTEN_ADDRESS);
-        let listen_address = listen.value(report, "address", value::address, anywhere);
+        let default = defaults::LISTEN_ADDRESS;
+        let listen_address = listen.parse_or(report, "address", value::address, default);
         let source_ranges = spoke::source_ranges(report, &listen);
-        let connections_max = listen.value(report, "connections_max", value::count, most);
-        let local = defaults::ADMIN_ADDRESS;
-        let admin_address = admin.value(report, "address", value::address, local);
+        let default = defaults::CONNECTIONS_MAX;
+        let connections_max = listen.parse_or(report, "connections_max", value::count, default);
+        let default = defaults::ADMIN_ADDRESS;
+        let admin_address = admin.parse_or(report, "address", value::address, default);
         let (listen_address, admin_address) = (listen_address?, admin_address?);
         if listen_address == admin_address && listen_address.port() != 0 {
             let entry = admin.get("address").or(listen.get("address"));
@@ -157,7 +158,7 @@ impl<'s> Check<'s> {
         let report = &mut self.report;
         let fields = root.section(report, "limits", LIMITS_KEYS);
         let mut size =
-            |name, ceiling, default| fields.value(report, name, value::size(ceiling), default);
+            |name, ceiling, default| fields.parse_or(report, name, value::size(ceiling), default);
         let in_flight = size(
             "bytes_in_flight_max",
             defaults::BYTES_IN_FLIGHT_CEILING,
@@ -171,7 +172,7 @@ impl<'s> Check<'s> {
             body_bytes_max: body?,
             decoded_bytes_max: decoded?,
         };
-        // Such a request would be told for ever to come again.
+        // A request that never fits into the budget would be answered 503 for ever.
         let request = limits.body_bytes_max + limits.decoded_bytes_max;
         if request > limits.bytes_in_flight_max {
             let entry = LIMITS_KEYS.iter().find_map(|key| fields.get(key));
@@ -189,26 +190,27 @@ impl<'s> Check<'s> {
         let report = &mut self.report;
         let shared = root.section(report, "spoke_defaults", spoke::DEFAULTS_KEYS);
         let shared = Settings::check(report, &shared);
-        let written = list(report, root, "spokes");
+        let listed = list(report, root, "spokes");
         let patterns = list(report, root, "spoke_files");
-        if matches!((&written, &patterns), (Ok(a), Ok(b)) if a.is_empty() && b.is_empty()) {
+        if matches!((&listed, &patterns), (Ok(a), Ok(b)) if a.is_empty() && b.is_empty()) {
             let entry = root.get("spokes").unwrap_or(root.entry());
             let message = "no spoke is configured; list some in spokes, or files in spoke_files";
             return Err(entry.fail(report, message));
         }
         let mut spokes = Vec::new();
-        for entry in written.iter().flatten() {
+        for entry in listed.iter().flatten() {
             spokes.push(spoke::spoke(self, entry, &shared));
         }
         for pattern in patterns.iter().flatten() {
-            self.spoke_files(pattern, &shared, &mut spokes);
+            self.check_spoke_files(pattern, &shared, &mut spokes);
         }
         spokes.into_iter().collect()
     }
 
-    /// Checks the files one glob matches. None is no error: the last spoke is taken away by
-    /// removing its file, and a reload that fails then would keep it alive.
-    fn spoke_files(
+    /// Checks the files that one glob matches. A glob may match no file: an operator removes the
+    /// last spoke by removing its file, and a reload that failed then would keep that spoke in
+    /// force.
+    fn check_spoke_files(
         &mut self,
         pattern: &Entry<'_>,
         shared: &Settings,
@@ -219,20 +221,21 @@ impl<'s> Check<'s> {
             found.map_err(|message| pattern.fail(&mut self.report, message))
         });
         for path in found.unwrap_or_default() {
-            if self.files.insert(path.clone()) {
-                let file = File::new(self.files.len(), &path);
-                spokes.push(self.spoke_file(&file, shared));
+            if self.spoke_files.insert(path.clone()) {
+                let file = File::new(self.spoke_files.len(), &path);
+                spokes.push(self.check_spoke_file(&file, shared));
             }
         }
     }
 
-    fn spoke_file(&mut self, file: &File, shared: &Settings) -> Result<Spoke, Reported> {
+    fn check_spoke_file(&mut self, file: &File, shared: &Settings) -> Result<Spoke, Reported> {
         let content = self.sources.read(&file.path, DOCUMENT_BYTES_MAX);
-        let node = self.document(file, content)?;
+        let node = self.parse_content(file, content)?;
         spoke::spoke(self, &Entry::root(file, &node), shared)
     }
 }
 
+/// Returns the items of a list, or none if the key was left out.
 fn list<'a>(
     report: &mut Report,
     root: &Fields<'a>,
@@ -242,7 +245,7 @@ fn list<'a>(
         .map_or(Ok(Vec::new()), |entry| entry.items(report))
 }
 
-/// The place behind the last character of a text.
+/// Returns the position after the last character of a text.
 fn end_of(text: &[u8]) -> Position {
     let text = String::from_utf8_lossy(text);
     let line = text.rsplit('\n').next().unwrap_or_default();

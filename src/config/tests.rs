@@ -166,16 +166,16 @@ spokes:
 colour: blue
 ";
     let expected = [
-        "config:1:16: cluster_label: \"1st\" is no label name; it must match [a-zA-Z_][a-zA-Z0-9_]*",
+        "config:1:16: cluster_label: \"1st\" is not a label name; it must match [a-zA-Z_][a-zA-Z0-9_]*",
         "config:2:10: listen: unknown key \"adress\", did you mean address? allowed: address, source_ranges, connections_max",
-        "config:2:45: listen.source_ranges[0]: \"nowhere\" is no source range; write a CIDR such as 203.0.113.0/24 or 2001:db8::/32, or one address",
+        "config:2:45: listen.source_ranges[0]: \"nowhere\" is not a source range; write a CIDR such as 203.0.113.0/24 or 2001:db8::/32, or one address",
         "config:4:3: hub.url: required key is missing",
-        "config:4:12: hub.timeout: \"25\" is no duration; write 25s or 1m30s",
+        "config:4:12: hub.timeout: \"25\" is not a duration; write 25s or 1m30s",
         "config:5:26: limits.body_bytes_max: \"0\" is out of range; allowed: 1 byte to 1.0 GiB",
-        "config:7:9: spokes[0].name: \"unknown\" stands for senders that are no spoke in metrics; choose another name",
+        "config:7:9: spokes[0].name: in metrics, \"unknown\" means senders that are not a spoke; choose another name",
         "config:8:16: spokes[0].credentials: is empty, so nobody could write as this spoke; `hubgate token` makes a token",
         "config:9:3: spokes[1].name: required key is missing",
-        "config:10:19: spokes[1].credentials[0].token_sha256: is not a SHA-256 in 64 hex digits; `hubgate token` prints a token with its own",
+        "config:10:19: spokes[1].credentials[0].token_sha256: is not a SHA-256 in 64 hex digits; `hubgate token` prints a token and its digest",
         "config:11:17: spokes[1].credentials[1].token_file: cannot read this file: No such file or directory (os error 2)",
         "config:12:20: spokes[1].labels.absent: unknown value \"ignore\"; allowed: inject, reject",
         "config:13:1: unknown key \"colour\"; allowed: cluster_label, listen, admin, hub, hubs, ack, limits, spoke_defaults, spokes, spoke_files",

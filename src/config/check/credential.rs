@@ -1,7 +1,7 @@
-//! How a spoke proves who it is: one item of `credentials`.
+//! Checks one item of `credentials`, with which a spoke proves who it is.
 //!
-//! Everything here handles secrets. Messages never quote a value, not even a wrong one: a token
-//! pasted in the wrong place is still a token.
+//! Everything here handles secrets. Messages never quote a value, not even an invalid one: a token
+//! that was pasted into the wrong place is still a token.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use bcrypt::HashParts;
 use sha2::{Digest, Sha256};
 
 use super::Check;
-use super::entry::{Entry, Fields, Keys};
+use super::entry::{Entry, Fields, UnknownKeys};
 use super::value;
 use crate::config::errors::Reported;
 use crate::config::{Credential, Secret};
@@ -22,41 +22,41 @@ const BASIC_KEYS: &[&str] = &["username", "password_hash"];
 /// Hex digits of a SHA-256.
 const DIGEST_DIGITS: usize = 64;
 
-/// Hex digits of a token's digest in its name: enough to find it in the file, useless to an
-/// attacker.
+/// Hex digits of a token's digest in the name of its credential. They are enough to find it in the
+/// file, and useless to an attacker.
 const NAME_DIGITS: usize = 8;
 
-/// A token is looked up by its plain SHA-256, which only protects what cannot be guessed.
+/// A token is looked up by its plain SHA-256, which only protects a token that cannot be guessed.
 const TOKEN_CHARS_MIN: usize = 20;
 
-/// Above any token; header fields end not far beyond.
+/// Longer than any token. Few servers accept a longer header.
 const TOKEN_FILE_BYTES_MAX: usize = 8 << 10;
 
 const USERNAME_BYTES_MAX: usize = 128;
 
-/// Memory of one verification; a few at once must not hurt the process.
+/// Memory of one verification, in KiB. A few at once must not exhaust the memory of the machine.
 const ARGON2_MEMORY_KIB_MAX: u32 = 256 << 10;
 
-/// Memory times passes of one verification, which is some seconds of one core.
+/// Memory in KiB times passes of one verification, which keeps a core busy for some seconds.
 const ARGON2_WORK_KIB_MAX: u64 = 1 << 20;
 
-/// What argon2 itself demands of a salt.
+/// The shortest salt that argon2 allows.
 const ARGON2_SALT_BYTES_MIN: usize = 8;
 
-/// About a second of one core.
+/// A verification at this cost keeps a core busy for about a second.
 const BCRYPT_COST_MAX: u32 = 14;
 
-/// The least the algorithm allows.
+/// The lowest cost that the algorithm allows.
 const BCRYPT_COST_MIN: u32 = 4;
 
 /// Checks one item of `credentials`.
 pub(super) fn credential(check: &mut Check<'_>, entry: &Entry<'_>) -> Result<Credential, Reported> {
-    let fields = entry.fields(&mut check.report, Keys::Secret, KINDS);
+    let fields = entry.fields(&mut check.report, UnknownKeys::Hidden, KINDS);
     match (fields.found(), fields.reported()) {
         ([], Some(reported)) => Err(reported),
         ([], None) => Err(entry.fail(
             &mut check.report,
-            format!("holds no credential; one of: {}", KINDS.join(", ")),
+            format!("contains no credential; give one of: {}", KINDS.join(", ")),
         )),
         ([(kind, value)], _) => match *kind {
             "token_sha256" => token_digest(check, value),
@@ -66,7 +66,7 @@ pub(super) fn credential(check: &mut Check<'_>, entry: &Entry<'_>) -> Result<Cre
         (several, _) => {
             let kinds: Vec<_> = several.iter().map(|(kind, _)| *kind).collect();
             let message = format!(
-                "holds {} at once; give each its own item of the list",
+                "contains {} at once; give each its own item of the list",
                 kinds.join(" and ")
             );
             Err(entry.fail(&mut check.report, message))
@@ -75,28 +75,29 @@ pub(super) fn credential(check: &mut Check<'_>, entry: &Entry<'_>) -> Result<Cre
 }
 
 fn token_digest(check: &mut Check<'_>, entry: &Entry<'_>) -> Result<Credential, Reported> {
-    let digest = entry.read(&mut check.report, parse_digest)?;
+    let digest = entry.parse(&mut check.report, parse_digest)?;
     let digits = entry.text(&mut check.report)?.to_ascii_lowercase();
     let name = format!("token_sha256:{}", &digits[..NAME_DIGITS]);
     token(check, entry, name, digest)
 }
 
 fn token_file(check: &mut Check<'_>, entry: &Entry<'_>) -> Result<Credential, Reported> {
-    let written = entry.text(&mut check.report)?;
-    entry.read(&mut check.report, |text| value::path(text).map(|_| ()))?;
-    let path = entry.file.resolve(written);
+    let path_text = entry.text(&mut check.report)?;
+    entry.parse(&mut check.report, |text| value::path(text).map(|_| ()))?;
+    let path = entry.file.resolve(path_text);
     let digest = match check.sources.read(&path, TOKEN_FILE_BYTES_MAX) {
         Ok(content) => digest_token(&content),
-        Err(reason) => Err(unreadable(entry, written, &reason)),
+        Err(reason) => Err(unreadable_file(entry, path_text, &reason)),
     };
     let digest = digest.map_err(|message| entry.fail(&mut check.report, message))?;
-    token(check, entry, format!("token_file:{written}"), digest)
+    token(check, entry, format!("token_file:{path_text}"), digest)
 }
 
-/// Names the folder a relative path starts at, but not the path: it may be a token by mistake.
-fn unreadable(entry: &Entry<'_>, written: &str, reason: &str) -> String {
+/// The message about a token file that cannot be read. It has the folder at which a relative path
+/// starts, but not the path, which may be a token by mistake.
+fn unreadable_file(entry: &Entry<'_>, path: &str, reason: &str) -> String {
     let folder = entry.file.folder();
-    if Path::new(written).is_absolute() || folder.as_os_str().is_empty() {
+    if Path::new(path).is_absolute() || folder.as_os_str().is_empty() {
         return format!("cannot read this file: {reason}");
     }
     let folder = folder.display();
@@ -109,7 +110,7 @@ fn token(
     name: String,
     digest: [u8; 32],
 ) -> Result<Credential, Reported> {
-    check.seen.token(&mut check.report, entry, digest)?;
+    check.unique.claim_token(&mut check.report, entry, digest)?;
     Ok(Credential {
         name,
         secret: Secret::Token(digest),
@@ -117,9 +118,10 @@ fn token(
 }
 
 fn basic(check: &mut Check<'_>, entry: &Entry<'_>) -> Result<Credential, Reported> {
-    let fields = entry.fields(&mut check.report, Keys::Secret, BASIC_KEYS);
+    let fields = entry.fields(&mut check.report, UnknownKeys::Hidden, BASIC_KEYS);
     let username = username(check, &fields);
-    let password_hash = fields.required(&mut check.report, "password_hash", parse_password_hash);
+    let password_hash =
+        fields.parse_required(&mut check.report, "password_hash", parse_password_hash);
     let username = username?;
     Ok(Credential {
         name: format!("basic:{username}"),
@@ -132,8 +134,10 @@ fn basic(check: &mut Check<'_>, entry: &Entry<'_>) -> Result<Credential, Reporte
 
 fn username(check: &mut Check<'_>, fields: &Fields<'_>) -> Result<String, Reported> {
     let entry = fields.require(&mut check.report, "username")?;
-    let username = entry.read(&mut check.report, parse_username)?;
-    check.seen.username(&mut check.report, entry, &username)?;
+    let username = entry.parse(&mut check.report, parse_username)?;
+    check
+        .unique
+        .claim_username(&mut check.report, entry, &username)?;
     Ok(username)
 }
 
@@ -142,13 +146,13 @@ fn parse_username(text: &str) -> Result<String, String> {
         return Err(format!("must have 1 to {USERNAME_BYTES_MAX} bytes"));
     }
     if text.contains(':') || text.chars().any(char::is_control) {
-        return Err("must hold neither a colon nor control characters".to_owned());
+        return Err("must contain neither a colon nor control characters".to_owned());
     }
     Ok(text.to_owned())
 }
 
 fn parse_digest(text: &str) -> Result<[u8; 32], String> {
-    let wanted = "is not a SHA-256 in 64 hex digits; `hubgate token` prints a token with its own";
+    let wanted = "is not a SHA-256 in 64 hex digits; `hubgate token` prints a token and its digest";
     let digits: Option<Vec<u8>> = text.chars().map(hex_digit).collect();
     let digits = digits.filter(|digits| digits.len() == DIGEST_DIGITS);
     let digits = digits.ok_or(wanted)?;
@@ -172,15 +176,17 @@ fn hex_digit(digit: char) -> Option<u8> {
         .and_then(|value| u8::try_from(value).ok())
 }
 
-/// Takes the token out of a file and digests it.
+/// Digests the token in the content of a file.
 fn digest_token(content: &[u8]) -> Result<[u8; 32], String> {
     let token = content.trim_ascii();
     if token.is_empty() {
-        return Err("names an empty file; put a token there, `hubgate token` makes one".to_owned());
+        return Err(
+            "names an empty file; put a token into it (`hubgate token` makes one)".to_owned(),
+        );
     }
     if !token.iter().all(u8::is_ascii_graphic) {
         return Err(
-            "names a file with more than one word of ASCII; put the token alone".to_owned(),
+            "names a file that is not one word of ASCII; put only the token into it".to_owned(),
         );
     }
     if token.len() < TOKEN_CHARS_MIN {
@@ -192,7 +198,7 @@ fn digest_token(content: &[u8]) -> Result<[u8; 32], String> {
     Ok(sha256(token))
 }
 
-/// Accepts a hash that can be verified, and verified at a price that does no harm.
+/// Accepts a hash that can be verified at an acceptable cost.
 fn parse_password_hash(text: &str) -> Result<String, String> {
     if text.starts_with("$argon2") {
         check_argon2(text)?;
@@ -200,23 +206,24 @@ fn parse_password_hash(text: &str) -> Result<String, String> {
         check_bcrypt(text)?;
     } else {
         let wanted = "wanted argon2 ($argon2id$...) or bcrypt ($2a$, $2b$, $2y$)";
-        return Err(format!("is no password hash; {wanted}"));
+        return Err(format!("is not a password hash; {wanted}"));
     }
     Ok(text.to_owned())
 }
 
 fn check_argon2(text: &str) -> Result<(), String> {
-    let broken = "is not a complete argon2 hash; wanted $argon2id$v=19$m=...,t=...,p=...$SALT$HASH";
-    let hash = PasswordHash::new(text).map_err(|_| broken)?;
-    Algorithm::try_from(hash.algorithm.as_str()).map_err(|_| broken)?;
+    let incomplete =
+        "is not a complete argon2 hash; wanted $argon2id$v=19$m=...,t=...,p=...$SALT$HASH";
+    let hash = PasswordHash::new(text).map_err(|_| incomplete)?;
+    Algorithm::try_from(hash.algorithm.as_str()).map_err(|_| incomplete)?;
     if let Some(version) = hash.version {
-        Version::try_from(version).map_err(|_| broken)?;
+        Version::try_from(version).map_err(|_| incomplete)?;
     }
-    let salt = hash.salt.as_ref().ok_or(broken)?;
+    let salt = hash.salt.as_ref().ok_or(incomplete)?;
     if salt.len() < ARGON2_SALT_BYTES_MIN || hash.hash.is_none() {
-        return Err(broken.to_owned());
+        return Err(incomplete.to_owned());
     }
-    let params = Params::try_from(&hash).map_err(|_| broken)?;
+    let params = Params::try_from(&hash).map_err(|_| incomplete)?;
     let work = u64::from(params.m_cost()) * u64::from(params.t_cost());
     if params.m_cost() > ARGON2_MEMORY_KIB_MAX || work > ARGON2_WORK_KIB_MAX {
         return Err(format!(
@@ -228,11 +235,11 @@ fn check_argon2(text: &str) -> Result<(), String> {
 }
 
 fn check_bcrypt(text: &str) -> Result<(), String> {
-    let broken = "is not a complete bcrypt hash; wanted 60 characters that begin with $2a$, $2b$ \
+    let incomplete = "is not a complete bcrypt hash; wanted 60 characters that begin with $2a$, $2b$ \
                   or $2y$";
-    let parts: HashParts = text.parse().map_err(|_| broken)?;
+    let parts: HashParts = text.parse().map_err(|_| incomplete)?;
     if text.starts_with("$2x$") {
-        return Err(broken.to_owned());
+        return Err(incomplete.to_owned());
     }
     if !(BCRYPT_COST_MIN..=BCRYPT_COST_MAX).contains(&parts.get_cost()) {
         return Err(format!(

@@ -1,7 +1,7 @@
-//! Walking the tree: a value with its file and key path, and the fields of a mapping.
+//! Access to the tree of a document: a value with its file and key, and the fields of a mapping.
 //!
-//! Everything every part of the checker needs the same is here: wrong kinds, unknown, repeated and
-//! missing keys. What a value means is decided elsewhere.
+//! This module reports values of the wrong kind, and keys that are unknown, repeated or missing, so
+//! that all parts of the checker report them alike. The callers decide what a value means.
 
 use crate::config::errors::{File, Position, Report, Reported};
 use crate::config::node::{Key, Kind, Node};
@@ -9,30 +9,30 @@ use crate::config::node::{Key, Kind, Node};
 /// Texts longer than this are cut in messages.
 const QUOTED_CHARS_MAX: usize = 48;
 
-/// Most edits between a misspelt key and the one it stands for.
+/// Maximum number of edits between a misspelt key and the key that is suggested for it.
 const TYPOS_MAX: usize = 2;
 
-/// A value with where it stands.
+/// A value with its file and key.
 #[derive(Clone)]
 pub(super) struct Entry<'a> {
-    /// The file it stands in.
+    /// The file that contains it.
     pub(super) file: &'a File,
     /// Its key as a path, such as `hub.url`.
     pub(super) key: String,
     node: &'a Node,
 }
 
-/// Whether the keys of a mapping may be shown when they are unknown.
+/// Whether messages may show the unknown keys of a mapping.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Keys {
-    /// They may hold what belongs into a value.
-    Secret,
-    /// They are names.
+pub(super) enum UnknownKeys {
+    /// They may not: a secret may have been pasted in the place of a key.
+    Hidden,
+    /// They may.
     Shown,
 }
 
 impl<'a> Entry<'a> {
-    /// The whole document of a file.
+    /// Creates the entry for the whole document of a file.
     pub(super) fn root(file: &'a File, node: &'a Node) -> Self {
         Self {
             file,
@@ -41,7 +41,7 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// Where the value begins.
+    /// Returns where the value begins.
     pub(super) fn at(&self) -> Position {
         self.node.at
     }
@@ -51,7 +51,7 @@ impl<'a> Entry<'a> {
         report.add(self.file, Some(self.node.at), &self.key, message)
     }
 
-    /// Takes the value as a text.
+    /// Returns the value as a text.
     pub(super) fn text(&self, report: &mut Report) -> Result<&'a str, Reported> {
         match &self.node.kind {
             Kind::Scalar(text) => Ok(text),
@@ -61,16 +61,16 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// Takes the value as a text that `read` makes something of.
-    pub(super) fn read<T>(
+    /// Parses the text of the value, and reports an error of the parser.
+    pub(super) fn parse<T>(
         &self,
         report: &mut Report,
-        read: impl FnOnce(&str) -> Result<T, String>,
+        parser: impl FnOnce(&str) -> Result<T, String>,
     ) -> Result<T, Reported> {
-        read(self.text(report)?).map_err(|message| self.fail(report, message))
+        parser(self.text(report)?).map_err(|message| self.fail(report, message))
     }
 
-    /// Takes the value as a list; no value is an empty one.
+    /// Returns the items of the value, which must be a list. A missing value is an empty list.
     pub(super) fn items(&self, report: &mut Report) -> Result<Vec<Self>, Reported> {
         let nodes = match &self.node.kind {
             Kind::Sequence(nodes) => nodes.as_slice(),
@@ -86,32 +86,34 @@ impl<'a> Entry<'a> {
         Ok(items.collect())
     }
 
-    /// Takes the value as a mapping of known keys; no value is an empty one.
+    /// Returns the fields of the value, which must be a mapping with the `allowed` keys. A missing
+    /// value is an empty mapping.
     pub(super) fn fields(
         &self,
         report: &mut Report,
-        keys: Keys,
+        unknown_keys: UnknownKeys,
         allowed: &[&'static str],
     ) -> Fields<'a> {
         let mut fields = Fields {
-            of: self.clone(),
+            mapping: self.clone(),
             found: Vec::new(),
-            faulty: None,
+            error: None,
         };
         match self.mapping(report) {
             Ok(entries) => {
                 for (key, node) in entries {
-                    fields.add(report, keys, allowed, (key.at, &key.text), node);
+                    fields.add(report, unknown_keys, allowed, (key.at, &key.text), node);
                 }
             }
-            Err(reported) => fields.faulty = Some(Faulty::Kind(reported)),
+            Err(reported) => fields.error = Some(MappingError::NotAMapping(reported)),
         }
         fields
     }
 
-    /// Takes the value as a mapping whose keys are the caller's to judge, each with its place; no
-    /// value is an empty one. A key can stand twice, and is not in the path of its value: it may
-    /// hold what belongs there.
+    /// Returns each key of the value, which must be a mapping, with its position and its own value.
+    /// The caller checks the keys, of which one may occur twice. The key path of a value leaves
+    /// them out, because a secret may have been pasted in the place of a key. A missing value is an
+    /// empty mapping.
     pub(super) fn pairs(
         &self,
         report: &mut Report,
@@ -128,54 +130,55 @@ impl<'a> Entry<'a> {
     }
 
     fn mapping(&self, report: &mut Report) -> Result<&'a [(Key, Node)], Reported> {
-        let wrong = match &self.node.kind {
+        let message = match &self.node.kind {
             Kind::Mapping(entries) => return Ok(entries),
             Kind::Null => return Ok(&[]),
             Kind::Scalar(_) => "wanted a mapping, found a single value",
             Kind::Sequence(_) => "wanted a mapping, found a list",
         };
-        Err(self.fail(report, wrong))
+        Err(self.fail(report, message))
     }
 }
 
 /// The known fields of a mapping.
 pub(super) struct Fields<'a> {
-    of: Entry<'a>,
+    mapping: Entry<'a>,
     found: Vec<(&'static str, Entry<'a>)>,
-    faulty: Option<Faulty>,
+    error: Option<MappingError>,
 }
 
-/// What was wrong with a mapping as such.
+/// What is wrong with a mapping as a whole. It is reported.
 #[derive(Clone, Copy)]
-enum Faulty {
-    /// Some keys are unknown; the others stand.
-    Keys(Reported),
-    /// It is no mapping, so nothing more can be said of its fields.
-    Kind(Reported),
+enum MappingError {
+    /// It has unknown keys beside its fields.
+    UnknownKeys(Reported),
+    /// It is not a mapping, so no error about its fields makes sense.
+    NotAMapping(Reported),
 }
 
 impl<'a> Fields<'a> {
-    /// The mapping itself.
+    /// Returns the mapping itself.
     pub(super) fn entry(&self) -> &Entry<'a> {
-        &self.of
+        &self.mapping
     }
 
-    /// The fields that were found, in the order of the file.
+    /// Returns the known fields that were given, in the order of the file.
     pub(super) fn found(&self) -> &[(&'static str, Entry<'a>)] {
         &self.found
     }
 
-    /// Whether an error about the mapping as such was reported.
+    /// Returns a proof if an error about the mapping as a whole was reported.
     pub(super) fn reported(&self) -> Option<Reported> {
-        self.faulty
-            .map(|(Faulty::Keys(reported) | Faulty::Kind(reported))| reported)
+        self.error.map(
+            |(MappingError::UnknownKeys(reported) | MappingError::NotAMapping(reported))| reported,
+        )
     }
 
-    /// Fails if the value was no mapping, which was reported.
+    /// Fails if the value is not a mapping, which was reported.
     pub(super) fn ensure_mapping(&self) -> Result<(), Reported> {
-        match self.faulty {
-            Some(Faulty::Kind(reported)) => Err(reported),
-            Some(Faulty::Keys(_)) | None => Ok(()),
+        match self.error {
+            Some(MappingError::NotAMapping(reported)) => Err(reported),
+            Some(MappingError::UnknownKeys(_)) | None => Ok(()),
         }
     }
 
@@ -185,45 +188,46 @@ impl<'a> Fields<'a> {
         field.map(|(_, entry)| entry)
     }
 
-    /// Returns a field that must be given.
+    /// Returns a field, or reports that it is missing.
     pub(super) fn require(&self, report: &mut Report, name: &str) -> Result<&Entry<'a>, Reported> {
         self.ensure_mapping()?;
-        self.get(name).ok_or_else(|| self.miss(report, name))
+        self.get(name)
+            .ok_or_else(|| self.report_missing(report, name))
     }
 
-    /// Reads a field if it was given and is right.
-    pub(super) fn optional<T>(
+    /// Parses a field. Returns nothing if it was left out or is invalid.
+    pub(super) fn parse_optional<T>(
         &self,
         report: &mut Report,
         name: &str,
-        read: impl FnOnce(&str) -> Result<T, String>,
+        parser: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<T> {
-        self.get(name)?.read(report, read).ok()
+        self.get(name)?.parse(report, parser).ok()
     }
 
-    /// Reads a field; left out, it has the default.
-    pub(super) fn value<T>(
+    /// Parses a field, or returns the default if it was left out.
+    pub(super) fn parse_or<T>(
         &self,
         report: &mut Report,
         name: &str,
-        read: impl FnOnce(&str) -> Result<T, String>,
+        parser: impl FnOnce(&str) -> Result<T, String>,
         default: T,
     ) -> Result<T, Reported> {
         self.get(name)
-            .map_or(Ok(default), |entry| entry.read(report, read))
+            .map_or(Ok(default), |entry| entry.parse(report, parser))
     }
 
-    /// Reads a field that must be given.
-    pub(super) fn required<T>(
+    /// Parses a field, or reports that it is missing.
+    pub(super) fn parse_required<T>(
         &self,
         report: &mut Report,
         name: &str,
-        read: impl FnOnce(&str) -> Result<T, String>,
+        parser: impl FnOnce(&str) -> Result<T, String>,
     ) -> Result<T, Reported> {
-        self.require(report, name)?.read(report, read)
+        self.require(report, name)?.parse(report, parser)
     }
 
-    /// Returns the fields of a mapping in this one; left out, it has none.
+    /// Returns the fields of a mapping in this one. It has none if it was left out.
     pub(super) fn section(
         &self,
         report: &mut Report,
@@ -231,19 +235,19 @@ impl<'a> Fields<'a> {
         allowed: &[&'static str],
     ) -> Fields<'a> {
         match self.get(name) {
-            Some(entry) => entry.fields(report, Keys::Shown, allowed),
+            Some(entry) => entry.fields(report, UnknownKeys::Shown, allowed),
             None => {
-                let key = self.key_of(name);
-                let of = Entry {
+                let key = self.key_path(name);
+                let mapping = Entry {
                     key,
-                    ..self.of.clone()
+                    ..self.mapping.clone()
                 };
                 Fields {
-                    of,
+                    mapping,
                     found: Vec::new(),
-                    faulty: self
-                        .faulty
-                        .filter(|faulty| matches!(faulty, Faulty::Kind(_))),
+                    error: self
+                        .error
+                        .filter(|error| matches!(error, MappingError::NotAMapping(_))),
                 }
             }
         }
@@ -252,53 +256,56 @@ impl<'a> Fields<'a> {
     fn add(
         &mut self,
         report: &mut Report,
-        keys: Keys,
+        unknown_keys: UnknownKeys,
         allowed: &[&'static str],
         (at, text): (Position, &str),
         node: &'a Node,
     ) {
         let Some(name) = allowed.iter().copied().find(|name| *name == text) else {
-            let message = unknown_key(keys, allowed, text);
-            let reported = report.add(self.of.file, Some(at), &self.of.key, message);
-            self.faulty = Some(Faulty::Keys(reported));
+            let message = unknown_key(unknown_keys, allowed, text);
+            let reported = report.add(self.mapping.file, Some(at), &self.mapping.key, message);
+            self.error = Some(MappingError::UnknownKeys(reported));
             return;
         };
         if let Some(first) = self.get(name) {
-            let message = format!("key given twice; first with its value at {}", first.at());
-            report.add(self.of.file, Some(at), &self.key_of(name), message);
+            let message = format!(
+                "this key is given twice; its first value is at {}",
+                first.at()
+            );
+            report.add(self.mapping.file, Some(at), &self.key_path(name), message);
             return;
         }
         let entry = Entry {
-            file: self.of.file,
-            key: self.key_of(name),
+            file: self.mapping.file,
+            key: self.key_path(name),
             node,
         };
         self.found.push((name, entry));
     }
 
-    fn miss(&self, report: &mut Report, name: &str) -> Reported {
-        let key = self.key_of(name);
+    fn report_missing(&self, report: &mut Report, name: &str) -> Reported {
+        let key = self.key_path(name);
         report.add(
-            self.of.file,
-            Some(self.of.at()),
+            self.mapping.file,
+            Some(self.mapping.at()),
             &key,
             "required key is missing",
         )
     }
 
-    fn key_of(&self, name: &str) -> String {
-        if self.of.key.is_empty() {
+    fn key_path(&self, name: &str) -> String {
+        if self.mapping.key.is_empty() {
             name.to_owned()
         } else {
-            format!("{}.{name}", self.of.key)
+            format!("{}.{name}", self.mapping.key)
         }
     }
 }
 
-fn unknown_key(keys: Keys, allowed: &[&str], text: &str) -> String {
-    let shown = match keys {
-        Keys::Secret => String::new(),
-        Keys::Shown => format!(" {}", quote(text)),
+fn unknown_key(unknown_keys: UnknownKeys, allowed: &[&str], text: &str) -> String {
+    let shown = match unknown_keys {
+        UnknownKeys::Hidden => String::new(),
+        UnknownKeys::Shown => format!(" {}", quote(text)),
     };
     let close = allowed
         .iter()

@@ -1,7 +1,8 @@
-//! Headers of the requests to a hub: the mapping `headers`.
+//! Checks `headers` of a hub.
 //!
-//! Values may be credentials, and a value pasted in the place of a name is one still, so messages
-//! quote neither; they point to it. Only names that every server knows are shown.
+//! A value may be a credential, and it still is one when it was pasted in the place of a name. A
+//! message therefore quotes neither and gives only the position. The only names that it shows are
+//! the reserved ones.
 
 use std::collections::HashMap;
 
@@ -11,12 +12,12 @@ use super::entry::Fields;
 use crate::config::errors::{Position, Report, Reported};
 use crate::config::{HubHeader, HubHeaderValue};
 
-/// Far above what a hub wants, and far below what the headers of a request may hold.
+/// Far more than a hub needs, and far fewer than a server accepts in a request.
 const HEADERS_MAX: usize = 32;
 
-/// What hubgate sets itself (or leaves out for a reason), and what frames a message or belongs to
-/// one connection (RFC 9110, sections 7.6.1, 8.6 and 10.1.1).
-const TAKEN: &[&str] = &[
+/// Headers that hubgate sets itself or leaves out for a reason, and headers that frame a message or
+/// belong to one connection (RFC 9110, sections 7.6.1, 8.6 and 10.1.1).
+const RESERVED: &[&str] = &[
     "accept-encoding",
     "connection",
     "content-encoding",
@@ -34,10 +35,10 @@ const TAKEN: &[&str] = &[
     "x-prometheus-remote-write-version",
 ];
 
-/// What names begin with that are for proxies; they go no further than the next one.
-const TAKEN_PREFIX: &str = "proxy-";
+/// Prefix of the headers that are for the next proxy only.
+const RESERVED_PREFIX: &str = "proxy-";
 
-/// Checks `headers` among the fields of a hub.
+/// Checks the field `headers` of a hub.
 pub(super) fn headers(
     report: &mut Report,
     fields: &Fields<'_>,
@@ -47,16 +48,16 @@ pub(super) fn headers(
     };
     let pairs = mapping.pairs(report)?;
     if pairs.len() > HEADERS_MAX {
-        let message = format!("holds more than {HEADERS_MAX} headers");
+        let message = format!("contains more than {HEADERS_MAX} headers");
         return Err(mapping.fail(report, message));
     }
-    let mut seen = HashMap::new();
+    let mut positions = HashMap::new();
     let mut headers = Vec::new();
-    for (at, written, value) in pairs {
+    for (at, key, value) in pairs {
         let fail = |message| report.add(mapping.file, Some(at), &mapping.key, message);
-        let name = name(written).and_then(|name| claim(&mut seen, name, at));
+        let name = header_name(key).and_then(|name| require_new(&mut positions, name, at));
         let name = name.map_err(fail);
-        let value = value.read(report, HubHeaderValue::parse);
+        let value = value.parse(report, HubHeaderValue::parse);
         headers.push(name.and_then(|name| {
             Ok(HubHeader {
                 name,
@@ -67,29 +68,29 @@ pub(super) fn headers(
     headers.into_iter().collect()
 }
 
-fn name(written: &str) -> Result<HeaderName, String> {
-    let name = HeaderName::from_bytes(written.as_bytes()).map_err(
-        |_| "this key is no name of a header; allowed: letters, digits and any of !#$%&'*+-.^_`|~",
+fn header_name(key: &str) -> Result<HeaderName, String> {
+    let name = HeaderName::from_bytes(key.as_bytes()).map_err(
+        |_| "this key is not a header name; allowed: letters, digits and any of !#$%&'*+-.^_`|~",
     )?;
-    if TAKEN.contains(&name.as_str()) || name.as_str().starts_with(TAKEN_PREFIX) {
+    if RESERVED.contains(&name.as_str()) || name.as_str().starts_with(RESERVED_PREFIX) {
         return Err(format!(
-            "{name} is set by hubgate or belongs to the connection; allowed: any header but {}, \
-             {TAKEN_PREFIX}*",
-            TAKEN.join(", ")
+            "{name} is set by hubgate or belongs to the connection; allowed: any header except {}, \
+             {RESERVED_PREFIX}*",
+            RESERVED.join(", ")
         ));
     }
     Ok(name)
 }
 
-/// Takes a name that did not stand before.
-fn claim(
-    seen: &mut HashMap<HeaderName, Position>,
+/// Returns the name unless it was given before.
+fn require_new(
+    positions: &mut HashMap<HeaderName, Position>,
     name: HeaderName,
     at: Position,
 ) -> Result<HeaderName, String> {
-    match seen.insert(name.clone(), at) {
+    match positions.insert(name.clone(), at) {
         Some(first) => Err(format!(
-            "this header is given twice, as case does not count; also at {first}"
+            "this header is given twice (names ignore case); the first is at {first}"
         )),
         None => Ok(name),
     }

@@ -1,8 +1,8 @@
-//! Hubs: the one in `hub`, or those in `hubs`.
+//! Checks the hub in `hub`, or those in `hubs`.
 
 use http::Uri;
 
-use super::entry::{Entry, Fields, Keys};
+use super::entry::{Entry, Fields, UnknownKeys};
 use super::{Check, header, list, value};
 use crate::config::errors::Reported;
 use crate::config::{Hub, defaults};
@@ -17,40 +17,40 @@ const KEYS: &[&str] = &[
     "salvage_requests_max",
 ];
 
-/// Checks `hub` and `hubs`, of which one must be given.
+/// Checks `hub` and `hubs`, of which exactly one must be given.
 pub(super) fn hubs(check: &mut Check<'_>, root: &Fields<'_>) -> Result<Vec<Hub>, Reported> {
-    let (one, several) = (root.get("hub"), root.get("hubs"));
+    let (single, list_entry) = (root.get("hub"), root.get("hubs"));
     let listed = list(&mut check.report, root, "hubs");
-    let alone = match (one, several) {
-        (Some(_), Some(several)) => {
+    let exactly_one = match (single, list_entry) {
+        (Some(_), Some(list_entry)) => {
             let message = "hub is given as well; list all hubs in hubs, or give one in hub";
-            Err(several.fail(&mut check.report, message))
+            Err(list_entry.fail(&mut check.report, message))
         }
         (None, _) if matches!(&listed, Ok(hubs) if hubs.is_empty()) => {
-            let entry = several.unwrap_or(root.entry());
+            let entry = list_entry.unwrap_or(root.entry());
             let message = "no hub is configured; give one in hub, or list several in hubs";
             Err(entry.fail(&mut check.report, message))
         }
         _ => Ok(()),
     };
-    let entries = one.into_iter().chain(listed.iter().flatten());
+    let entries = single.into_iter().chain(listed.iter().flatten());
     let hubs: Vec<_> = entries.map(|entry| hub(check, entry)).collect();
-    alone.and(listed)?;
+    exactly_one.and(listed)?;
     hubs.into_iter().collect()
 }
 
 fn hub(check: &mut Check<'_>, entry: &Entry<'_>) -> Result<Hub, Reported> {
     let report = &mut check.report;
-    let fields = entry.fields(report, Keys::Shown, KEYS);
-    let url = fields.required(report, "url", value::hub_url);
+    let fields = entry.fields(report, UnknownKeys::Shown, KEYS);
+    let url = fields.parse_required(report, "url", value::hub_url);
     let timeout = defaults::HUB_TIMEOUT;
-    let timeout = fields.value(report, "timeout", value::duration, timeout);
+    let timeout = fields.parse_or(report, "timeout", value::duration, timeout);
     let protocol = defaults::HUB_PROTOCOL;
-    let protocol = fields.value(report, "protocol", value::hub_protocol, protocol);
+    let protocol = fields.parse_or(report, "protocol", value::hub_protocol, protocol);
     let metadata = defaults::HUB_METADATA;
-    let metadata = fields.value(report, "metadata", value::hub_metadata, metadata);
+    let metadata = fields.parse_or(report, "metadata", value::hub_metadata, metadata);
     let headers = header::headers(report, &fields);
-    let salvage_requests_max = fields.value(
+    let salvage_requests_max = fields.parse_or(
         report,
         "salvage_requests_max",
         value::salvage_requests,
@@ -73,15 +73,17 @@ fn name(
     fields: &Fields<'_>,
     url: Result<&Uri, &Reported>,
 ) -> Result<String, Reported> {
-    let written = fields.get("name");
-    let name = match written {
-        Some(entry) => entry.read(&mut check.report, value::hub_name)?,
+    let name_entry = fields.get("name");
+    let name = match name_entry {
+        Some(entry) => entry.parse(&mut check.report, value::hub_name)?,
         None => {
             let authority = url.map_err(|reported| *reported)?.authority();
             authority.map(ToString::to_string).unwrap_or_default()
         }
     };
-    let entry = written.unwrap_or(fields.entry());
-    check.seen.hub(&mut check.report, entry, &name)?;
+    let entry = name_entry.unwrap_or(fields.entry());
+    check
+        .unique
+        .claim_hub_name(&mut check.report, entry, &name)?;
     Ok(name)
 }

@@ -1,8 +1,8 @@
-//! Spokes, wherever they are written, and what `spoke_defaults` says for all of them.
+//! Checks spokes, in the main file and in files of their own, and `spoke_defaults`.
 
 use super::Check;
 use super::credential::credential;
-use super::entry::{Entry, Fields, Keys};
+use super::entry::{Entry, Fields, UnknownKeys};
 use super::value;
 use crate::config::errors::{Report, Reported};
 use crate::config::{
@@ -17,10 +17,10 @@ const LIMITS_KEYS: &[&str] = &[
     "label_value_bytes_max",
 ];
 
-/// What `spoke_defaults` may hold: anything a spoke may, except who it is.
+/// The keys of `spoke_defaults`: those of a spoke, except its name and credentials.
 pub(super) const DEFAULTS_KEYS: &[&str] = &["source_ranges", "labels", "limits"];
 
-/// What a spoke says, or `spoke_defaults` says for it; `None` is not said.
+/// The settings of a spoke or of `spoke_defaults`. `None` means that the key was left out.
 #[derive(Default)]
 pub(super) struct Settings {
     source_ranges: Option<SourceRanges>,
@@ -39,11 +39,19 @@ impl Settings {
         let label_value_size = value::size(defaults::BODY_BYTES_CEILING);
         Self {
             source_ranges: source_ranges(report, fields),
-            absent: labels.optional(report, "absent", value::absent),
-            mismatch: labels.optional(report, "mismatch", value::mismatch),
-            series_per_request_max: limits.optional(report, "series_per_request_max", value::count),
-            labels_per_series_max: limits.optional(report, "labels_per_series_max", value::count),
-            label_value_bytes_max: limits.optional(
+            absent: labels.parse_optional(report, "absent", value::absent),
+            mismatch: labels.parse_optional(report, "mismatch", value::mismatch),
+            series_per_request_max: limits.parse_optional(
+                report,
+                "series_per_request_max",
+                value::count,
+            ),
+            labels_per_series_max: limits.parse_optional(
+                report,
+                "labels_per_series_max",
+                value::count,
+            ),
+            label_value_bytes_max: limits.parse_optional(
                 report,
                 "label_value_bytes_max",
                 label_value_size,
@@ -51,7 +59,7 @@ impl Settings {
         }
     }
 
-    /// Fills in, leaf by leaf, what was not said.
+    /// Takes each setting that was left out from `defaults`.
     fn or(self, defaults: &Self) -> Self {
         Self {
             source_ranges: self
@@ -99,7 +107,7 @@ pub(super) fn spoke(
     entry: &Entry<'_>,
     defaults: &Settings,
 ) -> Result<Spoke, Reported> {
-    let fields = entry.fields(&mut check.report, Keys::Shown, KEYS);
+    let fields = entry.fields(&mut check.report, UnknownKeys::Shown, KEYS);
     let name = name(check, &fields);
     let credentials = credentials(check, &fields);
     let settings = Settings::check(&mut check.report, &fields).or(defaults);
@@ -116,8 +124,10 @@ pub(super) fn spoke(
 
 fn name(check: &mut Check<'_>, fields: &Fields<'_>) -> Result<String, Reported> {
     let entry = fields.require(&mut check.report, "name")?;
-    let name = entry.read(&mut check.report, value::spoke_name)?;
-    check.seen.name(&mut check.report, entry, &name)?;
+    let name = entry.parse(&mut check.report, value::spoke_name)?;
+    check
+        .unique
+        .claim_spoke_name(&mut check.report, entry, &name)?;
     Ok(name)
 }
 
@@ -129,15 +139,15 @@ fn credentials(check: &mut Check<'_>, fields: &Fields<'_>) -> Result<Vec<Credent
             "is empty, so nobody could write as this spoke; `hubgate token` makes a token";
         return Err(list.fail(&mut check.report, message));
     }
-    // All of them are looked at before the first error counts.
+    // Every item is checked before the first error is returned.
     let checked: Vec<_> = items.iter().map(|item| credential(check, item)).collect();
     checked.into_iter().collect()
 }
 
 /// Checks `source_ranges`, which means the same for the listener and for a spoke.
 ///
-/// An empty list is an error rather than "nobody" or "everybody": either reading would surprise
-/// someone, and one of them opens the gate.
+/// An empty list is an error. It could mean no address or every address; either meaning would
+/// surprise someone, and the second one would let everybody in.
 pub(super) fn source_ranges(report: &mut Report, fields: &Fields<'_>) -> Option<SourceRanges> {
     let list = fields.get("source_ranges")?;
     let items = list.items(report).ok()?;
@@ -147,7 +157,7 @@ pub(super) fn source_ranges(report: &mut Report, fields: &Fields<'_>) -> Option<
     }
     let ranges: Vec<_> = items
         .iter()
-        .map(|item| item.read(report, value::range))
+        .map(|item| item.parse(report, value::range))
         .collect();
     ranges.into_iter().collect::<Result<_, _>>().ok()
 }

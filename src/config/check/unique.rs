@@ -1,6 +1,6 @@
-//! What may stand only once in all files: names of hubs and spokes, tokens, user names.
+//! Values that may be used only once in all files: names of hubs and spokes, tokens, user names.
 //!
-//! An error names the other place, never the secret itself.
+//! An error says where the value was used first, and never shows a secret.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -8,52 +8,52 @@ use std::hash::Hash;
 use super::entry::Entry;
 use crate::config::errors::{Report, Reported};
 
-/// Where names and credentials stood first.
+/// The values that were used so far, each with the place of its first use.
 #[derive(Default)]
-pub(super) struct Seen {
-    hubs: HashMap<String, String>,
-    names: HashMap<String, String>,
+pub(super) struct UniqueValues {
+    hub_names: HashMap<String, String>,
+    spoke_names: HashMap<String, String>,
     tokens: HashMap<[u8; 32], String>,
     usernames: HashMap<String, String>,
 }
 
-impl Seen {
-    /// Claims the name of a hub.
-    pub(super) fn hub(
+impl UniqueValues {
+    /// Claims the name of a hub, or reports that another hub has it.
+    pub(super) fn claim_hub_name(
         &mut self,
         report: &mut Report,
         entry: &Entry<'_>,
         name: &str,
     ) -> Result<(), Reported> {
         claim(
-            &mut self.hubs,
+            &mut self.hub_names,
             name.to_owned(),
             report,
             entry,
-            "the name of a hub, by default host and port of its url,",
-            "; give each a `name`",
+            "a hub name (by default the host and port of the url)",
+            "; give each hub a `name`",
         )
     }
 
-    /// Claims the name of a spoke.
-    pub(super) fn name(
+    /// Claims the name of a spoke, or reports that another spoke has it.
+    pub(super) fn claim_spoke_name(
         &mut self,
         report: &mut Report,
         entry: &Entry<'_>,
         name: &str,
     ) -> Result<(), Reported> {
         claim(
-            &mut self.names,
+            &mut self.spoke_names,
             name.to_owned(),
             report,
             entry,
-            "the name of a spoke",
+            "a spoke name",
             "",
         )
     }
 
-    /// Claims a token by its digest.
-    pub(super) fn token(
+    /// Claims a token by its digest, or reports that it was used before.
+    pub(super) fn claim_token(
         &mut self,
         report: &mut Report,
         entry: &Entry<'_>,
@@ -62,8 +62,8 @@ impl Seen {
         claim(&mut self.tokens, digest, report, entry, "a token", "")
     }
 
-    /// Claims a user name.
-    pub(super) fn username(
+    /// Claims a user name, or reports that it was used before.
+    pub(super) fn claim_username(
         &mut self,
         report: &mut Report,
         entry: &Entry<'_>,
@@ -81,16 +81,16 @@ impl Seen {
 }
 
 fn claim<K: Eq + Hash>(
-    seen: &mut HashMap<K, String>,
+    used: &mut HashMap<K, String>,
     value: K,
     report: &mut Report,
     entry: &Entry<'_>,
     what: &str,
     remedy: &str,
 ) -> Result<(), Reported> {
-    if let Some(first) = seen.get(&value) {
+    if let Some(first) = used.get(&value) {
         let message =
-            format!("{what} may stand only once; this one stands at {first} already{remedy}");
+            format!("{what} may be used only once; this one is already used at {first}{remedy}");
         return Err(entry.fail(report, message));
     }
     let place = format!(
@@ -99,6 +99,6 @@ fn claim<K: Eq + Hash>(
         entry.at(),
         entry.key
     );
-    seen.insert(value, place);
+    used.insert(value, place);
     Ok(())
 }

@@ -1,7 +1,8 @@
-//! From the text of one value to its type, or to what is allowed.
+//! Parsers from the text of one value to its type. An error says what is allowed.
 //!
-//! Pure functions without places; the caller knows where the text stands. None is used for secrets,
-//! so messages may quote the text.
+//! They are pure functions that know no positions; the caller adds the position. A message may
+//! quote the text, except where it may contain a secret: in the URL of a hub and the path of a
+//! token file.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -18,10 +19,10 @@ use crate::config::source_ranges::parse_range;
 use crate::config::{Absent, Ack, HubMetadata, HubProtocol, Mismatch};
 use crate::reasons::UNKNOWN;
 
-/// Longest name of a spoke or hub; a spoke's becomes a label value of every series.
+/// Longest name of a spoke or hub. The name of a spoke becomes a label value of its series.
 const NAME_BYTES_MAX: usize = 128;
 
-/// Reads `labels.absent`.
+/// Parses `labels.absent`.
 pub(super) fn absent(text: &str) -> Result<Absent, String> {
     match text {
         "inject" => Ok(Absent::Inject),
@@ -33,7 +34,7 @@ pub(super) fn absent(text: &str) -> Result<Absent, String> {
     }
 }
 
-/// Reads `labels.mismatch`.
+/// Parses `labels.mismatch`.
 pub(super) fn mismatch(text: &str) -> Result<Mismatch, String> {
     match text {
         "overwrite" => Ok(Mismatch::Overwrite),
@@ -46,7 +47,7 @@ pub(super) fn mismatch(text: &str) -> Result<Mismatch, String> {
     }
 }
 
-/// Reads `ack`.
+/// Parses `ack`.
 pub(super) fn ack(text: &str) -> Result<Ack, String> {
     match text {
         "all" => Ok(Ack::All),
@@ -55,7 +56,7 @@ pub(super) fn ack(text: &str) -> Result<Ack, String> {
     }
 }
 
-/// Reads `protocol` of a hub.
+/// Parses `protocol` of a hub.
 pub(super) fn hub_protocol(text: &str) -> Result<HubProtocol, String> {
     match text {
         "auto" => Ok(HubProtocol::Auto),
@@ -68,7 +69,7 @@ pub(super) fn hub_protocol(text: &str) -> Result<HubProtocol, String> {
     }
 }
 
-/// Reads `metadata` of a hub.
+/// Parses `metadata` of a hub.
 pub(super) fn hub_metadata(text: &str) -> Result<HubMetadata, String> {
     match text {
         "drop" => Ok(HubMetadata::Drop),
@@ -80,26 +81,28 @@ pub(super) fn hub_metadata(text: &str) -> Result<HubMetadata, String> {
     }
 }
 
-/// Reads an address to bind.
+/// Parses an address to bind.
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         format!(
-            "{} is no address; write IP:PORT, such as 0.0.0.0:9480 or [::]:9480",
+            "{} is not an address; write IP:PORT, such as 0.0.0.0:9480 or [::]:9480",
             quote(text)
         )
     })
 }
 
-/// Reads the number of things that are counted one by one.
+/// Parses a count, which is at least 1.
 pub(super) fn count(text: &str) -> Result<usize, String> {
     whole_number(text, 1, COUNT_CEILING)
 }
 
-/// Reads how many further requests a hub may get for one of a spoke. A cut takes two.
+/// Parses the number of additional requests that a hub may get for one request of a spoke. Each
+/// halving of a request takes two.
 pub(super) fn salvage_requests(text: &str) -> Result<usize, String> {
     match whole_number(text, 0, SALVAGE_REQUESTS_CEILING) {
         Ok(1) => Err(format!(
-            "1 is too few, as a cut takes two; write 0 for none, or up to {SALVAGE_REQUESTS_CEILING}"
+            "1 is too few, because a halved request takes two; write 0 for none, or 2 to \
+             {SALVAGE_REQUESTS_CEILING}"
         )),
         checked => checked,
     }
@@ -112,19 +115,19 @@ fn whole_number(text: &str, least: usize, most: usize) -> Result<usize, String> 
         .filter(|number| (least..=most).contains(number))
         .ok_or_else(|| {
             format!(
-                "{} is no count; write a whole number from {least} to {most}",
+                "{} is not a count; write a whole number from {least} to {most}",
                 quote(text)
             )
         })
 }
 
-/// Reads a number of bytes from 1 to the ceiling.
+/// Returns a parser of a number of bytes from 1 to `ceiling`.
 pub(super) fn size(ceiling: u64) -> impl FnOnce(&str) -> Result<usize, String> {
     move |text| {
         let bytes = text.parse::<ByteSize>().map(|size| size.as_u64());
         let bytes = bytes.map_err(|_| {
             format!(
-                "{} is no size; write 32MiB, 500kB or bytes as a number",
+                "{} is not a size; write 32MiB, 500kB or a number of bytes",
                 quote(text)
             )
         })?;
@@ -138,10 +141,10 @@ pub(super) fn size(ceiling: u64) -> impl FnOnce(&str) -> Result<usize, String> {
     }
 }
 
-/// Reads a time to wait.
+/// Parses a timeout.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text)
-        .map_err(|_| format!("{} is no duration; write 25s or 1m30s", quote(text)))?;
+        .map_err(|_| format!("{} is not a duration; write 25s or 1m30s", quote(text)))?;
     if duration.is_zero() || duration > TIMEOUT_CEILING {
         let most = humantime::format_duration(TIMEOUT_CEILING);
         return Err(format!(
@@ -152,26 +155,26 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
-/// Reads a CIDR or an address.
+/// Parses a CIDR, or one address.
 pub(super) fn range(text: &str) -> Result<IpNet, String> {
     parse_range(text).ok_or_else(|| {
         format!(
-            "{} is no source range; write a CIDR such as 203.0.113.0/24 or 2001:db8::/32, \
+            "{} is not a source range; write a CIDR such as 203.0.113.0/24 or 2001:db8::/32, \
              or one address",
             quote(text)
         )
     })
 }
 
-/// Reads the name of the label that holds the spoke's name.
+/// Parses the name of the label that holds the spoke's name.
 pub(super) fn label_name(text: &str) -> Result<String, String> {
     let mut bytes = text.bytes();
-    let starts = bytes
+    let valid_start = bytes
         .next()
         .is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
-    let goes_on = bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    if !(starts && goes_on) {
-        let message = "is no label name; it must match [a-zA-Z_][a-zA-Z0-9_]*";
+    let valid_rest = bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if !(valid_start && valid_rest) {
+        let message = "is not a label name; it must match [a-zA-Z_][a-zA-Z0-9_]*";
         return Err(format!("{} {message}", quote(text)));
     }
     if text == "__name__" {
@@ -180,7 +183,7 @@ pub(super) fn label_name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// Reads the name of a spoke.
+/// Parses the name of a spoke.
 pub(super) fn spoke_name(text: &str) -> Result<String, String> {
     if text.is_empty() {
         return Err("is empty; it is the value of the spoke's cluster label".to_owned());
@@ -188,13 +191,13 @@ pub(super) fn spoke_name(text: &str) -> Result<String, String> {
     check_name(text)?;
     if text == UNKNOWN {
         return Err(format!(
-            "{UNKNOWN:?} stands for senders that are no spoke in metrics; choose another name"
+            "in metrics, {UNKNOWN:?} means senders that are not a spoke; choose another name"
         ));
     }
     Ok(text.to_owned())
 }
 
-/// Reads the name of a hub.
+/// Parses the name of a hub.
 pub(super) fn hub_name(text: &str) -> Result<String, String> {
     if text.is_empty() {
         return Err("is empty; leave the key out to name the hub after its url".to_owned());
@@ -208,7 +211,7 @@ fn check_name(text: &str) -> Result<(), String> {
         return Err(format!("is longer than {NAME_BYTES_MAX} bytes"));
     }
     if text.chars().any(char::is_control) {
-        return Err("holds a control character".to_owned());
+        return Err("contains a control character".to_owned());
     }
     if text.trim() != text {
         return Err("begins or ends with a space".to_owned());
@@ -216,18 +219,18 @@ fn check_name(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Reads a path as it is written.
+/// Parses the path of a file. Messages do not quote it: it may be a token by mistake.
 pub(super) fn path(text: &str) -> Result<&Path, String> {
     if text.is_empty() {
         return Err("is empty; write the path of a file".to_owned());
     }
     if text.chars().any(char::is_control) {
-        return Err("holds a control character".to_owned());
+        return Err("contains a control character".to_owned());
     }
     Ok(Path::new(text))
 }
 
-/// Reads the URL of a hub. Messages do not quote it: it may hold a password.
+/// Parses the URL of a hub. Messages do not quote it: it may contain a password.
 pub(super) fn hub_url(text: &str) -> Result<Uri, String> {
     let wanted = "write http://HOST:PORT/PATH, such as http://127.0.0.1:9090/api/v1/write";
     if text
@@ -236,18 +239,22 @@ pub(super) fn hub_url(text: &str) -> Result<Uri, String> {
     {
         return Err(format!("https is not supported yet; {wanted}"));
     }
-    let url: Uri = text.parse().map_err(|_| format!("is no URL; {wanted}"))?;
+    let url: Uri = text
+        .parse()
+        .map_err(|_| format!("is not a URL; {wanted}"))?;
     let authority = url
         .authority()
         .filter(|_| url.scheme() == Some(&Scheme::HTTP));
     let Some(authority) = authority.filter(|authority| !authority.host().is_empty()) else {
-        return Err(format!("is no absolute http:// URL; {wanted}"));
+        return Err(format!("is not an absolute http:// URL; {wanted}"));
     };
     if authority.as_str().contains('@') {
-        return Err(format!("must not hold a user name or password; {wanted}"));
+        return Err(format!(
+            "must not contain a user name or password; {wanted}"
+        ));
     }
     if text.contains('#') {
-        return Err(format!("must not hold a fragment (#...); {wanted}"));
+        return Err(format!("must not contain a fragment (#...); {wanted}"));
     }
     Ok(url)
 }

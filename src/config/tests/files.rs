@@ -159,14 +159,14 @@ fn errors_of_all_files_are_reported() {
     folder.write("words", "two words that are long\n");
     let expected = [
         "hubgate.yaml:3:1: unknown key \"hube\", did you mean hub? allowed: cluster_label, listen, admin, hub, hubs, ack, limits, spoke_defaults, spokes, spoke_files",
-        "s/b.yaml:1:7: name: the name of a spoke may stand only once; this one stands at s/a.yaml:1:7 (name) already",
+        "s/b.yaml:1:7: name: a spoke name may be used only once; this one is already used at s/a.yaml:1:7 (name)",
         "s/b.yaml:2:27: credentials[0].token_file: names a file whose token has fewer than 20 characters, which can be guessed; make one with `hubgate token`",
-        "s/c.yaml:2:27: credentials[0].token_file: names an empty file; put a token there, `hubgate token` makes one",
+        "s/c.yaml:2:27: credentials[0].token_file: names an empty file; put a token into it (`hubgate token` makes one)",
         "s/c.yaml:3:1: unknown key \"hub\"; allowed: name, credentials, source_ranges, labels, limits",
         "s/d.yaml:1:7: not valid YAML: unclosed bracket '['",
         "s/e.yaml:2:4: is not UTF-8 from here on",
         "s/f.yaml: cannot be read: larger than 4194304 bytes",
-        "s/g.yaml:2:27: credentials[0].token_file: names a file with more than one word of ASCII; put the token alone",
+        "s/g.yaml:2:27: credentials[0].token_file: names a file that is not one word of ASCII; put only the token into it",
         "missing.yaml: cannot be read: No such file or directory (os error 2)",
     ];
     let found = folder.errors();
@@ -189,8 +189,8 @@ fn a_token_is_known_in_a_file_and_by_its_digest() {
     let found = folder.errors();
     assert_eq!(
         found,
-        "hubgate.yaml:4:48: spokes[0].credentials[1].token_file: a token may stand only once; \
-         this one stands at hubgate.yaml:4:29 (spokes[0].credentials[0].token_file) already"
+        "hubgate.yaml:4:48: spokes[0].credentials[1].token_file: a token may be used only once; \
+         this one is already used at hubgate.yaml:4:29 (spokes[0].credentials[0].token_file)"
     );
     assert!(!found.contains(digest));
 }

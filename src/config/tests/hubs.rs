@@ -108,13 +108,13 @@ fn bad_values_of_a_hub() {
 hub: http://hub/ => 1:6: hub => wanted a mapping
 hub: {} => 1:6: hub.url => required key is missing
 hub: {url: https://hub/api} => 1:12: hub.url => https is not supported yet
-hub: {url: hub:9090} => 1:12: hub.url => no absolute http:// URL
-hub: {url: /api/v1/write} => 1:12: hub.url => no absolute http:// URL
-hub: {url: 'http://'} => 1:12: hub.url => is no URL
-hub: {url: 'http://:9090/'} => 1:12: hub.url => no absolute http:// URL
-hub: {url: 'ftp://hub/'} => 1:12: hub.url => no absolute http:// URL
-hub: {url: 'http://a@hub/'} => 1:12: hub.url => must not hold a user name
-hub: {url: 'http://hub/#a'} => 1:12: hub.url => must not hold a fragment
+hub: {url: hub:9090} => 1:12: hub.url => not an absolute http:// URL
+hub: {url: /api/v1/write} => 1:12: hub.url => not an absolute http:// URL
+hub: {url: 'http://'} => 1:12: hub.url => is not a URL
+hub: {url: 'http://:9090/'} => 1:12: hub.url => not an absolute http:// URL
+hub: {url: 'ftp://hub/'} => 1:12: hub.url => not an absolute http:// URL
+hub: {url: 'http://a@hub/'} => 1:12: hub.url => must not contain a user name
+hub: {url: 'http://hub/#a'} => 1:12: hub.url => must not contain a fragment
 hub: {url: http://hub/, timeout: 0s} => 1:34: hub.timeout => allowed: above 0 to 1h
 hub: {url: http://hub/, timeout: 2h} => 1:34: hub.timeout => allowed: above 0 to 1h
 hub: {url: http://hub/, timeout: soon} => 1:34: hub.timeout => write 25s or 1m30s
@@ -125,9 +125,9 @@ hub: {url: http://hub/, name: \"a\\tb\"} => 1:31: hub.name => control character
 hub: {url: http://hub/, protocol: v3} => 1:35: hub.protocol => unknown value \"v3\"; allowed: auto, v1, v2
 hub: {url: http://hub/, metadata: keep} => 1:35: hub.metadata => unknown value \"keep\"; allowed: drop, forward_v1
 hub: {url: http://hub/, salvage_requests_max: 10001} => 1:47: hub.salvage_requests_max => from 0 to 10000
-hub: {url: http://hub/, salvage_requests_max: 1} => 1:47: hub.salvage_requests_max => a cut takes two
-hub: {url: http://hub/, salvage_requests_max: -1} => 1:47: hub.salvage_requests_max => no count
-hub: {url: http://hub/, salvage_requests_max: ''} => 1:47: hub.salvage_requests_max => no count
+hub: {url: http://hub/, salvage_requests_max: 1} => 1:47: hub.salvage_requests_max => a halved request takes two
+hub: {url: http://hub/, salvage_requests_max: -1} => 1:47: hub.salvage_requests_max => not a count
+hub: {url: http://hub/, salvage_requests_max: ''} => 1:47: hub.salvage_requests_max => not a count
 hub: {url: http://hub/, ack: all} => 1:25: hub => unknown key \"ack\"; allowed: name, url, timeout, protocol, metadata, headers, salvage_requests_max
 hubs: {url: http://hub/} => 1:7: hubs => wanted a list, found a mapping
 hubs: http://hub/ => 1:7: hubs => wanted a list, found a single value
@@ -145,12 +145,12 @@ fn bad_headers() {
     let table = "
 a => 1:34: hub.headers => wanted a mapping, found a single value
 ['a: b'] => 1:34: hub.headers => wanted a mapping, found a list
-{'': a} => 1:35: hub.headers => no name of a header; allowed: letters, digits and any of
-{a b: c} => 1:35: hub.headers => no name of a header
-{'a:': c} => 1:35: hub.headers => no name of a header
-{':path': c} => 1:35: hub.headers => no name of a header
-{é: c} => 1:35: hub.headers => no name of a header
-{a: b, A: b} => 1:41: hub.headers => given twice, as case does not count; also at 1:35
+{'': a} => 1:35: hub.headers => not a header name; allowed: letters, digits and any of
+{a b: c} => 1:35: hub.headers => not a header name
+{'a:': c} => 1:35: hub.headers => not a header name
+{':path': c} => 1:35: hub.headers => not a header name
+{é: c} => 1:35: hub.headers => not a header name
+{a: b, A: b} => 1:41: hub.headers => given twice (names ignore case); the first is at 1:35
 {a: b, a: b} => 1:41: hub.headers => given twice
 {a: ~} => 1:38: hub.headers => has no value
 {a: ''} => 1:38: hub.headers => is empty; give a value or leave the header out
@@ -203,7 +203,7 @@ fn headers_that_are_hubgates_or_the_connections() {
     ];
     for name in names {
         let line = format!("hub: {{url: http://hub/, headers: {{{name}: a}}}}");
-        let message = "is set by hubgate or belongs to the connection; allowed: any header but";
+        let message = "is set by hubgate or belongs to the connection; allowed: any header except";
         refuses(&with_line(&line), "1:35: hub.headers", message);
     }
     let line = "hub: {url: http://hub/, headers: {Authorization: a, hosts: a, x-proxy-a: a}}";
@@ -213,9 +213,9 @@ fn headers_that_are_hubgates_or_the_connections() {
 #[test]
 fn names_of_hubs_stand_once() {
     let table = "
-[{url: http://a/1}, {url: http://a/2}] => 1:27: hubs[1] => the name of a hub, by default host and port of its url, may stand only once; this one stands at config:1:8 (hubs[0]) already; give each a `name`
-[{url: http://a/}, {url: http://b/, name: a}] => 1:49: hubs[1].name => stands at config:1:8 (hubs[0]) already
-[{url: http://a/, name: b}, {url: http://b/}] => 1:35: hubs[1] => stands at config:1:31 (hubs[0].name) already
+[{url: http://a/1}, {url: http://a/2}] => 1:27: hubs[1] => a hub name (by default the host and port of the url) may be used only once; this one is already used at config:1:8 (hubs[0]); give each hub a `name`
+[{url: http://a/}, {url: http://b/, name: a}] => 1:49: hubs[1].name => is already used at config:1:8 (hubs[0])
+[{url: http://a/, name: b}, {url: http://b/}] => 1:35: hubs[1] => is already used at config:1:31 (hubs[0].name)
 ";
     refuses_each(table, |list| with_line(&format!("hubs: {list}")));
     let line = "hubs: [{url: http://a/1}, {url: http://a/2, name: production}]";

@@ -40,7 +40,7 @@ pub(super) fn with_line(line: &str) -> String {
 #[test]
 fn bad_values_of_the_process() {
     let table = "
-cluster_label: '' => 1:16: cluster_label => no label name
+cluster_label: '' => 1:16: cluster_label => not a label name
 cluster_label: a-b => 1:16: cluster_label => [a-zA-Z_][a-zA-Z0-9_]*
 cluster_label: __name__ => 1:16: cluster_label => choose another label
 cluster_label: ~ => 1:16: cluster_label => has no value
@@ -55,11 +55,11 @@ listen: {source_ranges: []} => 1:25: listen.source_ranges => is empty
 listen: {source_ranges: ~} => 1:25: listen.source_ranges => is empty
 listen: {source_ranges: 10.0.0.0/8} => 1:25: listen.source_ranges => wanted a list
 listen: {source_ranges: {a: b}} => 1:25: listen.source_ranges => wanted a list
-listen: {source_ranges: [10.0.0.0/33]} => 1:26: listen.source_ranges[0] => no source range
+listen: {source_ranges: [10.0.0.0/33]} => 1:26: listen.source_ranges[0] => not a source range
 listen: {connections_max: 0} => 1:27: listen.connections_max => from 1 to
-listen: {connections_max: +5} => 1:27: listen.connections_max => no count
-listen: {connections_max: 1e3} => 1:27: listen.connections_max => no count
-listen: {connections_max: -1} => 1:27: listen.connections_max => no count
+listen: {connections_max: +5} => 1:27: listen.connections_max => not a count
+listen: {connections_max: 1e3} => 1:27: listen.connections_max => not a count
+listen: {connections_max: -1} => 1:27: listen.connections_max => not a count
 admin: {address: 1} => 1:18: admin.address => write IP:PORT
 ack: most => 1:6: ack => unknown value \"most\"; allowed: all, any
 ack: ~ => 1:6: ack => has no value
@@ -82,7 +82,7 @@ cluster: a => 1:1 => unknown key \"cluster\"; allowed: cluster_label, listen, ad
 clusterLabel: a => 1:1 => unknown key \"clusterLabel\", did you mean cluster_label? allowed:
 listen: {tls: {}} => 1:10: listen => \"tls\"; allowed: address, source_ranges, connections_max
 spoke_defaults: {name: a} => 1:18: spoke_defaults => allowed: source_ranges, labels, limits
-admin: {}\\nadmin: {} => 2:1: admin => key given twice; first with its value at 1:8
+admin: {}\\nadmin: {} => 2:1: admin => this key is given twice; its first value is at 1:8
 ~: a => 1:1 => unknown key \"null\"
 ? {a: b}\\n: c => 1:3 => a key must be a text
 <<: {a: b} => 1:1 => unknown key \"<<\"
@@ -129,7 +129,7 @@ name: a\\n  labels: {absent: ignore} => 4:20: spokes[0].labels.absent => unknown
 name: a\\n  labels: {mismatch: drop} => 4:22: spokes[0].labels.mismatch => allowed: reject, rename, overwrite
 name: a\\n  limits: {label_value_bytes_max: 0} => 4:35: spokes[0].limits.label_value_bytes_max => out of range
 name: a\\n  limits: {series_per_request_max: x} => 4:36: spokes[0].limits.series_per_request_max => from 1 to
-name: a\\n  source_ranges: [::1, ::g] => 4:24: spokes[0].source_ranges[1] => no source range
+name: a\\n  source_ranges: [::1, ::g] => 4:24: spokes[0].source_ranges[1] => not a source range
 ";
     let with = |lines: &str| {
         let credentials = format!("credentials: [token_sha256: {DIGEST}]");
@@ -160,7 +160,7 @@ a => 4:16: spokes[0].credentials => wanted a list
 [basic: {username: 'a:b', password_hash: BCRYPT}] => 4:35: spokes[0].credentials[0].basic.username => colon
 [basic: {username: '', password_hash: BCRYPT}] => 4:35: spokes[0].credentials[0].basic.username => 1 to 128 bytes
 [basic: {username: a}] => 4:24: spokes[0].credentials[0].basic.password_hash => missing
-[token_sha256: DIGEST, token_sha256: DIGEST] => 4:111: spokes[0].credentials[1].token_sha256 => stands at config:4:31 (spokes[0].credentials[0].token_sha256) already
+[token_sha256: DIGEST, token_sha256: DIGEST] => 4:111: spokes[0].credentials[1].token_sha256 => is already used at config:4:31 (spokes[0].credentials[0].token_sha256)
 ";
     refuses_each(table, |credentials| {
         let written = credentials.replace("DIGEST", DIGEST);
@@ -247,9 +247,9 @@ spokes:
     let text = text.replace("UPPER", &DIGEST.to_uppercase());
     let text = text.replace("DIGEST", DIGEST).replace("BCRYPT", BCRYPT);
     let expected = "\
-config:7:9: spokes[1].name: the name of a spoke may stand only once; this one stands at config:3:9 (spokes[0].name) already
-config:9:19: spokes[1].credentials[0].token_sha256: a token may stand only once; this one stands at config:5:19 (spokes[0].credentials[0].token_sha256) already
-config:10:23: spokes[1].credentials[1].basic.username: a user name may stand only once; this one stands at config:6:23 (spokes[0].credentials[1].basic.username) already";
+config:7:9: spokes[1].name: a spoke name may be used only once; this one is already used at config:3:9 (spokes[0].name)
+config:9:19: spokes[1].credentials[0].token_sha256: a token may be used only once; this one is already used at config:5:19 (spokes[0].credentials[0].token_sha256)
+config:10:23: spokes[1].credentials[1].basic.username: a user name may be used only once; this one is already used at config:6:23 (spokes[0].credentials[1].basic.username)";
     assert_eq!(errors(&text), expected);
 }
 
