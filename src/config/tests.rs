@@ -1,4 +1,4 @@
-//! Configurations as texts: what they become, and what each bad value is told.
+//! Tests of configurations as texts: what they are read as, and the errors they get.
 
 mod files;
 mod hubs;
@@ -75,7 +75,7 @@ fn names(config: &Config) -> Vec<&str> {
 }
 
 #[test]
-fn complete_example_is_read() {
+fn a_complete_configuration_is_read() {
     let config = parse(COMPLETE).expect("a valid configuration");
     assert_eq!(config.hubs[0].timeout, Duration::from_secs(90));
     assert_eq!(config.limits.decoded_bytes_max, 1_000_000);
@@ -95,7 +95,7 @@ fn complete_example_is_read() {
 }
 
 #[test]
-fn a_spokes_own_keys_win_leaf_by_leaf() {
+fn each_key_of_a_spoke_overrides_its_default() {
     let config = parse(COMPLETE).expect("a valid configuration");
     let policy = |absent, mismatch| LabelPolicy { absent, mismatch };
     assert_eq!(
@@ -115,7 +115,7 @@ fn a_spokes_own_keys_win_leaf_by_leaf() {
 }
 
 #[test]
-fn keys_left_out_have_defaults() {
+fn keys_that_are_left_out_have_defaults() {
     let text = with_spoke(&format!("  credentials: [token_sha256: {DIGEST}]"));
     let config = parse(&text).expect("a valid configuration");
     assert_eq!(config.cluster_label, "cluster");
@@ -141,7 +141,7 @@ fn keys_left_out_have_defaults() {
 }
 
 #[test]
-fn no_value_is_an_empty_list_or_mapping() {
+fn a_missing_value_is_an_empty_list_or_mapping() {
     let text = with_spoke(&format!(
         "  credentials: [token_sha256: {DIGEST}]\n  labels:\n  limits: ~\nlisten:\nadmin: null\nspoke_files:"
     ));
@@ -184,7 +184,7 @@ colour: blue
 }
 
 #[test]
-fn nothing_shows_a_secret() {
+fn neither_errors_nor_debug_output_show_a_secret() {
     let secret = "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0";
     let cases = [
         format!("  credentials: [token_sha256: {secret}]"),
@@ -239,12 +239,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn any_text_is_read_or_refused(text in any::<String>()) {
+    fn an_arbitrary_text_is_refused(text in any::<String>()) {
         prop_assert!(parse(&text).is_err());
     }
 
     #[test]
-    fn any_change_of_an_example_is_read_or_refused(
+    fn a_changed_configuration_is_read_or_refused_with_a_message(
         from in any::<Index>(),
         to in any::<Index>(),
         with in select(vec!["", ":", "- ", "[", "{", "}", "\n", "\n  ", "'", "\"", "~", "&a ", "*a", "!", "|", "é", "\t", "0", "---\n"]),

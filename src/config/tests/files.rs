@@ -1,4 +1,5 @@
-//! Configurations as files: relative paths, globs, symlinks, fingerprints, unreadable files.
+//! Tests of configurations as files: relative paths, globs, symlinks, fingerprints, unreadable
+//! files.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -73,10 +74,10 @@ fn paths_are_relative_to_their_own_file() {
     assert!(matches!(credential.secret, Secret::Token(digest) if digest[..4] == TOKEN_DIGEST));
 }
 
-/// A mounted ConfigMap or Secret: the files are links into `..data`, which links to a folder that
-/// is replaced as a whole.
+/// In a mounted ConfigMap or Secret, the files are links into `..data`. That is a link to a folder,
+/// which is replaced as a whole.
 #[test]
-fn mounted_volumes_are_read_once_and_their_swap_is_seen() {
+fn a_mounted_volume_is_read_once_and_a_swap_changes_the_fingerprint() {
     let folder = Folder::new();
     folder.write(
         "hubgate.yaml",
@@ -107,29 +108,29 @@ fn mounted_volumes_are_read_once_and_their_swap_is_seen() {
 #[test]
 fn fingerprint_changes_with_everything_that_is_read() {
     let folder = Folder::new();
-    let mut seen = vec![folder.fingerprint()];
+    let mut earlier = vec![folder.fingerprint()];
     let mut changed = |what: &str| {
         let now = folder.fingerprint();
         assert_eq!(now, folder.fingerprint(), "{what}");
-        assert!(!seen.contains(&now), "{what}");
-        seen.push(now);
+        assert!(!earlier.contains(&now), "{what}");
+        earlier.push(now);
     };
     folder.write("hubgate.yaml", "{");
     changed("a broken main file appears");
     folder.write("hubgate.yaml", with_files("'s/*.yaml'"));
-    changed("the main file is right");
+    changed("the main file becomes valid");
     folder.write("s/a.yaml", spoke("a", "token_file: token"));
-    changed("a spoke appears, its token is missing");
+    changed("a spoke appears whose token is missing");
     folder.write("s/token", "short");
     changed("the token appears");
     folder.write("s/token", TOKEN);
     changed("the token changes");
     folder.write("s/a.yaml", "}");
-    changed("a spoke breaks");
+    changed("the file of the spoke becomes invalid");
     folder.write("s/b.yaml", "}");
-    changed("another appears, broken too");
+    changed("another invalid file appears");
     fs::rename(folder.path("s/b.yaml"), folder.path("s/c.yaml")).expect("a file");
-    changed("it is renamed");
+    changed("that file is renamed");
     let shown = format!("{:?}", folder.fingerprint());
     assert_eq!(shown.len(), "Fingerprint(01234567)".len(), "{shown}");
 }
@@ -177,7 +178,7 @@ fn errors_of_all_files_are_reported() {
 }
 
 #[test]
-fn a_token_is_known_in_a_file_and_by_its_digest() {
+fn the_same_token_in_two_files_is_refused() {
     let folder = Folder::new();
     let digest: &str = "6bc14bdc";
     folder.write("token", TOKEN);
@@ -196,7 +197,7 @@ fn a_token_is_known_in_a_file_and_by_its_digest() {
 }
 
 #[test]
-fn a_missing_token_file_is_told_where_it_was_looked_for() {
+fn the_error_about_a_missing_token_file_names_the_folder() {
     let folder = Folder::new();
     folder.write("hubgate.yaml", with_files("'s/*.yaml'"));
     folder.write("s/a.yaml", spoke("a", "token_file: tokens/a"));
@@ -211,7 +212,7 @@ fn a_missing_token_file_is_told_where_it_was_looked_for() {
 }
 
 #[test]
-fn the_main_file_is_missing() {
+fn a_missing_main_file_is_an_error() {
     let found = Folder::new().errors();
     assert_eq!(
         found,

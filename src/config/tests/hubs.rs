@@ -1,10 +1,10 @@
-//! Hubs: one or several, their names, and the headers of the requests to them.
+//! Tests of hubs: one or several, their names, and the headers of the requests to them.
 
 use super::values::{refuses, refuses_each, with_line};
 use super::{COMPLETE, DIGEST, errors};
 use crate::config::{Ack, Config, Hub, HubMetadata, HubProtocol, parse};
 
-/// A configuration whose hubs are the given line.
+/// The configuration whose hubs `line` gives.
 fn hubs(line: &str) -> Config {
     parse(&with_line(line)).expect(line)
 }
@@ -13,7 +13,7 @@ fn names(config: &Config) -> Vec<&str> {
     config.hubs.iter().map(|hub| hub.name.as_str()).collect()
 }
 
-/// The headers of a hub for the requests of a spoke.
+/// The headers that a hub gets with the requests of a spoke.
 fn headers(hub: &Hub, spoke: &str) -> Vec<(String, String)> {
     let headers = hub.headers.iter().map(|header| {
         let value = header.value.value(spoke);
@@ -25,7 +25,7 @@ fn headers(hub: &Hub, spoke: &str) -> Vec<(String, String)> {
 }
 
 #[test]
-fn one_hub_stands_alone_or_in_a_list() {
+fn hub_is_the_same_as_hubs_with_one_item() {
     let alone = hubs("hub: {url: http://hub:9090/, protocol: v1}");
     let listed = hubs("hubs: [{url: http://hub:9090/, protocol: v1}]");
     assert_eq!(alone, listed);
@@ -61,7 +61,7 @@ fn values_of_a_hub_are_read() {
 }
 
 #[test]
-fn headers_name_the_spoke() {
+fn the_name_of_the_spoke_replaces_the_variable_in_a_header() {
     let cases = [
         ("a", "a"),
         ("${spoke}", "ü 1"),
@@ -82,7 +82,7 @@ fn headers_name_the_spoke() {
 }
 
 #[test]
-fn the_name_of_a_spoke_is_put_in_as_it_is() {
+fn the_name_of_a_spoke_enters_a_header_unchanged() {
     let config = hubs("hub: {url: http://hub/, headers: {a: 'x${spoke}'}}");
     let names = ["${spoke}", "\u{a0}", "\u{10ffff}", "\u{ff}"];
     for name in names {
@@ -92,7 +92,7 @@ fn the_name_of_a_spoke_is_put_in_as_it_is() {
 }
 
 #[test]
-fn a_hub_that_differs_in_a_value_of_a_header_is_another() {
+fn hubs_that_differ_in_a_header_value_are_not_equal() {
     let with = |value: &str| {
         let line = format!("hub: {{url: http://hub/, headers: {{a: '{value}'}}}}");
         hubs(&line).hubs
@@ -103,7 +103,7 @@ fn a_hub_that_differs_in_a_value_of_a_header_is_another() {
 }
 
 #[test]
-fn bad_values_of_a_hub() {
+fn bad_values_of_a_hub_are_refused() {
     let table = "
 hub: http://hub/ => 1:6: hub => wanted a mapping
 hub: {} => 1:6: hub.url => required key is missing
@@ -141,7 +141,7 @@ hubs: [{url: http://hub/}, {name: a}] => 1:28: hubs[1].url => required key is mi
 }
 
 #[test]
-fn bad_headers() {
+fn bad_headers_are_refused() {
     let table = "
 a => 1:34: hub.headers => wanted a mapping, found a single value
 ['a: b'] => 1:34: hub.headers => wanted a mapping, found a list
@@ -181,7 +181,7 @@ a => 1:34: hub.headers => wanted a mapping, found a single value
 }
 
 #[test]
-fn headers_that_are_hubgates_or_the_connections() {
+fn headers_of_hubgate_or_of_the_connection_are_refused() {
     let names = [
         "accept-encoding",
         "Connection",
@@ -211,7 +211,7 @@ fn headers_that_are_hubgates_or_the_connections() {
 }
 
 #[test]
-fn names_of_hubs_stand_once() {
+fn a_repeated_hub_name_is_refused() {
     let table = "
 [{url: http://a/1}, {url: http://a/2}] => 1:27: hubs[1] => a hub name (by default the host and port of the url) may be used only once; this one is already used at config:1:8 (hubs[0]); give each hub a `name`
 [{url: http://a/}, {url: http://b/, name: a}] => 1:49: hubs[1].name => is already used at config:1:8 (hubs[0])
@@ -219,13 +219,13 @@ fn names_of_hubs_stand_once() {
 ";
     refuses_each(table, |list| with_line(&format!("hubs: {list}")));
     let line = "hubs: [{url: http://a/1}, {url: http://a/2, name: production}]";
-    // A spoke of the same name is another thing.
+    // A hub and a spoke may have the same name.
     let text = with_line(line).replace("name: a", "name: production");
     assert_eq!(errors(&text), "");
 }
 
 #[test]
-fn hubs_stand_in_one_place() {
+fn exactly_one_of_hub_and_hubs_must_be_given() {
     let spokes = format!("spokes: [{{name: a, credentials: [token_sha256: {DIGEST}]}}]");
     let none = "no hub is configured; give one in hub, or list several in hubs";
     refuses(&spokes, "1:1", none);

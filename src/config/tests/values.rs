@@ -1,11 +1,11 @@
-//! One bad value at a time: what it is told, and where.
+//! Tests of one bad value at a time: its error, with position and key.
 //!
-//! A table has one case a line: what is written, the place and key of its only error, and a part of
-//! the message. `\n` in it is a line break.
+//! A table has one case on each line: what is written, the position and key of the only error, and
+//! a part of its message. `\n` stands for a line break.
 
 use super::{ARGON2, BCRYPT, DIGEST, errors, with_spoke};
 
-/// Asserts that a text has one error, which begins and goes on as told.
+/// Asserts that a text has one error, at the given position and key, and with the given message.
 pub(super) fn refuses(text: &str, place: &str, message: &str) {
     let found = errors(text);
     assert_eq!(found.lines().count(), 1, "of {text:?}: {found}");
@@ -16,6 +16,7 @@ pub(super) fn refuses(text: &str, place: &str, message: &str) {
     );
 }
 
+/// Asserts [`refuses`] for each case of a table. `text` makes a configuration of what is written.
 pub(super) fn refuses_each(table: &str, text: impl Fn(&str) -> String) {
     for case in table.lines().filter(|line| !line.is_empty()) {
         let case = case.replace("\\n", "\n");
@@ -27,7 +28,7 @@ pub(super) fn refuses_each(table: &str, text: impl Fn(&str) -> String) {
     }
 }
 
-/// A configuration with a valid spoke and the given line in front, or instead of the hub.
+/// A valid configuration with the given line in front of it, or in place of its hub.
 pub(super) fn with_line(line: &str) -> String {
     let rest = with_spoke(&format!("  credentials: [token_sha256: {DIGEST}]"));
     if line.starts_with("hub") {
@@ -38,7 +39,7 @@ pub(super) fn with_line(line: &str) -> String {
 }
 
 #[test]
-fn bad_values_of_the_process() {
+fn bad_values_of_the_process_are_refused() {
     let table = "
 cluster_label: '' => 1:16: cluster_label => not a label name
 cluster_label: a-b => 1:16: cluster_label => [a-zA-Z_][a-zA-Z0-9_]*
@@ -76,7 +77,7 @@ spoke_defaults: {limits: {labels_per_series_max: 0}} => 1:50: spoke_defaults.lim
 }
 
 #[test]
-fn keys_that_do_not_belong() {
+fn unknown_and_repeated_keys_are_refused() {
     let table = "
 cluster: a => 1:1 => unknown key \"cluster\"; allowed: cluster_label, listen, admin,
 clusterLabel: a => 1:1 => unknown key \"clusterLabel\", did you mean cluster_label? allowed:
@@ -91,7 +92,7 @@ admin: {}\\nadmin: {} => 2:1: admin => this key is given twice; its first value 
 }
 
 #[test]
-fn documents_that_are_refused_whole() {
+fn a_document_that_is_not_one_plain_mapping_is_refused() {
     let table = "
 cluster_label: &a b => 1:19 => anchors and aliases are not supported
 cluster_label: *a => 1:16 => anchors and aliases are not supported
@@ -117,7 +118,7 @@ fn nesting_and_size_are_bounded() {
 }
 
 #[test]
-fn bad_values_of_a_spoke() {
+fn bad_values_of_a_spoke_are_refused() {
     let table = "
 name: '' => 3:9: spokes[0].name => is empty
 name: unknown => 3:9: spokes[0].name => choose another name
@@ -141,7 +142,7 @@ name: a\\n  source_ranges: [::1, ::g] => 4:24: spokes[0].source_ranges[1] => not
 }
 
 #[test]
-fn bad_credentials() {
+fn bad_credentials_are_refused() {
     let table = "
 [] => 4:16: spokes[0].credentials => is empty
 ~ => 4:16: spokes[0].credentials => is empty
@@ -178,7 +179,7 @@ fn with_hash(hash: &str) -> String {
 }
 
 #[test]
-fn bad_password_hashes() {
+fn bad_password_hashes_are_refused() {
     let cases = [
         ("password".into(), "wanted argon2 ($argon2id$...) or bcrypt"),
         (
@@ -215,7 +216,7 @@ fn bad_password_hashes() {
 }
 
 #[test]
-fn good_password_hashes() {
+fn good_password_hashes_are_accepted() {
     let hashes = [
         BCRYPT.to_owned(),
         BCRYPT.replace("$2b$", "$2a$"),
@@ -231,7 +232,7 @@ fn good_password_hashes() {
 }
 
 #[test]
-fn names_tokens_and_user_names_stand_once() {
+fn repeated_names_tokens_and_user_names_are_refused() {
     let text = "\
 hub: {url: http://hub/}
 spokes:
@@ -254,7 +255,7 @@ config:10:23: spokes[1].credentials[1].basic.username: a user name may be used o
 }
 
 #[test]
-fn spokes_must_be_listed_or_looked_for() {
+fn spokes_or_spoke_files_must_be_given() {
     let hub = "hub: {url: http://hub/}";
     let message = "no spoke is configured; list some in spokes, or files in spoke_files";
     refuses(hub, "1:1", message);
