@@ -17,7 +17,7 @@ const MAPPED_PREFIX_LEN: u8 = 96;
 pub struct SourceRanges(Vec<IpNet>);
 
 impl SourceRanges {
-    /// Returns the ranges that hold every IPv4 and every IPv6 address.
+    /// Returns the ranges that contain every IPv4 and every IPv6 address.
     pub fn everywhere() -> Self {
         let v4 = Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0);
         let v6 = Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0);
@@ -49,7 +49,7 @@ impl fmt::Display for SourceRanges {
     }
 }
 
-/// Reads `ADDRESS/LENGTH`, or `ADDRESS` for that address alone.
+/// Parses `ADDRESS/LENGTH`, or `ADDRESS` for that address alone.
 pub(super) fn parse_range(text: &str) -> Option<IpNet> {
     let range = text.parse::<IpNet>();
     range
@@ -57,7 +57,7 @@ pub(super) fn parse_range(text: &str) -> Option<IpNet> {
         .ok()
 }
 
-/// Drops host bits and brings IPv4-mapped ranges to IPv4.
+/// Clears the host bits, and converts an IPv4-mapped range to IPv4.
 fn canonical(range: IpNet) -> IpNet {
     let range = range.trunc();
     let IpNet::V6(v6) = range else { return range };
@@ -112,18 +112,18 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_list_holds_nobody() {
+    fn an_empty_list_contains_no_address() {
         assert!(!ranges(&[]).contains("127.0.0.1".parse().expect("an address")));
     }
 
     #[test]
-    fn shows_what_it_compares_with() {
+    fn displays_the_ranges_that_it_compares_with() {
         let shown = ranges(&["203.0.113.77/24", "::ffff:192.0.2.1", "2001:db8::1"]).to_string();
         assert_eq!(shown, "203.0.113.0/24, 192.0.2.1/32, 2001:db8::1/128");
     }
 
     #[test]
-    fn refuses_what_is_no_range() {
+    fn refuses_a_text_that_is_not_a_range() {
         for text in [
             "",
             "10.0.0.0/33",

@@ -57,7 +57,7 @@ spokes:
     labels: {absent: inject}
 "#;
 
-/// The errors of a text, one a line.
+/// The errors of a text, one on each line; empty if it has none.
 fn errors(text: &str) -> String {
     match parse(text) {
         Ok(_) => String::new(),

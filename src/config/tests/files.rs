@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::{DIGEST, names};
 use crate::config::{Fingerprint, Secret, load};
 
-/// A token that is long enough, and its digest.
+/// A token that is long enough, and the first bytes of its digest.
 const TOKEN: &str = "0123456789abcdefghij";
 const TOKEN_DIGEST: [u8; 4] = [0x6b, 0xc1, 0x4b, 0xdc];
 
@@ -36,7 +36,7 @@ impl Folder {
         self.path("hubgate.yaml")
     }
 
-    /// The errors of the main file without the folder's own name.
+    /// The errors of the main file, without the path of the folder.
     fn errors(&self) -> String {
         let errors = load(&self.main()).result.expect_err("no configuration");
         errors
