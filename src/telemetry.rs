@@ -1,5 +1,5 @@
-//! Logs: to standard error, as logfmt or JSON, one event a line, and few lines for what a sender
-//! can repeat.
+//! Logs go to standard error as logfmt or JSON, one event on each line. Events that a sender can
+//! repeat are logged only now and then, with their number.
 
 use std::str::FromStr;
 use std::time::{Duration, Instant};
@@ -8,23 +8,28 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Between two lines about the same.
+/// Minimum time between two lines about the same kind of event.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How a log line is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// One JSON object a line.
+    /// One JSON object on each line.
     Json,
-    /// `key=value` pairs, as Prometheus writes.
+    /// `key=value` pairs, as in the logs of Prometheus.
     Logfmt,
 }
 
-/// Starts logging; once a process.
+/// Starts logging.
+///
+/// # Panics
+///
+/// If logging was already started in this process.
 pub fn start(format: Format, level: Level) {
-    // Other crates log what a sender can provoke; what matters of it is in our own events.
-    let only_ours = Targets::new().with_target("hubgate", level.0);
-    let registry = tracing_subscriber::registry().with(only_ours);
+    // Other crates log events that a sender can provoke. hubgate has its own events for those that
+    // matter.
+    let only_hubgate = Targets::new().with_target("hubgate", level.0);
+    let registry = tracing_subscriber::registry().with(only_hubgate);
     match format {
         Format::Json => registry
             .with(
@@ -64,23 +69,23 @@ impl FromStr for Level {
     }
 }
 
-/// Keeps what happens often from being a line each time.
+/// Counts the repeats of one kind of event, and tells when the next one is logged.
 #[derive(Debug, Clone, Default)]
 pub struct Repeats {
-    logged: Option<Instant>,
+    last_logged: Option<Instant>,
     unlogged: u64,
 }
 
 impl Repeats {
-    /// Adds what happened `now`. Returns how much was not logged since the last line, this
-    /// included, when it is time for a line again.
+    /// Adds `count` events that happen `now`. If it is time for the next line, returns how many
+    /// events that line stands for: these and those that were not logged since the last line.
     pub fn add(&mut self, count: u64, now: Instant) -> Option<u64> {
         self.unlogged += count;
-        let elapsed = self.logged.map(|logged| now.duration_since(logged));
+        let elapsed = self.last_logged.map(|last| now.duration_since(last));
         if elapsed.is_some_and(|elapsed| elapsed < REPEAT_INTERVAL) {
             return None;
         }
-        self.logged = Some(now);
+        self.last_logged = Some(now);
         Some(std::mem::take(&mut self.unlogged))
     }
 }
@@ -90,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn repeats_are_one_line_an_interval() {
+    fn repeated_events_are_logged_once_an_interval() {
         let mut repeats = Repeats::default();
         let start = Instant::now();
         let lines = [0, 1, 9_999, 10_000, 10_001, 19_999, 30_000].map(|milliseconds| {
