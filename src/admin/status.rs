@@ -1,4 +1,4 @@
-//! `GET /api/v1/spokes`: what is known of each spoke, as JSON.
+//! `GET /api/v1/spokes`: the status of each hub and each spoke, as JSON.
 
 use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::spoke::{Refusals, Spoke};
 use crate::state::State;
 
-/// The answer.
+/// The body of the response.
 #[derive(Debug, Serialize)]
 pub(super) struct Status {
     hubs: Vec<HubStatus>,
@@ -18,23 +18,23 @@ pub(super) struct Status {
 #[derive(Debug, Serialize)]
 struct HubStatus {
     name: String,
-    /// The newest protocol it was found to speak.
+    /// The newest protocol that the hub was found to speak.
     protocol: Option<&'static str>,
 }
 
-/// Times are seconds since the Unix epoch; what never happened is null.
+/// Times are seconds since the Unix epoch. The time of an event that never happened is null.
 #[derive(Debug, Serialize)]
 struct SpokeStatus {
     name: String,
     last_write_timestamp_seconds: Option<f64>,
     newest_sample_timestamp_seconds: Option<f64>,
-    /// How far the newest sample is behind now.
+    /// How far the newest sample is behind the current time.
     lag_seconds: Option<f64>,
-    /// Samples of all kinds that the hub wrote, averaged over about a minute.
+    /// Samples of all kinds that were written, averaged over about a minute.
     samples_per_second: f64,
     protocol: Option<&'static str>,
     user_agent: String,
-    /// The last ones, newest first.
+    /// The most recent addresses, newest first.
     source_addresses: Vec<IpAddr>,
     refusals: Vec<RefusalStatus>,
 }
@@ -42,7 +42,7 @@ struct SpokeStatus {
 #[derive(Debug, Serialize)]
 struct RefusalStatus {
     reason: &'static str,
-    /// Series, or requests where the whole request was refused.
+    /// Number of refused series, or of requests that were refused as a whole.
     count: u64,
     example: String,
     last_timestamp_seconds: f64,
@@ -67,20 +67,20 @@ impl Status {
 
 impl SpokeStatus {
     fn of(spoke: &Spoke) -> Self {
-        let seen = spoke.status.snapshot();
-        let newest = seen
+        let status = spoke.status.snapshot();
+        let newest = status
             .newest_sample
             .map(|milliseconds| milliseconds as f64 / 1000.0);
         Self {
             name: spoke.name.clone(),
-            last_write_timestamp_seconds: seen.last_write.map(unix_seconds),
+            last_write_timestamp_seconds: status.last_write.map(unix_seconds),
             newest_sample_timestamp_seconds: newest,
             lag_seconds: newest.map(|newest| unix_seconds(SystemTime::now()) - newest),
-            samples_per_second: seen.samples_per_second(),
-            protocol: seen.protocol.map(|protocol| protocol.name()),
-            user_agent: seen.user_agent,
-            source_addresses: seen.addresses.into(),
-            refusals: seen.refusals.into_iter().map(RefusalStatus::of).collect(),
+            samples_per_second: status.samples_per_second(),
+            protocol: status.protocol.map(|protocol| protocol.name()),
+            user_agent: status.user_agent,
+            source_addresses: status.addresses.into(),
+            refusals: status.refusals.into_iter().map(RefusalStatus::of).collect(),
         }
     }
 }
