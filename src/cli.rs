@@ -31,7 +31,7 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Send load to a remote-write endpoint and measure its responses.
     Load(Box<load::LoadArgs>),
-    /// Receive remote writes and forward them to the hub.
+    /// Receive remote writes and forward them to the hubs.
     Serve(serve::ServeArgs),
     /// Make a token for a spoke, and print it once with its digest.
     Token,

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-/// Thread caches suit many short-lived buffers of request size; measured against glibc's malloc
-/// it takes a third of the time in allocation-heavy decoding.
+/// Its caches for each thread suit many short-lived buffers of the size of a request. In decoding
+/// with many allocations, it was measured to take a third of the time of glibc's malloc.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -8,11 +8,11 @@ use crate::config::{self, Config, Errors};
 
 /// Checks a configuration: a summary on stdout and exit code 0, or all errors on stderr and 1.
 pub(crate) fn run(file: &Path) -> ExitCode {
-    let written = match config::load(file).result {
+    let printed = match config::load(file).result {
         Ok(config) => print_summary(&mut io::stdout().lock(), &config).map(|()| ExitCode::SUCCESS),
         Err(errors) => print_errors(&mut io::stderr().lock(), &errors).map(|()| ExitCode::FAILURE),
     };
-    written.unwrap_or(ExitCode::FAILURE)
+    printed.unwrap_or(ExitCode::FAILURE)
 }
 
 fn print_errors(out: &mut impl Write, errors: &Errors) -> io::Result<()> {
@@ -21,7 +21,7 @@ fn print_errors(out: &mut impl Write, errors: &Errors) -> io::Result<()> {
 
 fn print_summary(out: &mut impl Write, config: &Config) -> io::Result<()> {
     for hub in &config.hubs {
-        // The query is left out because it may hold a secret.
+        // The query is left out, because it may contain a secret.
         let host = hub.url.authority().map_or("", |it| it.as_str());
         writeln!(out, "hub: http://{host}{}", hub.url.path())?;
     }
@@ -61,7 +61,7 @@ spokes:
         )
         .expect("a valid configuration");
         let mut out = Vec::new();
-        print_summary(&mut out, &config).expect("a vector takes all");
+        print_summary(&mut out, &config).expect("a vector accepts all bytes");
         assert_eq!(
             String::from_utf8_lossy(&out),
             "hub: http://hub:9090/api/v1/write
@@ -76,7 +76,7 @@ the configuration is valid
     fn each_error_is_a_line() {
         let errors = config::parse("hub: {}\nspokes: 1\n").expect_err("no configuration");
         let mut out = Vec::new();
-        print_errors(&mut out, &errors).expect("a vector takes all");
+        print_errors(&mut out, &errors).expect("a vector accepts all bytes");
         assert_eq!(String::from_utf8_lossy(&out).lines().count(), 2);
     }
 }

@@ -13,8 +13,8 @@ use crate::config::{self, Fingerprint};
 use crate::gateway::Gateway;
 use crate::telemetry::{self, Format, Level};
 
-/// How long requests in flight may take after a signal. It is below the 30 s that Kubernetes gives a
-/// pod.
+/// How long requests in flight may take after a signal. It is below the 30 s that Kubernetes gives
+/// a pod.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// The exit code after a second signal.
@@ -109,7 +109,7 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
 struct Server<'a> {
     args: &'a ServeArgs,
     gateway: Gateway,
-    /// Of the files that were loaded last, whether they were valid or not.
+    /// Fingerprint of the last load, whether its configuration was valid or not.
     fingerprint: Fingerprint,
 }
 

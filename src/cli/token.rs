@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 /// 256 random bits cannot be guessed, so a plain SHA-256 protects them.
 const TOKEN_BYTES: usize = 32;
 
-/// Makes a token: values on stdout, what to do with them on stderr.
+/// Prints a new token and its digest to stdout, and what to do with them to stderr.
 pub(crate) fn run() -> ExitCode {
     let mut random = [0; TOKEN_BYTES];
     if let Err(error) = getrandom::fill(&mut random) {
@@ -63,7 +63,7 @@ mod tests {
 
     fn printed(random: [u8; TOKEN_BYTES]) -> (String, String) {
         let mut out = Vec::new();
-        print(&mut out, &random).expect("a vector takes all");
+        print(&mut out, &random).expect("a vector accepts all bytes");
         let out = String::from_utf8(out).expect("text");
         let mut lines = out.lines();
         let mut value = |key: &str| {
