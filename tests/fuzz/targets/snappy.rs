@@ -1,12 +1,8 @@
-//! Decompresses any bytes under a small limit.
-//!
-//! What must hold is written where the unit tests have it.
-
 #![no_main]
 
-#[path = "../../../src/wire/tests/blocks.rs"]
-mod blocks;
+#[path = "../entry.rs"]
+mod entry;
 
-use hubgate::wire;
+use hubgate::*;
 
-libfuzzer_sys::fuzz_target!(|body: &[u8]| blocks::check(body));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| entry::snappy(bytes));

@@ -1,21 +1,8 @@
-//! Inspects any bytes as a V2 message under every policy, with prost as the witness.
-//!
-//! What must hold is written where the property tests have it.
-
 #![no_main]
 
-#[path = "../../../src/policy/tests/invariants.rs"]
-#[allow(dead_code, reason = "each target needs a part of it")]
-mod invariants;
-#[path = "../../../src/wire/tests/mirror.rs"]
-#[allow(dead_code, reason = "each target needs a part of it")]
-mod mirror;
-#[path = "../../../src/wire/tests/translation.rs"]
-#[allow(dead_code, reason = "each target needs a part of it")]
-mod translation;
+#[path = "../entry.rs"]
+mod entry;
 
-use hubgate::{config, policy, wire};
+use hubgate::*;
 
-libfuzzer_sys::fuzz_target!(|message: &[u8]| {
-    invariants::check(wire::Protocol::V2, message);
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| entry::wire_v2(bytes));

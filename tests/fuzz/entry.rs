@@ -1,0 +1,61 @@
+//! The fuzz entry points. Each takes any bytes and panics when something does not hold.
+//!
+//! The fuzz targets and the replay of the committed corpora run these same functions. What must
+//! hold is written once, beside the unit and property tests, and included here. The included
+//! files name `crate::wire` and its neighbours, so the root of every crate that includes this
+//! module imports `hubgate::*`.
+#![allow(dead_code, reason = "a fuzz target uses one of the entry points")]
+
+#[path = "../../src/wire/tests/blocks.rs"]
+mod blocks;
+#[path = "../../src/policy/tests/invariants.rs"]
+mod invariants;
+#[path = "../../src/wire/tests/mirror.rs"]
+mod mirror;
+#[path = "../../src/wire/tests/parts.rs"]
+mod parts;
+#[path = "../../src/wire/tests/translation.rs"]
+mod translation;
+
+use hubgate::config::{Absent, LabelPolicy, Mismatch, SpokeLimits};
+use hubgate::policy::{self, Rules, Scratch};
+use hubgate::wire::Protocol::{V1, V2};
+use hubgate::wire::writer::Form;
+use hubgate::wire::writer::Metadata::Forward;
+
+/// Decompresses any bytes under a small limit.
+pub(crate) fn snappy(body: &[u8]) {
+    blocks::check(body);
+}
+
+/// Cuts and translates what the policy keeps of any bytes, read as either version.
+pub(crate) fn transcode(message: &[u8]) {
+    let policy = LabelPolicy {
+        absent: Absent::Inject,
+        mismatch: Mismatch::Rename,
+    };
+    let limits = SpokeLimits {
+        series_per_request_max: 10_000,
+        labels_per_series_max: 100,
+        label_value_bytes_max: 100_000,
+    };
+    let rules = Rules::new("cluster", "production", policy, limits);
+    let mut scratch = Scratch::default();
+    for (from, to) in [(V1, V1), (V1, V2), (V2, V1), (V2, V2)] {
+        let written = policy::write(from, message, &rules, &mut scratch, Form::new(to, Forward));
+        if let Ok((_, written)) = written {
+            parts::check(to, written.message.bytes);
+            parts::check(V1, written.side.bytes);
+        }
+    }
+}
+
+/// Inspects any bytes as a V1 message under every policy, with prost as the witness.
+pub(crate) fn wire_v1(message: &[u8]) {
+    invariants::check(V1, message);
+}
+
+/// Inspects any bytes as a V2 message under every policy, with prost as the witness.
+pub(crate) fn wire_v2(message: &[u8]) {
+    invariants::check(V2, message);
+}
