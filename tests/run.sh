@@ -14,6 +14,12 @@ fail() {
   exit 1
 }
 
+# The pinned version. Where rustup cannot download it, an installed stable toolchain of the same
+# version serves as well.
+rust="$(sed -n 's/^channel = "\(.*\)"$/\1/p' rust-toolchain.toml)"
+rustc --version >/dev/null 2>&1 || export RUSTUP_TOOLCHAIN=stable
+[[ "$(rustc --version)" == "rustc $rust "* ]] || fail "Rust $rust is needed, not $(rustc --version)"
+
 # What the tests start, and the packages that hold it.
 programs=(prometheus promtool victoria-metrics)
 packages=(prometheus victoria-metrics)
