@@ -1,76 +1,76 @@
-//! The examples of the README: the gate takes them, and the defaults they show are the defaults.
+//! The documentation: every example works, every link leads somewhere, every list is complete.
 
-use std::fs;
-use std::path::Path;
-use std::process::Command;
+mod examples;
+mod page;
+mod reference;
 
-use hubgate::config;
+use page::{Page, root};
 
-const README: &str = include_str!("../../README.md");
+/// A longer README is not read to its end.
+const README_WORDS_MAX: usize = 1_500;
 
-/// Says nothing but what must be said, so everything else is a default.
-const SPARSE: &str = "hub: {url: 'http://127.0.0.1:9090/api/v1/write'}
-spokes: [{name: production, credentials: [{token_file: tokens/production}]}]
-";
-
-/// The YAML block of the README whose first line names it `file`.
-fn example(file: &str) -> &'static str {
-    let start = format!("```yaml\n# {file}\n");
-    let (_, rest) = README.split_once(&start).expect(file);
-    let (example, _) = rest.split_once("```").expect("an end of the block");
-    example
+#[test]
+fn the_readme_has_at_most_1500_words() {
+    let words = Page::read("README.md").text.split_whitespace().count();
+    assert!(words <= README_WORDS_MAX, "{words} words");
 }
 
-/// Writes the examples where the README says they stand, beside the token they name.
-fn write_examples(folder: &Path) {
-    for subfolder in ["tokens", "spokes.d"] {
-        fs::create_dir(folder.join(subfolder)).unwrap();
+#[test]
+fn links_lead_to_files_and_headings_that_exist() {
+    let mut links = 0;
+    for page in Page::all() {
+        let folder = page.path.parent().unwrap();
+        for link in page.links() {
+            links += 1;
+            let (file, anchor) = link.split_once('#').unwrap_or((&link, ""));
+            let path = if file.is_empty() {
+                page.path.clone()
+            } else {
+                folder.join(file)
+            };
+            let place = page.path.display();
+            assert!(
+                root().join(&path).is_file(),
+                "{place}: no file for the link {link}"
+            );
+            if !anchor.is_empty() {
+                let target = Page::read(path.to_str().unwrap());
+                assert!(
+                    target.anchors().contains(anchor),
+                    "{place}: no heading for the link {link}"
+                );
+            }
+        }
     }
-    fs::write(
-        folder.join("tokens/production"),
-        "a-token-of-enough-length\n",
-    )
-    .unwrap();
-    for file in ["hubgate.yaml", "spokes.d/staging.yaml"] {
-        fs::write(folder.join(file), example(file)).unwrap();
+    assert!(links > 0, "no page has a link");
+}
+
+#[test]
+fn every_page_is_in_the_index_and_in_the_readme() {
+    let index = Page::read("docs/README.md").links();
+    let readme = Page::read("README.md").links();
+    for page in Page::all() {
+        let path = page.path.to_str().unwrap();
+        let Some(name) = path.strip_prefix("docs/").filter(|it| *it != "README.md") else {
+            continue;
+        };
+        assert!(index.iter().any(|it| it == name), "docs/README.md: {name}");
+        assert!(readme.iter().any(|it| it == path), "README.md: {path}");
     }
 }
 
 #[test]
-fn check_config_takes_the_examples() {
-    let folder = tempfile::tempdir().unwrap();
-    write_examples(folder.path());
-    let output = Command::new(env!("CARGO_BIN_EXE_hubgate"))
-        .args(["check-config", "hubgate.yaml"])
-        .current_dir(folder.path())
-        .output()
-        .unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{errors}");
-    let summary = String::from_utf8_lossy(&output.stdout);
-    for line in ["spokes: 2", "  production: ", "  staging: "] {
-        assert!(summary.contains(line), "no {line:?} in {summary}");
+fn paths_of_the_repository_that_pages_name_exist() {
+    let folders = [".ci/", "benches/", "docs/", "src/", "tests/"];
+    let mut found = 0;
+    for page in Page::all() {
+        for span in page.code_spans() {
+            if folders.iter().any(|folder| span.starts_with(folder)) {
+                found += 1;
+                let place = page.path.display();
+                assert!(root().join(&span).exists(), "{place}: no {span}");
+            }
+        }
     }
-}
-
-#[test]
-fn the_example_shows_the_defaults() {
-    let folder = tempfile::tempdir().unwrap();
-    write_examples(folder.path());
-    let load = |file: &str| config::load(&folder.path().join(file)).result.unwrap();
-    let shown = load("hubgate.yaml");
-    fs::write(folder.path().join("sparse.yaml"), SPARSE).unwrap();
-    let default = load("sparse.yaml");
-    assert_eq!(shown.cluster_label, default.cluster_label);
-    assert_eq!(shown.listen, default.listen);
-    assert_eq!(shown.admin, default.admin);
-    assert_eq!(shown.hubs, default.hubs);
-    assert_eq!(shown.ack, default.ack);
-    assert_eq!(shown.limits, default.limits);
-    assert_eq!(shown.spokes[0].labels, default.spokes[0].labels);
-    assert_eq!(shown.spokes[0].limits, default.spokes[0].limits);
-    // It says nothing of its source ranges and limits, so `spoke_defaults` speaks for it.
-    let staging = &shown.spokes[1];
-    assert_eq!(staging.source_ranges, default.spokes[0].source_ranges);
-    assert_eq!(staging.limits, default.spokes[0].limits);
+    assert!(found > 0, "no page names a path");
 }

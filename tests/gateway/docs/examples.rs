@@ -1,0 +1,234 @@
+//! Recognises the examples of the pages, and checks those that are configuration with hubgate and
+//! promtool.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use hubgate::config;
+
+use super::page::{Block, Page};
+use crate::support::prometheus::find_on_path;
+
+/// Contains only required keys, so every other key has its default.
+pub(super) const SPARSE: &str = "hub: {url: 'http://127.0.0.1:9090/api/v1/write'}
+spokes: [{name: production, credentials: [{token_file: tokens/production}]}]
+";
+
+/// The kind of an example, which decides how it is tested.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Example {
+    /// A configuration of hubgate, or a part of one: `check-config` accepts it.
+    Configuration,
+    /// A configuration of hubgate with errors, which the next block shows.
+    BrokenConfiguration,
+    /// The errors that `check-config` reports for the block before.
+    Errors,
+    /// A configuration of Prometheus: `promtool` accepts it.
+    Prometheus,
+    /// Alert rules: `promtool` accepts them.
+    AlertRules,
+    /// Commands of a shell.
+    Commands,
+    /// What `hubgate demo` prints, shortened.
+    DemoOutput,
+    /// What `hubgate token` prints.
+    TokenOutput,
+    /// Password hashes, as the commands before print them.
+    PasswordHashes,
+    /// What the commands before print: lines that are always the same.
+    Text,
+    /// What the commands before print: an HTTP response.
+    Response,
+    /// What the commands before print: JSON.
+    Json,
+    /// Lines of hubgate's log.
+    LogLines,
+    /// A picture; what it names exists.
+    Diagram,
+}
+
+impl Example {
+    /// Recognises a block by its language and its first line.
+    pub(super) fn of(block: &Block) -> Option<Self> {
+        let first = block.text.lines().next()?;
+        match (block.language.as_str(), first) {
+            ("yaml", "# hubgate.yaml" | "# hubs.yaml" | "# spokes.d/staging.yaml") => {
+                Some(Self::Configuration)
+            }
+            ("yaml", "# broken.yaml") => Some(Self::BrokenConfiguration),
+            ("yaml", "# prometheus.yml") => Some(Self::Prometheus),
+            ("yaml", "# hubgate-alerts.yml") => Some(Self::AlertRules),
+            ("sh", _) => Some(Self::Commands),
+            ("json", _) if first.starts_with('{') => Some(Self::Json),
+            ("text", _) if first.starts_with("hubgate demo: ") => Some(Self::DemoOutput),
+            ("text", _) if first.starts_with("token: ") => Some(Self::TokenOutput),
+            ("text", _) if first.starts_with("$2y$") => Some(Self::PasswordHashes),
+            ("text", "hubgate is ready." | "hubgate is healthy.") => Some(Self::Text),
+            ("text", "the configuration is reloaded") => Some(Self::Text),
+            ("text", _) if first.starts_with("HTTP/1.1 ") => Some(Self::Response),
+            ("text", _) if first.starts_with("ts=") => Some(Self::LogLines),
+            ("text", _) if first.starts_with("broken.yaml:") => Some(Self::Errors),
+            ("text", _) if block.text.contains("-->") => Some(Self::Diagram),
+            _ => None,
+        }
+    }
+
+    /// The examples of this kind on a page.
+    pub(super) fn on(self, page: &Page) -> Vec<Block> {
+        let blocks = page.blocks().into_iter();
+        blocks.filter(|it| Self::of(it) == Some(self)).collect()
+    }
+
+    /// The examples of this kind on all pages; there must be one.
+    pub(super) fn everywhere(self) -> Vec<Block> {
+        let blocks: Vec<_> = Page::all().iter().flat_map(|page| self.on(page)).collect();
+        assert!(!blocks.is_empty(), "no example is {self:?}");
+        blocks
+    }
+}
+
+/// Writes the configurations of a page to the files that their first lines name, and the token file
+/// that they refer to. Returns the names of the files.
+fn write_configurations(page: &Page, folder: &Path) -> Vec<String> {
+    for subfolder in ["tokens", "spokes.d"] {
+        fs::create_dir(folder.join(subfolder)).unwrap();
+    }
+    let token = "a-token-of-enough-length\n";
+    fs::write(folder.join("tokens/production"), token).unwrap();
+    let examples = Example::Configuration.on(page);
+    let files = examples.iter().map(|example| {
+        let file = example
+            .text
+            .lines()
+            .next()
+            .unwrap()
+            .trim_start_matches("# ");
+        let mut text = example.text.clone();
+        if file == "hubs.yaml" {
+            text += SPARSE.lines().last().unwrap();
+        }
+        fs::write(folder.join(file), text).unwrap();
+        file.to_owned()
+    });
+    files.collect()
+}
+
+fn check_config(folder: &Path, file: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hubgate"));
+    command.args(["check-config", file]).current_dir(folder);
+    command.output().unwrap()
+}
+
+fn promtool(folder: &Path, arguments: &[&str]) -> Output {
+    let promtool = find_on_path("promtool").expect("promtool on PATH; run tests/run.sh");
+    let mut command = Command::new(promtool);
+    command.args(arguments).current_dir(folder);
+    command.output().unwrap()
+}
+
+/// Fails with what the program said, unless it ended with code 0.
+#[track_caller]
+fn expect_success(place: &str, output: &Output) -> String {
+    let said = [output.stdout.as_slice(), &output.stderr].concat();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    assert!(output.status.success(), "{place}: {said}");
+    said
+}
+
+#[test]
+fn every_example_has_a_known_kind() {
+    let blocks = Page::all().into_iter().flat_map(|page| page.blocks());
+    let unknown = blocks.filter(|block| Example::of(block).is_none());
+    let places: Vec<_> = unknown.map(|block| block.place).collect();
+    assert!(
+        places.is_empty(),
+        "these blocks have no kind that is tested: {places:?}"
+    );
+}
+
+#[test]
+fn check_config_accepts_every_configuration() {
+    let mut checked = 0;
+    for page in Page::all() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = write_configurations(&page, folder.path());
+        for file in files.iter().filter(|file| !file.contains('/')) {
+            let output = check_config(folder.path(), file);
+            let place = format!("{} {file}", page.path.display());
+            let summary = expect_success(&place, &output);
+            assert!(summary.contains("\n  production: "), "{place}: {summary}");
+            let staging = files.iter().any(|it| it.starts_with("spokes.d/"));
+            if staging && file == "hubgate.yaml" {
+                assert!(summary.contains("spokes: 2\n"), "{place}: {summary}");
+                assert!(summary.contains("\n  staging: "), "{place}: {summary}");
+            }
+            checked += 1;
+        }
+    }
+    assert!(checked > 0, "no page has a configuration");
+}
+
+#[test]
+fn check_config_reports_the_errors_that_the_page_shows() {
+    let broken = Example::BrokenConfiguration.everywhere();
+    let shown = Example::Errors.everywhere();
+    assert_eq!(broken.len(), shown.len());
+    for (broken, shown) in broken.iter().zip(shown) {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("broken.yaml"), &broken.text).unwrap();
+        let output = check_config(folder.path(), "broken.yaml");
+        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(
+            String::from_utf8_lossy(&output.stderr),
+            shown.text,
+            "{}",
+            shown.place
+        );
+    }
+}
+
+#[test]
+fn promtool_accepts_every_configuration_of_prometheus() {
+    for example in Example::Prometheus.everywhere() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("prometheus.yml"), &example.text).unwrap();
+        let output = promtool(folder.path(), &["check", "config", "prometheus.yml"]);
+        expect_success(&example.place, &output);
+    }
+}
+
+#[test]
+fn promtool_accepts_the_alert_rules() {
+    for example in Example::AlertRules.everywhere() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("rules.yml"), &example.text).unwrap();
+        let output = promtool(folder.path(), &["check", "rules", "rules.yml"]);
+        let said = expect_success(&example.place, &output);
+        let alerts = example.text.matches("- alert: ").count();
+        let found = format!("{alerts} rules found");
+        assert!(alerts > 0 && said.contains(&found), "{said}");
+    }
+}
+
+#[test]
+fn the_complete_example_shows_the_defaults() {
+    let folder = tempfile::tempdir().unwrap();
+    write_configurations(&Page::read("docs/configuration.md"), folder.path());
+    let load = |file: &str| config::load(&folder.path().join(file)).result.unwrap();
+    let shown = load("hubgate.yaml");
+    fs::write(folder.path().join("sparse.yaml"), SPARSE).unwrap();
+    let default = load("sparse.yaml");
+    assert_eq!(shown.cluster_label, default.cluster_label);
+    assert_eq!(shown.listen, default.listen);
+    assert_eq!(shown.admin, default.admin);
+    assert_eq!(shown.hubs, default.hubs);
+    assert_eq!(shown.ack, default.ack);
+    assert_eq!(shown.limits, default.limits);
+    assert_eq!(shown.spokes[0].labels, default.spokes[0].labels);
+    assert_eq!(shown.spokes[0].limits, default.spokes[0].limits);
+    // The file of staging has no source ranges and limits, so `spoke_defaults` decides them.
+    let staging = &shown.spokes[1];
+    assert_eq!(staging.source_ranges, default.spokes[0].source_ranges);
+    assert_eq!(staging.limits, default.spokes[0].limits);
+}
