@@ -1,5 +1,9 @@
 //! The documentation: every example works, every link leads somewhere, every list is complete.
+//!
+//! The commands of the pages need `sh`, `curl` and `openssl`, in addition to what `tests/run.sh`
+//! gets.
 
+mod commands;
 mod examples;
 mod page;
 mod reference;
