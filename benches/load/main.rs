@@ -86,13 +86,17 @@ async fn main() -> anyhow::Result<ExitCode> {
 }
 
 async fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let extent = Extent {
-        warm_up: args.warm_up,
-        duration: args.duration,
-        connections: args.connections,
+    let extent = if args.test {
+        Extent::brief()
+    } else {
+        Extent {
+            warm_up: args.warm_up,
+            duration: args.duration,
+            connections: args.connections,
+        }
     };
     let mut bench = Bench {
-        extent: if args.test { extent.brief() } else { extent },
+        extent,
         only: args.only.as_deref().unwrap_or_default().to_lowercase(),
         hub_rate: args.hub_rate,
         measured_peers: Vec::new(),
