@@ -1,158 +1,102 @@
-//! Who sends: from the headers alone, before a byte of the body is read.
+//! Identifies the spoke that sends a request, from its headers alone, before a byte of the body is
+//! read.
 //!
-//! Tokens are looked up by their SHA-256, so the time of a look-up says nothing about a token.
-//! Passwords are checked in `passwords`, for users that do not exist as for those that do. What
-//! is held here identifies spokes, so nothing of it is ever shown.
+//! Each scheme has its own file: a new one is a file here, a variant of [`Secret`], and its line in
+//! [`Authenticator::identify`]. The values held here identify spokes, so `Debug` shows none of them.
 
+mod basic;
 mod passwords;
 #[cfg(test)]
 mod tests;
+mod token;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
-use sha2::{Digest, Sha256};
 
 use crate::config::Secret;
 use crate::reasons::AuthFailure;
 use crate::spoke::Spoke;
 
-use passwords::Passwords;
+use basic::Users;
+use token::Tokens;
 
-/// Longest Authorization header that is looked at, in bytes.
+/// The longest Authorization header that is read, in bytes.
 const HEADER_BYTES_MAX: usize = 4096;
 
-/// A spoke and which of its credentials proved it, by place in the configuration.
+/// A spoke, and which of its credentials proved it.
 #[derive(Debug, Clone)]
 pub struct Identity {
     /// The spoke.
     pub spoke: Arc<Spoke>,
-    /// Place of the credential among the spoke's.
+    /// The place of the credential among those of the spoke, in the order of the configuration.
     pub credential: usize,
 }
 
 /// Why a sender is not identified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotIdentified {
-    /// Too many password checks wait, so nobody knows yet who sends.
+    /// Too many password checks wait, so it is not known yet who sends.
     #[error("too many passwords wait to be checked; try again")]
     Busy,
-    /// A check panicked, so nobody knows who sends.
+    /// A check panicked, so it is not known who sends.
     #[error("a credential could not be checked")]
     Internal,
-    /// No spoke is proved by the credential.
+    /// The credential proves no spoke.
     #[error("{}", .0.advice())]
     Unauthenticated(AuthFailure),
 }
 
+impl From<AuthFailure> for NotIdentified {
+    fn from(failure: AuthFailure) -> Self {
+        Self::Unauthenticated(failure)
+    }
+}
+
 /// The credentials of one configuration.
 pub struct Authenticator {
-    tokens: HashMap<[u8; 32], Identity>,
-    users: HashMap<String, (Arc<str>, Identity)>,
-    /// The hashes of all users, of which one is checked when a user is unknown.
-    decoys: Vec<Arc<str>>,
-    /// Goes on over reloads.
-    passwords: Arc<Passwords>,
+    tokens: Tokens,
+    users: Users,
 }
 
 impl Authenticator {
-    /// Takes the credentials of the spokes, each with its secrets in the order of the
-    /// configuration. The passwords that were checked before a reload need not be checked again.
-    /// Fails when the system has no random bytes.
+    /// Takes the credentials of the spokes, each with its secret and its place in the order of the
+    /// configuration. Passwords that the authenticator `before` a reload has checked need not be
+    /// checked again. Fails when the system has no random bytes.
     pub fn new<'s>(
         spokes: impl Iterator<Item = (&'s Arc<Spoke>, &'s Secret, usize)>,
         before: Option<&Self>,
     ) -> Result<Self, getrandom::Error> {
-        let (mut tokens, mut users) = (HashMap::new(), HashMap::new());
-        let mut decoys: Vec<Arc<str>> = Vec::new();
+        let mut tokens = Tokens::default();
+        let mut users = Users::new(before.map(|before| &before.users))?;
         for (spoke, secret, credential) in spokes {
             let identity = Identity {
                 spoke: Arc::clone(spoke),
                 credential,
             };
             match secret {
-                Secret::Token(digest) => {
-                    tokens.insert(*digest, identity);
-                }
+                Secret::Token(digest) => tokens.insert(*digest, identity),
                 Secret::Basic {
                     username,
                     password_hash,
-                } => {
-                    let hash: Arc<str> = password_hash.as_str().into();
-                    decoys.push(Arc::clone(&hash));
-                    users.insert(username.clone(), (hash, identity));
-                }
+                } => users.insert(username, password_hash, identity),
             }
         }
-        let passwords = match before {
-            Some(before) => Arc::clone(&before.passwords),
-            None => Passwords::new()?,
-        };
-        Ok(Self {
-            tokens,
-            users,
-            decoys,
-            passwords,
-        })
+        Ok(Self { tokens, users })
     }
 
-    /// Says which spoke sends.
+    /// Returns the spoke that the headers of a request prove, and by which credential.
     pub async fn identify(&self, headers: &HeaderMap) -> Result<Identity, NotIdentified> {
-        let refuse = |failure| NotIdentified::Unauthenticated(failure);
-        let mut values = headers.get_all(AUTHORIZATION).iter();
-        let value = values.next().ok_or(refuse(AuthFailure::Missing))?;
-        if values.next().is_some() || value.len() > HEADER_BYTES_MAX {
-            return Err(refuse(AuthFailure::Malformed));
-        }
-        let (scheme, secret) = value
-            .to_str()
-            .ok()
-            .and_then(|value| value.trim().split_once(' '))
-            .ok_or(refuse(AuthFailure::Malformed))?;
-        let secret = secret.trim();
+        let (scheme, credential) = authorization(headers)?;
         if scheme.eq_ignore_ascii_case("bearer") {
-            let digest: [u8; 32] = Sha256::digest(secret).into();
-            return self
-                .tokens
-                .get(&digest)
-                .cloned()
-                .ok_or(refuse(AuthFailure::Unknown));
+            Ok(self.tokens.identify(credential)?)
+        } else if scheme.eq_ignore_ascii_case("basic") {
+            self.users.identify(credential).await
+        } else {
+            Err(AuthFailure::Malformed.into())
         }
-        if scheme.eq_ignore_ascii_case("basic") {
-            let (username, password) = basic(secret).ok_or(refuse(AuthFailure::Malformed))?;
-            return self.identify_user(&username, password).await;
-        }
-        Err(refuse(AuthFailure::Malformed))
-    }
-
-    async fn identify_user(
-        &self,
-        username: &str,
-        password: Vec<u8>,
-    ) -> Result<Identity, NotIdentified> {
-        let unknown = NotIdentified::Unauthenticated(AuthFailure::Unknown);
-        let user = self.users.get(username);
-        let hash = user.map(|(hash, _)| hash);
-        let Some(hash) = hash.or_else(|| self.decoy(username)) else {
-            return Err(unknown);
-        };
-        let fits = self.passwords.fits(username, password, hash).await?;
-        match user {
-            Some((_, identity)) if fits => Ok(identity.clone()),
-            _ => Err(unknown),
-        }
-    }
-
-    /// A hash to check for an unknown user, always the same for a name, so that neither the time
-    /// of one check nor that of several tells who exists: hashes differ in cost.
-    fn decoy(&self, username: &str) -> Option<&Arc<str>> {
-        let place = self.passwords.draw(username).checked_rem(self.decoys.len());
-        self.decoys.get(place?)
     }
 }
 
@@ -160,15 +104,19 @@ impl fmt::Debug for Authenticator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Authenticator")
             .field("tokens", &self.tokens.len())
-            .field("users", &self.users.keys())
+            .field("users", &Vec::from_iter(self.users.names()))
             .finish_non_exhaustive()
     }
 }
 
-fn basic(encoded: &str) -> Option<(String, Vec<u8>)> {
-    let mut username = BASE64_STANDARD.decode(encoded).ok()?;
-    let colon = username.iter().position(|byte| *byte == b':')?;
-    let password = username.split_off(colon + 1);
-    username.pop();
-    Some((String::from_utf8(username).ok()?, password))
+/// The scheme and the credential of the one Authorization header (RFC 9110 section 11.6.2).
+fn authorization(headers: &HeaderMap) -> Result<(&str, &str), AuthFailure> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let value = values.next().ok_or(AuthFailure::Missing)?;
+    if values.next().is_some() || value.len() > HEADER_BYTES_MAX {
+        return Err(AuthFailure::Malformed);
+    }
+    let value = value.to_str().map_err(|_| AuthFailure::Malformed)?.trim();
+    let (scheme, credential) = value.split_once(' ').ok_or(AuthFailure::Malformed)?;
+    Ok((scheme, credential.trim()))
 }

@@ -1,5 +1,7 @@
 //! Credentials in, spokes out; what it costs is in the tests of `passwords`.
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use http::HeaderValue;
 
 use super::*;
@@ -69,7 +71,7 @@ async fn a_reload_forgets_only_what_changed() {
     let after = authenticator(&of(&hash("new")), Some(&before));
     identify(&after, "changed:old").await.unwrap_err();
     assert_eq!(identify(&after, "changed:new").await.unwrap(), 1);
-    after.passwords.stop();
+    after.users.passwords.stop();
     let remembered = identify(&after, "same:same").await;
     assert_eq!(remembered.unwrap(), 0, "not checked again");
 }
@@ -81,7 +83,11 @@ async fn an_unknown_user_costs_what_some_known_one_costs() {
     let config = config(&[user("first", &hashes[0]), user("second", &hashes[1])]);
     let authenticator = authenticator(&config, None);
     let names: Vec<_> = (0..100).map(|n| format!("unknown{n}")).collect();
-    let decoys = || names.iter().map(|name| authenticator.decoy(name).unwrap());
+    let decoys = || {
+        names
+            .iter()
+            .map(|name| authenticator.users.decoy(name).unwrap())
+    };
     for hash in &hashes {
         assert!(decoys().any(|decoy| **decoy == **hash), "each is used");
     }
@@ -97,7 +103,7 @@ async fn an_unknown_user_costs_what_some_known_one_costs() {
             assert!(unknown, "{refused:?}");
         }
     }
-    authenticator.passwords.stop();
+    authenticator.users.passwords.stop();
     let busy = identify(&authenticator, "somebody:new").await;
     assert!(
         matches!(busy, Err(NotIdentified::Busy)),
