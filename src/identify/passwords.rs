@@ -1,9 +1,9 @@
-//! Slow password hashes, checked at a price that strangers cannot raise.
+//! Checks passwords against slow hashes, at a cost that a stranger cannot raise.
 //!
-//! One check runs at a time in the whole process, a bounded number waits, and results are
-//! remembered under a keyed digest, because a spoke sends the same password with every request.
-//! A result says only that a password fits a hash: who exists is for the authenticator, so
-//! results outlive a reload.
+//! One check runs at a time in the whole process, and a bounded number of requests waits. Results
+//! are remembered under a keyed digest, because a spoke sends the same password with every
+//! request. A result says only whether a password fits a hash, and not which users exist, so it
+//! stays valid over a reload.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,11 +14,13 @@ use tokio::sync::Semaphore;
 
 use super::NotIdentified;
 
-/// Requests that may wait for their password to be checked, the one under way included.
+/// The number of requests that may wait for their password to be checked, including the one whose
+/// check runs.
 const WAITING_MAX: usize = 16;
 
-/// Results remembered. What is right is bounded by the configuration; the room is for what is
-/// wrong, so that a sender with an old password costs one hash and not one a request.
+/// The number of results that are remembered. The configuration bounds the number of right
+/// passwords. The rest is for wrong ones, so that a sender with an old password costs one check and
+/// not one for each request.
 const REMEMBERED_MAX: usize = 4096;
 
 type Key = [u8; 32];
@@ -32,7 +34,7 @@ pub(super) struct Passwords {
 }
 
 impl Passwords {
-    /// Fails when the system has no random bytes.
+    /// Draws the key of the digests. Fails when the system has no random bytes.
     pub(super) fn new() -> Result<Arc<Self>, getrandom::Error> {
         let mut key = [0; 32];
         getrandom::fill(&mut key)?;
@@ -44,10 +46,10 @@ impl Passwords {
         }))
     }
 
-    /// Says whether a password belongs to an argon2 (PHC string) or bcrypt hash.
+    /// Tells whether a password fits an argon2 (PHC string) or bcrypt hash.
     ///
-    /// The user name is part of what is remembered: a quick answer to one user must not tell
-    /// that another has the same hash.
+    /// The user name is part of the digest. Otherwise a quick result for one user would tell that
+    /// another user has the same hash.
     pub(super) async fn fits(
         self: &Arc<Self>,
         username: &str,
@@ -59,7 +61,7 @@ impl Passwords {
         self.check(key, move || verify(&password, &hash)).await
     }
 
-    /// A number that a stranger cannot foresee, and always the same for a name.
+    /// Returns a number that a stranger cannot foresee and that is always the same for a name.
     pub(super) fn draw(&self, username: &str) -> usize {
         let [first, second, ..] = self.digest(&[username.as_bytes()]);
         u16::from_le_bytes([first, second]).into()
@@ -77,13 +79,13 @@ impl Passwords {
         let waiting = waiting.map_err(|_| NotIdentified::Busy)?;
         let checking = Arc::clone(&self.checking).acquire_owned().await;
         let checking = checking.map_err(|_| NotIdentified::Busy)?;
-        // The one before in line may have sent the same.
+        // A request that waited before this one may have sent the same password.
         if let Some(fits) = self.remembered(&key) {
             return Ok(fits);
         }
         let passwords = Arc::clone(self);
         let check = tokio::task::spawn_blocking(move || {
-            // A sender that goes away does not stop the check, so its places must stay taken.
+            // The check goes on when its sender goes away, so it keeps its places.
             let _places = (waiting, checking);
             let fits = verify();
             passwords.remember(key, fits);
@@ -92,7 +94,7 @@ impl Passwords {
         check.await.map_err(|_| NotIdentified::Internal)
     }
 
-    /// From now on only what is remembered is answered.
+    /// Makes every further check fail; remembered results are still returned.
     #[cfg(test)]
     pub(super) fn stop(&self) {
         self.checking.close();
@@ -103,7 +105,8 @@ impl Passwords {
         if results.len() >= REMEMBERED_MAX {
             results.retain(|_, fits| *fits);
         }
-        // Reloads and passwords that several names were tried with.
+        // Right passwords alone fill the map only after many reloads, or when one is tried with
+        // many names.
         if results.len() >= REMEMBERED_MAX {
             results.clear();
         }
@@ -124,7 +127,7 @@ impl Passwords {
     }
 
     fn results(&self) -> MutexGuard<'_, HashMap<Key, bool>> {
-        // Whatever a panic leaves behind is a set of true results.
+        // A panic cannot leave a wrong result in the map.
         self.results.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -143,7 +146,7 @@ mod tests {
 
     use super::*;
 
-    /// A check that says when it runs and goes on when it is told the result.
+    /// A check that reports that it runs and then waits for its result.
     struct Held {
         runs: mpsc::Receiver<()>,
         result: mpsc::Sender<bool>,
@@ -167,7 +170,8 @@ mod tests {
         }
     }
 
-    /// Asks in a task of its own, as a connection does, and goes on when that task waits.
+    /// Starts a check in a task of its own, as a connection does, and lets that task run until it
+    /// waits.
     async fn ask(
         passwords: &Arc<Passwords>,
         key: Key,
@@ -184,7 +188,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_check_outlives_who_asked_and_keeps_its_places() {
+    async fn a_check_finishes_and_keeps_its_places_when_its_sender_goes_away() {
         let passwords = Passwords::new().unwrap();
         let (held, verify) = Held::new();
         let left = ask(&passwords, [1; 32], verify).await;
@@ -198,12 +202,12 @@ mod tests {
         held.result.send(true).unwrap();
         assert!(next.await.unwrap().unwrap());
         let again = ask(&passwords, [1; 32], never).await;
-        assert!(again.await.unwrap().unwrap(), "nothing is lost");
+        assert!(again.await.unwrap().unwrap(), "the result is remembered");
         assert_eq!(passwords.waiting.available_permits(), WAITING_MAX);
     }
 
     #[tokio::test]
-    async fn equal_checks_that_wait_cost_one() {
+    async fn equal_passwords_that_wait_are_checked_once() {
         let passwords = Passwords::new().unwrap();
         let (held, verify) = Held::new();
         let first = ask(&passwords, [1; 32], verify).await;
@@ -215,7 +219,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn those_over_the_bound_are_told_to_come_back() {
+    async fn a_request_over_the_bound_of_waiting_ones_is_refused_as_busy() {
         let passwords = Passwords::new().unwrap();
         let (held, verify) = Held::new();
         let mut asked = vec![ask(&passwords, [0; 32], verify).await];
@@ -233,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_is_bounded() {
+    fn the_number_of_remembered_results_is_bounded() {
         let passwords = Passwords::new().unwrap();
         for fits in [true, false, true] {
             for n in 0..REMEMBERED_MAX {

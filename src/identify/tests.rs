@@ -1,4 +1,4 @@
-//! Credentials in, spokes out; what it costs is in the tests of `passwords`.
+//! Which spoke a credential proves. The tests of `passwords` cover how many checks run.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -51,7 +51,7 @@ fn debug_shows_no_secret() {
     let authenticator = authenticator(&config, None);
     let digest = match &config.spokes[0].credentials[0].secret {
         Secret::Token(digest) => format!("{digest:?}"),
-        Secret::Basic { .. } => unreachable!("the first is the token"),
+        Secret::Basic { .. } => unreachable!("the first credential is a token"),
     };
     for shown in [format!("{authenticator:?}"), format!("{config:?}")] {
         for secret in [TOKEN_SHA256, &digest, &hash] {
@@ -61,7 +61,7 @@ fn debug_shows_no_secret() {
 }
 
 #[tokio::test]
-async fn a_reload_forgets_only_what_changed() {
+async fn after_a_reload_only_a_changed_password_is_checked_again() {
     let same = hash("same");
     let of = |changed: &str| config(&[user("same", &same), user("changed", changed)]);
     let before = authenticator(&of(&hash("old")), None);
@@ -73,12 +73,12 @@ async fn a_reload_forgets_only_what_changed() {
     assert_eq!(identify(&after, "changed:new").await.unwrap(), 1);
     after.users.passwords.stop();
     let remembered = identify(&after, "same:same").await;
-    assert_eq!(remembered.unwrap(), 0, "not checked again");
+    assert_eq!(remembered.unwrap(), 0, "the password is not checked again");
 }
 
-/// Times cannot be compared in a test, so what is compared is what takes the time.
+/// A test cannot compare times, so it compares the checks that take the time.
 #[tokio::test]
-async fn an_unknown_user_costs_what_some_known_one_costs() {
+async fn the_password_of_an_unknown_user_is_checked_against_the_hash_of_a_known_one() {
     let hashes = [hash("first"), hash("second")];
     let config = config(&[user("first", &hashes[0]), user("second", &hashes[1])]);
     let authenticator = authenticator(&config, None);
@@ -89,10 +89,13 @@ async fn an_unknown_user_costs_what_some_known_one_costs() {
             .map(|name| authenticator.users.decoy(name).unwrap())
     };
     for hash in &hashes {
-        assert!(decoys().any(|decoy| **decoy == **hash), "each is used");
+        assert!(
+            decoys().any(|decoy| **decoy == **hash),
+            "every hash is used"
+        );
     }
-    assert!(decoys().eq(decoys()), "always the same for a name");
-    // Nobody gets in with the password of a decoy.
+    assert!(decoys().eq(decoys()), "the decoy of a name never changes");
+    // The right password of a decoy does not identify an unknown user.
     for name in &names[..10] {
         for password in ["first", "second"] {
             let refused = identify(&authenticator, &format!("{name}:{password}")).await;
@@ -107,6 +110,6 @@ async fn an_unknown_user_costs_what_some_known_one_costs() {
     let busy = identify(&authenticator, "somebody:new").await;
     assert!(
         matches!(busy, Err(NotIdentified::Busy)),
-        "is checked: {busy:?}"
+        "the password is checked: {busy:?}"
     );
 }
