@@ -1,7 +1,9 @@
-//! Accepts connections and has HTTP spoken on them: connection cap, source ranges, drain.
+//! Accepts connections, has HTTP spoken on them, and drains them.
 //!
-//! The loop is our own so that all of this stands in one place and in this order, before any
-//! HTTP is parsed. What a request means is the handler's.
+//! The accept loop is not a library's, because connections are refused by their source and their
+//! number before any HTTP is parsed, and hubgate waits for each of them when it drains. A connection
+//! meets these files in this order: `establish` decides whether it stays, `connection` speaks HTTP
+//! on it under the deadlines of `activity`, and a [`Handler`] responds to its requests.
 
 mod activity;
 mod connection;
@@ -32,7 +34,7 @@ use establish::establish;
 pub use establish::Access;
 pub use peer::{AddressSource, Peer};
 
-/// Pause after an accept that failed for want of file descriptors or memory.
+/// The pause after an accept that failed because file descriptors or memory ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The body of any response.
@@ -48,7 +50,7 @@ pub trait Handler: Send + Sync + 'static {
     ) -> impl Future<Output = Response<ResponseBody>> + Send;
 }
 
-/// Stops the listeners and waits for what they began.
+/// Stops a listener and waits for its tasks.
 #[derive(Debug, Clone, Default)]
 pub struct Drain {
     begun: CancellationToken,
@@ -56,7 +58,7 @@ pub struct Drain {
 }
 
 impl Drain {
-    /// The tasks that are waited for.
+    /// The tasks that draining waits for.
     pub fn tasks(&self) -> &TaskTracker {
         &self.tasks
     }
@@ -75,8 +77,8 @@ impl Drain {
     }
 }
 
-/// Accepts connections until draining begins. Should it end in another way, draining begins, too:
-/// a gate without this loop must not seem ready.
+/// Accepts connections until draining begins. A loop that ends in any other way, such as a panic,
+/// begins draining itself, because hubgate is not ready without it.
 pub async fn serve<H: Handler>(
     listener: TcpListener,
     access: Access,

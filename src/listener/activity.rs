@@ -1,7 +1,7 @@
-//! What goes on on one connection, and until when something must.
+//! Tracks what a connection is doing, and when it must have done more.
 //!
-//! The service and the reading side say what happened; the connection's task waits here for a
-//! deadline to pass. It only tells which one: what follows from it is the task's.
+//! The service and the reading side record what happens. The connection's task waits here until a
+//! deadline has passed. This file tells which deadline that is, and the task decides what follows.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,15 +15,16 @@ use crate::reasons::ConnectionRefusal;
 /// The deadlines of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Deadlines {
-    /// For a request's head: the first one from the accept on, a later one from its first byte
-    /// on. Senders write a head in one piece, so that only lost packets take time.
+    /// For the head of a request. The time of the first head runs from the accept, and that of a
+    /// later one from its first byte. A sender writes a head in one piece, so only lost packets
+    /// take time.
     pub(super) head: Duration,
-    /// For a connection without a request. Longer than the 5 minutes that Prometheus keeps an
-    /// idle connection: whoever closes first must be the sender, or a request may cross the
-    /// closing.
+    /// For a connection without a request. It is longer than the 5 minutes for which Prometheus
+    /// keeps an idle connection: the sender must be the one that closes, or a request may arrive
+    /// just as hubgate closes.
     pub(super) idle: Duration,
-    /// For a connection without a request while draining: an answer just given is still sent,
-    /// and half a head does not hold up the end of the process.
+    /// For a connection without a request while hubgate drains. The last response is still sent,
+    /// and half a head does not delay the end of the process.
     pub(super) drain: Duration,
 }
 
@@ -37,31 +38,31 @@ impl Default for Deadlines {
     }
 }
 
-/// What goes on on one connection.
+/// What a connection is doing.
 #[derive(Debug)]
 pub(super) struct Activity(watch::Sender<Phase>);
 
 #[derive(Debug, Clone, Copy)]
 enum Phase {
-    /// A head is awaited or arriving since then.
+    /// A head is awaited, or has been arriving, since this time.
     Head(Instant),
-    /// So many requests are in flight, never 0.
+    /// This number of requests is in flight. It is never 0.
     Busy(usize),
-    /// No request since then; the last one was of this version.
+    /// There has been no request since this time. The last one was of this version.
     Idle(Instant, Version),
 }
 
 impl Activity {
-    /// A connection that was just accepted.
+    /// The activity of a connection that was just accepted.
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self(watch::Sender::new(Phase::Head(Instant::now()))))
     }
 
     /// Records that bytes arrived. On an idle connection of HTTP/1.1 they begin a head. On one of
-    /// HTTP/2 they may be an acknowledgement, so that its later heads have the idle deadline only.
+    /// HTTP/2 they may be an acknowledgement, so its later heads have the idle deadline only.
     ///
-    /// The version is known here without looking at the bytes: a connection is idle only after a
-    /// request.
+    /// The version is known here without looking at the bytes, because a connection becomes idle
+    /// only after a request.
     pub(super) fn received(&self) {
         self.0.send_if_modified(|phase| {
             let begins = matches!(phase, Phase::Idle(_, version) if *version != Version::HTTP_2);
@@ -104,7 +105,7 @@ impl Activity {
         });
     }
 
-    /// Waits until a deadline for the sender has passed.
+    /// Waits until the peer has missed a deadline.
     pub(super) async fn overdue(&self, deadlines: &Deadlines) -> ConnectionRefusal {
         let mut phases = self.0.subscribe();
         loop {
@@ -113,7 +114,7 @@ impl Activity {
                 Phase::Head(since) => (since, deadlines.head, ConnectionRefusal::HeaderTimeout),
                 Phase::Idle(since, _) => (since, deadlines.idle, ConnectionRefusal::IdleTimeout),
                 Phase::Busy(_) => {
-                    // Fails only without a sender, and that is `self`.
+                    // This fails only without a sender, and the sender is in `self`.
                     let _ = phases.changed().await;
                     continue;
                 }
@@ -125,7 +126,7 @@ impl Activity {
         }
     }
 
-    /// Waits until there was no request for `time`, from now on.
+    /// Waits until there has been no request for `time`, counted from now on.
     pub(super) async fn quiet(&self, time: Duration) {
         let mut phases = self.0.subscribe();
         loop {

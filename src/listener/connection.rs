@@ -1,9 +1,9 @@
-//! Speaks HTTP on one connection until it ends, is overdue, or the gate drains.
+//! Speaks HTTP on one connection until it ends, misses a deadline, or hubgate drains.
 //!
 //! All deadlines are kept here, for both versions alike. hyper has one for the heads of HTTP/1.1,
-//! which also covers the idle time before them. It has none for HTTP/2, and none for the bytes
-//! that tell the two versions apart. The accept loop decides who may connect, and the handler what
-//! a request means.
+//! but it also covers the idle time before them. hyper has none for HTTP/2, and hyper-util has none
+//! for the bytes that tell the two versions apart. `establish` decides who may connect, and the
+//! handler decides what a request means.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -30,19 +30,20 @@ use super::activity::{Activity, Deadlines, InFlight};
 use super::establish::{Access, Established};
 use super::{Drain, Handler, ResponseBody};
 
-/// Read buffer of an HTTP/1.1 connection, in bytes; bounds the headers as well.
+/// The read buffer of an HTTP/1.1 connection, in bytes. A head must fit into it.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 
-/// Requests at once on one HTTP/2 connection; Prometheus has at most 50 shards.
+/// The number of requests at once on one HTTP/2 connection. Prometheus has at most 50 shards by
+/// default.
 const STREAMS_MAX: u32 = 64;
 
-/// What one HTTP/2 connection may have us buffer, in bytes.
+/// The bytes that the sender on one HTTP/2 connection may make hubgate buffer.
 const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 
-/// What one HTTP/2 stream may have us buffer, in bytes.
+/// The bytes that one HTTP/2 stream may make hubgate buffer.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 
-/// Between two pings on an HTTP/2 connection, which find peers that are gone.
+/// The time between two pings on an HTTP/2 connection. Pings find peers that are gone.
 const PING_INTERVAL: Duration = Duration::from_secs(60);
 
 type BoxError = Box<dyn Error + Send + Sync>;
@@ -66,7 +67,7 @@ where
         place: _place,
     } = established;
     let lifetime = Lifetime {
-        leave: drain.begun.child_token(),
+        closing: drain.begun.child_token(),
         activity: Arc::clone(&activity),
         deadlines,
         drain,
@@ -75,15 +76,15 @@ where
         let activity = Arc::clone(&activity);
         InspectReader::new(stream, move |_: &[u8]| activity.received())
     };
-    let leave = lifetime.leave.clone();
+    let closing = lifetime.closing.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let in_flight = activity.begin(request.version());
-        let leave = leave.clone();
+        let closing = closing.clone();
         let response = Arc::clone(&handler).handle(peer.clone(), request);
         async move {
             let response = response.await;
             if closes(&response) {
-                leave.cancel();
+                closing.cancel();
             }
             Ok::<_, Infallible>(response.map(|body| InFlightBody {
                 body,
@@ -96,7 +97,7 @@ where
     lifetime.run(connection, &access).await
 }
 
-/// HTTP/1.1, and HTTP/2 with prior knowledge, told apart by the first bytes of a connection.
+/// Speaks HTTP/1.1, and HTTP/2 with prior knowledge. The first bytes of a connection tell which.
 fn http() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
@@ -113,16 +114,17 @@ fn http() -> auto::Builder<TokioExecutor> {
     builder
 }
 
-/// What ends a connection, other than its peer.
+/// Ends a connection when its peer does not.
 struct Lifetime {
     activity: Arc<Activity>,
     deadlines: Deadlines,
     drain: Drain,
-    /// No further request is wanted: the gate drains, or a response said so.
-    leave: CancellationToken,
+    /// Cancelled when hubgate drains or a response asked for the end of the connection.
+    closing: CancellationToken,
 }
 
 impl Lifetime {
+    /// Drives a connection until its end.
     async fn run<C>(&self, connection: C, access: &Access) -> Result<(), BoxError>
     where
         C: GracefulConnection<Error: Into<BoxError>>,
@@ -130,7 +132,7 @@ impl Lifetime {
         let mut connection = pin!(connection);
         tokio::select! {
             ended = connection.as_mut() => return ended.map_err(Into::into),
-            () = self.leave.cancelled() => {}
+            () = self.closing.cancelled() => {}
             overdue = self.activity.overdue(&self.deadlines) => {
                 access.count_refusal(overdue);
                 if overdue == ConnectionRefusal::HeaderTimeout {
@@ -141,25 +143,25 @@ impl Lifetime {
         connection.as_mut().graceful_shutdown();
         tokio::select! {
             ended = connection => ended.map_err(Into::into),
-            () = self.lingered() => Ok(()),
+            () = self.closing_overdue() => Ok(()),
         }
     }
 
-    /// Waits until there is no cause to wait any longer for a connection that was asked to end.
-    async fn lingered(&self) {
+    /// Waits until a connection that was asked to end has had enough time to do so.
+    async fn closing_overdue(&self) {
         let drained = async {
             self.drain.begun.cancelled().await;
             self.activity.quiet(self.deadlines.drain).await;
         };
         tokio::select! {
             () = drained => {}
-            // As long as the rest of a refused body is read.
+            // The rest of a refused body is read for as long as this.
             () = self.activity.quiet(self.deadlines.head) => {}
         }
     }
 }
 
-/// True when a response asks for the end of its connection. The header belongs to HTTP/1.1; hyper
+/// Tells whether a response asks for the end of its connection. The header belongs to HTTP/1.1; hyper
 /// removes it from responses of HTTP/2, where a frame says the same.
 fn closes(response: &Response<ResponseBody>) -> bool {
     let connection = response.headers().get(CONNECTION);

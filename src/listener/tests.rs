@@ -1,4 +1,4 @@
-//! The deadlines of a connection under a paused clock, over pipes in place of sockets.
+//! The deadlines of a connection under a paused clock, with pipes instead of sockets.
 
 use http::header::CONNECTION;
 use http::{HeaderValue, StatusCode, Version};
@@ -20,10 +20,10 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// Longer than any deadline.
 const LONG: Duration = Duration::from_secs(15 * 60);
 
-/// What an HTTP/2 client says before its first request: the preface and empty SETTINGS.
+/// What an HTTP/2 client sends before its first request: the preface and an empty SETTINGS frame.
 const HTTP2_OPENING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
-/// Answers at once, after long, or with the wish to close.
+/// Responds at once, after [`LONG`] on `/long`, and with `Connection: close` on `/close`.
 struct Paths;
 
 impl Handler for Paths {
@@ -46,7 +46,7 @@ impl Handler for Paths {
     }
 }
 
-/// One connection served, and how long.
+/// One connection, whose task returns how long it lasted.
 struct Served {
     metrics: Metrics,
     drain: Drain,
@@ -92,13 +92,14 @@ impl Served {
         (served, near)
     }
 
-    /// Waits for the end. Fails unless it came so long after the accept, and was counted so.
+    /// Waits for the end of the connection. Panics unless it came `expected` after the accept and
+    /// was counted with this reason.
     async fn ends(self, expected: Duration, reason: Option<&str>) {
         let lasted = self.task.await.unwrap();
         let late = lasted.saturating_sub(expected);
         assert!(
             lasted >= expected && late < Duration::from_millis(100),
-            "{lasted:?}, not {expected:?}"
+            "lasted {lasted:?}, not {expected:?}"
         );
         let text = String::from_utf8(self.metrics.encode().unwrap()).unwrap();
         let family = "hubgate_connections_refused_total{reason=\"";
@@ -110,7 +111,7 @@ impl Served {
     }
 }
 
-/// Requests of either version.
+/// A client of either version.
 enum Client {
     Http1(http1::SendRequest<Empty<Bytes>>),
     Http2(http2::SendRequest<Empty<Bytes>>),
@@ -153,7 +154,7 @@ impl Client {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_first_head_has_ten_seconds_from_the_accept() {
+async fn the_first_head_must_arrive_within_ten_seconds_of_the_accept() {
     for opening in [b"".as_slice(), b"P", b"POST /api", HTTP2_OPENING] {
         let (served, mut stream) = Served::start();
         stream.write_all(opening).await.unwrap();
@@ -164,7 +165,7 @@ async fn a_first_head_has_ten_seconds_from_the_accept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_head_that_trickles_gets_no_more_time() {
+async fn a_head_that_arrives_byte_by_byte_gets_no_more_time() {
     let (served, mut stream) = Served::start();
     let trickle = tokio::spawn(async move {
         for byte in b"POST /api/v1/write HTTP/1.1" {
@@ -180,7 +181,7 @@ async fn a_head_that_trickles_gets_no_more_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_later_head_has_ten_seconds_from_its_first_byte() {
+async fn a_later_head_must_arrive_within_ten_seconds_of_its_first_byte() {
     let (served, mut stream) = Served::start();
     let request = b"GET / HTTP/1.1\r\nHost: gate\r\n\r\n";
     for _ in 0..2 {
@@ -200,7 +201,7 @@ async fn a_later_head_has_ten_seconds_from_its_first_byte() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_connection_outlives_the_pool_of_its_sender() {
+async fn an_idle_connection_is_closed_after_six_minutes() {
     for version in [Version::HTTP_11, Version::HTTP_2] {
         let (served, stream) = Served::start();
         let mut client = Client::open(stream, version).await;
@@ -213,7 +214,7 @@ async fn an_idle_connection_outlives_the_pool_of_its_sender() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_in_flight_is_never_idle() {
+async fn a_connection_with_a_request_in_flight_is_not_idle() {
     for version in [Version::HTTP_11, Version::HTTP_2] {
         let (served, stream) = Served::start();
         let mut client = Client::open(stream, version).await;
@@ -224,7 +225,7 @@ async fn a_request_in_flight_is_never_idle() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_says_so_ends_its_connection() {
+async fn a_response_with_connection_close_ends_its_connection() {
     for version in [Version::HTTP_11, Version::HTTP_2] {
         let (served, stream) = Served::start();
         let mut client = Client::open(stream, version).await;
@@ -234,8 +235,44 @@ async fn an_answer_that_says_so_ends_its_connection() {
     }
 }
 
+#[tokio::test]
+async fn a_head_of_http1_over_64_kib_is_refused() {
+    for (bytes, expected) in [(60 * 1024, "HTTP/1.1 200"), (68 * 1024, "HTTP/1.1 431")] {
+        let (_served, stream) = Served::start();
+        let (mut reader, mut writer) = tokio::io::split(stream);
+        let head = format!(
+            "GET / HTTP/1.1\r\nHost: gate\r\nX: {}\r\n\r\n",
+            "x".repeat(bytes)
+        );
+        let written = tokio::spawn(async move { writer.write_all(head.as_bytes()).await });
+        let mut status = [0; 12];
+        reader.read_exact(&mut status).await.unwrap();
+        assert_eq!(status, expected.as_bytes(), "a head of {bytes} bytes");
+        drop(reader);
+        let _ = written.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn http2_connections_announce_their_bounds() {
+    let (_served, mut stream) = Served::start();
+    stream.write_all(HTTP2_OPENING).await.unwrap();
+    let mut opening = [0; 1024];
+    let length = stream.read(&mut opening).await.unwrap();
+    let opening = &opening[..length];
+    // RFC 9113 sections 6.5.2 and 6.9: two settings, and a WINDOW_UPDATE of what exceeds 65,535.
+    for (bound, bytes) in [
+        ("64 streams", &[0, 3, 0, 0, 0, 64][..]),
+        ("256 KiB for a stream", &[0, 4, 0, 4, 0, 0]),
+        ("1 MiB for all", &[0, 0, 4, 8, 0, 0, 0, 0, 0, 0, 15, 0, 1]),
+    ] {
+        let announced = opening.windows(bytes.len()).any(|window| window == bytes);
+        assert!(announced, "{bound} in {opening:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
-async fn draining_closes_what_has_no_request() {
+async fn draining_closes_connections_without_a_request() {
     for opening in [b"".as_slice(), b"POST /api", HTTP2_OPENING] {
         let (served, mut stream) = Served::start();
         stream.write_all(opening).await.unwrap();
@@ -255,7 +292,7 @@ async fn draining_closes_what_has_no_request() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn draining_lets_requests_in_flight_finish() {
+async fn draining_waits_for_requests_in_flight() {
     for version in [Version::HTTP_11, Version::HTTP_2] {
         let (served, stream) = Served::start();
         let mut client = Client::open(stream, version).await;
@@ -268,7 +305,7 @@ async fn draining_lets_requests_in_flight_finish() {
 }
 
 #[tokio::test]
-async fn an_accept_loop_that_dies_is_not_ready() {
+async fn draining_begins_when_the_accept_loop_panics() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let drain = Drain::default();
