@@ -18,12 +18,10 @@ async fn start_with_traffic(hub: &ScriptedHub) -> Gate {
     let gate = Gate::start(&config(&hub.url(), &spokes)).await;
     for protocol in Protocol::BOTH {
         let batch = [series("__name__=up"), series("__name__=bad,cluster=\"\\\n")];
-        let request = Request::series(protocol, &batch[..1]);
-        gate.send(request.spoke("production")).await.expect(204);
-        let request = Request::series(protocol, &batch);
-        gate.send(request.spoke("production")).await.expect(400);
+        gate.write(protocol, &batch[..1]).await.expect(204);
+        gate.write(protocol, &batch).await.expect(400);
     }
-    let request = Request::series(Protocol::V1, &[series("__name__=up")]);
+    let request = Request::up();
     gate.send(request.clone().basic("staging", "basic-password"))
         .await
         .expect(204);
@@ -126,8 +124,7 @@ async fn metrics_show_the_freshness_and_size_of_a_write() {
     let batch = [series("__name__=up")];
     let mut batch = batch.map(|series| series.sample(1.0, newest));
     batch[0].samples.remove(0);
-    let request = Request::series(Protocol::V1, &batch).spoke("production");
-    gate.send(request).await.expect(204);
+    gate.write(Protocol::V1, &batch).await.expect(204);
     let metrics = gate.metrics().await;
     let spoke = [("spoke", "production")];
     let newest_seen = metrics.sum("hubgate_newest_sample_timestamp_seconds", &spoke);
@@ -166,15 +163,13 @@ async fn a_timestamp_in_the_far_future_does_not_become_the_newest() {
     let name = "hubgate_newest_sample_timestamp_seconds";
     for protocol in [Protocol::V2, Protocol::V1] {
         let batch = [bare("__name__=up").sample(1.0, i64::MAX)];
-        let request = Request::series(protocol, &batch).spoke("production");
-        gate.send(request).await.expect(204);
+        gate.write(protocol, &batch).await.expect(204);
         let horizon = now() as f64 / 1000.0 + 600.0;
         let seen = gate.metrics().await.sum(name, &[("spoke", "production")]);
         assert!(seen <= horizon, "{protocol:?}: {seen}");
         let ahead = now() + 60_000;
         let batch = [bare("__name__=up").sample(1.0, ahead)];
-        let request = Request::series(protocol, &batch).spoke("production");
-        gate.send(request).await.expect(204);
+        gate.write(protocol, &batch).await.expect(204);
         let seen = gate.metrics().await.sum(name, &[("spoke", "production")]);
         assert!((seen - ahead as f64 / 1000.0).abs() < 0.01, "{seen}");
     }

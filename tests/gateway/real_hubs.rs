@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use crate::support::body::{Protocol, Series, bare, now};
-use crate::support::eventually;
 use crate::support::gate::Gate;
 use crate::support::prometheus::{Binary, ONE_AT_A_TIME, Prometheus, Spoke};
 use crate::support::scrape_target::ScrapeTarget;
 use crate::support::sender::Request;
 use crate::support::victoria_metrics::VictoriaMetrics;
+use crate::support::{eventually, eventually_equal};
 
 /// Longest wait for the samples of a spoke to reach the hub.
 const ARRIVAL_DEADLINE: Duration = Duration::from_secs(30);
@@ -200,14 +200,9 @@ async fn bad_sample_of_a_real_sender(
     let spoke = spoke_of(&gate, protocol, &target);
     let spoke = Prometheus::start_spoke(sender_binary, &spoke).await;
     let count = "count(steady{cluster=\"production\"})";
-    eventually(
-        "the target at the hub",
-        ARRIVAL_DEADLINE,
-        async || match hub.value(count).await {
-            20.0 => Ok(()),
-            other => Err(other),
-        },
-    )
+    eventually_equal("series at the hub", ARRIVAL_DEADLINE, 20.0, async || {
+        hub.value(count).await
+    })
     .await;
     let from = now();
     // The hub has a newer sample of this series than the late one.
@@ -218,12 +213,8 @@ async fn bad_sample_of_a_real_sender(
     write_directly(hub, bare(&labels).sample(2.0, from)).await;
     late.store(from - 5_000, Ordering::Relaxed);
     let refused = [("spoke", "production"), ("reason", "hub")];
-    eventually("the refusal", ARRIVAL_DEADLINE, async || {
-        let metrics = gate.metrics().await;
-        match metrics.sum("hubgate_samples_rejected_total", &refused) {
-            1.0 => Ok(()),
-            other => Err(other),
-        }
+    eventually_equal("rejected by the hub", ARRIVAL_DEADLINE, 1.0, async || {
+        gate.sum("hubgate_samples_rejected_total", &refused).await
     })
     .await;
     // Samples after the refused one must arrive.
@@ -281,13 +272,10 @@ async fn v2_writes_are_stored_by_victoria_metrics() {
         assert_eq!(response.written(), Some((500, 0, 0)), "{round}");
     }
     gate.wait_for_protocol(None, Protocol::V1).await;
-    eventually("all samples at the hub", ARRIVAL_DEADLINE, async || {
+    eventually_equal("samples at the hub", ARRIVAL_DEADLINE, 2500.0, async || {
         let time = u64::try_from(now() / 1000).unwrap() + 1;
         let query = "sum(count_over_time(bulk{cluster=\"production\"}[10m]))";
-        match hub.value(query, time).await {
-            2500.0 => Ok(()),
-            other => Err(other),
-        }
+        hub.value(query, time).await
     })
     .await;
     gate.expect_balanced_counts("production").await;
@@ -304,15 +292,10 @@ async fn a_prometheus_spoke_loses_no_sample_to_victoria_metrics() {
             let (target, _) = target_with_a_late_sample().await;
             let spoke = spoke_of(&gate, *protocol, &target);
             let spoke = Prometheus::start_spoke(&binary, &spoke).await;
-            eventually("the target at the hub", ARRIVAL_DEADLINE, async || {
+            eventually_equal("series at the hub", ARRIVAL_DEADLINE, 20.0, async || {
                 let time = u64::try_from(now() / 1000).unwrap();
-                match hub
-                    .value("count(steady{cluster=\"production\"})", time)
+                hub.value("count(steady{cluster=\"production\"})", time)
                     .await
-                {
-                    20.0 => Ok(()),
-                    other => Err(other),
-                }
             })
             .await;
             let to = u64::try_from(now() / 1000).unwrap() + 8;

@@ -62,7 +62,7 @@ async fn wrong_headers_are_refused_before_the_body_is_decoded() {
     let media = |text| malformed().header("content-type", text);
     let encoding = |text| malformed().header("content-encoding", text);
     let plain = |method: &str| Request::new(method, "/api/v1/write").spoke("production");
-    for (case, request, status, says) in [
+    for (case, request, status, part) in [
         ("another media type", media("text/plain"), 415, "text/plain"),
         ("json", media("application/json"), 415, "production"),
         (
@@ -106,7 +106,7 @@ async fn wrong_headers_are_refused_before_the_body_is_decoded() {
         ),
     ] {
         let response = gate.send(request).await;
-        response.expect_refusal(case, status, &[says]);
+        response.expect_refusal(case, status, &[part]);
         let allow = response.header("allow");
         assert_eq!(
             allow,

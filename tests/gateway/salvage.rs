@@ -2,6 +2,7 @@
 //! is alone. The number of requests is limited, and the spoke gets exact counts.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::support::body::{Protocol, Series, bare, success_headers};
 use crate::support::gate::{Gate, start_hub_and_gate};
@@ -297,14 +298,12 @@ async fn refusals_by_the_gate_and_by_the_hub_add_up() {
 async fn salvage_is_put_off_twice_while_the_hub_is_too_slow() {
     let hub = hub_that_refuses_bad().await;
     let gate = Gate::start_for(&hub.url(), "protocol: v1, timeout: 2s").await;
-    let slow = Reply::as_usual().after(std::time::Duration::from_millis(450));
+    let slow = Reply::as_usual().after(Duration::from_millis(450));
     let sent = batch(1000, &[3]);
     hub.reply_always(slow.clone());
     for _ in 0..2 {
-        let response = gate.write(Protocol::V1, &sent).await.expect(503);
+        let response = gate.write(Protocol::V1, &sent).await.expect_retryable(503);
         assert!(response.text.contains("too slow"), "{response:?}");
-        assert_eq!(response.written(), None, "{response:?}");
-        assert!(response.header("retry-after").is_some(), "{response:?}");
     }
     hub.take_stored();
     hub.take_received();

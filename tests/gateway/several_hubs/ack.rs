@@ -1,4 +1,4 @@
-//! What the spoke is told under `ack: all` and under `ack: any`.
+//! The response to the spoke under `ack: all` and under `ack: any`.
 
 use std::time::{Duration, Instant};
 

@@ -326,7 +326,7 @@ fn read(head: &http::request::Parts, body: Bytes) -> Option<Received> {
 }
 
 impl State {
-    /// Stores what is good in a request, and returns the reply that says so.
+    /// Stores what is good in a request, and returns the reply with its counts.
     fn store(&self, received: &Received) -> Reply {
         let v2 = *self.v2.borrow();
         match (received.protocol, v2) {

@@ -40,6 +40,7 @@ pub(crate) struct Request {
 }
 
 impl Request {
+    /// A request without headers and body.
     pub(crate) fn new(method: &str, path: &str) -> Self {
         Self {
             method: method.parse().unwrap(),
@@ -87,10 +88,12 @@ impl Request {
         self.token(&config::token(name))
     }
 
+    /// Adds a bearer token.
     pub(crate) fn token(self, token: &str) -> Self {
         self.header("authorization", &format!("Bearer {token}"))
     }
 
+    /// Adds a username and a password.
     pub(crate) fn basic(self, username: &str, password: &str) -> Self {
         let pair =
             base64::engine::general_purpose::STANDARD.encode(format!("{username}:{password}"));
@@ -119,6 +122,7 @@ impl Request {
         self
     }
 
+    /// Sends over HTTP/2, from the first byte on.
     pub(crate) fn http2(mut self) -> Self {
         self.http2 = true;
         self
@@ -173,6 +177,7 @@ impl Response {
         }
     }
 
+    /// The text of a header, or `None` when it is absent.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
@@ -252,6 +257,7 @@ pub(crate) enum Connection {
 }
 
 impl Connection {
+    /// Opens a connection, from an address of this machine if one is given.
     pub(crate) async fn open(
         to: SocketAddr,
         from: Option<IpAddr>,
@@ -269,6 +275,7 @@ impl Connection {
         }
     }
 
+    /// Sends a request and reads the whole response.
     pub(crate) async fn send(&mut self, request: Request) -> Result<Response, Failure> {
         let exchange = self.exchange(request);
         let response = tokio::time::timeout(RESPONSE_DEADLINE, exchange).await;
