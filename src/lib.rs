@@ -65,7 +65,7 @@
 //! 8. A configuration is loaded whole or not at all, credentials included, so there is no moment
 //!    in which a good credential is unknown: without a configuration there is no listener, and a
 //!    broken one leaves the old one in force.
-//! 9. A room imports only from rooms below it; `tests/tidy.rs` holds the order, and 5 and 7 as well.
+//! 9. A room imports only from rooms below it; `tests/tidy` holds the order, and 5 and 7 as well.
 
 pub mod admin;
 pub mod budget;
