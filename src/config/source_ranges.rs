@@ -1,18 +1,18 @@
 //! Which addresses may connect: a list of CIDRs.
 //!
-//! People write an IPv4 range in either form, so an IPv4-mapped range becomes IPv4 here. The
-//! address of a peer is already IPv4 when it arrives: `listener::Peer` sees to it.
+//! People write an IPv4 range in either form, so an IPv4-mapped range is converted to IPv4 here.
+//! `listener::Peer` converts the address of a peer in the same way.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-/// Prefix length of `::ffff:0:0/96`, in which IPv6 holds the IPv4 addresses.
+/// Prefix length of `::ffff:0:0/96`, the IPv6 range of the IPv4-mapped addresses.
 const MAPPED_PREFIX_LEN: u8 = 96;
 
 /// A list of CIDRs. An IPv4-mapped range is an IPv4 range: `::ffff:203.0.113.0/120` is
-/// `203.0.113.0/24`, and `::/0` holds no IPv4 address.
+/// `203.0.113.0/24`, and `::/0` contains no IPv4 address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceRanges(Vec<IpNet>);
 
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn holds_addresses_of_its_ranges_only() {
+    fn contains_only_the_addresses_of_its_ranges() {
         let cases: [(&[&str], &str, bool); 14] = [
             (&["203.0.113.0/24"], "203.0.113.9", true),
             (&["203.0.113.0/24"], "203.0.114.9", false),
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn everywhere_holds_both_families() {
+    fn everywhere_contains_both_address_families() {
         for address in ["192.0.2.1", "2001:db8::1", "::1"] {
             assert!(SourceRanges::everywhere().contains(address.parse().expect(address)));
         }
