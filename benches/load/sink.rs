@@ -5,6 +5,7 @@
 //! that a subject lost or damaged, and leaves most of a small machine to the subject.
 
 use std::cell::RefCell;
+use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -85,7 +86,7 @@ impl Sink {
 /// Runs as a sink until stdin is closed.
 pub(crate) async fn serve(protocol: Protocol) -> anyhow::Result<ExitCode> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    crate::report::note(&format!("{LISTENS}{}", listener.local_addr()?))?;
+    writeln!(io::stderr(), "{LISTENS}{}", listener.local_addr()?)?;
     let counter = Arc::new(Counter {
         speaks_v2: protocol == Protocol::V2,
         totals: watch::Sender::default(),
