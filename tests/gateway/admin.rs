@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::support::body::{Protocol, bare, now, series};
-use crate::support::config::{bcrypt, config, sha256, spoke, spoke_with, token};
+use crate::support::config::{
+    bcrypt, config, config_hubs, hub_named, sha256, spoke, spoke_with, token,
+};
 use crate::support::gate::{Gate, start_hub_and_gate};
 use crate::support::hub::ScriptedHub;
 use crate::support::prometheus::find_on_path;
@@ -76,16 +79,40 @@ async fn metric_names_and_help_texts_match_the_committed_file() {
         let (name, text) = rest.split_once(' ').unwrap();
         pinned.insert(format!("{name} {kind} {text}\n"));
     }
-    let pinned: String = pinned.into_iter().collect();
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/metrics.txt");
+    expect_pinned("metrics.txt", &pinned.into_iter().collect::<String>());
+}
+
+/// Fails unless a file of the fixtures holds this text.
+fn expect_pinned(file: &str, text: &str) {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
+    let path = Path::new(folder).join(file);
     if std::env::var_os("UPDATE").is_some() {
-        std::fs::write(path, &pinned).unwrap();
+        std::fs::write(&path, text).unwrap();
     }
-    let committed = std::fs::read_to_string(path).unwrap_or_default();
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
-        committed == pinned,
-        "metrics changed; if that is deliberate, run `UPDATE=1 cargo test --test gateway admin::`\n{pinned}"
+        committed == text,
+        "metrics changed; if that is deliberate, run `UPDATE=1 cargo test --test gateway admin::`\n{text}"
     );
+}
+
+/// Alerts on a rate need a series before its first event.
+#[tokio::test]
+async fn the_series_of_a_gate_before_its_first_request_are_pinned() {
+    let hub = hub_named(
+        "fresh-hub",
+        &ScriptedHub::start().await.url(),
+        "protocol: v1",
+    );
+    let spoke = spoke("fresh-spoke", "");
+    let gate = Gate::start(&config_hubs("all", &[hub], &[spoke])).await;
+    let series = gate.metrics().await.series().into_iter();
+    let text: String = series
+        // Its label changes with each release.
+        .filter(|series| !series.starts_with("hubgate_build_info{"))
+        .map(|series| series + "\n")
+        .collect();
+    expect_pinned("metrics-fresh.txt", &text);
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! A parsed scrape: values are looked up by name and labels.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The text of a scrape and the samples in it.
 pub(crate) struct Metrics {
@@ -59,6 +59,20 @@ impl Metrics {
         values.sort_unstable();
         values.dedup();
         values
+    }
+
+    /// The name and labels of each series, sorted; a bucket bound is a number, which the formats
+    /// spell in their own ways.
+    pub(crate) fn series(&self) -> BTreeSet<String> {
+        let series = |sample: &Scraped| {
+            let label = |(name, value): (&String, &String)| match value.parse::<f64>() {
+                Ok(bound) if name == "le" => format!("le=\"{bound}\""),
+                _ => format!("{name}={value:?}"),
+            };
+            let labels: Vec<_> = sample.labels.iter().map(label).collect();
+            format!("{}{{{}}}", sample.name, labels.join(","))
+        };
+        self.samples.iter().map(series).collect()
     }
 
     fn matching(&self, name: &str, labels: &[(&str, &str)]) -> impl Iterator<Item = &Scraped> {
