@@ -20,13 +20,10 @@ use hyper::body::Incoming;
 use tower::ServiceExt;
 
 use crate::listener::{Drain, Handler, Peer, ResponseBody};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, PageFormat};
 use crate::state::State;
 
 use reload::Reloads;
-
-/// The text format that [`Metrics::encode`] writes.
-const METRICS_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Answers the requests of the admin listener.
 #[derive(Debug)]
@@ -76,10 +73,13 @@ impl Handler for Admin {
 }
 
 async fn metrics(extract::State(sources): extract::State<Sources>) -> impl IntoResponse {
-    match sources.metrics.encode() {
-        Ok(text) => ([(CONTENT_TYPE, METRICS_CONTENT_TYPE)], text).into_response(),
-        Err(error) => {
-            tracing::error!(%error, "cannot encode the metrics");
+    let format = PageFormat::Text;
+    let encode = move || sources.metrics.encode(format, sources.state.load_full());
+    // With many spokes it takes longer than requests may wait for a thread of the runtime.
+    match tokio::task::spawn_blocking(encode).await {
+        Ok(Ok(page)) => ([(CONTENT_TYPE, format.content_type())], page).into_response(),
+        failed => {
+            tracing::error!(?failed, "cannot encode the metrics");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }

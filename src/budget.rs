@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use prometheus::IntGauge;
+use crate::metrics::Gauge;
 
 /// The budget has no room for more bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -19,12 +19,13 @@ pub struct Overloaded;
 pub struct Budget {
     limit: AtomicUsize,
     taken: AtomicUsize,
-    gauge: IntGauge,
+    /// Follows `taken` by additions, which leave the right value in whatever order they happen.
+    gauge: Gauge,
 }
 
 impl Budget {
     /// A budget of `limit` bytes that shows in `gauge` how many are taken.
-    pub fn new(limit: usize, gauge: IntGauge) -> Arc<Self> {
+    pub fn new(limit: usize, gauge: Gauge) -> Arc<Self> {
         Arc::new(Self {
             limit: limit.into(),
             taken: 0.into(),
@@ -59,18 +60,19 @@ impl Budget {
         let taken = self
             .taken
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown);
-        self.show(taken.map_err(|_| Overloaded)? + bytes);
+        taken.map_err(|_| Overloaded)?;
+        self.gauge.inc_by(to_i64(bytes));
         Ok(())
     }
 
     fn give_back(&self, bytes: usize) {
-        let before = self.taken.fetch_sub(bytes, Ordering::Relaxed);
-        self.show(before - bytes);
+        self.taken.fetch_sub(bytes, Ordering::Relaxed);
+        self.gauge.dec_by(to_i64(bytes));
     }
+}
 
-    fn show(&self, taken: usize) {
-        self.gauge.set(taken.try_into().unwrap_or(i64::MAX));
-    }
+fn to_i64(bytes: usize) -> i64 {
+    bytes.try_into().unwrap_or(i64::MAX)
 }
 
 /// The bytes that one request has taken; dropping it gives all of them back.
@@ -158,7 +160,7 @@ mod tests {
 
     #[test]
     fn takes_all_or_nothing_and_gives_back() {
-        let gauge = IntGauge::new("taken", "taken").unwrap();
+        let gauge = Gauge::default();
         let budget = Budget::new(100, gauge.clone());
         let mut first = budget.reserve(0).unwrap();
         let mut second = budget.reserve(0).unwrap();

@@ -58,7 +58,7 @@ impl Gateway {
         let admin_listener = bind("admin.address", config.admin.address).await?;
         let write_address = write_listener.local_addr()?;
         let admin_address = admin_listener.local_addr()?;
-        let state = State::new(config, None, &metrics)?;
+        let state = State::new(config, None)?;
         let probes = state.hubs.iter().map(Probe::start).collect();
         let state = Arc::new(ArcSwap::from_pointee(state));
         metrics.config_loaded(true);
@@ -140,7 +140,7 @@ impl Gateway {
     pub fn reload(&mut self, config: Config) -> anyhow::Result<()> {
         let before = self.state.load_full();
         before.warn_of_restart(&config);
-        let state = State::new(config, Some(&before), &self.metrics)?;
+        let state = State::new(config, Some(&before))?;
         let mut probes = std::mem::take(&mut self.probes);
         self.probes = state
             .hubs
@@ -152,7 +152,6 @@ impl Gateway {
             .collect();
         let state = Arc::new(state);
         self.state.store(Arc::clone(&state));
-        before.remove_from_metrics(&state, &self.metrics);
         let bytes_in_flight_max = state.config.limits.bytes_in_flight_max;
         self.budget.set_limit(bytes_in_flight_max);
         self.metrics.bytes_in_flight_limit(bytes_in_flight_max);

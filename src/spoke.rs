@@ -23,7 +23,7 @@ pub struct Spoke {
     pub source_ranges: SourceRanges,
     /// Its label rules.
     pub rules: Rules,
-    /// Its counters.
+    /// Its metrics; what they have counted goes on over reloads.
     pub metrics: SpokeMetrics,
     /// What was last seen of it; goes on over reloads.
     pub status: Arc<Status>,
@@ -33,17 +33,14 @@ pub struct Spoke {
 
 impl Spoke {
     /// Puts together what the configuration says and what is known of the spoke from `before`.
-    pub fn new(
-        config: &config::Spoke,
-        cluster_label: &str,
-        metrics: SpokeMetrics,
-        before: Option<&Self>,
-    ) -> Self {
+    pub fn new(config: &config::Spoke, cluster_label: &str, before: Option<&Self>) -> Self {
+        let credentials = config.credentials.iter().map(|it| it.name.as_str());
+        let metrics = before.map(|before| &before.metrics);
         Self {
             name: config.name.clone(),
             source_ranges: config.source_ranges.clone(),
             rules: Rules::new(cluster_label, &config.name, config.labels, config.limits),
-            metrics,
+            metrics: SpokeMetrics::new(&config.name, credentials, metrics),
             status: before.map_or_else(Arc::default, |it| Arc::clone(&it.status)),
             throttles: before.map_or_else(Arc::default, |it| Arc::clone(&it.throttles)),
         }

@@ -10,7 +10,7 @@ use anyhow::Context;
 use crate::config::Config;
 use crate::forward::Hub;
 use crate::identify::Authenticator;
-use crate::metrics::Metrics;
+use crate::metrics::{HubMetrics, Live, SpokeMetrics};
 use crate::spoke::Spoke;
 
 /// One configuration, made ready.
@@ -29,15 +29,13 @@ pub struct State {
 impl State {
     /// Makes a configuration ready, with what goes on from the one `before` it. Fails when the
     /// system has no random bytes.
-    pub fn new(config: Config, before: Option<&Self>, metrics: &Metrics) -> anyhow::Result<Self> {
+    pub fn new(config: Config, before: Option<&Self>) -> anyhow::Result<Self> {
         let spokes: Vec<_> = config
             .spokes
             .iter()
             .map(|spoke| {
                 let known = before.and_then(|before| before.spoke(&spoke.name));
-                let credentials = spoke.credentials.iter().map(|it| it.name.as_str());
-                let handles = metrics.spoke(&spoke.name, credentials);
-                Arc::new(Spoke::new(spoke, &config.cluster_label, handles, known))
+                Arc::new(Spoke::new(spoke, &config.cluster_label, known))
             })
             .collect();
         let secrets = config
@@ -52,7 +50,10 @@ impl State {
             .context("cannot draw random bytes from the system")?;
         let hubs = config.hubs.iter().map(|hub| {
             let known = before.and_then(|before| before.unchanged_hub(hub));
-            known.unwrap_or_else(|| Hub::new(hub, metrics))
+            known.unwrap_or_else(|| {
+                let same_name = before.and_then(|before| before.hub(&hub.name));
+                Hub::new(hub, same_name)
+            })
         });
         Ok(Self {
             spokes,
@@ -65,6 +66,11 @@ impl State {
     fn spoke(&self, name: &str) -> Option<&Spoke> {
         let spoke = self.spokes.iter().find(|spoke| spoke.name == name);
         spoke.map(Arc::as_ref)
+    }
+
+    fn hub(&self, name: &str) -> Option<&Hub> {
+        let hub = self.hubs.iter().find(|hub| hub.name() == name);
+        hub.map(Arc::as_ref)
     }
 
     fn unchanged_hub(&self, config: &crate::config::Hub) -> Option<Arc<Hub>> {
@@ -88,25 +94,14 @@ impl State {
             tracing::warn!(key, "a change takes effect after a restart");
         }
     }
+}
 
-    /// Takes what is not in `new` out of the metrics.
-    pub fn remove_from_metrics(&self, new: &Self, metrics: &Metrics) {
-        for old in &self.config.spokes {
-            let kept = new.config.spokes.iter().find(|it| it.name == old.name);
-            if kept.is_none() {
-                metrics.remove_spoke(&old.name);
-            }
-            let kept = kept.map_or(&[][..], |kept| &kept.credentials);
-            for credential in &old.credentials {
-                if !kept.iter().any(|it| it.name == credential.name) {
-                    metrics.remove_credential(&old.name, &credential.name);
-                }
-            }
-        }
-        for hub in &self.hubs {
-            if !new.hubs.iter().any(|kept| kept.name() == hub.name()) {
-                hub.remove_from(metrics);
-            }
-        }
+impl Live for State {
+    fn spokes(&self) -> impl Iterator<Item = &SpokeMetrics> + Clone {
+        self.spokes.iter().map(|spoke| &spoke.metrics)
+    }
+
+    fn hubs(&self) -> impl Iterator<Item = &HubMetrics> + Clone {
+        self.hubs.iter().map(|hub| hub.metrics())
     }
 }

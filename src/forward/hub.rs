@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout_at;
 
 use crate::config::{self, HubMetadata};
-use crate::metrics::Metrics;
+use crate::metrics::HubMetrics;
 use crate::reasons::{HubFailure, UNKNOWN};
 use crate::remote_write;
 use crate::wire::Protocol;
@@ -72,8 +72,9 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// A hub of which nothing is known yet, unless the configuration says what it speaks.
-    pub fn new(config: &config::Hub, metrics: &Metrics) -> Arc<Self> {
+    /// A hub of which nothing is known yet, unless the configuration says what it speaks. It goes on
+    /// with the counters of the hub of the same name `before` it.
+    pub fn new(config: &config::Hub, before: Option<&Self>) -> Arc<Self> {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
@@ -84,7 +85,7 @@ impl Hub {
             .pool_max_idle_per_host(REQUESTS_IN_FLIGHT_MAX)
             .build(connector);
         let discovery = Discovery::new(config.protocol);
-        let recorder = Recorder::new(&config.name, metrics);
+        let recorder = Recorder::new(&config.name, before.map(Self::metrics));
         recorder.protocol(discovery.found());
         Arc::new(Self {
             config: config.clone(),
@@ -143,9 +144,9 @@ impl Hub {
         &self.recorder
     }
 
-    /// Takes it out of the metrics; requests under way are counted no more.
-    pub fn remove_from(&self, metrics: &Metrics) {
-        self.recorder.remove_from(metrics);
+    /// Its metrics.
+    pub fn metrics(&self) -> &HubMetrics {
+        self.recorder.metrics()
     }
 
     /// Finds out what the hub speaks, and again whenever a response makes it doubtful. Does not

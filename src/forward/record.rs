@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::metrics::{HubMetrics, LOST_PARTS, Metrics};
+use crate::metrics::{HubMetrics, LostPart};
 use crate::reasons::{HubFailure, UNKNOWN};
 use crate::telemetry::Repeats;
 use crate::wire::writer::Lost;
@@ -17,20 +17,24 @@ use super::response::HubResponse;
 pub(super) struct Recorder {
     hub: String,
     metrics: HubMetrics,
-    /// The parts of [`LOST_PARTS`] whose loss was logged.
-    logged_losses: [AtomicBool; LOST_PARTS.len()],
+    /// The parts of [`LostPart::ALL`] whose loss was logged.
+    logged_losses: [AtomicBool; LostPart::ALL.len()],
     failures: Mutex<Repeats>,
 }
 
 impl Recorder {
-    /// Records what happens with the hub of this name.
-    pub(super) fn new(hub: &str, metrics: &Metrics) -> Self {
+    /// Records what happens with the hub of this name, whose counters `before` go on.
+    pub(super) fn new(hub: &str, before: Option<&HubMetrics>) -> Self {
         Self {
             hub: hub.to_owned(),
-            metrics: metrics.hub(hub),
+            metrics: HubMetrics::new(hub, before),
             logged_losses: Default::default(),
             failures: Mutex::default(),
         }
+    }
+
+    pub(super) fn metrics(&self) -> &HubMetrics {
+        &self.metrics
     }
 
     /// A request ended with a response or without one.
@@ -74,15 +78,20 @@ impl Recorder {
     pub(super) fn lost(&self, lost: &Lost, speaks: Option<Protocol>) {
         let counts = [lost.custom_buckets, lost.metadata, lost.start_timestamps];
         self.metrics.lost(counts);
-        for ((part, count), logged) in LOST_PARTS.into_iter().zip(counts).zip(&self.logged_losses) {
+        for ((part, count), logged) in LostPart::ALL
+            .into_iter()
+            .zip(counts)
+            .zip(&self.logged_losses)
+        {
             if count > 0 && !logged.swap(true, Ordering::Relaxed) {
                 let protocol = speaks.map_or(UNKNOWN, Protocol::name);
                 tracing::warn!(
                     hub = self.hub,
                     protocol,
-                    part,
-                    "this has no place in the hub's protocol and is left out; it is counted in \
-                     hubgate_hub_lost_total and not named again"
+                    part = part.name(),
+                    metric = LostPart::METRIC,
+                    "this has no place in the hub's protocol and is left out; the metric counts \
+                     it, and it is not logged again"
                 );
             }
         }
@@ -98,10 +107,5 @@ impl Recorder {
     /// Shows what the hub is known to speak.
     pub(super) fn protocol(&self, known: Option<Protocol>) {
         self.metrics.protocol(known);
-    }
-
-    /// Takes the hub out of the metrics.
-    pub(super) fn remove_from(&self, metrics: &Metrics) {
-        metrics.remove_hub(&self.metrics);
     }
 }

@@ -6,7 +6,6 @@ use http::HeaderValue;
 
 use super::*;
 use crate::config::{self, Config};
-use crate::metrics::Metrics;
 
 const TOKEN_SHA256: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
 
@@ -27,9 +26,7 @@ fn config(credentials: &[String]) -> Config {
 
 fn authenticator(config: &Config, before: Option<&Authenticator>) -> Authenticator {
     let spoke = &config.spokes[0];
-    let names = spoke.credentials.iter().map(|it| it.name.as_str());
-    let metrics = Metrics::new().spoke(&spoke.name, names);
-    let run = Arc::new(Spoke::new(spoke, &config.cluster_label, metrics, None));
+    let run = Arc::new(Spoke::new(spoke, &config.cluster_label, None));
     let secrets = spoke.credentials.iter().enumerate();
     let secrets = secrets.map(|(place, credential)| (&run, &credential.secret, place));
     Authenticator::new(secrets, before).unwrap()

@@ -13,12 +13,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use prometheus::IntGauge;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::SourceRanges;
-use crate::metrics::Metrics;
+use crate::metrics::{Gauge, Metrics};
 use crate::reasons::ConnectionRefusal;
 
 use super::activity::Activity;
@@ -76,7 +75,7 @@ pub(super) fn establish(
 
 /// A place among the open connections. The gauge shows it for as long as it lives.
 pub(super) struct Place {
-    gauge: Option<IntGauge>,
+    gauge: Option<Gauge>,
     _permit: OwnedSemaphorePermit,
 }
 

@@ -13,7 +13,7 @@ use super::activity::Activity;
 use super::establish::{Established, Place};
 use super::*;
 use crate::config::SourceRanges;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, PageFormat};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -101,7 +101,7 @@ impl Served {
             lasted >= expected && late < Duration::from_millis(100),
             "lasted {lasted:?}, not {expected:?}"
         );
-        let text = String::from_utf8(self.metrics.encode().unwrap()).unwrap();
+        let text = self.metrics.encode(PageFormat::Text, Arc::new(())).unwrap();
         let family = "hubgate_connections_refused_total{reason=\"";
         let counted: Vec<_> = text
             .lines()

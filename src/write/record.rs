@@ -101,13 +101,12 @@ impl Recorder {
     }
 
     fn ended(&self, progress: &Progress, status: StatusCode) {
-        let code = status.as_u16();
         match &progress.spoke {
             Some(spoke) => {
                 let duration = progress.started.elapsed();
-                spoke.metrics.request(progress.protocol, code, duration);
+                spoke.metrics.request(progress.protocol, status, duration);
             }
-            None => self.metrics.unknown_request(code),
+            None => self.metrics.unknown_request(status),
         }
     }
 }

@@ -1,0 +1,87 @@
+//! What is counted of one hub.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::wire::{Counts, Protocol};
+
+use super::add;
+use super::families::HubFamilies;
+
+/// Something that a version of remote write may have no place for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LostPart {
+    /// The buckets of a native histogram with custom bounds.
+    CustomBuckets,
+    /// Metadata.
+    Metadata,
+    /// The time at which a counter started.
+    StartTimestamp,
+}
+
+impl LostPart {
+    /// The metric that counts them.
+    pub const METRIC: &'static str = "hubgate_hub_lost_total";
+
+    /// All of them, in the order of their names.
+    pub const ALL: [Self; 3] = [Self::CustomBuckets, Self::Metadata, Self::StartTimestamp];
+
+    /// The value of the label `part` of `hubgate_hub_lost_total`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CustomBuckets => "custom_buckets",
+            Self::Metadata => "metadata",
+            Self::StartTimestamp => "start_timestamp",
+        }
+    }
+}
+
+/// The metrics of one hub.
+#[derive(Debug)]
+pub struct HubMetrics {
+    name: String,
+    pub(super) families: Arc<HubFamilies>,
+}
+
+impl HubMetrics {
+    /// The metrics of the hub `name`. What the metrics `before` have counted of it goes on.
+    pub fn new(name: &str, before: Option<&Self>) -> Self {
+        Self {
+            name: name.to_owned(),
+            families: before.map_or_else(Arc::default, |it| Arc::clone(&it.families)),
+        }
+    }
+
+    /// The label of its series.
+    pub(super) fn labels(&self) -> [(&'static str, &str); 1] {
+        [("hub", &self.name)]
+    }
+
+    /// Counts a request by its status code or its failure, with the time it took.
+    pub fn request(&self, protocol: Protocol, code: &str, duration: Option<Duration>) {
+        self.families.hub_requests.of(protocol).count(code);
+        if let Some(duration) = duration {
+            self.families.hub_request_duration_seconds.record(duration);
+        }
+    }
+
+    /// Counts what the hub wrote.
+    pub fn written(&self, counts: &Counts) {
+        add(&self.families.hub_samples_written, counts);
+    }
+
+    /// Counts what the hub's protocol has no place for, in the order of [`LostPart::ALL`].
+    pub fn lost(&self, counts: [u64; LostPart::ALL.len()]) {
+        for (part, count) in LostPart::ALL.into_iter().zip(counts) {
+            self.families.hub_lost.of(part).inc_by(count);
+        }
+    }
+
+    /// Shows the newest protocol that the hub was found to speak.
+    pub fn protocol(&self, found: Option<Protocol>) {
+        for protocol in [Protocol::V1, Protocol::V2] {
+            let speaks = found == Some(protocol);
+            self.families.hub_protocol.of(protocol).set(speaks.into());
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! The building blocks of a family: labels, and types that write one series or several.
+//!
+//! The type of a field says which labels its series have: `Each<Kind, Counter>` is one counter for
+//! each kind, in the label `kind`. So no caller can leave a label out or name a wrong one.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Debug};
+use std::marker::PhantomData;
+use std::sync::atomic::AtomicU64;
+use std::sync::{PoisonError, RwLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prometheus_client::encoding::{
+    EncodeLabel, EncodeLabelSet, EncodeMetric, LabelSetEncoder, MetricEncoder,
+};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::{MetricType, TypedMetric};
+
+/// Seconds: from a cached response of a local hub to the timeout of a spoke, 30 s.
+const DURATION_BUCKETS: [f64; 14] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0,
+];
+
+/// Bytes: from a lone series to the default limit of 32 MiB.
+const SIZE_BUCKETS: [f64; 9] = [
+    1024.0,
+    4096.0,
+    16384.0,
+    65536.0,
+    262_144.0,
+    1_048_576.0,
+    4_194_304.0,
+    16_777_216.0,
+    33_554_432.0,
+];
+
+/// The labels of a series: those of its owner, and then those that types add.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Labels<'a> {
+    /// The labels of a spoke, a credential or a hub.
+    Owner(&'a [(&'static str, &'a str)]),
+    /// Other labels and one more.
+    With(&'a Labels<'a>, &'static str, &'a str),
+}
+
+impl EncodeLabelSet for Labels<'_> {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        match *self {
+            Self::Owner(labels) => labels.encode(encoder),
+            Self::With(labels, name, value) => {
+                labels.encode(encoder)?;
+                (name, value).encode(encoder.encode_label())
+            }
+        }
+    }
+}
+
+/// One series or several of the same family.
+pub(super) trait Series {
+    /// The type of the family.
+    const TYPE: MetricType;
+
+    /// Encodes the series with these labels and its own.
+    fn encode(&self, labels: &Labels<'_>, encoder: &mut MetricEncoder<'_>) -> fmt::Result;
+}
+
+impl<M: EncodeMetric + TypedMetric> Series for M {
+    const TYPE: MetricType = <M as TypedMetric>::TYPE;
+
+    fn encode(&self, labels: &Labels<'_>, encoder: &mut MetricEncoder<'_>) -> fmt::Result {
+        EncodeMetric::encode(self, encoder.encode_family(labels)?)
+    }
+}
+
+/// A closed set of values of one label.
+pub(super) trait Label: Copy + Debug + 'static {
+    /// The name of the label.
+    const NAME: &'static str;
+
+    /// All values; the value at place `n` has `n` as its [`place`](Self::place).
+    const ALL: &'static [Self];
+
+    fn value(self) -> &'static str;
+
+    fn place(self) -> usize;
+}
+
+/// Series for each value of a label, all of which exist from the start.
+#[derive(Debug)]
+pub(super) struct Each<L, M> {
+    series: Box<[M]>,
+    label: PhantomData<L>,
+}
+
+impl<L: Label, M> Each<L, M> {
+    pub(super) fn of(&self, label: L) -> &M {
+        &self.series[label.place()]
+    }
+}
+
+impl<L: Label, M: Default> Default for Each<L, M> {
+    fn default() -> Self {
+        Self {
+            series: L::ALL.iter().map(|_| M::default()).collect(),
+            label: PhantomData,
+        }
+    }
+}
+
+impl<L: Label, M: Series> Series for Each<L, M> {
+    const TYPE: MetricType = M::TYPE;
+
+    fn encode(&self, labels: &Labels<'_>, encoder: &mut MetricEncoder<'_>) -> fmt::Result {
+        for label in L::ALL {
+            let labels = Labels::With(labels, L::NAME, label.value());
+            self.of(*label).encode(&labels, encoder)?;
+        }
+        Ok(())
+    }
+}
+
+/// Counters in the label `code`: an HTTP status, or the name of what happened instead.
+///
+/// A counter is made when its code is first counted, so that no code can be missing.
+#[derive(Debug, Default)]
+pub(super) struct Codes(RwLock<BTreeMap<Box<str>, Counter>>);
+
+impl Codes {
+    /// Makes the counters of these codes, so that they exist at 0.
+    pub(super) fn start_at_zero(&self, codes: &[&str]) {
+        // Nothing under the lock can leave it half done.
+        let mut counters = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        for code in codes {
+            counters.entry((*code).into()).or_default();
+        }
+    }
+
+    pub(super) fn count(&self, code: &str) {
+        let counters = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(counter) = counters.get(code) {
+            counter.inc();
+            return;
+        }
+        drop(counters);
+        self.start_at_zero(&[code]);
+        self.count(code);
+    }
+}
+
+impl Series for Codes {
+    const TYPE: MetricType = <Counter as Series>::TYPE;
+
+    fn encode(&self, labels: &Labels<'_>, encoder: &mut MetricEncoder<'_>) -> fmt::Result {
+        // A request takes the lock for reading as well, so only the first one with a new code waits.
+        let counters = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        for (code, counter) in &*counters {
+            Series::encode(counter, &Labels::With(labels, "code", code), encoder)?;
+        }
+        Ok(())
+    }
+}
+
+/// A time, in seconds since the Unix epoch; 0 means never.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Timestamp(Gauge<f64, AtomicU64>);
+
+impl Timestamp {
+    pub(super) fn set_to_now(&self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        self.0.set(now.map_or(0.0, |now| now.as_secs_f64()));
+    }
+
+    /// Sets it to a later time; an earlier one changes nothing.
+    pub(super) fn advance_to(&self, seconds: f64) {
+        use std::sync::atomic::Ordering::Relaxed;
+        let later = |bits: u64| (f64::from_bits(bits) < seconds).then(|| seconds.to_bits());
+        // Fails when the time is not later.
+        let _ = self.0.inner().fetch_update(Relaxed, Relaxed, later);
+    }
+}
+
+impl Series for Timestamp {
+    const TYPE: MetricType = <Gauge as Series>::TYPE;
+
+    fn encode(&self, labels: &Labels<'_>, encoder: &mut MetricEncoder<'_>) -> fmt::Result {
+        Series::encode(&self.0, labels, encoder)
+    }
+}
+
+/// A histogram of durations.
+#[derive(Debug)]
+pub(super) struct Durations(Histogram);
+
+impl Durations {
+    pub(super) fn record(&self, duration: Duration) {
+        self.0.observe(duration.as_secs_f64());
+    }
+}
+
+impl Default for Durations {
+    fn default() -> Self {
+        Self(Histogram::new(DURATION_BUCKETS))
+    }
+}
+
+impl Series for Durations {
+    const TYPE: MetricType = <Histogram as Series>::TYPE;
+
+    fn encode(&self, labels: &Labels<'_>, encoder: &mut MetricEncoder<'_>) -> fmt::Result {
+        Series::encode(&self.0, labels, encoder)
+    }
+}
+
+/// A histogram of sizes in bytes.
+#[derive(Debug)]
+pub(super) struct Sizes(Histogram);
+
+impl Sizes {
+    pub(super) fn record(&self, bytes: usize) {
+        self.0.observe(bytes as f64);
+    }
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self(Histogram::new(SIZE_BUCKETS))
+    }
+}
+
+impl Series for Sizes {
+    const TYPE: MetricType = <Histogram as Series>::TYPE;
+
+    fn encode(&self, labels: &Labels<'_>, encoder: &mut MetricEncoder<'_>) -> fmt::Result {
+        Series::encode(&self.0, labels, encoder)
+    }
+}

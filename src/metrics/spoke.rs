@@ -1,0 +1,161 @@
+//! What is counted of one spoke and of its credentials.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+
+use crate::reasons::Reason;
+use crate::wire::{Counts, Kind, Protocol};
+
+use super::add;
+use super::families::{CredentialFamilies, SenderFamilies, SpokeFamilies};
+
+/// Status codes of requests that are refused before their headers name a message. Like [`CODES`],
+/// these exist at 0 from the start, for alerts on their rate; every other code is counted as well.
+const UNKNOWN_CODES: [&str; 2] = ["403", "415"];
+
+/// Status codes of requests whose headers name a message.
+const CODES: [&str; 8] = ["204", "400", "413", "415", "500", "502", "503", "504"];
+
+/// The metrics of one spoke.
+#[derive(Debug)]
+pub struct SpokeMetrics {
+    name: String,
+    pub(super) sender: Arc<SenderFamilies>,
+    pub(super) families: Arc<SpokeFamilies>,
+    credentials: Vec<Credential>,
+}
+
+#[derive(Debug)]
+struct Credential {
+    name: String,
+    families: Arc<CredentialFamilies>,
+}
+
+impl SpokeMetrics {
+    /// The metrics of the spoke `name` with these credentials, in the order of the configuration.
+    /// What the metrics `before` have counted of the spoke and of each credential goes on.
+    pub fn new<'c>(
+        name: &str,
+        credentials: impl Iterator<Item = &'c str>,
+        before: Option<&Self>,
+    ) -> Self {
+        let mut metrics = Self {
+            name: name.to_owned(),
+            sender: before.map_or_else(started_at_zero, |it| Arc::clone(&it.sender)),
+            families: before.map_or_else(Arc::default, |it| Arc::clone(&it.families)),
+            credentials: Vec::new(),
+        };
+        for name in credentials {
+            // Two token files can have the same name, and then they are one series.
+            let known = metrics.credential(name);
+            let known = known.or_else(|| before.and_then(|before| before.credential(name)));
+            metrics.credentials.push(Credential {
+                name: name.to_owned(),
+                families: known.map(Arc::clone).unwrap_or_default(),
+            });
+        }
+        metrics
+    }
+
+    fn credential(&self, name: &str) -> Option<&Arc<CredentialFamilies>> {
+        let credential = self.credentials.iter().find(|it| it.name == name);
+        credential.map(|credential| &credential.families)
+    }
+
+    /// The label of its series.
+    pub(super) fn labels(&self) -> [(&'static str, &str); 1] {
+        [("spoke", &self.name)]
+    }
+
+    /// The labels and the metrics of its credentials, each name once.
+    pub(super) fn credentials(
+        &self,
+    ) -> impl Iterator<Item = ([(&'static str, &str); 2], &CredentialFamilies)> + Clone {
+        let credentials = self.credentials.iter().enumerate();
+        let first = credentials.filter(|(place, credential)| {
+            let before = &self.credentials[..*place];
+            before.iter().all(|before| before.name != credential.name)
+        });
+        first.map(|(_, credential)| {
+            let labels = [("spoke", &*self.name), ("credential", &*credential.name)];
+            (labels, &*credential.families)
+        })
+    }
+
+    /// Remembers that a credential, by its place in the configuration, identified the spoke.
+    pub fn credential_used(&self, credential: usize) {
+        if let Some(credential) = self.credentials.get(credential) {
+            let last_used = &credential.families.credential_last_used_timestamp_seconds;
+            last_used.set_to_now();
+        }
+    }
+
+    /// Counts a request that got a response, and its duration.
+    pub fn request(&self, protocol: Option<Protocol>, status: StatusCode, duration: Duration) {
+        self.sender.requests.of(protocol).count(status.as_str());
+        self.families.request_duration_seconds.record(duration);
+    }
+
+    /// Records the sizes of a request, in bytes.
+    pub fn sizes(&self, body: usize, decoded: usize) {
+        self.families.request_body_bytes.record(body);
+        self.families.request_decoded_bytes.record(decoded);
+    }
+
+    /// Counts what a decoded request carried.
+    pub fn received(&self, counts: &Counts) {
+        add(&self.families.samples_received, counts);
+    }
+
+    /// Counts what a hub wrote, and the newest timestamp in it, in milliseconds since the Unix epoch.
+    pub fn written(&self, counts: &Counts, newest: Option<i64>) {
+        add(&self.families.samples_written, counts);
+        if counts.is_empty() {
+            return;
+        }
+        self.families.last_write_timestamp_seconds.set_to_now();
+        if let Some(newest) = newest {
+            let newest_sample = &self.families.newest_sample_timestamp_seconds;
+            newest_sample.advance_to(newest as f64 / 1000.0);
+        }
+    }
+
+    /// Counts what was refused for good.
+    pub fn rejected(&self, reason: Reason, counts: &Counts) {
+        for kind in Kind::ALL {
+            let rejected = self.families.samples_rejected.of(kind).of(reason);
+            rejected.inc_by(counts.of(kind));
+        }
+    }
+
+    /// Counts what the sender will retry.
+    pub fn failed(&self, counts: &Counts) {
+        add(&self.families.samples_failed, counts);
+    }
+
+    /// Counts series whose cluster label named another spoke.
+    pub fn label_mismatches(&self, series: u64) {
+        self.families.label_mismatches.inc_by(series);
+    }
+
+    /// Counts a request that the sender marked as a retry.
+    pub fn retried(&self) {
+        self.families.retried_requests.inc();
+    }
+
+    /// Counts a request from outside the spoke's ranges.
+    pub fn source_range_refusal(&self) {
+        self.families.source_range_refusals.inc();
+    }
+}
+
+fn started_at_zero() -> Arc<SenderFamilies> {
+    let sender = SenderFamilies::default();
+    sender.requests.of(None).start_at_zero(&UNKNOWN_CODES);
+    for protocol in [Protocol::V1, Protocol::V2] {
+        sender.requests.of(Some(protocol)).start_at_zero(&CODES);
+    }
+    Arc::new(sender)
+}
