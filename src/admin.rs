@@ -14,7 +14,7 @@ use axum::extract;
 use axum::response::{IntoResponse, Json};
 use axum::routing::{get, post};
 use http::header::CONTENT_TYPE;
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tower::ServiceExt;
@@ -72,8 +72,11 @@ impl Handler for Admin {
     }
 }
 
-async fn metrics(extract::State(sources): extract::State<Sources>) -> impl IntoResponse {
-    let format = PageFormat::Text;
+async fn metrics(
+    extract::State(sources): extract::State<Sources>,
+    headers: HeaderMap,
+) -> impl IntoResponse {
+    let format = PageFormat::negotiate(&headers);
     let encode = move || sources.metrics.encode(format, sources.state.load_full());
     // With many spokes it takes longer than requests may wait for a thread of the runtime.
     match tokio::task::spawn_blocking(encode).await {

@@ -25,6 +25,7 @@ mod hub_responses;
 mod label_policy;
 mod lifecycle;
 mod memory;
+mod metrics_formats;
 mod real_hubs;
 mod real_prometheus;
 mod refused_requests;

@@ -3,7 +3,7 @@
 //! `PROMETHEUS_BIN` may name one binary and PATH may hold another; tests run with each of them. A
 //! test fails without any and is not skipped; `tests/run.sh` unpacks one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -20,7 +20,7 @@ use super::sender::Request;
 use super::{DEADLINE, eventually};
 
 /// Longest wait for a server to start on a machine that is busy with other tests.
-pub(super) const START_DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const START_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Held by a test that runs real servers: several sets of them at once overload two cores.
 pub(crate) static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
@@ -149,6 +149,18 @@ impl Prometheus {
         Self::start(binary, false, |address| spoke_config(spoke, address)).await
     }
 
+    /// A server that scrapes targets every second, each as a job of its own.
+    pub(crate) async fn scraper(binary: &Binary, jobs: &[(&str, SocketAddr)]) -> Self {
+        let config = |_| {
+            let job = |(job, target): &(&str, SocketAddr)| {
+                format!("- job_name: {job}\n  static_configs: [{{targets: [\"{target}\"]}}]\n")
+            };
+            let jobs: String = jobs.iter().map(job).collect();
+            format!("global: {{scrape_interval: 1s}}\nscrape_configs:\n{jobs}")
+        };
+        Self::start(binary, false, config).await
+    }
+
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
@@ -192,6 +204,17 @@ impl Prometheus {
         let path = format!("/api/v1/query?query={}", percent_encode(promql));
         let data = get_data(self.address, &path).await;
         data["result"].as_array().unwrap().clone()
+    }
+
+    /// The names of the metric families that a job exposes. In OpenMetrics a counter's is without
+    /// `_total`.
+    pub(crate) async fn families(&self, job: &str) -> BTreeSet<String> {
+        let target = percent_encode(&format!("{{job=\"{job}\"}}"));
+        let path = format!("/api/v1/targets/metadata?match_target={target}");
+        let data = get_data(self.address, &path).await;
+        let families = data.as_array().unwrap().iter();
+        let names = families.map(|family| family["metric"].as_str().unwrap().to_owned());
+        names.collect()
     }
 
     /// The exemplars of some series in the last hour.
