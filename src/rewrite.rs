@@ -13,7 +13,7 @@ use crate::policy::{self, Rules, Verdict};
 use crate::spoke::Spoke;
 use crate::wire::snappy::SnappyError;
 use crate::wire::transcode::Part;
-use crate::wire::writer::Metadata;
+pub(crate) use crate::wire::writer::{Lost, Metadata};
 use crate::wire::{Malformed, Protocol, snappy};
 
 use crate::budget::{Overloaded, Permit, Reservation};

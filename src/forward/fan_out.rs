@@ -13,9 +13,8 @@ use tokio_util::task::TaskTracker;
 use crate::budget::Reservation;
 use crate::config::{Ack, Config};
 use crate::reasons::HubFailure;
-use crate::rewrite::{Outgoing, RewriteError, Rewriter, Target};
+use crate::rewrite::{Metadata, Outgoing, RewriteError, Rewriter, Target};
 use crate::spoke::Spoke;
-use crate::wire::writer::Metadata;
 use crate::wire::{Counts, Protocol};
 
 use super::delivery::Delivery;

@@ -21,8 +21,8 @@ use crate::config::{self, HubMetadata};
 use crate::metrics::HubMetrics;
 use crate::reasons::{HubFailure, UNKNOWN};
 use crate::remote_write;
+use crate::rewrite::Metadata;
 use crate::wire::Protocol;
-use crate::wire::writer::Metadata;
 
 use super::backlog::Backlog;
 use super::probe::Discovery;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use crate::metrics::{HubMetrics, LostPart};
 use crate::reasons::{HubFailure, UNKNOWN};
+use crate::rewrite::Lost;
 use crate::telemetry::Repeats;
-use crate::wire::writer::Lost;
 use crate::wire::{Counts, Protocol};
 
 use super::response::HubResponse;
