@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use hubgate::config::{Absent, LabelPolicy, Mismatch, SpokeLimits};
 use hubgate::policy::{self, Rules, Scratch};
-use hubgate::wire::writer::{Form, Metadata};
+use hubgate::wire::encoder::{Form, Metadata};
 use hubgate::wire::{Protocol, snappy};
 
 /// The allocator of the binary.
@@ -140,13 +140,13 @@ impl Case {
                     black_box(decode(black_box(body), &mut buffer));
                 }
                 Work::Inspect => inspect(protocol, &message, &unchanged, &mut scratch),
-                Work::Inject => write(protocol, protocol, &message, &injected, &mut scratch),
+                Work::Inject => encode(protocol, protocol, &message, &injected, &mut scratch),
                 Work::Translate => {
                     let to = match protocol {
                         Protocol::V1 => Protocol::V2,
                         Protocol::V2 => Protocol::V1,
                     };
-                    write(protocol, to, &message, &unchanged, &mut scratch);
+                    encode(protocol, to, &message, &unchanged, &mut scratch);
                 }
             }
         }
@@ -163,15 +163,15 @@ fn inspect(protocol: Protocol, message: &[u8], rules: &Rules, scratch: &mut Scra
     assert!(!verdict.changed(), "it may travel on as it is");
 }
 
-fn write(from: Protocol, to: Protocol, message: &[u8], rules: &Rules, scratch: &mut Scratch) {
-    let written = policy::write(
+fn encode(from: Protocol, to: Protocol, message: &[u8], rules: &Rules, scratch: &mut Scratch) {
+    let encoded = policy::encode(
         from,
         black_box(message),
         rules,
         scratch,
         Form::new(to, Metadata::Drop),
     );
-    black_box(written.expect("a captured body"));
+    black_box(encoded.expect("a captured body"));
 }
 
 fn rules(cluster_label: &str) -> Rules {

@@ -8,8 +8,8 @@ use std::hint::black_box;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use hubgate::config::{Absent, LabelPolicy, Mismatch, SpokeLimits};
 use hubgate::policy::{self, Rules, Scratch};
+use hubgate::wire::encoder::{Form, Metadata};
 use hubgate::wire::proto::{v1, v2};
-use hubgate::wire::writer::{Form, Metadata};
 use hubgate::wire::{Protocol, snappy};
 use prost::Message;
 
@@ -109,8 +109,8 @@ fn inspect(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Inspects and writes with `target` made the label of the spoke, or as it is.
-fn write(criterion: &mut Criterion) {
+/// Inspects and encodes with `target` made the label of the spoke, or as it is.
+fn encode(criterion: &mut Criterion) {
     let cases = [
         ("inject", "tenant", None),
         ("upgrade", "cluster", Some(Protocol::V2)),
@@ -130,14 +130,14 @@ fn write(criterion: &mut Criterion) {
             group.bench_function(body.name, |bencher| {
                 bencher.iter(|| {
                     let message = black_box(message.as_slice());
-                    let written = policy::write(
+                    let encoded = policy::encode(
                         body.protocol,
                         message,
                         &rules,
                         &mut scratch,
                         Form::new(to, Metadata::Drop),
                     );
-                    written.expect("a captured body").1.message.bytes.len()
+                    encoded.expect("a captured body").1.message.bytes.len()
                 });
             });
         }
@@ -178,5 +178,5 @@ fn hostile(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, decode, inspect, write, prost, hostile);
+criterion_group!(benches, decode, inspect, encode, prost, hostile);
 criterion_main!(benches);

@@ -10,8 +10,8 @@ mod tests;
 mod verdict;
 
 use crate::reasons::Reason;
+use crate::wire::encoder::{Encoded, Encoder, Form, Piece, SYMBOL_BYTES, Source, V1_BYTES_MAX};
 use crate::wire::protobuf::{Reader, varint_len};
-use crate::wire::writer::{Form, Piece, SYMBOL_BYTES, Source, V1_BYTES_MAX, Writer, Written};
 use crate::wire::{
     Change, Counts, Kind, Label, Labels, Malformed, Protocol, Series, labels::recycle, v1, v2,
 };
@@ -34,14 +34,14 @@ pub struct Scratch {
     labels: Labels<'static>,
     edited: Vec<Label<'static>>,
     symbols: v2::Symbols<'static>,
-    writer: Writer,
+    encoder: Encoder,
 }
 
 impl Scratch {
     /// The memory that it holds, in bytes.
     #[cfg(test)]
     fn bytes(&self) -> usize {
-        self.symbols.bytes() + self.labels.bytes() + self.writer.bytes()
+        self.symbols.bytes() + self.labels.bytes() + self.encoder.bytes()
     }
 
     /// Gives memory back if the last requests left more than about `bytes_max` somewhere.
@@ -52,7 +52,7 @@ impl Scratch {
         if self.labels.bytes() > bytes_max {
             self.labels = Labels::default();
         }
-        self.writer.trim(bytes_max);
+        self.encoder.trim(bytes_max);
     }
 }
 
@@ -60,7 +60,7 @@ impl Scratch {
 ///
 /// An error means that the bytes are not the message they are said to be; then nothing of them
 /// may travel on. Where the verdict says that nothing changed, the bytes may travel on as they
-/// are; else what [`write()`] makes of them may.
+/// are; else what [`encode()`] makes of them may.
 pub fn inspect(
     protocol: Protocol,
     message: &[u8],
@@ -71,25 +71,25 @@ pub fn inspect(
 }
 
 /// Inspects a decoded request and writes what may travel on, as `form` says.
-pub fn write<'s>(
+pub fn encode<'s>(
     protocol: Protocol,
     message: &[u8],
     rules: &Rules,
     scratch: &'s mut Scratch,
     form: Form,
-) -> Result<(Verdict, Written<'s>), Malformed> {
-    let mut writer = std::mem::take(&mut scratch.writer);
-    writer.start(form, message.len());
-    let walked = walk(protocol, message, rules, scratch, &mut writer);
-    scratch.writer = writer;
+) -> Result<(Verdict, Encoded<'s>), Malformed> {
+    let mut encoder = std::mem::take(&mut scratch.encoder);
+    encoder.start(form, message.len());
+    let walked = walk(protocol, message, rules, scratch, &mut encoder);
+    scratch.encoder = encoder;
     let verdict = walked?;
     if !verdict.keeps() {
-        return Ok((verdict, Written::default()));
+        return Ok((verdict, Encoded::default()));
     }
-    Ok((verdict, scratch.writer.finish()?))
+    Ok((verdict, scratch.encoder.finish()?))
 }
 
-/// Bytes that [`write()`] takes at most beside the message that it reads, buffers kept from before
+/// Bytes that [`encode()`] takes at most beside the message that it reads, buffers kept from before
 /// not counted.
 ///
 /// A V2 message is put together from two buffers and a table of its symbols. A label of V1 takes
@@ -162,7 +162,7 @@ impl<'a> Sink<'a> for Nowhere {
     fn metadata(&mut self, _: &'a [u8]) {}
 }
 
-impl<'a> Sink<'a> for Writer {
+impl<'a> Sink<'a> for Encoder {
     fn series(
         &mut self,
         series: &Series<'a>,

@@ -11,9 +11,9 @@ use tokio::sync::Semaphore;
 
 use crate::policy::{self, Rules, Verdict};
 use crate::spoke::Spoke;
+pub(crate) use crate::wire::encoder::{Lost, Metadata};
 use crate::wire::snappy::SnappyError;
 use crate::wire::transcode::Part;
-pub(crate) use crate::wire::writer::{Lost, Metadata};
 use crate::wire::{Malformed, Protocol, snappy};
 
 use crate::budget::{Overloaded, Permit, Reservation};
@@ -21,7 +21,7 @@ use crate::budget::{Overloaded, Permit, Reservation};
 use buffers::{Buffers, Tried, with_buffers};
 pub(crate) use payload::{Outgoing, Payload};
 
-/// Messages up to this size, as V1 where that is written, are worked off where they arrive: some
+/// Messages up to this size, as V1 where that is encoded, are worked off where they arrive: some
 /// two milliseconds. The usual request of 2000 series is one megabyte.
 const INLINE_BYTES_MAX: usize = 2 * 1024 * 1024;
 
@@ -155,15 +155,15 @@ impl Rewriter {
             };
             let mut held = reservation.permit(decoded + room.bytes)?;
             let payload = payload.clone();
-            let written = self.run(size, move |buffers| {
-                let written =
+            let encoded = self.run(size, move |buffers| {
+                let encoded =
                     buffers.transcode(&payload, to, Part::WHOLE, room.bytes, &mut held)?;
-                let kept = held.split(written.bytes());
-                Ok::<_, RewriteError>((written, kept))
+                let kept = held.split(encoded.bytes());
+                Ok::<_, RewriteError>((encoded, kept))
             });
-            let (written, held) = written.await??;
-            if !written.too_large || room.is_most {
-                return Ok((written, held));
+            let (encoded, held) = encoded.await??;
+            if !encoded.too_large || room.is_most {
+                return Ok((encoded, held));
             }
             growth = growth.saturating_mul(DOWNGRADE_GROWTH);
         }
@@ -219,7 +219,7 @@ fn decoded_len(payload: &Payload) -> Result<usize, RewriteError> {
     Ok(snappy::checked_len(&payload.body, usize::MAX)?)
 }
 
-/// Room for a message to be written.
+/// Room for a message to be encoded.
 #[derive(Debug, Clone, Copy)]
 struct Room {
     bytes: usize,

@@ -2,8 +2,9 @@
 //!
 //! Messages are walked where they lie. A walk checks the structure of everything, down to the
 //! buckets of histograms, and hands out slices; nothing is built there that grows with the message but
-//! the table of a V2 message's symbols. What was walked can be written again, in either version.
+//! the table of a V2 message's symbols. What was walked can be encoded again, in either version.
 
+pub mod encoder;
 pub(crate) mod labels;
 mod leaf;
 pub mod proto;
@@ -14,7 +15,6 @@ pub(crate) mod tests;
 pub mod transcode;
 pub mod v1;
 pub mod v2;
-pub mod writer;
 
 pub use labels::{Change, Label, Labels};
 pub use protobuf::Malformed;
@@ -252,7 +252,7 @@ impl<'a> Series<'a> {
         }
     }
 
-    /// How many [pieces](writer::Piece) it can be cut into: one a sample or histogram, at least 1.
+    /// How many [pieces](encoder::Piece) it can be cut into: one a sample or histogram, at least 1.
     pub fn units(&self) -> u64 {
         self.counts.samples().max(1)
     }

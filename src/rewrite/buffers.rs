@@ -3,12 +3,12 @@
 use std::cell::RefCell;
 use std::sync::atomic::Ordering;
 
-use snap::raw::Encoder;
+use snap::raw::Encoder as SnappyEncoder;
 
 use crate::budget::Permit;
 use crate::policy::{self, Verdict};
+use crate::wire::encoder::{Encoder, Form, Metadata};
 use crate::wire::transcode::{self, Part};
-use crate::wire::writer::{Form, Metadata, Writer};
 use crate::wire::{Protocol, snappy};
 
 use super::payload::{KEPT_BYTES_MAX, Outgoing, Packing, Payload, packing_room};
@@ -31,10 +31,10 @@ pub(super) enum Tried {
 pub(super) struct Buffers {
     decoded: Vec<u8>,
     compressed: Vec<u8>,
-    encoder: Encoder,
+    snappy: SnappyEncoder,
     policy: policy::Scratch,
     transcode: transcode::Scratch,
-    writer: Writer,
+    encoder: Encoder,
 }
 
 /// Lends the thread's buffers to `work`.
@@ -51,10 +51,10 @@ impl Buffers {
         Self {
             decoded: Vec::new(),
             compressed: Vec::new(),
-            encoder: Encoder::new(),
+            snappy: SnappyEncoder::new(),
             policy: policy::Scratch::default(),
             transcode: transcode::Scratch::default(),
-            writer: Writer::default(),
+            encoder: Encoder::default(),
         }
     }
 
@@ -80,7 +80,7 @@ impl Buffers {
         let message = snappy::decompress(body, *decoded_bytes_max, &mut self.decoded)?;
         let decoded_bytes = message.len();
         let mut packing = Packing {
-            encoder: &mut self.encoder,
+            snappy: &mut self.snappy,
             compressed: &mut self.compressed,
         };
         let mut verdict = None;
@@ -121,11 +121,11 @@ impl Buffers {
                 metadata,
                 v1_bytes_max: room.bytes,
             };
-            let written = policy::write(protocol, message, rules, &mut self.policy, form);
-            let (found, written) = written.map_err(malformed)?;
-            if to == Protocol::V2 || !written.overflow {
-                reservation.resize(reservation.bytes().max(needed + packing_room(&written)))?;
-                outgoing.push(packing.outgoing(to, &written));
+            let encoded = policy::encode(protocol, message, rules, &mut self.policy, form);
+            let (found, encoded) = encoded.map_err(malformed)?;
+            if to == Protocol::V2 || !encoded.overflow {
+                reservation.resize(reservation.bytes().max(needed + packing_room(&encoded)))?;
+                outgoing.push(packing.outgoing(to, &encoded));
             } else if room.is_most {
                 outgoing.push(Outgoing::too_large());
             } else {
@@ -172,18 +172,18 @@ impl Buffers {
             metadata: Metadata::Forward,
             v1_bytes_max,
         };
-        let (scratch, writer) = (&mut self.transcode, &mut self.writer);
-        let written = transcode::transcode(message, payload.protocol, form, part, scratch, writer);
-        let written = written.map_err(malformed)?;
-        if to == Protocol::V1 && written.overflow {
+        let (scratch, encoder) = (&mut self.transcode, &mut self.encoder);
+        let encoded = transcode::transcode(message, payload.protocol, form, part, scratch, encoder);
+        let encoded = encoded.map_err(malformed)?;
+        if to == Protocol::V1 && encoded.overflow {
             return Ok(Outgoing::too_large());
         }
-        held.grow(packing_room(&written))?;
+        held.grow(packing_room(&encoded))?;
         let mut packing = Packing {
-            encoder: &mut self.encoder,
+            snappy: &mut self.snappy,
             compressed: &mut self.compressed,
         };
-        Ok(packing.outgoing(to, &written))
+        Ok(packing.outgoing(to, &encoded))
     }
 
     /// Cuts a message into two; `None` when it holds one sample.
@@ -217,7 +217,7 @@ impl Buffers {
         }
         self.policy.trim(KEPT_BYTES_MAX);
         self.transcode.trim(KEPT_BYTES_MAX);
-        self.writer.trim(KEPT_BYTES_MAX);
+        self.encoder.trim(KEPT_BYTES_MAX);
     }
 }
 

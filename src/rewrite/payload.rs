@@ -1,9 +1,9 @@
 //! What the hubs shall get of a request: compressed messages.
 
 use bytes::Bytes;
-use snap::raw::{Encoder, max_compress_len};
+use snap::raw::{Encoder as SnappyEncoder, max_compress_len};
 
-use crate::wire::writer::{Lost, Message, Written};
+use crate::wire::encoder::{Encoded, Lost, Message};
 use crate::wire::{Counts, Kind, Protocol, snappy};
 
 /// Memory that a thread keeps for its next request; more is given back.
@@ -60,33 +60,33 @@ impl Outgoing {
     }
 }
 
-/// What it takes to compress what was written, in bytes: buffers, and copies of at most half of
+/// What it takes to compress what was encoded, in bytes: buffers, and copies of at most half of
 /// them.
-pub(crate) fn packing_room(written: &Written<'_>) -> usize {
-    let messages = [&written.message, &written.side];
+pub(crate) fn packing_room(encoded: &Encoded<'_>) -> usize {
+    let messages = [&encoded.message, &encoded.side];
     let buffers = messages.map(|message| max_compress_len(message.bytes.len()));
     buffers.iter().sum::<usize>() / 2 * 3
 }
 
-/// Compresses what was written.
+/// Compresses what was encoded.
 pub(crate) struct Packing<'b> {
     /// Snappy.
-    pub encoder: &'b mut Encoder,
+    pub snappy: &'b mut SnappyEncoder,
     /// What it writes to.
     pub compressed: &'b mut Vec<u8>,
 }
 
 impl Packing<'_> {
-    /// What a hub shall get of what was written.
-    pub(crate) fn outgoing(&mut self, protocol: Protocol, written: &Written<'_>) -> Outgoing {
-        let mut message = self.pack(protocol, &written.message);
+    /// What a hub shall get of what was encoded.
+    pub(crate) fn outgoing(&mut self, protocol: Protocol, encoded: &Encoded<'_>) -> Outgoing {
+        let mut message = self.pack(protocol, &encoded.message);
         if let Some(message) = &mut message {
-            message.counts.add(Kind::Metadata, written.merged_metadata);
+            message.counts.add(Kind::Metadata, encoded.merged_metadata);
         }
         Outgoing {
             message,
-            side: self.pack(Protocol::V1, &written.side),
-            lost: written.lost,
+            side: self.pack(Protocol::V1, &encoded.side),
+            lost: encoded.lost,
             too_large: false,
         }
     }
@@ -95,7 +95,7 @@ impl Packing<'_> {
         if message.bytes.is_empty() {
             return None;
         }
-        let body = snappy::compress(self.encoder, message.bytes, self.compressed);
+        let body = snappy::compress(self.snappy, message.bytes, self.compressed);
         let (length, capacity) = (body.len(), self.compressed.capacity());
         let (body, memory) = if length > KEPT_BYTES_MAX && length > capacity / 2 {
             // The buffer would not be kept anyway.

@@ -213,7 +213,7 @@ pub(super) fn put_sample(
             _ => reader.skip(wire_type)?,
         }
     }
-    // What is not there is not written, lest a flood of empty samples grow.
+    // Defaults are left out, so that a flood of empty samples does not grow.
     let value_len = value.len() + usize::from(!value.is_empty());
     let timestamp_len = match timestamp {
         0 => 0,

@@ -93,10 +93,10 @@ pub fn decompress<'b>(
     if buffer.len() < declared {
         buffer.resize(declared, 0);
     }
-    let written = Decoder::new()
+    let length = Decoder::new()
         .decompress(body, &mut buffer[..declared])
         .map_err(|_| SnappyError::Corrupt)?;
-    Ok(&buffer[..written])
+    Ok(&buffer[..length])
 }
 
 /// Compresses `bytes` into the front of `buffer`, which only ever grows, and returns that part.
@@ -105,10 +105,10 @@ pub fn compress<'b>(encoder: &mut Encoder, bytes: &[u8], buffer: &'b mut Vec<u8>
     if buffer.len() < length_max {
         buffer.resize(length_max, 0);
     }
-    let written = encoder
+    let length = encoder
         .compress(bytes, buffer)
         .expect("the buffer has room, and a message is far below snappy's limit of 4 GiB");
-    &buffer[..written]
+    &buffer[..length]
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
-//! Writes a message that was checked before once more: in the other version, or a part of it.
+//! Encodes a message that was checked before once more: in the other version, or a part of it.
 //!
 //! This is the way back when a hub turns out not to take what it was sent. Nothing is judged here;
 //! what is not well-formed is an error all the same.
 
+use super::encoder::{Encoded, Encoder, Form, Piece, Source};
 use super::protobuf::Reader;
-use super::writer::{Form, Piece, Source, Writer, Written};
 use super::{Change, Labels, Malformed, Protocol, v1, v2};
 
 /// Memory that is used again and again.
@@ -72,16 +72,16 @@ pub fn extent(
     })
 }
 
-/// Writes a part of a message as `form` says.
+/// Encodes a part of a message as `form` says.
 pub fn transcode<'w>(
     message: &[u8],
     from: Protocol,
     form: Form,
     part: Part,
     scratch: &mut Scratch,
-    writer: &'w mut Writer,
-) -> Result<Written<'w>, Malformed> {
-    writer.start(form, message.len());
+    encoder: &'w mut Encoder,
+) -> Result<Encoded<'w>, Malformed> {
+    encoder.start(form, message.len());
     let mut unit_before = 0;
     let mut pending = Change::ALL;
     walk(message, from, scratch, |unit| {
@@ -91,7 +91,7 @@ pub fn transcode<'w>(
             Unit::Metadata(raw) => {
                 unit_before += 1;
                 if (part.first..part.end).contains(&first) {
-                    writer.put_metadata(raw);
+                    encoder.put_metadata(raw);
                 }
                 return Ok(());
             }
@@ -110,9 +110,9 @@ pub fn transcode<'w>(
             }
         };
         let change = std::mem::replace(&mut pending, Change::NONE);
-        writer.put_series(series, labels.list(), change, source, piece)
+        encoder.put_series(series, labels.list(), change, source, piece)
     })?;
-    writer.finish()
+    encoder.finish()
 }
 
 enum Unit<'u, 'a> {

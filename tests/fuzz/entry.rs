@@ -20,8 +20,8 @@ mod translation;
 use hubgate::config::{Absent, LabelPolicy, Mismatch, SpokeLimits};
 use hubgate::policy::{self, Rules, Scratch};
 use hubgate::wire::Protocol::{V1, V2};
-use hubgate::wire::writer::Form;
-use hubgate::wire::writer::Metadata::Forward;
+use hubgate::wire::encoder::Form;
+use hubgate::wire::encoder::Metadata::Forward;
 
 /// Decompresses any bytes under a small limit.
 pub(crate) fn snappy(body: &[u8]) {
@@ -42,10 +42,10 @@ pub(crate) fn transcode(message: &[u8]) {
     let rules = Rules::new("cluster", "production", policy, limits);
     let mut scratch = Scratch::default();
     for (from, to) in [(V1, V1), (V1, V2), (V2, V1), (V2, V2)] {
-        let written = policy::write(from, message, &rules, &mut scratch, Form::new(to, Forward));
-        if let Ok((_, written)) = written {
-            parts::check(to, written.message.bytes);
-            parts::check(V1, written.side.bytes);
+        let encoded = policy::encode(from, message, &rules, &mut scratch, Form::new(to, Forward));
+        if let Ok((_, encoded)) = encoded {
+            parts::check(to, encoded.message.bytes);
+            parts::check(V1, encoded.side.bytes);
         }
     }
 }

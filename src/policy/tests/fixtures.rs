@@ -4,9 +4,9 @@ use crate::config::{Absent, LabelPolicy, Mismatch};
 use crate::policy::tests::invariants::{Inspection, inspect};
 use crate::policy::{Rules, Scratch};
 use crate::reasons::Reason;
+use crate::wire::encoder::Metadata;
 use crate::wire::tests::mirror::PlainMessage;
 use crate::wire::tests::translation::Translation;
-use crate::wire::writer::Metadata;
 use crate::wire::{Counts, Protocol, snappy};
 
 use super::invariants::{LIMITS, check, leaving};

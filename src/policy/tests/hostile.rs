@@ -8,10 +8,10 @@ use crate::config::{Absent, LabelPolicy, Mismatch, SpokeLimits};
 use crate::policy::tests::invariants::{Inspection, inspect};
 use crate::policy::{self, Scratch};
 use crate::reasons::Reason;
+use crate::wire::encoder::{Form, Metadata};
 use crate::wire::proto::v2;
 use crate::wire::protobuf::put_bytes;
 use crate::wire::tests::mirror::V2Request;
-use crate::wire::writer::{Form, Metadata};
 use crate::wire::{Kind, Protocol};
 
 use super::invariants::rules;
@@ -152,7 +152,7 @@ fn refuses_a_series_of_a_flood_of_labels() {
     }
 }
 
-/// A series with a sample, `exemplars` as they stand, and no cluster label, so that it is written
+/// A series with a sample, `exemplars` as they stand, and no cluster label, so that it is encoded
 /// anew.
 fn with_exemplars(exemplars: &[u8]) -> Vec<u8> {
     let mut series = vec![0x0a, 2, 1, 2, 0x12, 0];
@@ -166,7 +166,7 @@ fn with_exemplars(exemplars: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn writes_a_flood_of_exemplars_no_larger() {
+fn encodes_a_flood_of_exemplars_no_larger() {
     let mut refs = Vec::new();
     put_bytes(&mut refs, 1, &vec![1; MANY]);
     let mut one_large = Vec::new();
@@ -185,9 +185,9 @@ fn writes_a_flood_of_exemplars_no_larger() {
     }
 }
 
-/// An empty sample takes two bytes; one with its zeros written out takes thirteen.
+/// An empty sample takes two bytes; one with its zeros spelled out takes thirteen.
 #[test]
-fn writes_a_flood_of_empty_samples_no_larger() {
+fn encodes_a_flood_of_empty_samples_no_larger() {
     for (from, to) in [(Protocol::V1, Protocol::V2), (Protocol::V2, Protocol::V1)] {
         let (field, labels) = match from {
             Protocol::V1 => (1, &b"\x0a\x0e\x0a\x08__name__\x12\x02up"[..]),
@@ -205,21 +205,21 @@ fn writes_a_flood_of_empty_samples_no_larger() {
         );
         let rules = rules(POLICY, LIMITS);
         let (mut scratch, drop) = (Scratch::default(), Metadata::Drop);
-        let written = policy::write(from, &body, &rules, &mut scratch, Form::new(to, drop));
-        let (_, written) = written.unwrap();
-        assert_eq!(written.message.counts.of(Kind::Float), MANY as u64);
-        let length = written.message.bytes.len();
+        let encoded = policy::encode(from, &body, &rules, &mut scratch, Form::new(to, drop));
+        let (_, encoded) = encoded.unwrap();
+        assert_eq!(encoded.message.counts.of(Kind::Float), MANY as u64);
+        let length = encoded.message.bytes.len();
         assert!(length < body.len() + 100, "{from:?}: {length}");
     }
 }
 
-/// Writes a message that must be found too large, within the room foretold.
+/// Encodes a message that must be found too large, within the room foretold.
 fn overflow_soon(to: Protocol, body: &[u8], what: &str) {
     let start = Instant::now();
     let rules = rules(POLICY, LIMITS);
     let room = policy::room(Protocol::V2, to, body.len(), &rules);
     let (mut scratch, drop) = (Scratch::default(), Metadata::Drop);
-    let (_, written) = policy::write(
+    let (_, encoded) = policy::encode(
         Protocol::V2,
         body,
         &rules,
@@ -227,8 +227,8 @@ fn overflow_soon(to: Protocol, body: &[u8], what: &str) {
         Form::new(to, drop),
     )
     .unwrap();
-    let length = written.message.bytes.len() + written.side.bytes.len();
-    assert!(written.overflow, "{what}");
+    let length = encoded.message.bytes.len() + encoded.side.bytes.len();
+    assert!(encoded.overflow, "{what}");
     assert!(length <= room, "{what}: {length} bytes in {room}");
     let held = scratch.bytes();
     assert!(
@@ -274,7 +274,7 @@ fn exemplars_grow_within_the_room_foretold() {
     }
 }
 
-/// Histograms of custom buckets have no place in V1, so their labels must not be written at all.
+/// Histograms of custom buckets have no place in V1, so their labels must not be encoded at all.
 #[test]
 fn labels_of_series_without_a_place_cost_nothing() {
     let mut body = Vec::new();
@@ -304,7 +304,7 @@ fn labels_of_series_without_a_place_cost_nothing() {
     let start = Instant::now();
     let rules = rules(POLICY, LIMITS);
     let (mut scratch, to, drop) = (Scratch::default(), Protocol::V1, Metadata::Drop);
-    let (_, written) = policy::write(
+    let (_, encoded) = policy::encode(
         Protocol::V2,
         &body,
         &rules,
@@ -312,8 +312,8 @@ fn labels_of_series_without_a_place_cost_nothing() {
         Form::new(to, drop),
     )
     .unwrap();
-    assert_eq!(written.lost.custom_buckets, 40_000);
-    assert!(!written.overflow && written.message.bytes.is_empty());
+    assert_eq!(encoded.lost.custom_buckets, 40_000);
+    assert!(!encoded.overflow && encoded.message.bytes.is_empty());
     let elapsed = start.elapsed();
     assert!(elapsed < Duration::from_secs(20), "{elapsed:?}");
 }

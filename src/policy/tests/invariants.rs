@@ -9,21 +9,21 @@ use super::translation::{self, fields, plain};
 use crate::config::{Absent, LabelPolicy, Mismatch, SpokeLimits};
 use crate::policy::{self, Rules, Scratch, Verdict};
 use crate::reasons::Reason;
+use crate::wire::encoder::{Encoded, Form, Metadata};
 use crate::wire::protobuf::put_bytes;
-use crate::wire::writer::{Form, Metadata, Written};
 use crate::wire::{Kind, Malformed, Protocol, proto};
 
 /// What a request of one spoke becomes in the version that it came in.
 #[derive(Debug)]
 pub(crate) struct Inspection {
     pub(crate) verdict: Verdict,
-    /// The message written anew, when something may travel on but not the original bytes.
+    /// The message encoded again, when something may travel on but not the original bytes.
     pub(crate) rewritten: Option<Vec<u8>>,
     /// What had to go beside it.
     pub(crate) side: Vec<u8>,
 }
 
-/// Inspects and, where the verdict asks for it, writes anew.
+/// Inspects and, where the verdict asks for it, encodes it.
 pub(crate) fn inspect(
     protocol: Protocol,
     message: &[u8],
@@ -38,23 +38,23 @@ pub(crate) fn inspect(
     };
     let verdict = &inspection.verdict;
     if verdict.changed() && verdict.keeps() {
-        let written = write(protocol, message, rules, scratch, protocol, verdict)?;
-        inspection.side = written.side.bytes.to_vec();
-        inspection.rewritten = Some(written.message.bytes.to_vec());
+        let encoded = encode(protocol, message, rules, scratch, protocol, verdict)?;
+        inspection.side = encoded.side.bytes.to_vec();
+        inspection.rewritten = Some(encoded.message.bytes.to_vec());
     }
     Ok(inspection)
 }
 
-/// Writes within the room foretold, after an inspection that must not differ.
-fn write<'s>(
+/// Encodes within the room foretold, after an inspection that must not differ.
+fn encode<'s>(
     from: Protocol,
     message: &[u8],
     rules: &Rules,
     scratch: &'s mut Scratch,
     to: Protocol,
     inspected: &Verdict,
-) -> Result<Written<'s>, Malformed> {
-    write_with(
+) -> Result<Encoded<'s>, Malformed> {
+    encode_with(
         from,
         message,
         rules,
@@ -64,20 +64,21 @@ fn write<'s>(
     )
 }
 
-fn write_with<'s>(
+fn encode_with<'s>(
     from: Protocol,
     message: &[u8],
     rules: &Rules,
     scratch: &'s mut Scratch,
     (to, metadata): (Protocol, Metadata),
     inspected: &Verdict,
-) -> Result<Written<'s>, Malformed> {
-    let (verdict, written) = policy::write(from, message, rules, scratch, Form::new(to, metadata))?;
+) -> Result<Encoded<'s>, Malformed> {
+    let (verdict, encoded) =
+        policy::encode(from, message, rules, scratch, Form::new(to, metadata))?;
     assert_eq!(&verdict, inspected, "both walks see the same");
     let room = policy::room(from, to, message.len(), rules);
-    let length = written.message.bytes.len() + written.side.bytes.len();
+    let length = encoded.message.bytes.len() + encoded.side.bytes.len();
     assert!(length <= room, "{length} bytes in {room}");
-    Ok(written)
+    Ok(encoded)
 }
 
 /// The spoke that all requests are said to come from.
@@ -128,14 +129,14 @@ pub(crate) fn check(protocol: Protocol, message: &[u8]) {
             (Err(Malformed::Group), _) | (Err(_), Err(_)) => {
                 for to in [Protocol::V1, Protocol::V2] {
                     let metadata = Metadata::Forward;
-                    let written = policy::write(
+                    let encoded = policy::encode(
                         protocol,
                         message,
                         &rules,
                         &mut scratch,
                         Form::new(to, metadata),
                     );
-                    assert!(written.is_err());
+                    assert!(encoded.is_err());
                 }
             }
             (Ok(verdict), Ok(input)) => {
@@ -152,7 +153,7 @@ pub(crate) fn check(protocol: Protocol, message: &[u8]) {
                         policy,
                         verdict: &verdict,
                     };
-                    case.check_written(kept.clone(), target, &mut scratch);
+                    case.check_encoded(kept.clone(), target, &mut scratch);
                 }
             }
             (ours, prost) => panic!("ours: {ours:?}, prost: {prost:?}"),
@@ -177,8 +178,8 @@ struct Case<'c> {
 }
 
 impl Case<'_> {
-    /// What is written is what was kept and nothing more, under labels that the spoke may write.
-    fn check_written(
+    /// What is encoded is what was kept and nothing more, under labels that the spoke may write.
+    fn check_encoded(
         &self,
         kept: PlainMessage,
         (to, metadata): (Protocol, Metadata),
@@ -186,19 +187,19 @@ impl Case<'_> {
     ) {
         let (from, verdict) = (self.protocol, self.verdict);
         let rules = rules(self.policy, LIMITS);
-        let written = write_with(from, self.message, &rules, scratch, (to, metadata), verdict)
+        let encoded = encode_with(from, self.message, &rules, scratch, (to, metadata), verdict)
             .expect("it was inspected before");
-        translation::check(kept, from, to, metadata, &written);
-        let mut held = written.message.counts;
-        held.add_all(&written.side.counts);
+        translation::check(kept, from, to, metadata, &encoded);
+        let mut held = encoded.message.counts;
+        held.add_all(&encoded.side.counts);
         assert_eq!(held.min(&verdict.kept()), held, "no more than was kept");
         let left_out = verdict.kept().minus(&held);
         assert_eq!(left_out.of(Kind::Float), 0);
         assert_eq!(left_out.of(Kind::Exemplar), 0);
-        assert_eq!(left_out.of(Kind::Histogram), written.lost.custom_buckets);
-        let metadata = written.lost.metadata + written.merged_metadata;
+        assert_eq!(left_out.of(Kind::Histogram), encoded.lost.custom_buckets);
+        let metadata = encoded.lost.metadata + encoded.merged_metadata;
         assert_eq!(left_out.of(Kind::Metadata), metadata);
-        let messages = [(to, written.message), (Protocol::V1, written.side)]
+        let messages = [(to, encoded.message), (Protocol::V1, encoded.side)]
             .map(|(protocol, message)| (protocol, message.bytes.to_vec(), message.counts));
         for (protocol, bytes, counts) in messages {
             check_leaving(protocol, &bytes);
@@ -235,19 +236,19 @@ fn kept(
         let mut alone = symbols.clone();
         put_bytes(&mut alone, field, bytes);
         let (mut scratch, forward) = (Scratch::default(), Metadata::Forward);
-        let written = policy::write(
+        let encoded = policy::encode(
             protocol,
             &alone,
             rules,
             &mut scratch,
             Form::new(protocol, forward),
         );
-        let (verdict, written) = written.expect("a part of what is well-formed");
+        let (verdict, encoded) = encoded.expect("a part of what is well-formed");
         verdict.keeps().then(|| {
-            let mut message = plain(protocol, &written.message);
+            let mut message = plain(protocol, &encoded.message);
             message
                 .series
-                .extend(plain(Protocol::V1, &written.side).series);
+                .extend(plain(Protocol::V1, &encoded.side).series);
             message.series.into_iter().next()
         })
     };
@@ -257,7 +258,7 @@ fn kept(
         if field == series_field {
             let series = series.next().expect("prost sees as many");
             if let Some(alone) = alone(field, bytes) {
-                let labels = alone.expect("it is written").labels;
+                let labels = alone.expect("it is encoded").labels;
                 kept.series
                     .push(PlainSeries::new(labels, series.payload.clone()));
             }

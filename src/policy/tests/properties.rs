@@ -7,10 +7,10 @@ use crate::policy::tests::invariants::inspect;
 use crate::policy::{self, Scratch};
 use crate::reasons::Reason;
 use crate::wire::Protocol;
+use crate::wire::encoder::{Form, Metadata};
 use crate::wire::protobuf::{Reader, put_bytes};
 use crate::wire::tests::mirror::{PlainMessage, PlainSeries};
 use crate::wire::tests::{generate, translation};
-use crate::wire::writer::{Form, Metadata};
 
 use super::invariants::{LIMITS, check, leaving, policies, rules};
 use super::model;
@@ -93,16 +93,16 @@ fn check_against_model(protocol: Protocol, message: &[u8], policy: LabelPolicy) 
     }
     for to in [Protocol::V1, Protocol::V2] {
         for metadata in [Metadata::Drop, Metadata::Forward] {
-            let written = policy::write(
+            let encoded = policy::encode(
                 protocol,
                 message,
                 &rules,
                 &mut scratch,
                 Form::new(to, metadata),
             );
-            let (verdict, written) = written.unwrap();
+            let (verdict, encoded) = encoded.unwrap();
             assert_eq!(verdict, inspection.verdict);
-            translation::check(kept.clone(), protocol, to, metadata, &written);
+            translation::check(kept.clone(), protocol, to, metadata, &encoded);
         }
     }
 }

@@ -6,11 +6,11 @@ use crate::policy::Scratch;
 use crate::policy::tests::invariants::inspect;
 use crate::reasons::Reason;
 use crate::wire::Protocol;
+use crate::wire::encoder::Metadata;
 use crate::wire::proto::v2;
 use crate::wire::protobuf::{put_bytes, put_varint};
 use crate::wire::tests::mirror::{PlainMessage, V2Request};
 use crate::wire::tests::translation::Translation;
-use crate::wire::writer::Metadata;
 
 use super::invariants::{LIMITS, rules};
 use super::refusals::{LENIENT, check, verdict};
@@ -149,7 +149,7 @@ fn with_series(mut message: Vec<u8>, series: &[u8]) -> Vec<u8> {
     message
 }
 
-/// Written anew, decoders must read the same from it.
+/// Encoded again, decoders must read the same from it.
 #[track_caller]
 fn check_rewritten(message: &[u8]) -> PlainMessage {
     let rules = rules(LENIENT, LIMITS);

@@ -1,16 +1,16 @@
 //! From one version to the other: what must arrive bit for bit, what must not come across, and the
-//! parts of what was written.
+//! parts of what was encoded.
 
 use proptest::prelude::*;
 use prost::Message;
 
 use crate::config::{Absent, LabelPolicy, Mismatch};
 use crate::policy::{self, Rules, Scratch};
+use crate::wire::encoder::{Encoder, Form, Lost, Metadata};
 use crate::wire::proto::v2;
 use crate::wire::protobuf::put_bytes;
 use crate::wire::tests::mirror::{Payload, PlainMessage, V1Exemplar, V1Request, V2Request};
 use crate::wire::tests::{generate, parts, translation};
-use crate::wire::writer::{Form, Lost, Metadata, Writer};
 use crate::wire::{Counts, Protocol, transcode};
 
 use super::fixtures::FIXTURES;
@@ -28,25 +28,25 @@ const BOTH: [Protocol; 2] = [Protocol::V1, Protocol::V2];
 const NANS: [u64; 2] = [0x7ff0_0000_0000_0002, 0xfff8_dead_beef_0001];
 
 /// What a message becomes in the version `to`: its main message, the one beside, and the losses.
-fn written(from: Protocol, to: Protocol, message: &[u8]) -> (Vec<u8>, Vec<u8>, Lost) {
+fn encoded(from: Protocol, to: Protocol, message: &[u8]) -> (Vec<u8>, Vec<u8>, Lost) {
     let (rules, mut scratch) = (rules(LENIENT, LIMITS), Scratch::default());
-    let written = policy::write(
+    let encoded = policy::encode(
         from,
         message,
         &rules,
         &mut scratch,
         Form::new(to, Metadata::Forward),
     );
-    let (verdict, written) = written.unwrap();
+    let (verdict, encoded) = encoded.unwrap();
     assert_eq!(verdict.rejections, []);
-    let (message, side) = (written.message.bytes, written.side.bytes);
-    (message.to_vec(), side.to_vec(), written.lost)
+    let (message, side) = (encoded.message.bytes, encoded.side.bytes);
+    (message.to_vec(), side.to_vec(), encoded.lost)
 }
 
 /// The only series that a message becomes.
 #[track_caller]
 fn only_payload(from: Protocol, to: Protocol, message: &[u8]) -> Payload {
-    let (message, side, _) = written(from, to, message);
+    let (message, side, _) = encoded(from, to, message);
     assert_eq!(side, b"");
     let output = PlainMessage::decode(to, &message).unwrap();
     let [series] = &output.series[..] else {
@@ -173,7 +173,7 @@ fn counts_what_a_downgrade_loses() {
         ..v2::TimeSeries::default()
     };
     request.timeseries.extend([custom, described]);
-    let (message, side, lost) = written(Protocol::V2, Protocol::V1, &request.encode_to_vec());
+    let (message, side, lost) = encoded(Protocol::V2, Protocol::V1, &request.encode_to_vec());
     let expected = Lost {
         custom_buckets: 2,
         metadata: 2,
@@ -214,7 +214,7 @@ fn folds_exemplars_into_the_series_with_samples() {
     let mut orphan = alone.clone();
     orphan.labels_refs.extend([2, 2]);
     request.timeseries.splice(0..0, [empty, orphan, alone]);
-    let (message, side, lost) = written(Protocol::V2, Protocol::V2, &request.encode_to_vec());
+    let (message, side, lost) = encoded(Protocol::V2, Protocol::V2, &request.encode_to_vec());
     let request = V2Request::decode(message.as_slice()).unwrap();
     let [empty, whole] = &request.timeseries[..] else {
         panic!("{request:?}");
@@ -278,9 +278,9 @@ fn follows_a_change_at_each_place_of_a_long_list() {
                 }
                 let (rules, mut scratch) = (rules(LENIENT, LIMITS), Scratch::default());
                 let drop = Metadata::Drop;
-                let written =
-                    policy::write(from, &message, &rules, &mut scratch, Form::new(to, drop));
-                translation::check(expected, from, to, drop, &written.unwrap().1);
+                let encoded =
+                    policy::encode(from, &message, &rules, &mut scratch, Form::new(to, drop));
+                translation::check(expected, from, to, drop, &encoded.unwrap().1);
             }
         }
     }
@@ -299,16 +299,16 @@ fn translates_captured_bodies_exactly() {
             let rules = Rules::new("cluster", spoke, LENIENT, LIMITS);
             let kept = PlainMessage::decode(from, &message).unwrap();
             let mut scratch = Scratch::default();
-            let written = policy::write(
+            let encoded = policy::encode(
                 from,
                 &message,
                 &rules,
                 &mut scratch,
                 Form::new(to, metadata),
             );
-            let (verdict, written) = written.unwrap();
+            let (verdict, encoded) = encoded.unwrap();
             assert!(!verdict.changed(), "{}", fixture.file);
-            translation::check(kept, from, to, metadata, &written);
+            translation::check(kept, from, to, metadata, &encoded);
         }
     }
 }
@@ -317,16 +317,16 @@ fn translates_captured_bodies_exactly() {
 fn check_parts(from: Protocol, message: &[u8]) {
     let (rules, mut scratch) = (rules(LENIENT, LIMITS), Scratch::default());
     for to in BOTH {
-        let written = policy::write(
+        let encoded = policy::encode(
             from,
             message,
             &rules,
             &mut scratch,
             Form::new(to, Metadata::Forward),
         );
-        let (_, written) = written.unwrap();
-        parts::check(to, written.message.bytes);
-        parts::check(Protocol::V1, written.side.bytes);
+        let (_, encoded) = encoded.unwrap();
+        parts::check(to, encoded.message.bytes);
+        parts::check(Protocol::V1, encoded.side.bytes);
     }
 }
 
@@ -341,7 +341,7 @@ fn leaves_exemplars_with_the_last_sample_of_their_series() {
         metadata: Vec::new(),
     };
     let message = request.encode_to_vec();
-    let (mut scratch, mut writer) = (transcode::Scratch::default(), Writer::default());
+    let (mut scratch, mut encoder) = (transcode::Scratch::default(), Encoder::default());
     let extent = transcode::extent(&message, Protocol::V1, &mut scratch).unwrap();
     let counts = extent.halves().unwrap().map(|half| {
         let (v1, scratch) = (Protocol::V1, &mut scratch);
@@ -351,7 +351,7 @@ fn leaves_exemplars_with_the_last_sample_of_their_series() {
             Form::new(v1, Metadata::Forward),
             half,
             scratch,
-            &mut writer,
+            &mut encoder,
         );
         cut.unwrap().message.counts
     });

@@ -3,8 +3,8 @@
 
 use super::mirror::PlainMessage;
 use super::translation::{self, Items, Translation, plain};
+use crate::wire::encoder::{Encoded, Encoder, Form, Lost, Metadata};
 use crate::wire::transcode::{Part, Scratch, extent, transcode};
-use crate::wire::writer::{Form, Lost, Metadata, Writer, Written};
 use crate::wire::{Kind, Protocol};
 
 const BOTH: [Protocol; 2] = [Protocol::V1, Protocol::V2];
@@ -27,13 +27,13 @@ pub(crate) fn check(protocol: Protocol, message: &[u8]) {
 #[derive(Default)]
 struct Cutter {
     scratch: Scratch,
-    writer: Writer,
+    encoder: Encoder,
 }
 
 impl Cutter {
     fn check_whole(&mut self, from: Protocol, to: Protocol, message: &[u8], whole: &PlainMessage) {
-        let written = self.cut(from, to, message, Part::WHOLE);
-        translation::check(whole.clone(), from, to, Metadata::Forward, &written);
+        let encoded = self.cut(from, to, message, Part::WHOLE);
+        translation::check(whole.clone(), from, to, Metadata::Forward, &encoded);
     }
 
     /// Parts of one unit hold together what the whole would, and lose no more.
@@ -48,13 +48,13 @@ impl Cutter {
                 continue;
             }
             assert!(part.end - part.first <= 1, "{part:?}");
-            let written = self.cut(from, to, message, part);
-            for (protocol, message) in [(to, written.message), (Protocol::V1, written.side)] {
+            let encoded = self.cut(from, to, message, part);
+            for (protocol, message) in [(to, encoded.message), (Protocol::V1, encoded.side)] {
                 let samples = message.counts.of(Kind::Float) + message.counts.of(Kind::Histogram);
                 assert!(samples <= 1);
                 items.add(&plain(protocol, &message));
             }
-            lost.add_all(&written.lost);
+            lost.add_all(&encoded.lost);
         }
         let expected = Translation::of(whole.clone(), from, to, Metadata::Forward);
         let whole = Items::from_iter([&expected.message, &expected.side]);
@@ -74,13 +74,13 @@ impl Cutter {
             return leaves.push(leaf);
         };
         for half in halves {
-            let written = self.cut(protocol, protocol, message, half);
+            let encoded = self.cut(protocol, protocol, message, half);
             assert_eq!(
-                (written.lost, written.side.bytes),
+                (encoded.lost, encoded.side.bytes),
                 (Lost::default(), &b""[..])
             );
-            plain(protocol, &written.message);
-            let message = written.message.bytes.to_vec();
+            plain(protocol, &encoded.message);
+            let message = encoded.message.bytes.to_vec();
             assert!(!message.is_empty(), "there was something to halve");
             self.halve(protocol, &message, leaves);
         }
@@ -112,15 +112,15 @@ impl Cutter {
         extent(message, protocol, &mut self.scratch).expect("it was checked before")
     }
 
-    fn cut(&mut self, from: Protocol, to: Protocol, message: &[u8], part: Part) -> Written<'_> {
-        let (scratch, writer) = (&mut self.scratch, &mut self.writer);
+    fn cut(&mut self, from: Protocol, to: Protocol, message: &[u8], part: Part) -> Encoded<'_> {
+        let (scratch, encoder) = (&mut self.scratch, &mut self.encoder);
         transcode(
             message,
             from,
             Form::new(to, Metadata::Forward),
             part,
             scratch,
-            writer,
+            encoder,
         )
         .expect("it was checked before")
     }

@@ -1,4 +1,4 @@
-//! What a writer must make of series, said a second time, slowly and in other words.
+//! What a encoder must make of series, said a second time, slowly and in other words.
 //!
 //! The fuzz targets include this file.
 
@@ -7,14 +7,14 @@ use super::mirror::{
     PlainSeries, V2Request,
 };
 use crate::wire::Protocol;
+use crate::wire::encoder::{Encoded, Lost, Message, Metadata};
 use crate::wire::protobuf::{Reader, WireType};
-use crate::wire::writer::{Lost, Message, Metadata, Written};
 use prost::Message as _;
 
 /// The schema of histograms with custom buckets.
 const CUSTOM_BUCKETS: i32 = -53;
 
-/// What is to be written, as plain messages.
+/// What is to be encoded, as plain messages.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Translation {
     pub(crate) message: PlainMessage,
@@ -129,36 +129,36 @@ impl Translation {
     }
 }
 
-/// Panics unless `written` is exactly what `kept` must become.
+/// Panics unless `encoded` is exactly what `kept` must become.
 pub(crate) fn check(
     kept: PlainMessage,
     from: Protocol,
     to: Protocol,
     metadata: Metadata,
-    written: &Written<'_>,
+    encoded: &Encoded<'_>,
 ) {
     let expected = Translation::of(kept, from, to, metadata);
     let actual = Translation {
-        message: plain(to, &written.message),
-        side: plain(Protocol::V1, &written.side),
-        lost: written.lost,
-        merged_metadata: written.merged_metadata,
+        message: plain(to, &encoded.message),
+        side: plain(Protocol::V1, &encoded.side),
+        lost: encoded.lost,
+        merged_metadata: encoded.merged_metadata,
     };
     assert_eq!(actual, expected, "{from:?} to {to:?}, {metadata:?}");
-    for (protocol, message) in [(to, &written.message), (Protocol::V1, &written.side)] {
+    for (protocol, message) in [(to, &encoded.message), (Protocol::V1, &encoded.side)] {
         check_layout(protocol, message.bytes, from);
         if from != protocol {
             check_leaves(protocol, message.bytes);
         }
     }
     if to == Protocol::V2 {
-        check_canonical(written.message.bytes, from);
+        check_canonical(encoded.message.bytes, from);
     }
 }
 
 /// Decodes a message, whose counts must be true.
 pub(crate) fn plain(protocol: Protocol, message: &Message<'_>) -> PlainMessage {
-    let plain = PlainMessage::decode(protocol, message.bytes).expect("what is written decodes");
+    let plain = PlainMessage::decode(protocol, message.bytes).expect("what is encoded decodes");
     assert_eq!(plain.counts(), message.counts, "{plain:?}");
     plain
 }

@@ -1,10 +1,10 @@
-//! Encoded labels, kept in step with the series before, so that only what changed is encoded.
+//! EncodedLabels labels, kept in step with the series before, so that only what changed is encoded.
 
 use crate::wire::Change;
 
-/// The labels of a series as they are written.
+/// The labels of a series as they are encoded.
 #[derive(Debug, Default)]
-pub(super) struct Encoded {
+pub(super) struct EncodedLabels {
     bytes: Vec<u8>,
     /// The bytes of each label.
     lengths: Vec<usize>,
@@ -14,7 +14,7 @@ pub(super) struct Encoded {
     passed: Change,
 }
 
-impl Encoded {
+impl EncodedLabels {
     /// Forgets the series before.
     pub(super) fn clear(&mut self) {
         self.bytes.clear();

@@ -1,10 +1,10 @@
-//! The writer: checked series of either version in, a message of either version out.
+//! Encodes messages: checked series of either version in, a message of either version out.
 //!
-//! Only what a version defines is written, in the order that every encoder uses. A message for a
+//! Only what a version defines is encoded, in the order that every encoder uses. A message for a
 //! V2 hub may have a second one beside it, in V1, for what V2 has no form for: metadata without a
 //! series, and exemplars without a sample. Buffers are kept from message to message.
 
-mod encoded;
+mod encoded_labels;
 mod interner;
 mod v1;
 mod v2;
@@ -55,15 +55,15 @@ impl Piece {
     };
 }
 
-/// What the version written has no place for.
+/// What the version encoded has no place for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Lost {
     /// Histograms of custom buckets.
     pub custom_buckets: u64,
-    /// Metadata: of series where V1 is written, of metric families and of exemplars without a
+    /// Metadata: of series where V1 is encoded, of metric families and of exemplars without a
     /// sample where V2 is.
     pub metadata: u64,
-    /// Start timestamps of samples and histograms; these themselves are written.
+    /// Start timestamps of samples and histograms; these themselves are encoded.
     pub start_timestamps: u64,
 }
 
@@ -85,9 +85,9 @@ pub struct Message<'w> {
     pub counts: Counts,
 }
 
-/// All that was written.
+/// All that was encoded.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Written<'w> {
+pub struct Encoded<'w> {
     /// The message of the version asked for.
     pub message: Message<'w>,
     /// A V1 message with what V2 has no form for, to be sent after the other.
@@ -102,18 +102,18 @@ pub struct Written<'w> {
     pub overflow: bool,
 }
 
-/// Writes messages, one after the other.
+/// Encodes messages, one after the other.
 #[derive(Debug)]
-pub struct Writer {
+pub struct Encoder {
     protocol: Protocol,
     metadata: Metadata,
-    v1: v1::Writer,
-    v2: v2::Writer,
+    v1: v1::Encoder,
+    v2: v2::Encoder,
     counts: Counts,
     lost: Lost,
 }
 
-/// What is to be written.
+/// What is to be encoded.
 #[derive(Debug, Clone, Copy)]
 pub struct Form {
     /// The version.
@@ -121,7 +121,7 @@ pub struct Form {
     /// What becomes of V1 metadata.
     pub metadata: Metadata,
     /// Most bytes of V1 that is made of V2, or as many as that has if they are more; see
-    /// [`Written::overflow`].
+    /// [`Encoded::overflow`].
     pub v1_bytes_max: usize,
 }
 
@@ -136,7 +136,7 @@ impl Form {
     }
 }
 
-/// What becomes of V1 metadata where V2 is written.
+/// What becomes of V1 metadata where V2 is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Metadata {
     /// It is counted as lost.
@@ -145,20 +145,20 @@ pub enum Metadata {
     Forward,
 }
 
-impl Default for Writer {
+impl Default for Encoder {
     fn default() -> Self {
         Self {
             protocol: Protocol::V1,
             metadata: Metadata::Drop,
-            v1: v1::Writer::default(),
-            v2: v2::Writer::default(),
+            v1: v1::Encoder::default(),
+            v2: v2::Encoder::default(),
             counts: Counts::default(),
             lost: Lost::default(),
         }
     }
 }
 
-impl Writer {
+impl Encoder {
     /// Starts a message that is made of one of `source_len` bytes.
     pub fn start(&mut self, form: Form, source_len: usize) {
         self.protocol = form.protocol;
@@ -207,9 +207,9 @@ impl Writer {
     }
 
     /// Ends the message.
-    pub fn finish(&mut self) -> Result<Written<'_>, Malformed> {
+    pub fn finish(&mut self) -> Result<Encoded<'_>, Malformed> {
         if self.protocol == Protocol::V1 {
-            return Ok(Written {
+            return Ok(Encoded {
                 message: self.v1.finish(self.counts),
                 side: Message::default(),
                 lost: self.lost,
@@ -220,7 +220,7 @@ impl Writer {
         let mut side = Counts::one(Kind::Metadata).times(self.v1.metadata());
         let folded = self.v2.fold(&mut self.v1, &mut self.lost)?;
         side.add(Kind::Exemplar, folded.exemplars_aside);
-        Ok(Written {
+        Ok(Encoded {
             message: self.v2.finish(self.counts.minus(&side)),
             side: match self.v1.overflow() {
                 true => Message::default(),
@@ -241,10 +241,10 @@ impl Writer {
     /// Gives memory back if the last messages left more than about `bytes_max` in a buffer.
     pub fn trim(&mut self, bytes_max: usize) {
         if self.v1.bytes() > bytes_max {
-            self.v1 = v1::Writer::default();
+            self.v1 = v1::Encoder::default();
         }
         if self.v2.bytes() > bytes_max {
-            self.v2 = v2::Writer::default();
+            self.v2 = v2::Encoder::default();
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Writes `io.prometheus.write.v2.Request`, with a symbol table of its own that holds each string
+//! Encodes `io.prometheus.write.v2.Request`, with a symbol table of its own that holds each string
 //! once and none that no series refers to.
 
 mod alone;
@@ -13,20 +13,20 @@ use crate::wire::v2::{
 };
 use crate::wire::{Counts, Kind, Label, Protocol, v1 as walk_v1};
 
-use super::encoded::Encoded;
+use super::encoded_labels::EncodedLabels;
 use super::interner::Interner;
 use super::{Item, Lost, Message, Put, Source, v1};
 
 use alone::Alone;
 pub(super) use alone::Folded;
 
-/// A message being written.
+/// A message being encoded.
 #[derive(Debug, Default)]
-pub(super) struct Writer {
+pub(super) struct Encoder {
     symbols: Interner,
     /// The packed references of the labels.
-    refs: Encoded,
-    /// Encoded `timeseries` fields.
+    refs: EncodedLabels,
+    /// EncodedLabels `timeseries` fields.
     series: Vec<u8>,
     /// What the series at hand carries, a buffer a field.
     samples: Vec<u8>,
@@ -47,7 +47,7 @@ struct ExemplarParts {
     rest: Vec<u8>,
 }
 
-impl Writer {
+impl Encoder {
     pub(super) fn clear(&mut self) {
         self.symbols.clear();
         self.refs.clear();
@@ -70,7 +70,7 @@ impl Writer {
         buffers + parts + self.symbols.capacity() + self.refs.capacity()
     }
 
-    /// Appends a series and returns what of it was written.
+    /// Appends a series and returns what of it was encoded.
     pub(super) fn put(&mut self, put: &Put<'_, '_>) -> Result<Counts, Malformed> {
         let received = &put.series.counts;
         if received.samples() == 0 {
@@ -142,7 +142,7 @@ impl Writer {
     /// Puts exemplars that stand alone into the series of the same labels, or into `side`.
     pub(super) fn fold(
         &mut self,
-        side: &mut v1::Writer,
+        side: &mut v1::Encoder,
         lost: &mut Lost,
     ) -> Result<Folded, Malformed> {
         self.alone
@@ -258,7 +258,7 @@ impl ExemplarParts {
         })
     }
 
-    /// Appends an exemplar; `labels` reads its labels, field 1 in both versions, and writes their
+    /// Appends an exemplar; `labels` reads its labels, field 1 in both versions, and appends their
     /// references.
     fn put_with<'b>(
         &mut self,

@@ -1,4 +1,4 @@
-//! The symbol table of a message that is being written: each string once, encoded as it comes.
+//! The symbol table of a message that is being encoded: each string once, encoded as it comes.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
@@ -23,7 +23,7 @@ pub(super) struct Interner {
     /// Seeded at random, so that no spoke can choose strings that collide.
     hasher: RandomState,
     table: HashTable<u32>,
-    /// Encoded `symbols` fields.
+    /// EncodedLabels `symbols` fields.
     bytes: Vec<u8>,
     /// Where each string begins and ends in `bytes`.
     spans: Vec<(u32, u32)>,

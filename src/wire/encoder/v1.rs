@@ -1,4 +1,4 @@
-//! Writes `prometheus.WriteRequest`.
+//! Encodes `prometheus.WriteRequest`.
 
 use crate::wire::leaf::{self, EXEMPLAR_LABELS};
 use crate::wire::protobuf::{
@@ -9,16 +9,16 @@ use crate::wire::v1::{
 };
 use crate::wire::{Counts, Kind, Label, Protocol};
 
-use super::encoded::Encoded;
+use super::encoded_labels::EncodedLabels;
 use super::{Item, Lost, Message, Put, Source};
 
 /// Key and length of a series.
 const SERIES_FRAMING_BYTES_MAX: usize = 6;
 
-/// A message being written.
+/// A message being encoded.
 #[derive(Debug, Default)]
-pub(super) struct Writer {
-    labels: Encoded,
+pub(super) struct Encoder {
+    labels: EncodedLabels,
     /// What the series at hand carries, a buffer a field.
     samples: Vec<u8>,
     exemplars: Vec<u8>,
@@ -34,7 +34,7 @@ pub(super) struct Writer {
     overflow: bool,
 }
 
-impl Writer {
+impl Encoder {
     pub(super) fn clear(&mut self, bytes_max: usize) {
         self.labels.clear();
         self.out.clear();
@@ -72,7 +72,7 @@ impl Writer {
         put_bytes(&mut self.out, METADATA, raw);
     }
 
-    /// Appends a series and returns what of it was written. One of which V1 can hold nothing is
+    /// Appends a series and returns what of it was encoded. One of which V1 can hold nothing is
     /// left out.
     pub(super) fn put(&mut self, put: &Put<'_, '_>, lost: &mut Lost) -> Result<Counts, Malformed> {
         if self.overflow {

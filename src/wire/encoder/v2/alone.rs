@@ -17,7 +17,7 @@ use super::{ExemplarParts, put_label, put_series};
 /// The series that are held back.
 #[derive(Debug, Default)]
 pub(super) struct Alone {
-    /// Encoded as in the message, with symbols of their own: they may not stay.
+    /// EncodedLabels as in the message, with symbols of their own: they may not stay.
     series: Vec<u8>,
     symbols: Interner,
     /// Which of them had metadata.
@@ -98,7 +98,7 @@ impl Alone {
         &mut self,
         series: &mut Vec<u8>,
         symbols: &mut Interner,
-        side: &mut v1::Writer,
+        side: &mut v1::Encoder,
         lost: &mut Lost,
     ) -> Result<Folded, Malformed> {
         let mut folded = Folded::default();
