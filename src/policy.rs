@@ -19,7 +19,7 @@ use crate::wire::{
 pub use labels::Rules;
 pub use verdict::{Rejection, Verdict};
 
-use labels::{Judgement, Memo};
+use labels::{Decision, PreviousLabels};
 
 /// So many strings have one or two bytes.
 const SHORT_STRINGS: usize = 256 + 256 * 256;
@@ -191,7 +191,7 @@ fn walk<'a>(
         rules,
         labels: Labels::new(spare, rules.labels_max()),
         edited: recycle(std::mem::take(&mut scratch.edited)),
-        memo: Memo::default(),
+        previous: PreviousLabels::default(),
         handed: Handed::default(),
         verdict: Verdict::default(),
         sink,
@@ -217,7 +217,7 @@ struct Inspection<'i, 'a, S> {
     labels: Labels<'a>,
     /// The labels of the series at hand after a change.
     edited: Vec<Label<'a>>,
-    memo: Memo,
+    previous: PreviousLabels,
     handed: Handed,
     verdict: Verdict,
     sink: &'i mut S,
@@ -281,7 +281,7 @@ impl<'a, S: Sink<'a>> Inspection<'_, 'a, S> {
             rules,
             labels,
             edited,
-            memo,
+            previous,
             handed,
             verdict,
             sink,
@@ -290,11 +290,11 @@ impl<'a, S: Sink<'a>> Inspection<'_, 'a, S> {
         if verdict.overfull(rules) {
             return Ok(());
         }
-        let (judgement, mismatched) = rules.judge(series, labels, memo);
+        let (decision, mismatched) = rules.judge(series, labels, previous);
         verdict.mismatched_series += u64::from(mismatched);
-        let list = match judgement {
-            Judgement::Keep => labels.list(),
-            Judgement::Insert(place) => {
+        let list = match decision {
+            Decision::Keep => labels.list(),
+            Decision::Insert(place) => {
                 verdict.change();
                 let (before, after) = labels.list().split_at(place);
                 edited.clear();
@@ -303,21 +303,21 @@ impl<'a, S: Sink<'a>> Inspection<'_, 'a, S> {
                 edited.extend_from_slice(after);
                 edited
             }
-            Judgement::Change => {
+            Decision::Change => {
                 verdict.change();
                 edited.clear();
                 edited.extend_from_slice(labels.list());
                 rules.apply(edited);
                 edited
             }
-            Judgement::Refuse(reason) => {
+            Decision::Refuse(reason) => {
                 verdict.reject(reason, &series.counts, || rules.describe(labels.list()));
                 handed.pass(labels.change());
                 return Ok(());
             }
         };
         verdict.keep(series);
-        let change = handed.hand_over(labels.change(), judgement);
+        let change = handed.hand_over(labels.change(), decision);
         sink.series(series, list, change, source)
     }
 }
@@ -351,12 +351,12 @@ impl Handed {
         self.change = self.change.then(change);
     }
 
-    fn hand_over(&mut self, change: Change, judgement: Judgement) -> Change {
+    fn hand_over(&mut self, change: Change, decision: Decision) -> Change {
         let since = std::mem::replace(&mut self.change, Change::NONE).then(change);
-        let edit = match judgement {
-            Judgement::Insert(place) => Edit::Insert(place),
-            Judgement::Keep => Edit::None,
-            Judgement::Change | Judgement::Refuse(_) => Edit::Other,
+        let edit = match decision {
+            Decision::Insert(place) => Edit::Insert(place),
+            Decision::Keep => Edit::None,
+            Decision::Change | Decision::Refuse(_) => Edit::Other,
         };
         let same = self.last == edit;
         self.last = edit;

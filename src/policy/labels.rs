@@ -31,7 +31,7 @@ const DESCRIPTION_BYTES_MAX: usize = 160;
 
 /// What the rules say of a series.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Judgement {
+pub(super) enum Decision {
     /// It may travel on as it lies.
     Keep,
     /// It may travel on with the spoke's label added at this place of its sorted labels.
@@ -44,7 +44,7 @@ pub(super) enum Judgement {
 
 /// What is known of the labels of the series before, so that only what changed is looked at.
 #[derive(Debug, Default)]
-pub(super) struct Memo {
+pub(super) struct PreviousLabels {
     /// They were sorted, each once, none without name or value, all within the limits.
     clean: bool,
     /// How many there were.
@@ -109,26 +109,23 @@ impl Rules {
     }
 
     /// Judges a walked series, and says whether its cluster label names another spoke. Sorts the
-    /// labels if they are not. `memo` goes from series to series of a message.
+    /// labels if they are not. `before` goes from series to series of a message.
     #[inline]
     pub(super) fn judge(
         &self,
         series: &Series<'_>,
         labels: &mut Labels<'_>,
-        memo: &mut Memo,
-    ) -> (Judgement, bool) {
-        if series.fault.is_none() && !labels.overflow() && self.follow(labels, memo) {
-            return match memo.cluster {
-                _ if memo.metric_name.is_none() => {
-                    (Judgement::Refuse(Reason::MissingMetricName), false)
+        before: &mut PreviousLabels,
+    ) -> (Decision, bool) {
+        if series.fault.is_none() && !labels.overflow() && self.follow(labels, before) {
+            return match before.cluster {
+                _ if before.metric_name.is_none() => {
+                    (Decision::Refuse(Reason::MissingMetricName), false)
                 }
-                Some(_) if memo.own && !series.foreign => (Judgement::Keep, false),
+                Some(_) if before.own && !series.foreign => (Decision::Keep, false),
                 None if self.policy.absent == Absent::Inject => {
                     let place = place(labels.list(), &self.cluster_label);
-                    (
-                        Judgement::Insert(place.unwrap_or_else(|place| place)),
-                        false,
-                    )
+                    (Decision::Insert(place.unwrap_or_else(|place| place)), false)
                 }
                 cluster => {
                     let value = cluster.map_or(&b""[..], |place| labels.list()[place].value);
@@ -136,30 +133,30 @@ impl Rules {
                 }
             };
         }
-        memo.clean = false;
+        before.clean = false;
         self.judge_afresh(series, labels)
     }
 
     /// Checks what changed since the series before; false when something is not as it should be,
     /// and [`Self::judge_afresh`] has to say what.
     #[inline]
-    fn follow(&self, labels: &mut Labels<'_>, memo: &mut Memo) -> bool {
+    fn follow(&self, labels: &mut Labels<'_>, before: &mut PreviousLabels) -> bool {
         let change = labels.change();
         let length_max = self.limits.label_value_bytes_max;
         let value_holds = |value: &[u8]| !value.is_empty() && value.len() <= length_max;
         let mut kept = 0;
-        if memo.clean {
+        if before.clean {
             kept = change.kept;
             for place in change.values() {
                 let value = labels.list()[place].value;
                 if !value_holds(value) {
                     return false;
                 }
-                if memo.cluster == Some(place) {
-                    memo.own = value == self.spoke;
+                if before.cluster == Some(place) {
+                    before.own = value == self.spoke;
                 }
             }
-            if kept == labels.list().len() && kept == memo.count {
+            if kept == labels.list().len() && kept == before.count {
                 return true;
             }
         }
@@ -168,37 +165,37 @@ impl Rules {
             return false;
         }
         let list = labels.list();
-        memo.cluster = memo.cluster.filter(|place| *place < kept);
-        memo.metric_name = memo.metric_name.filter(|place| *place < kept);
+        before.cluster = before.cluster.filter(|place| *place < kept);
+        before.metric_name = before.metric_name.filter(|place| *place < kept);
         let mut previous = kept.checked_sub(1).map_or(&b""[..], |last| list[last].name);
         for (place, Label { name, value }) in list.iter().enumerate().skip(kept) {
             if *name <= previous || name.len() > length_max || !value_holds(value) {
                 return false;
             }
             if *name == self.cluster_label {
-                memo.cluster = Some(place);
-                memo.own = *value == self.spoke;
+                before.cluster = Some(place);
+                before.own = *value == self.spoke;
             } else if *name == METRIC_NAME {
-                memo.metric_name = Some(place);
+                before.metric_name = Some(place);
             }
             previous = name;
         }
-        memo.clean = true;
-        memo.count = list.len();
+        before.clean = true;
+        before.count = list.len();
         true
     }
 
     /// Judges a series without looking back, and finds the first of all that is wrong with it.
-    fn judge_afresh(&self, series: &Series<'_>, labels: &mut Labels<'_>) -> (Judgement, bool) {
+    fn judge_afresh(&self, series: &Series<'_>, labels: &mut Labels<'_>) -> (Decision, bool) {
         if let Some(fault) = series.fault {
-            return (Judgement::Refuse(fault.into()), false);
+            return (Decision::Refuse(fault.into()), false);
         }
         if labels.overflow() {
-            return (Judgement::Refuse(Reason::LabelsPerSeries), false);
+            return (Decision::Refuse(Reason::LabelsPerSeries), false);
         }
         labels.compare_names(0);
         if labels.compared_name_bytes() > self.name_bytes_max() {
-            return (Judgement::Refuse(Reason::LabelLength), false);
+            return (Decision::Refuse(Reason::LabelLength), false);
         }
         let sorted = labels.list().is_sorted_by(|a, b| a.name < b.name);
         if !sorted {
@@ -206,7 +203,7 @@ impl Rules {
         }
         let found = match self.scan(labels.list()) {
             Ok(found) => found,
-            Err(reason) => return (Judgement::Refuse(reason), false),
+            Err(reason) => return (Decision::Refuse(reason), false),
         };
         let changed = !sorted || found.empty_value || series.foreign;
         self.judge_cluster(found.cluster, labels.list(), changed)
@@ -254,30 +251,30 @@ impl Rules {
         cluster: &[u8],
         labels: &[Label<'_>],
         changed: bool,
-    ) -> (Judgement, bool) {
+    ) -> (Decision, bool) {
         if cluster == self.spoke {
-            let judgement = if changed {
-                Judgement::Change
+            let decision = if changed {
+                Decision::Change
             } else {
-                Judgement::Keep
+                Decision::Keep
             };
-            return (judgement, false);
+            return (decision, false);
         }
         if cluster.is_empty() {
             return match self.policy.absent {
-                Absent::Inject => (Judgement::Change, false),
-                Absent::Reject => (Judgement::Refuse(Reason::AbsentLabel), false),
+                Absent::Inject => (Decision::Change, false),
+                Absent::Reject => (Decision::Refuse(Reason::AbsentLabel), false),
             };
         }
-        let judgement = match self.policy.mismatch {
-            Mismatch::Overwrite => Judgement::Change,
-            Mismatch::Rename if self.free_exported_label(labels).is_some() => Judgement::Change,
-            Mismatch::Rename | Mismatch::Reject => Judgement::Refuse(Reason::MismatchedLabel),
+        let decision = match self.policy.mismatch {
+            Mismatch::Overwrite => Decision::Change,
+            Mismatch::Rename if self.free_exported_label(labels).is_some() => Decision::Change,
+            Mismatch::Rename | Mismatch::Reject => Decision::Refuse(Reason::MismatchedLabel),
         };
-        (judgement, true)
+        (decision, true)
     }
 
-    /// Makes the labels of a series that was judged [`Judgement::Change`] what they shall be.
+    /// Makes the labels of a series that was judged [`Decision::Change`] what they shall be.
     pub(super) fn apply<'a>(&'a self, labels: &mut Vec<Label<'a>>) {
         labels.retain(|label| !label.value.is_empty());
         let own = self.own_label();

@@ -34,7 +34,7 @@ pub struct Verdict {
     /// How many series may travel on, with something in them or not.
     pub kept_series: u64,
     /// Of these, how many hold exemplars and no sample, which a V2 hub does not take.
-    pub exemplars_alone: u64,
+    pub orphan_series: u64,
     /// How many V1 metadata entries may travel on.
     pub kept_metadata: u64,
     /// How many V1 metadata entries it held.
@@ -86,7 +86,7 @@ impl Verdict {
         let counts = &series.counts;
         let samples = counts.samples();
         self.kept_series += 1;
-        self.exemplars_alone += u64::from(samples == 0 && counts.of(Kind::Exemplar) > 0);
+        self.orphan_series += u64::from(samples == 0 && counts.of(Kind::Exemplar) > 0);
         self.times.add_all(&series.times);
     }
 

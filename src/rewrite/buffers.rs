@@ -11,7 +11,7 @@ use crate::wire::encoder::{Encoder, Form, Metadata};
 use crate::wire::transcode::{self, Part};
 use crate::wire::{Protocol, snappy};
 
-use super::payload::{KEPT_BYTES_MAX, Outgoing, Packing, Payload, packing_room};
+use super::payload::{Compressor, KEPT_BYTES_MAX, Outgoing, Payload, compression_room};
 use super::{Request, RewriteError, Rewritten, Room, Target};
 
 thread_local! {
@@ -79,7 +79,7 @@ impl Buffers {
         };
         let message = snappy::decompress(body, *decoded_bytes_max, &mut self.decoded)?;
         let decoded_bytes = message.len();
-        let mut packing = Packing {
+        let mut compressor = Compressor {
             snappy: &mut self.snappy,
             compressed: &mut self.compressed,
         };
@@ -124,8 +124,8 @@ impl Buffers {
             let encoded = policy::encode(protocol, message, rules, &mut self.policy, form);
             let (found, encoded) = encoded.map_err(malformed)?;
             if to == Protocol::V2 || !encoded.overflow {
-                reservation.resize(reservation.bytes().max(needed + packing_room(&encoded)))?;
-                outgoing.push(packing.outgoing(to, &encoded));
+                reservation.resize(reservation.bytes().max(needed + compression_room(&encoded)))?;
+                outgoing.push(compressor.outgoing(to, &encoded));
             } else if room.is_most {
                 outgoing.push(Outgoing::too_large());
             } else {
@@ -178,12 +178,12 @@ impl Buffers {
         if to == Protocol::V1 && encoded.overflow {
             return Ok(Outgoing::too_large());
         }
-        held.grow(packing_room(&encoded))?;
-        let mut packing = Packing {
+        held.grow(compression_room(&encoded))?;
+        let mut compressor = Compressor {
             snappy: &mut self.snappy,
             compressed: &mut self.compressed,
         };
-        Ok(packing.outgoing(to, &encoded))
+        Ok(compressor.outgoing(to, &encoded))
     }
 
     /// Cuts a message into two; `None` when it holds one sample.
@@ -223,6 +223,6 @@ impl Buffers {
 
 /// True when the original body may travel on.
 fn unchanged(verdict: &Verdict, protocol: Protocol) -> bool {
-    let takes_all = protocol == Protocol::V1 || verdict.exemplars_alone == 0;
+    let takes_all = protocol == Protocol::V1 || verdict.orphan_series == 0;
     !verdict.changed() && verdict.keeps() && takes_all
 }

@@ -62,36 +62,36 @@ impl Outgoing {
 
 /// What it takes to compress what was encoded, in bytes: buffers, and copies of at most half of
 /// them.
-pub(crate) fn packing_room(encoded: &Encoded<'_>) -> usize {
+pub(crate) fn compression_room(encoded: &Encoded<'_>) -> usize {
     let messages = [&encoded.message, &encoded.side];
     let buffers = messages.map(|message| max_compress_len(message.bytes.len()));
     buffers.iter().sum::<usize>() / 2 * 3
 }
 
-/// Compresses what was encoded.
-pub(crate) struct Packing<'b> {
+/// Compresses encoded messages.
+pub(crate) struct Compressor<'b> {
     /// Snappy.
     pub snappy: &'b mut SnappyEncoder,
     /// What it writes to.
     pub compressed: &'b mut Vec<u8>,
 }
 
-impl Packing<'_> {
+impl Compressor<'_> {
     /// What a hub shall get of what was encoded.
     pub(crate) fn outgoing(&mut self, protocol: Protocol, encoded: &Encoded<'_>) -> Outgoing {
-        let mut message = self.pack(protocol, &encoded.message);
+        let mut message = self.compress(protocol, &encoded.message);
         if let Some(message) = &mut message {
             message.counts.add(Kind::Metadata, encoded.merged_metadata);
         }
         Outgoing {
             message,
-            side: self.pack(Protocol::V1, &encoded.side),
+            side: self.compress(Protocol::V1, &encoded.side),
             lost: encoded.lost,
             too_large: false,
         }
     }
 
-    fn pack(&mut self, protocol: Protocol, message: &Message<'_>) -> Option<Payload> {
+    fn compress(&mut self, protocol: Protocol, message: &Message<'_>) -> Option<Payload> {
         if message.bytes.is_empty() {
             return None;
         }

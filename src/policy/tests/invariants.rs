@@ -205,7 +205,7 @@ impl Case<'_> {
             check_leaving(protocol, &bytes);
             let second = inspect_again(protocol, &bytes, self.policy);
             assert_eq!(second.received, counts);
-            assert!(protocol == Protocol::V1 || second.exemplars_alone == 0);
+            assert!(protocol == Protocol::V1 || second.orphan_series == 0);
         }
     }
 }
@@ -282,7 +282,7 @@ fn check_kept(kept: &PlainMessage, verdict: &Verdict) {
         payload.samples.is_empty() && payload.histograms.is_empty() && !payload.exemplars.is_empty()
     };
     let alone = kept.series.iter().filter(alone).count();
-    assert_eq!(alone as u64, verdict.exemplars_alone);
+    assert_eq!(alone as u64, verdict.orphan_series);
 }
 
 /// What may travel on as it lies was kept whole, and is what the spoke may write.

@@ -1,7 +1,7 @@
 //! Encodes `io.prometheus.write.v2.Request`, with a symbol table of its own that holds each string
 //! once and none that no series refers to.
 
-mod alone;
+mod orphans;
 
 use crate::wire::leaf::{self, EXEMPLAR_LABELS};
 use crate::wire::protobuf::{
@@ -17,8 +17,8 @@ use super::encoded_labels::EncodedLabels;
 use super::interner::Interner;
 use super::{Item, Lost, Message, Put, Source, v1};
 
-use alone::Alone;
-pub(super) use alone::Folded;
+pub(super) use orphans::Folded;
+use orphans::OrphanExemplars;
 
 /// A message being encoded.
 #[derive(Debug, Default)]
@@ -36,7 +36,7 @@ pub(super) struct Encoder {
     /// Parts of what it carries.
     metadata_fields: Vec<u8>,
     exemplar: ExemplarParts,
-    alone: Alone,
+    orphans: OrphanExemplars,
     out: Vec<u8>,
 }
 
@@ -52,7 +52,7 @@ impl Encoder {
         self.symbols.clear();
         self.refs.clear();
         self.series.clear();
-        self.alone.clear();
+        self.orphans.clear();
     }
 
     /// The memory that it holds, in bytes.
@@ -66,7 +66,7 @@ impl Encoder {
             &self.out,
         ];
         let buffers: usize = buffers.iter().map(|buffer| buffer.capacity()).sum();
-        let parts = self.exemplar.bytes() + self.alone.bytes();
+        let parts = self.exemplar.bytes() + self.orphans.bytes();
         buffers + parts + self.symbols.capacity() + self.refs.capacity()
     }
 
@@ -74,13 +74,13 @@ impl Encoder {
     pub(super) fn put(&mut self, put: &Put<'_, '_>) -> Result<Counts, Malformed> {
         let received = &put.series.counts;
         if received.samples() == 0 {
-            let alone = received.of(Kind::Exemplar) > 0;
+            let orphan = received.of(Kind::Exemplar) > 0;
             // Without anything in it a series means nothing in V1; in V2 the hub shall say what it
             // thinks of it.
-            if alone || put.source.protocol() == Protocol::V1 {
+            if orphan || put.source.protocol() == Protocol::V1 {
                 self.refs.pass(put.change);
-                return if alone {
-                    self.alone.hold(put)
+                return if orphan {
+                    self.orphans.hold(put)
                 } else {
                     Ok(Counts::default())
                 };
@@ -139,13 +139,13 @@ impl Encoder {
         Ok(counts)
     }
 
-    /// Puts exemplars that stand alone into the series of the same labels, or into `side`.
+    /// Puts orphan exemplars into the series of the same labels, or into `side`.
     pub(super) fn fold(
         &mut self,
         side: &mut v1::Encoder,
         lost: &mut Lost,
     ) -> Result<Folded, Malformed> {
-        self.alone
+        self.orphans
             .fold(&mut self.series, &mut self.symbols, side, lost)
     }
 

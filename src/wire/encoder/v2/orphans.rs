@@ -1,4 +1,4 @@
-//! Series of exemplars alone.
+//! Orphan exemplars: series that hold exemplars and no sample.
 //!
 //! Prometheus sends exemplars in a series of their own, without samples, and its V2 receiver
 //! refuses such a series (`storage/remote/write_handler.go`, `appendV2`). So they are held back
@@ -16,7 +16,7 @@ use super::{ExemplarParts, put_label, put_series};
 
 /// The series that are held back.
 #[derive(Debug, Default)]
-pub(super) struct Alone {
+pub(super) struct OrphanExemplars {
     /// EncodedLabels as in the message, with symbols of their own: they may not stay.
     series: Vec<u8>,
     symbols: Interner,
@@ -28,7 +28,7 @@ pub(super) struct Alone {
     exemplar: ExemplarParts,
 }
 
-/// What [`Alone::fold`] did.
+/// What [`OrphanExemplars::fold`] did.
 #[derive(Debug, Default)]
 pub(in super::super) struct Folded {
     /// Exemplars that went into the message beside.
@@ -37,22 +37,22 @@ pub(in super::super) struct Folded {
     pub(in super::super) merged_metadata: u64,
 }
 
-/// A series that looks for another of its labels.
-struct Guest<'h> {
+/// An orphan and what became of it.
+struct Orphan<'h> {
     refs: &'h [u8],
     exemplars: &'h [u8],
     described: bool,
-    home: Home,
+    matched: Match,
 }
 
-/// What became of a guest.
+/// The series of the same labels and with samples, which takes the exemplars.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Home {
+enum Match {
     None,
     Found { described: bool },
 }
 
-impl Alone {
+impl OrphanExemplars {
     pub(super) fn clear(&mut self) {
         self.series.clear();
         self.symbols.clear();
@@ -114,17 +114,17 @@ impl Alone {
             ..
         } = self;
         let text = |index| held_symbols.text(index);
-        let mut guests = Vec::with_capacity(described.len());
+        let mut orphans = Vec::with_capacity(described.len());
         for (series, described) in entries(held).zip(described) {
             let (refs, exemplars) = series?;
-            guests.push(Guest {
+            orphans.push(Orphan {
                 refs,
                 exemplars,
                 described: *described,
-                home: Home::None,
+                matched: Match::None,
             });
         }
-        let mut waiting = waiting(&guests, held_symbols, symbols)?;
+        let mut waiting = waiting(&orphans, held_symbols, symbols)?;
         let mut out = Vec::with_capacity(series.len() + held.len());
         for series in entries(series) {
             let (refs, items) = series?;
@@ -140,25 +140,25 @@ impl Alone {
             let (items, metadata) = split_metadata(items)?;
             collected.clear();
             for index in waiting {
-                let guest = &mut guests[index];
-                guest.home = Home::Found {
+                let orphan = &mut orphans[index];
+                orphan.matched = Match::Found {
                     described: !metadata.is_empty(),
                 };
-                for bytes in exemplars(guest.exemplars) {
+                for bytes in exemplars(orphan.exemplars) {
                     exemplar.put_again(collected, symbols, bytes?, text)?;
                 }
             }
             put_series(&mut out, refs, [items, collected, metadata]);
         }
-        for guest in &guests {
-            let metadata = match guest.home {
-                Home::Found { described: true } => &mut folded.merged_metadata,
-                Home::Found { described: false } | Home::None => &mut lost.metadata,
+        for orphan in &orphans {
+            let metadata = match orphan.matched {
+                Match::Found { described: true } => &mut folded.merged_metadata,
+                Match::Found { described: false } | Match::None => &mut lost.metadata,
             };
-            *metadata += u64::from(guest.described);
-            if guest.home == Home::None {
-                let labels = labels(guest.refs, held_symbols)?;
-                let exemplars = exemplars(guest.exemplars);
+            *metadata += u64::from(orphan.described);
+            if orphan.matched == Match::None {
+                let labels = labels(orphan.refs, held_symbols)?;
+                let exemplars = exemplars(orphan.exemplars);
                 folded.exemplars_aside += side.put_exemplars(&labels, exemplars, text)?;
             }
         }
@@ -224,23 +224,23 @@ fn labels<'s>(refs: &[u8], symbols: &'s Interner) -> Result<Vec<Label<'s>>, Malf
     Ok(labels)
 }
 
-/// The places of guests by the references that a series of their labels has in `table`. Those whose
+/// The places of orphans by the references that a series of their labels has in `table`. Those whose
 /// strings are not all in it have none.
 fn waiting(
-    guests: &[Guest<'_>],
+    orphans: &[Orphan<'_>],
     symbols: &Interner,
     table: &Interner,
 ) -> Result<HashMap<Vec<u8>, Vec<usize>>, Malformed> {
     let known: Vec<Option<u32>> = symbols.texts().map(|text| table.find(text)).collect();
     let mut waiting: HashMap<Vec<u8>, Vec<usize>> = HashMap::new();
-    'guests: for (index, guest) in guests.iter().enumerate() {
-        let mut refs = Vec::with_capacity(guest.refs.len());
-        let mut reader = Reader::new(guest.refs);
+    'orphans: for (index, orphan) in orphans.iter().enumerate() {
+        let mut refs = Vec::with_capacity(orphan.refs.len());
+        let mut reader = Reader::new(orphan.refs);
         while !reader.rest().is_empty() {
             let place = usize::try_from(reader.varint()?).ok();
             let Some(reference) = place.and_then(|place| known.get(place).copied().flatten())
             else {
-                continue 'guests;
+                continue 'orphans;
             };
             put_varint(&mut refs, reference.into());
         }
