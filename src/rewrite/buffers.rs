@@ -119,11 +119,11 @@ impl Buffers {
             let form = Form {
                 protocol: to,
                 metadata,
-                v1_bytes_max: room.bytes,
+                v1_room: room.bytes,
             };
             let encoded = policy::encode(protocol, message, rules, &mut self.policy, form);
             let (found, encoded) = encoded.map_err(malformed)?;
-            if to == Protocol::V2 || !encoded.overflow {
+            if to == Protocol::V2 || encoded.overflow.is_none() {
                 reservation.resize(reservation.bytes().max(needed + compression_room(&encoded)))?;
                 outgoing.push(compressor.outgoing(to, &encoded));
             } else if room.is_most {
@@ -159,7 +159,7 @@ impl Buffers {
         payload: &Payload,
         to: Protocol,
         part: Part,
-        v1_bytes_max: usize,
+        v1_room: usize,
         held: &mut Permit,
     ) -> Result<Outgoing, RewriteError> {
         let malformed = |malformed| RewriteError::Malformed {
@@ -170,12 +170,12 @@ impl Buffers {
         let form = Form {
             protocol: to,
             metadata: Metadata::Forward,
-            v1_bytes_max,
+            v1_room,
         };
         let (scratch, encoder) = (&mut self.transcode, &mut self.encoder);
         let encoded = transcode::transcode(message, payload.protocol, form, part, scratch, encoder);
         let encoded = encoded.map_err(malformed)?;
-        if to == Protocol::V1 && encoded.overflow {
+        if to == Protocol::V1 && encoded.overflow.is_some() {
             return Ok(Outgoing::too_large());
         }
         held.grow(compression_room(&encoded))?;
@@ -190,7 +190,7 @@ impl Buffers {
     pub(super) fn halve(
         &mut self,
         payload: &Payload,
-        v1_bytes_max: usize,
+        v1_room: usize,
         held: &mut Permit,
     ) -> Result<Option<[Payload; 2]>, RewriteError> {
         let protocol = payload.protocol;
@@ -203,7 +203,7 @@ impl Buffers {
         let Some(halves) = extent.halves() else {
             return Ok(None);
         };
-        let mut half = |part| self.transcode(payload, protocol, part, v1_bytes_max, held);
+        let mut half = |part| self.transcode(payload, protocol, part, v1_room, held);
         let [first, second] = halves;
         let halves = half(first)?.message.zip(half(second)?.message);
         Ok(halves.map(|(first, second)| [first, second]))

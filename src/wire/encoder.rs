@@ -97,9 +97,10 @@ pub struct Encoded<'w> {
     /// Metadata of exemplars without a sample, whose series has its own in the message: it is
     /// neither lost nor counted there.
     pub merged_metadata: u64,
-    /// The V1 message, which may be the one beside, would be larger than it may be. It is no good,
-    /// while one of V2 is.
-    pub overflow: bool,
+    /// The bytes that the V1 message would have, if these are more than its room; at least so many
+    /// if they are more than [`V1_BYTES_MAX`]. Then the V1 message, which may be the one beside, is
+    /// not whole and must not be sent. One of V2 is whole all the same.
+    pub overflow: Option<usize>,
 }
 
 /// Encodes messages, one after the other.
@@ -120,18 +121,18 @@ pub struct Form {
     pub protocol: Protocol,
     /// What becomes of V1 metadata.
     pub metadata: Metadata,
-    /// Most bytes of V1 that is made of V2, or as many as that has if they are more; see
-    /// [`Encoded::overflow`].
-    pub v1_bytes_max: usize,
+    /// Room for a V1 message that is made of V2, in bytes; the length of the source if that is
+    /// more. See [`Encoded::overflow`].
+    pub v1_room: usize,
 }
 
 impl Form {
-    /// V1 of any allowed length.
+    /// A form with room for V1 of any allowed length.
     pub fn new(protocol: Protocol, metadata: Metadata) -> Self {
         Self {
             protocol,
             metadata,
-            v1_bytes_max: V1_BYTES_MAX,
+            v1_room: V1_BYTES_MAX,
         }
     }
 }
@@ -163,7 +164,7 @@ impl Encoder {
     pub fn start(&mut self, form: Form, source_len: usize) {
         self.protocol = form.protocol;
         self.metadata = form.metadata;
-        self.v1.clear(form.v1_bytes_max.max(source_len));
+        self.v1.clear(form.v1_room.max(source_len));
         self.v2.clear();
         self.counts = Counts::default();
         self.lost = Lost::default();
@@ -223,8 +224,8 @@ impl Encoder {
         Ok(Encoded {
             message: self.v2.finish(self.counts.minus(&side)),
             side: match self.v1.overflow() {
-                true => Message::default(),
-                false => self.v1.finish(side),
+                Some(_) => Message::default(),
+                None => self.v1.finish(side),
             },
             lost: self.lost,
             merged_metadata: folded.merged_metadata,

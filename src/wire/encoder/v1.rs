@@ -10,10 +10,7 @@ use crate::wire::v1::{
 use crate::wire::{Counts, Kind, Label, Protocol};
 
 use super::encoded_labels::EncodedLabels;
-use super::{Item, Lost, Message, Put, Source};
-
-/// Key and length of a series.
-const SERIES_FRAMING_BYTES_MAX: usize = 6;
+use super::{Item, Lost, Message, Put, Source, V1_BYTES_MAX};
 
 /// A message being encoded.
 #[derive(Debug, Default)]
@@ -26,25 +23,29 @@ pub(super) struct Encoder {
     /// The labels of the exemplar at hand, and the rest of it.
     exemplar: Vec<u8>,
     exemplar_rest: Vec<u8>,
+    /// The bytes of exemplars of the series at hand for which the message has no room.
+    left_out: usize,
     out: Vec<u8>,
     metadata: u64,
-    /// Most bytes that a message may have.
-    bytes_max: usize,
-    /// The message would have more; nothing is put into it any more.
-    overflow: bool,
+    /// Most bytes that the message may have.
+    room: usize,
+    /// The bytes that the message would have, once these are more than its room. Nothing is put
+    /// into it any more.
+    overflow: Option<usize>,
 }
 
 impl Encoder {
-    pub(super) fn clear(&mut self, bytes_max: usize) {
+    pub(super) fn clear(&mut self, room: usize) {
         self.labels.clear();
         self.out.clear();
         self.metadata = 0;
-        self.bytes_max = bytes_max;
-        self.overflow = false;
+        self.room = room;
+        self.overflow = None;
     }
 
-    /// True when the message would have more bytes than it may.
-    pub(super) fn overflow(&self) -> bool {
+    /// The bytes that the message would have, if these are more than its room; at least so many
+    /// if they are more than [`V1_BYTES_MAX`] as well.
+    pub(super) fn overflow(&self) -> Option<usize> {
         self.overflow
     }
 
@@ -72,46 +73,53 @@ impl Encoder {
         put_bytes(&mut self.out, METADATA, raw);
     }
 
-    /// Appends a series and returns what of it was encoded. One of which V1 can hold nothing is
-    /// left out.
+    /// Appends a series, as long as the message has room, and returns what of it V1 can hold. A
+    /// series of which V1 can hold nothing is left out.
     pub(super) fn put(&mut self, put: &Put<'_, '_>, lost: &mut Lost) -> Result<Counts, Malformed> {
-        if self.overflow {
+        if self.is_hopeless() {
             return Ok(Counts::default());
         }
         if let Some(samples) = put.samples() {
-            self.put_series(put, [samples]);
+            self.put_series(put, [samples], 0);
             return Ok(put.series.counts);
         }
         let buffers = [&mut self.samples, &mut self.exemplars, &mut self.histograms];
         buffers.into_iter().for_each(Vec::clear);
+        self.left_out = 0;
         let mut counts = Counts::default();
-        let mut left_out = Lost::default();
+        let mut series_lost = Lost::default();
         for item in put.items() {
-            self.put_item(item?, put.source, &mut counts, &mut left_out)?;
+            self.put_item(item?, put.source, &mut counts, &mut series_lost)?;
         }
         // However often it stands there, decoders merge it.
-        left_out.metadata = left_out.metadata.min(1);
-        lost.add_all(&left_out);
-        if counts.is_empty() && left_out != Lost::default() {
+        series_lost.metadata = series_lost.metadata.min(1);
+        lost.add_all(&series_lost);
+        if counts.is_empty() && series_lost != Lost::default() {
             self.labels.pass(put.change);
             return Ok(counts);
         }
         let buffers = [&mut self.samples, &mut self.exemplars, &mut self.histograms];
         let buffers = buffers.map(std::mem::take);
-        self.put_series(put, buffers.each_ref().map(Vec::as_slice));
+        self.put_series(put, buffers.each_ref().map(Vec::as_slice), self.left_out);
         [self.samples, self.exemplars, self.histograms] = buffers;
         Ok(counts)
     }
 
-    /// Appends a series that carries `items`, if the message has room for it.
+    /// Appends a series that carries `items`, and exemplars of so many bytes that were left out,
+    /// if the message has room for it.
     #[inline]
-    fn put_series<const N: usize>(&mut self, put: &Put<'_, '_>, items: [&[u8]; N]) {
-        let items_len: usize = items.iter().map(|items| items.len()).sum();
-        // What is of V1 cannot grow.
-        if put.source.protocol() == Protocol::V2
-            && !self.has_room(labels_len(put.labels) + items_len)
-        {
-            return;
+    fn put_series<const N: usize>(
+        &mut self,
+        put: &Put<'_, '_>,
+        items: [&[u8]; N],
+        left_out: usize,
+    ) {
+        // A series of V1 does not grow beyond the labels that the rules add.
+        if put.source.protocol() == Protocol::V2 {
+            let items_len: usize = items.iter().map(|items| items.len()).sum();
+            if !self.has_room(labels_len(put.labels) + items_len + left_out) {
+                return;
+            }
         }
         let labels = put.labels;
         self.labels
@@ -130,12 +138,13 @@ impl Encoder {
         text: impl Fn(u64) -> &'t [u8],
     ) -> Result<u64, Malformed> {
         self.exemplars.clear();
+        self.left_out = 0;
         let mut count = 0;
         for exemplar in exemplars {
             self.put_exemplar(exemplar?, &text)?;
             count += 1;
         }
-        if self.has_room(labels_len(labels) + self.exemplars.len()) {
+        if self.has_room(labels_len(labels) + self.exemplars.len() + self.left_out) {
             self.samples.clear();
             for label in labels {
                 put_label(&mut self.samples, LABELS, label);
@@ -153,11 +162,22 @@ impl Encoder {
         }
     }
 
-    /// True when a series of so many bytes has room in the message; remembers when not.
+    /// True when a series of so many bytes has room in the message. Otherwise the series counts
+    /// towards the length that the message would have.
     fn has_room(&mut self, bytes: usize) -> bool {
-        let length = self.out.len() + SERIES_FRAMING_BYTES_MAX + bytes;
-        self.overflow |= length > self.bytes_max;
-        !self.overflow
+        let before = self.overflow.unwrap_or(self.out.len());
+        let length = before.saturating_add(field_len(bytes));
+        if self.overflow.is_some() || length > self.room {
+            self.overflow = Some(length);
+        }
+        self.overflow.is_none()
+    }
+
+    /// True when the message would have more bytes than any may have, so that its length does not
+    /// matter any more.
+    fn is_hopeless(&self) -> bool {
+        let most = V1_BYTES_MAX.max(self.room);
+        self.overflow.is_some_and(|length| length > most)
     }
 
     /// Puts something that a series carries into its buffer, if V1 has a place for it.
@@ -213,26 +233,26 @@ impl Encoder {
         Ok(())
     }
 
-    /// Appends a V2 exemplar, as far as the message has room for its labels: a few bytes may stand
-    /// for a string of megabytes, again and again.
+    /// Appends a V2 exemplar, or only counts its bytes where the message has no room for it: a few
+    /// bytes may stand for a string of megabytes, again and again.
     fn put_exemplar<'t>(
         &mut self,
         bytes: &[u8],
         text: impl Fn(u64) -> &'t [u8],
     ) -> Result<(), Malformed> {
-        if self.overflow {
-            return Ok(());
-        }
         let Self {
             exemplar,
             exemplar_rest: rest,
-            overflow,
             ..
         } = self;
         let taken = self.out.len() + self.exemplars.len();
-        let room = self.bytes_max.saturating_sub(taken);
+        let room = match self.overflow {
+            Some(_) => 0,
+            None => self.room.saturating_sub(taken),
+        };
         exemplar.clear();
         rest.clear();
+        let mut length = 0;
         let mut name: Option<&[u8]> = None;
         leaf::exemplar(bytes, rest, |reader, wire_type| {
             varints(reader, wire_type, |reference| {
@@ -242,15 +262,18 @@ impl Encoder {
                 };
                 let value = text(reference);
                 let label = Label { name, value };
-                *overflow |= exemplar.len() + field_len(label_len(&label)) > room;
-                if !*overflow {
+                length += field_len(label_len(&label));
+                if length <= room {
                     put_label(exemplar, EXEMPLAR_LABELS, &label);
                 }
             })
         })?;
-        if !*overflow {
+        length += rest.len();
+        if field_len(length) <= room {
             exemplar.extend_from_slice(rest);
             put_bytes(&mut self.exemplars, EXEMPLARS, exemplar);
+        } else {
+            self.left_out += field_len(length);
         }
         Ok(())
     }
