@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use hubgate::config::{Absent, LabelPolicy, Mismatch, SpokeLimits};
 use hubgate::policy::{self, Rules, Scratch};
-use hubgate::wire::encoder::{Form, Metadata};
+use hubgate::wire::encoder::{Encoder, Form, Metadata};
 use hubgate::wire::{Protocol, snappy};
 
 /// The allocator of the binary.
@@ -132,7 +132,7 @@ impl Case {
         let (protocol, body) = (self.body.protocol, self.body.compressed);
         let mut buffer = Vec::new();
         let message = decode(body, &mut buffer).to_vec();
-        let mut scratch = Scratch::default();
+        let (mut scratch, mut encoder) = (Scratch::default(), Encoder::default());
         let (unchanged, injected) = (rules("cluster"), rules("tenant"));
         for _ in 0..count {
             match self.work {
@@ -140,13 +140,17 @@ impl Case {
                     black_box(decode(black_box(body), &mut buffer));
                 }
                 Work::Inspect => inspect(protocol, &message, &unchanged, &mut scratch),
-                Work::Inject => encode(protocol, protocol, &message, &injected, &mut scratch),
+                Work::Inject => {
+                    let memory = (&mut scratch, &mut encoder);
+                    encode(protocol, protocol, &message, &injected, memory);
+                }
                 Work::Translate => {
                     let to = match protocol {
                         Protocol::V1 => Protocol::V2,
                         Protocol::V2 => Protocol::V1,
                     };
-                    encode(protocol, to, &message, &unchanged, &mut scratch);
+                    let memory = (&mut scratch, &mut encoder);
+                    encode(protocol, to, &message, &unchanged, memory);
                 }
             }
         }
@@ -158,20 +162,23 @@ fn decode<'b>(body: &[u8], buffer: &'b mut Vec<u8>) -> &'b [u8] {
 }
 
 fn inspect(protocol: Protocol, message: &[u8], rules: &Rules, scratch: &mut Scratch) {
-    let verdict = policy::inspect(protocol, black_box(message), rules, scratch);
+    let verdict = policy::inspect(protocol, black_box(message), rules, scratch, &mut []);
     let verdict = verdict.expect("a captured body");
     assert!(!verdict.changed(), "it may travel on as it is");
 }
 
-fn encode(from: Protocol, to: Protocol, message: &[u8], rules: &Rules, scratch: &mut Scratch) {
-    let encoded = policy::encode(
-        from,
-        black_box(message),
-        rules,
-        scratch,
-        Form::new(to, Metadata::Drop),
-    );
-    black_box(encoded.expect("a captured body"));
+fn encode(
+    from: Protocol,
+    to: Protocol,
+    message: &[u8],
+    rules: &Rules,
+    (scratch, encoder): (&mut Scratch, &mut Encoder),
+) {
+    encoder.start(Form::new(to, Metadata::Drop), message.len());
+    let encoders = std::slice::from_mut(encoder);
+    let verdict = policy::inspect(from, black_box(message), rules, scratch, encoders);
+    assert!(verdict.expect("a captured body").keeps());
+    black_box(encoder.finish().expect("a captured body"));
 }
 
 fn rules(cluster_label: &str) -> Rules {

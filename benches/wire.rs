@@ -8,7 +8,7 @@ use std::hint::black_box;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use hubgate::config::{Absent, LabelPolicy, Mismatch, SpokeLimits};
 use hubgate::policy::{self, Rules, Scratch};
-use hubgate::wire::encoder::{Form, Metadata};
+use hubgate::wire::encoder::{Encoder, Form, Metadata};
 use hubgate::wire::proto::{v1, v2};
 use hubgate::wire::{Protocol, snappy};
 use prost::Message;
@@ -99,8 +99,14 @@ fn inspect(criterion: &mut Criterion) {
         let rules = rules("production", "cluster");
         let mut scratch = Scratch::default();
         let mut inspect = || {
-            policy::inspect(body.protocol, black_box(&message), &rules, &mut scratch)
-                .expect("a captured body")
+            policy::inspect(
+                body.protocol,
+                black_box(&message),
+                &rules,
+                &mut scratch,
+                &mut [],
+            )
+            .expect("a captured body")
         };
         assert!(!inspect().changed(), "{} is passed on as it is", body.name);
         group.throughput(Throughput::Elements(inspect().received.total()));
@@ -125,19 +131,17 @@ fn encode(criterion: &mut Criterion) {
             }
             let message = body.message();
             let rules = rules("production", cluster_label);
-            let mut scratch = Scratch::default();
+            let (mut scratch, mut encoder) = (Scratch::default(), Encoder::default());
             group.throughput(Throughput::Elements(body.samples));
             group.bench_function(body.name, |bencher| {
                 bencher.iter(|| {
                     let message = black_box(message.as_slice());
-                    let encoded = policy::encode(
-                        body.protocol,
-                        message,
-                        &rules,
-                        &mut scratch,
-                        Form::new(to, Metadata::Drop),
-                    );
-                    encoded.expect("a captured body").1.message.bytes.len()
+                    encoder.start(Form::new(to, Metadata::Drop), message.len());
+                    let encoders = std::slice::from_mut(&mut encoder);
+                    policy::inspect(body.protocol, message, &rules, &mut scratch, encoders)
+                        .expect("a captured body");
+                    let encoded = encoder.finish().expect("a captured body");
+                    encoded.message.bytes.len()
                 });
             });
         }
@@ -172,7 +176,9 @@ fn hostile(criterion: &mut Criterion) {
         let mut scratch = Scratch::default();
         group.throughput(Throughput::Bytes(message.len() as u64));
         group.bench_function(name, |bencher| {
-            bencher.iter(|| policy::inspect(protocol, black_box(&message), &rules, &mut scratch));
+            bencher.iter(|| {
+                policy::inspect(protocol, black_box(&message), &rules, &mut scratch, &mut [])
+            });
         });
     }
     group.finish();

@@ -1,8 +1,10 @@
-//! Decompresses a body, puts it before the policy, and makes of it what the hubs shall get, off the
-//! async workers when it is large.
+//! Makes of a request what the hubs shall get: decompresses the body, has the policy judge it, and
+//! compresses the messages for the targets. Large requests are worked on off the async workers.
 
 mod buffers;
 mod payload;
+mod request;
+mod way_back;
 
 use std::sync::Arc;
 
@@ -13,21 +15,21 @@ use crate::policy::{self, Rules, Verdict};
 use crate::spoke::Spoke;
 pub(crate) use crate::wire::encoder::{Lost, Metadata};
 use crate::wire::snappy::SnappyError;
-use crate::wire::transcode::Part;
 use crate::wire::{Malformed, Protocol, snappy};
 
 use crate::budget::{Overloaded, Permit, Reservation};
 
-use buffers::{Buffers, Tried, with_buffers};
+use buffers::{Buffers, with_buffers};
 pub(crate) use payload::{Outgoing, Payload};
+use way_back::Translated;
 
 /// Messages up to this size, as V1 where that is encoded, are worked off where they arrive: some
 /// two milliseconds. The usual request of 2000 series is one megabyte.
 const INLINE_BYTES_MAX: usize = 2 * 1024 * 1024;
 
-/// A V2 message is supposed to become this many times as long in V1, and this many times more
-/// whenever it was more. The usual request grows by four.
-const DOWNGRADE_GROWTH: usize = 8;
+/// A V1 message of up to this many times the length of its V2 form is encoded while that is judged.
+/// The usual one has four times the length.
+const DOWNGRADE_FACTOR: usize = 8;
 
 /// Why a message is not rewritten.
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +65,7 @@ pub(crate) struct Target {
     pub metadata: Metadata,
 }
 
-/// A request that was inspected.
+/// A request that was judged, and what the hubs shall get of it.
 #[derive(Debug)]
 pub(crate) struct Rewritten {
     /// What the policy decided.
@@ -76,14 +78,14 @@ pub(crate) struct Rewritten {
     pub reservation: Reservation,
 }
 
-/// Inspects requests, the large ones on blocking threads.
+/// Rewrites requests, the large ones on blocking threads.
 #[derive(Debug)]
 pub(crate) struct Rewriter {
     /// One a core: more would only hold more memory at once.
     large: Arc<Semaphore>,
 }
 
-/// A request to be inspected.
+/// A request to be rewritten.
 #[derive(Debug)]
 pub(crate) struct Request {
     /// Who sent it.
@@ -108,31 +110,27 @@ impl Rewriter {
         }
     }
 
-    /// Decompresses, inspects and, where rules or targets ask for it, writes a body anew.
-    pub(crate) async fn rewrite(&self, mut request: Request) -> Result<Rewritten, RewriteError> {
+    /// Decompresses a request, judges it, and makes what its targets shall get.
+    pub(crate) async fn rewrite(&self, request: Request) -> Result<Rewritten, RewriteError> {
+        let from = request.protocol;
         let decoded = snappy::checked_len(&request.body, request.decoded_bytes_max)?;
-        let mut growth = DOWNGRADE_GROWTH;
-        loop {
-            let downgrades = request
-                .targets
-                .iter()
-                .any(|target| (request.protocol, target.protocol) == (Protocol::V2, Protocol::V1));
-            let size = if downgrades {
-                decoded.saturating_mul(growth)
-            } else {
-                decoded
-            };
-            let tried = self.run(size, move |buffers| buffers.inspect(request, growth));
-            match tried.await?? {
-                Tried::Done(inspected) => return Ok(inspected),
-                Tried::Narrow(again) => request = again,
-            }
-            growth = growth.saturating_mul(DOWNGRADE_GROWTH);
-        }
+        let targets = request.targets.iter();
+        let sizes = targets.map(|target| first_size(from, target.protocol, decoded));
+        let size = sizes.max().unwrap_or(decoded);
+        let work = self.run(size, move |buffers| buffers.rewrite(request));
+        let (mut rewritten, long) = work.await??;
+        let Some(long) = long else {
+            return Ok(rewritten);
+        };
+        let work = self.run(long.v1_bytes, move |buffers| {
+            buffers.rewrite_long(&mut rewritten, long)?;
+            Ok(rewritten)
+        });
+        work.await?
     }
 
-    /// Writes a message of a spoke that was inspected before in the other version. Its room comes
-    /// from `reservation`.
+    /// Encodes a message that was made for a spoke in the other version. Its room comes from
+    /// `reservation`.
     pub(crate) async fn translate(
         &self,
         payload: &Payload,
@@ -145,32 +143,52 @@ impl Rewriter {
             Protocol::V2 => Protocol::V1,
         };
         let decoded = decoded_len(payload)?;
-        let mut growth = DOWNGRADE_GROWTH;
-        loop {
-            let room = Room::new(from, to, decoded, growth, &spoke.rules);
-            let size = if to == Protocol::V1 {
-                room.bytes
-            } else {
-                decoded
-            };
-            let mut held = reservation.permit(decoded + room.bytes)?;
-            let payload = payload.clone();
-            let encoded = self.run(size, move |buffers| {
-                let encoded =
-                    buffers.transcode(&payload, to, Part::WHOLE, room.bytes, &mut held)?;
-                let kept = held.split(encoded.bytes());
-                Ok::<_, RewriteError>((encoded, kept))
-            });
-            let (encoded, held) = encoded.await??;
-            if !encoded.too_large || room.is_most {
-                return Ok((encoded, held));
+        let size = first_size(from, to, decoded);
+        let room = first_room(from, to, decoded, &spoke.rules);
+        let (first, held) = self
+            .translate_within(payload, to, size, room, reservation)
+            .await?;
+        let v1_bytes = match first {
+            Translated::Done(outgoing) => return Ok((outgoing, held)),
+            Translated::Longer(v1_bytes) => v1_bytes,
+        };
+        drop(held);
+        match self
+            .translate_within(payload, to, v1_bytes, v1_bytes, reservation)
+            .await?
+        {
+            (Translated::Done(outgoing), held) => Ok((outgoing, held)),
+            (Translated::Longer(_), _) => {
+                tracing::error!("a message is longer than it was before");
+                Err(RewriteError::Internal)
             }
-            growth = growth.saturating_mul(DOWNGRADE_GROWTH);
         }
     }
 
-    /// Cuts a message of a spoke that was inspected before into two; `None` when it holds one
-    /// sample. Their room comes from `reservation`.
+    /// Encodes a message in the version `to` within `room` bytes; `size` is that of the work.
+    async fn translate_within(
+        &self,
+        payload: &Payload,
+        to: Protocol,
+        size: usize,
+        room: usize,
+        reservation: &Arc<Reservation>,
+    ) -> Result<(Translated, Permit), RewriteError> {
+        let mut held = reservation.permit(decoded_len(payload)? + room)?;
+        let payload = payload.clone();
+        let work = self.run(size, move |buffers| {
+            let translated = buffers.translate(&payload, to, room, &mut held)?;
+            let kept = match &translated {
+                Translated::Done(outgoing) => outgoing.bytes(),
+                Translated::Longer(_) => 0,
+            };
+            Ok((translated, held.split(kept)))
+        });
+        work.await?
+    }
+
+    /// Cuts a message that was made for a spoke into two; `None` when it holds one sample. Their
+    /// room comes from `reservation`.
     pub(crate) async fn halve(
         &self,
         payload: &Payload,
@@ -179,11 +197,11 @@ impl Rewriter {
     ) -> Result<Option<[(Payload, Permit); 2]>, RewriteError> {
         let protocol = payload.protocol;
         let decoded = decoded_len(payload)?;
-        let room = Room::new(protocol, protocol, decoded, 1, &spoke.rules);
-        let mut held = reservation.permit(decoded + room.bytes)?;
+        let room = first_room(protocol, protocol, decoded, &spoke.rules);
+        let mut held = reservation.permit(decoded + room)?;
         let payload = payload.clone();
         self.run(decoded, move |buffers| {
-            let halves = buffers.halve(&payload, room.bytes, &mut held)?;
+            let halves = buffers.halve(&payload, room, &mut held)?;
             let keep = |half: Payload| {
                 let kept = held.split(half.memory);
                 (half, kept)
@@ -209,7 +227,7 @@ impl Rewriter {
             with_buffers(work)
         };
         tokio::task::spawn_blocking(work).await.map_err(|error| {
-            tracing::error!(%error, "an inspection panicked");
+            tracing::error!(%error, "the work on a message panicked");
             RewriteError::Internal
         })
     }
@@ -219,27 +237,21 @@ fn decoded_len(payload: &Payload) -> Result<usize, RewriteError> {
     Ok(snappy::checked_len(&payload.body, usize::MAX)?)
 }
 
-/// Room for a message to be encoded.
-#[derive(Debug, Clone, Copy)]
-struct Room {
-    bytes: usize,
-    /// No message needs more, or none may.
-    is_most: bool,
+/// Bytes that decide where the first work on a message of `decoded` bytes is done.
+fn first_size(from: Protocol, to: Protocol, decoded: usize) -> usize {
+    match (from, to) {
+        (Protocol::V2, Protocol::V1) => decoded.saturating_mul(DOWNGRADE_FACTOR),
+        _ => decoded,
+    }
 }
 
-impl Room {
-    /// What it takes beside a message of `decoded` bytes. Strings that V2 holds once stand in V1 as
-    /// often as they are used; how much that makes is not known before, so it is tried with more
-    /// and more `growth`.
-    fn new(from: Protocol, to: Protocol, decoded: usize, growth: usize, rules: &Rules) -> Self {
-        let most = policy::room(from, to, decoded, rules);
-        let bytes = match (from, to) {
-            (Protocol::V2, Protocol::V1) => most.min(decoded.saturating_mul(growth)),
-            _ => most,
-        };
-        Self {
-            bytes,
-            is_most: bytes == most,
-        }
+/// Room for what is made of a message of `decoded` bytes, before more is known of it. Strings that
+/// V2 holds once stand in V1 as often as they are used, so a downgrade may need more; then its
+/// length is known.
+fn first_room(from: Protocol, to: Protocol, decoded: usize, rules: &Rules) -> usize {
+    let most = policy::room(from, to, decoded, rules);
+    match (from, to) {
+        (Protocol::V2, Protocol::V1) => most.min(first_size(from, to, decoded)),
+        _ => most,
     }
 }

@@ -51,7 +51,8 @@ fn decodes_and_inspects_a_warm_unchanged_request_without_allocating() {
         let (mut buffer, mut scratch) = (Vec::new(), Scratch::default());
         let mut inspect = || {
             let message = snappy::decompress(body, DECODED_BYTES_MAX, &mut buffer).unwrap();
-            let verdict = policy::inspect(protocol, message, &rules, &mut scratch).unwrap();
+            let verdict =
+                policy::inspect(protocol, message, &rules, &mut scratch, &mut []).unwrap();
             assert!(!verdict.changed());
             assert_eq!(verdict.kept_series, 2000);
         };

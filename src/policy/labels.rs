@@ -4,6 +4,8 @@ use crate::config::{Absent, LabelPolicy, Mismatch, SpokeLimits};
 use crate::reasons::Reason;
 use crate::wire::{Label, Labels, Series, SeriesFault};
 
+use super::decisions::{Decision, Edit};
+
 const METRIC_NAME: &[u8] = b"__name__";
 
 /// How often `exported_` is put before the name of a label that has to make way, until the name
@@ -28,19 +30,6 @@ const ADDED_FRAMING_BYTES_MAX: usize = 40;
 
 /// Longest description of a series, in bytes.
 const DESCRIPTION_BYTES_MAX: usize = 160;
-
-/// What the rules say of a series.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Decision {
-    /// It may travel on as it lies.
-    Keep,
-    /// It may travel on with the spoke's label added at this place of its sorted labels.
-    Insert(usize),
-    /// It may travel on after [`Rules::apply`].
-    Change,
-    /// It may not travel on.
-    Refuse(Reason),
-}
 
 /// What is known of the labels of the series before, so that only what changed is looked at.
 #[derive(Debug, Default)]
@@ -125,11 +114,11 @@ impl Rules {
                 Some(_) if before.own && !series.foreign => (Decision::Keep, false),
                 None if self.policy.absent == Absent::Inject => {
                     let place = place(labels.list(), &self.cluster_label);
-                    (Decision::Insert(place.unwrap_or_else(|place| place)), false)
+                    (insert(place.unwrap_or_else(|place| place)), false)
                 }
                 cluster => {
                     let value = cluster.map_or(&b""[..], |place| labels.list()[place].value);
-                    self.judge_cluster(value, labels.list(), series.foreign)
+                    self.judge_cluster(value, labels.list(), false, series.foreign)
                 }
             };
         }
@@ -206,7 +195,7 @@ impl Rules {
             Err(reason) => return (Decision::Refuse(reason), false),
         };
         let changed = !sorted || found.empty_value || series.foreign;
-        self.judge_cluster(found.cluster, labels.list(), changed)
+        self.judge_cluster(found.cluster, labels.list(), !sorted, changed)
     }
 
     /// Checks everything about sorted labels but the cluster label's value.
@@ -245,51 +234,55 @@ impl Rules {
         }
     }
 
+    /// Judges the cluster label's value in a series with nothing else wrong. `sort` says that its
+    /// labels were out of order, `changed` that it may not travel on as it lies.
     #[inline]
     fn judge_cluster(
         &self,
         cluster: &[u8],
         labels: &[Label<'_>],
+        sort: bool,
         changed: bool,
     ) -> (Decision, bool) {
+        let edit = |exported| Decision::Edit(Edit { sort, exported });
         if cluster == self.spoke {
-            let decision = if changed {
-                Decision::Change
-            } else {
-                Decision::Keep
-            };
+            let decision = if changed { edit(None) } else { Decision::Keep };
             return (decision, false);
         }
         if cluster.is_empty() {
             return match self.policy.absent {
-                Absent::Inject => (Decision::Change, false),
+                Absent::Inject => (edit(None), false),
                 Absent::Reject => (Decision::Refuse(Reason::AbsentLabel), false),
             };
         }
+        let refused = Decision::Refuse(Reason::MismatchedLabel);
         let decision = match self.policy.mismatch {
-            Mismatch::Overwrite => Decision::Change,
-            Mismatch::Rename if self.free_exported_label(labels).is_some() => Decision::Change,
-            Mismatch::Rename | Mismatch::Reject => Decision::Refuse(Reason::MismatchedLabel),
+            Mismatch::Overwrite => edit(None),
+            Mismatch::Rename => match self.free_exported_label(labels) {
+                None => refused,
+                exported => edit(exported),
+            },
+            Mismatch::Reject => refused,
         };
         (decision, true)
     }
 
-    /// Makes the labels of a series that was judged [`Decision::Change`] what they shall be.
-    pub(super) fn apply<'a>(&'a self, labels: &mut Vec<Label<'a>>) {
+    /// Makes the labels of a series what was decided that they become.
+    pub(super) fn apply<'a>(&'a self, edit: Edit, labels: &mut Vec<Label<'a>>) {
         labels.retain(|label| !label.value.is_empty());
+        if edit.sort {
+            labels.sort_unstable_by_key(|label| label.name);
+        }
         let own = self.own_label();
-        // To judge was to sort, so each label goes to its place.
         let index = match place(labels, own.name) {
             Ok(index) => index,
             Err(index) => return labels.insert(index, own),
         };
-        let before = std::mem::replace(&mut labels[index], own);
-        if before.value != self.spoke
-            && self.policy.mismatch == Mismatch::Rename
-            && let Some(name) = self.free_exported_label(labels)
+        let value = std::mem::replace(&mut labels[index], own).value;
+        let exported = edit.exported.map(usize::from);
+        if let Some(name) = exported.and_then(|index| self.exported_labels.get(index))
             && let Err(index) = place(labels, name)
         {
-            let value = before.value;
             labels.insert(index, Label { name, value });
         }
     }
@@ -302,16 +295,17 @@ impl Rules {
         }
     }
 
-    fn free_exported_label(&self, labels: &[Label<'_>]) -> Option<&[u8]> {
+    /// The first exported name that no label with a value has.
+    fn free_exported_label(&self, labels: &[Label<'_>]) -> Option<u8> {
         let taken = |name: &[u8]| {
             labels
                 .iter()
                 .any(|label| label.name == name && !label.value.is_empty())
         };
-        self.exported_labels
-            .iter()
-            .map(Vec::as_slice)
-            .find(|name| !taken(name))
+        (0u8..)
+            .zip(&self.exported_labels)
+            .find(|(_, name)| !taken(name))
+            .map(|(index, _)| index)
     }
 
     /// A series as a person would write it, the cluster label first, cut to some 160 bytes.
@@ -351,6 +345,11 @@ impl Rules {
 /// Where a name stands among sorted labels, or would have to.
 fn place(labels: &[Label<'_>], name: &[u8]) -> Result<usize, usize> {
     labels.binary_search_by(|label| label.name.cmp(name))
+}
+
+fn insert(place: usize) -> Decision {
+    let place = u32::try_from(place).expect("a message of 4 GiB is never decoded");
+    Decision::Insert(place)
 }
 
 /// What a scan over the labels of a series found.

@@ -7,7 +7,7 @@ use crate::wire::encoder::{Encoded, Lost, Message};
 use crate::wire::{Counts, Kind, Protocol, snappy};
 
 /// Memory that a thread keeps for its next request; more is given back.
-pub(crate) const KEPT_BYTES_MAX: usize = 4 * 1024 * 1024;
+pub(super) const KEPT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// A message for a hub, compressed.
 #[derive(Debug, Clone)]
@@ -62,23 +62,38 @@ impl Outgoing {
 
 /// What it takes to compress what was encoded, in bytes: buffers, and copies of at most half of
 /// them.
-pub(crate) fn compression_room(encoded: &Encoded<'_>) -> usize {
+pub(super) fn compression_room(encoded: &Encoded<'_>) -> usize {
     let messages = [&encoded.message, &encoded.side];
     let buffers = messages.map(|message| max_compress_len(message.bytes.len()));
     buffers.iter().sum::<usize>() / 2 * 3
 }
 
 /// Compresses encoded messages.
-pub(crate) struct Compressor<'b> {
-    /// Snappy.
-    pub snappy: &'b mut SnappyEncoder,
-    /// What it writes to.
-    pub compressed: &'b mut Vec<u8>,
+pub(super) struct Compressor {
+    snappy: SnappyEncoder,
+    /// The compressed message, before it is copied.
+    compressed: Vec<u8>,
 }
 
-impl Compressor<'_> {
+impl Default for Compressor {
+    fn default() -> Self {
+        Self {
+            snappy: SnappyEncoder::new(),
+            compressed: Vec::new(),
+        }
+    }
+}
+
+impl Compressor {
+    /// Gives memory back that the next request should not find.
+    pub(super) fn trim(&mut self) {
+        if self.compressed.capacity() > KEPT_BYTES_MAX {
+            self.compressed = Vec::new();
+        }
+    }
+
     /// What a hub shall get of what was encoded.
-    pub(crate) fn outgoing(&mut self, protocol: Protocol, encoded: &Encoded<'_>) -> Outgoing {
+    pub(super) fn outgoing(&mut self, protocol: Protocol, encoded: &Encoded<'_>) -> Outgoing {
         let mut message = self.compress(protocol, &encoded.message);
         if let Some(message) = &mut message {
             message.counts.add(Kind::Metadata, encoded.merged_metadata);
@@ -95,11 +110,11 @@ impl Compressor<'_> {
         if message.bytes.is_empty() {
             return None;
         }
-        let body = snappy::compress(self.snappy, message.bytes, self.compressed);
+        let body = snappy::compress(&mut self.snappy, message.bytes, &mut self.compressed);
         let (length, capacity) = (body.len(), self.compressed.capacity());
         let (body, memory) = if length > KEPT_BYTES_MAX && length > capacity / 2 {
             // The buffer would not be kept anyway.
-            let mut buffer = std::mem::take(self.compressed);
+            let mut buffer = std::mem::take(&mut self.compressed);
             buffer.truncate(length);
             (Bytes::from(buffer), capacity)
         } else {

@@ -77,7 +77,7 @@ impl Lost {
 }
 
 /// A finished message and what it carries.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Message<'w> {
     /// Its bytes; empty when nothing was put into it.
     pub bytes: &'w [u8],
@@ -86,7 +86,7 @@ pub struct Message<'w> {
 }
 
 /// All that was encoded.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Encoded<'w> {
     /// The message of the version asked for.
     pub message: Message<'w>,

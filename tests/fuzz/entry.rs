@@ -20,8 +20,8 @@ mod translation;
 use hubgate::config::{Absent, LabelPolicy, Mismatch, SpokeLimits};
 use hubgate::policy::{self, Rules, Scratch};
 use hubgate::wire::Protocol::{V1, V2};
-use hubgate::wire::encoder::Form;
 use hubgate::wire::encoder::Metadata::Forward;
+use hubgate::wire::encoder::{Encoder, Form};
 
 /// Decompresses any bytes under a small limit.
 pub(crate) fn snappy(body: &[u8]) {
@@ -42,8 +42,12 @@ pub(crate) fn transcode(message: &[u8]) {
     let rules = Rules::new("cluster", "production", policy, limits);
     let mut scratch = Scratch::default();
     for (from, to) in [(V1, V1), (V1, V2), (V2, V1), (V2, V2)] {
-        let encoded = policy::encode(from, message, &rules, &mut scratch, Form::new(to, Forward));
-        if let Ok((_, encoded)) = encoded {
+        let mut encoder = Encoder::default();
+        encoder.start(Form::new(to, Forward), message.len());
+        let encoders = std::slice::from_mut(&mut encoder);
+        let verdict = policy::inspect(from, message, &rules, &mut scratch, encoders);
+        if verdict.is_ok_and(|verdict| verdict.keeps()) {
+            let encoded = encoder.finish().expect("it was inspected");
             parts::check(to, encoded.message.bytes);
             parts::check(V1, encoded.side.bytes);
         }

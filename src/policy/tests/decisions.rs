@@ -3,12 +3,10 @@
 use crate::config::Absent::{self, Inject, Reject};
 use crate::config::LabelPolicy;
 use crate::config::Mismatch::{self, Overwrite, Rename};
-use crate::policy::Scratch;
-use crate::policy::tests::invariants::inspect;
 use crate::wire::Protocol;
 use crate::wire::tests::mirror::PlainMessage;
 
-use super::invariants::{LIMITS, leaving, rules};
+use super::invariants::{LIMITS, Memory, inspect, leaving, rules};
 use super::message;
 
 type Labels<'l> = &'l [(&'l str, &'l str)];
@@ -18,7 +16,7 @@ fn check(name: &str, (absent, mismatch): (Absent, Mismatch), labels: Labels<'_>,
     for protocol in [Protocol::V1, Protocol::V2] {
         let rules = rules(LabelPolicy { absent, mismatch }, LIMITS);
         let message = message(protocol, labels);
-        let inspection = inspect(protocol, &message, &rules, &mut Scratch::default()).unwrap();
+        let inspection = inspect(protocol, &message, &rules, &mut Memory::default()).unwrap();
         assert_eq!(
             inspection.rewritten.is_none(),
             labels == left,

@@ -1,15 +1,14 @@
 //! Bodies that real Prometheus servers sent; `tests/fixtures/README.md` has the numbers.
 
 use crate::config::{Absent, LabelPolicy, Mismatch};
-use crate::policy::tests::invariants::{Inspection, inspect};
-use crate::policy::{Rules, Scratch};
+use crate::policy::Rules;
 use crate::reasons::Reason;
 use crate::wire::encoder::Metadata;
 use crate::wire::tests::mirror::PlainMessage;
 use crate::wire::tests::translation::Translation;
 use crate::wire::{Counts, Protocol, snappy};
 
-use super::invariants::{LIMITS, check, leaving};
+use super::invariants::{Inspection, LIMITS, Memory, check, inspect, leaving};
 
 /// A body, what it carries, and the spoke that sent it.
 pub(super) struct Fixture {
@@ -117,7 +116,7 @@ impl Fixture {
             self.protocol,
             &self.message(),
             &rules,
-            &mut Scratch::default(),
+            &mut Memory::default(),
         )
         .unwrap()
     }

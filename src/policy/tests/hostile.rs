@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 use prost::Message;
 
 use crate::config::{Absent, LabelPolicy, Mismatch, SpokeLimits};
-use crate::policy::tests::invariants::{Inspection, inspect};
-use crate::policy::{self, Scratch};
+use crate::policy;
 use crate::reasons::Reason;
 use crate::wire::encoder::{Form, Metadata};
 use crate::wire::proto::v2;
@@ -14,7 +13,7 @@ use crate::wire::protobuf::put_bytes;
 use crate::wire::tests::mirror::V2Request;
 use crate::wire::{Kind, Protocol};
 
-use super::invariants::rules;
+use super::invariants::{Inspection, Memory, encode, inspect, rules};
 use super::message;
 
 /// The limits that a spoke has by default.
@@ -36,7 +35,7 @@ const MANY: usize = 1 << 20;
 fn inspect_soon(protocol: Protocol, message: &[u8]) -> Inspection {
     let start = Instant::now();
     let rules = rules(POLICY, LIMITS);
-    let inspection = inspect(protocol, message, &rules, &mut Scratch::default()).unwrap();
+    let inspection = inspect(protocol, message, &rules, &mut Memory::default()).unwrap();
     let elapsed = start.elapsed();
     assert!(
         elapsed < Duration::from_secs(20),
@@ -204,8 +203,8 @@ fn encodes_a_flood_of_empty_samples_no_larger() {
             &[labels, &b"\x12\0".repeat(MANY)].concat(),
         );
         let rules = rules(POLICY, LIMITS);
-        let (mut scratch, drop) = (Scratch::default(), Metadata::Drop);
-        let encoded = policy::encode(from, &body, &rules, &mut scratch, Form::new(to, drop));
+        let (mut memory, drop) = (Memory::default(), Metadata::Drop);
+        let encoded = encode(from, &body, &rules, &mut memory, Form::new(to, drop));
         let (_, encoded) = encoded.unwrap();
         assert_eq!(encoded.message.counts.of(Kind::Float), MANY as u64);
         let length = encoded.message.bytes.len();
@@ -218,19 +217,13 @@ fn overflow_soon(to: Protocol, body: &[u8], what: &str) {
     let start = Instant::now();
     let rules = rules(POLICY, LIMITS);
     let room = policy::room(Protocol::V2, to, body.len(), &rules);
-    let (mut scratch, drop) = (Scratch::default(), Metadata::Drop);
-    let (_, encoded) = policy::encode(
-        Protocol::V2,
-        body,
-        &rules,
-        &mut scratch,
-        Form::new(to, drop),
-    )
-    .unwrap();
+    let (mut memory, drop) = (Memory::default(), Metadata::Drop);
+    let (_, encoded) =
+        encode(Protocol::V2, body, &rules, &mut memory, Form::new(to, drop)).unwrap();
     let length = encoded.message.bytes.len() + encoded.side.bytes.len();
     assert!(encoded.overflow.is_some(), "{what}");
     assert!(length <= room, "{what}: {length} bytes in {room}");
-    let held = scratch.bytes();
+    let held = memory.scratch.bytes() + memory.encoder.bytes();
     assert!(
         held < 2 * room + (16 << 20),
         "{what}: {held} bytes in {room}"
@@ -303,12 +296,12 @@ fn labels_of_series_without_a_place_cost_nothing() {
     }
     let start = Instant::now();
     let rules = rules(POLICY, LIMITS);
-    let (mut scratch, to, drop) = (Scratch::default(), Protocol::V1, Metadata::Drop);
-    let (_, encoded) = policy::encode(
+    let (mut memory, to, drop) = (Memory::default(), Protocol::V1, Metadata::Drop);
+    let (_, encoded) = encode(
         Protocol::V2,
         &body,
         &rules,
-        &mut scratch,
+        &mut memory,
         Form::new(to, drop),
     )
     .unwrap();
@@ -370,7 +363,7 @@ fn describes_one_series_a_reason() {
         },
         LIMITS,
     );
-    let inspection = inspect(Protocol::V1, &body, &rules, &mut Scratch::default()).unwrap();
+    let inspection = inspect(Protocol::V1, &body, &rules, &mut Memory::default()).unwrap();
     let rejections = inspection.verdict.rejections;
     let series: Vec<_> = rejections.iter().map(|r| (r.reason, r.series)).collect();
     assert_eq!(

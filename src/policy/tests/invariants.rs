@@ -9,7 +9,7 @@ use super::translation::{self, fields, plain};
 use crate::config::{Absent, LabelPolicy, Mismatch, SpokeLimits};
 use crate::policy::{self, Rules, Scratch, Verdict};
 use crate::reasons::Reason;
-use crate::wire::encoder::{Encoded, Form, Metadata};
+use crate::wire::encoder::{Encoded, Encoder, Form, Metadata};
 use crate::wire::protobuf::put_bytes;
 use crate::wire::{Kind, Malformed, Protocol, proto};
 
@@ -23,62 +23,74 @@ pub(crate) struct Inspection {
     pub(crate) side: Vec<u8>,
 }
 
-/// Inspects and, where the verdict asks for it, encodes it.
+/// Memory to inspect and encode in.
+#[derive(Default)]
+pub(crate) struct Memory {
+    pub(crate) scratch: Scratch,
+    pub(crate) encoder: Encoder,
+}
+
+/// Inspects and, where the verdict asks for it, encodes by the decisions that were made.
 pub(crate) fn inspect(
     protocol: Protocol,
     message: &[u8],
     rules: &Rules,
-    scratch: &mut Scratch,
+    memory: &mut Memory,
 ) -> Result<Inspection, Malformed> {
-    let verdict = policy::inspect(protocol, message, rules, scratch)?;
+    let verdict = policy::inspect(protocol, message, rules, &mut memory.scratch, &mut [])?;
     let mut inspection = Inspection {
         verdict,
         rewritten: None,
         side: Vec::new(),
     };
-    let verdict = &inspection.verdict;
-    if verdict.changed() && verdict.keeps() {
-        let encoded = encode(protocol, message, rules, scratch, protocol, verdict)?;
+    if inspection.verdict.changed() && inspection.verdict.keeps() {
+        let form = Form::new(protocol, Metadata::Forward);
+        let encoded = replay(protocol, message, rules, memory, form)?;
+        check_room(protocol, protocol, message, rules, &encoded);
         inspection.side = encoded.side.bytes.to_vec();
         inspection.rewritten = Some(encoded.message.bytes.to_vec());
     }
     Ok(inspection)
 }
 
-/// Encodes within the room foretold, after an inspection that must not differ.
-fn encode<'s>(
+/// Inspects and encodes what may travel on in the same walk.
+pub(crate) fn encode<'m>(
     from: Protocol,
     message: &[u8],
     rules: &Rules,
-    scratch: &'s mut Scratch,
-    to: Protocol,
-    inspected: &Verdict,
-) -> Result<Encoded<'s>, Malformed> {
-    encode_with(
-        from,
-        message,
-        rules,
-        scratch,
-        (to, Metadata::Forward),
-        inspected,
-    )
+    memory: &'m mut Memory,
+    form: Form,
+) -> Result<(Verdict, Encoded<'m>), Malformed> {
+    let Memory { scratch, encoder } = memory;
+    encoder.start(form, message.len());
+    let encoders = std::slice::from_mut(encoder);
+    let verdict = policy::inspect(from, message, rules, scratch, encoders)?;
+    if !verdict.keeps() {
+        return Ok((verdict, Encoded::default()));
+    }
+    Ok((verdict, encoder.finish()?))
 }
 
-fn encode_with<'s>(
+/// Encodes what may travel on by the decisions on the message that was inspected last.
+fn replay<'m>(
     from: Protocol,
     message: &[u8],
     rules: &Rules,
-    scratch: &'s mut Scratch,
-    (to, metadata): (Protocol, Metadata),
-    inspected: &Verdict,
-) -> Result<Encoded<'s>, Malformed> {
-    let (verdict, encoded) =
-        policy::encode(from, message, rules, scratch, Form::new(to, metadata))?;
-    assert_eq!(&verdict, inspected, "both walks see the same");
+    memory: &'m mut Memory,
+    form: Form,
+) -> Result<Encoded<'m>, Malformed> {
+    let Memory { scratch, encoder } = memory;
+    encoder.start(form, message.len());
+    let encoders = std::slice::from_mut(encoder);
+    policy::replay(from, message, rules, scratch, encoders)?;
+    encoder.finish()
+}
+
+/// What was encoded has the room that was foretold.
+fn check_room(from: Protocol, to: Protocol, message: &[u8], rules: &Rules, encoded: &Encoded<'_>) {
     let room = policy::room(from, to, message.len(), rules);
     let length = encoded.message.bytes.len() + encoded.side.bytes.len();
     assert!(length <= room, "{length} bytes in {room}");
-    Ok(encoded)
 }
 
 /// The spoke that all requests are said to come from.
@@ -120,22 +132,17 @@ pub(crate) fn leaving<'m>(message: &'m [u8], inspection: &'m Inspection) -> Opti
 
 /// Panics unless all that must hold of any message holds of `message` under every policy.
 pub(crate) fn check(protocol: Protocol, message: &[u8]) {
-    let mut scratch = Scratch::default();
+    let mut memory = Memory::default();
     for policy in policies() {
         let rules = rules(policy, LIMITS);
-        let inspected = policy::inspect(protocol, message, &rules, &mut scratch);
+        let scratch = &mut memory.scratch;
+        let inspected = policy::inspect(protocol, message, &rules, scratch, &mut []);
         match (inspected, PlainMessage::decode(protocol, message)) {
             // The one rule of structure that is stricter than prost's.
             (Err(Malformed::Group), _) | (Err(_), Err(_)) => {
-                for to in [Protocol::V1, Protocol::V2] {
-                    let metadata = Metadata::Forward;
-                    let encoded = policy::encode(
-                        protocol,
-                        message,
-                        &rules,
-                        &mut scratch,
-                        Form::new(to, metadata),
-                    );
+                for (to, metadata) in TARGETS {
+                    let form = Form::new(to, metadata);
+                    let encoded = encode(protocol, message, &rules, &mut memory, form);
                     assert!(encoded.is_err());
                 }
             }
@@ -146,28 +153,28 @@ pub(crate) fn check(protocol: Protocol, message: &[u8]) {
                 if !verdict.changed() {
                     check_unchanged(protocol, message, &kept);
                 }
-                for target in targets() {
-                    let case = Case {
-                        protocol,
-                        message,
-                        policy,
-                        verdict: &verdict,
-                    };
-                    case.check_encoded(kept.clone(), target, &mut scratch);
+                let case = Case {
+                    protocol,
+                    message,
+                    policy,
+                    verdict: &verdict,
+                };
+                for target in TARGETS {
+                    case.check_encoded(kept.clone(), target, &mut memory);
                 }
+                case.check_passes(&mut memory);
             }
             (ours, prost) => panic!("ours: {ours:?}, prost: {prost:?}"),
         }
     }
 }
 
-fn targets() -> [(Protocol, Metadata); 3] {
-    [
-        (Protocol::V1, Metadata::Drop),
-        (Protocol::V2, Metadata::Drop),
-        (Protocol::V2, Metadata::Forward),
-    ]
-}
+/// All that a hub may want.
+const TARGETS: [(Protocol, Metadata); 3] = [
+    (Protocol::V1, Metadata::Drop),
+    (Protocol::V2, Metadata::Drop),
+    (Protocol::V2, Metadata::Forward),
+];
 
 /// A message and what was found under a policy.
 struct Case<'c> {
@@ -183,12 +190,15 @@ impl Case<'_> {
         &self,
         kept: PlainMessage,
         (to, metadata): (Protocol, Metadata),
-        scratch: &mut Scratch,
+        memory: &mut Memory,
     ) {
         let (from, verdict) = (self.protocol, self.verdict);
         let rules = rules(self.policy, LIMITS);
-        let encoded = encode_with(from, self.message, &rules, scratch, (to, metadata), verdict)
-            .expect("it was inspected before");
+        let form = Form::new(to, metadata);
+        let (found, encoded) =
+            encode(from, self.message, &rules, memory, form).expect("it was inspected before");
+        assert_eq!(&found, verdict, "an encoder changes no verdict");
+        check_room(from, to, self.message, &rules, &encoded);
         translation::check(kept, from, to, metadata, &encoded);
         let mut held = encoded.message.counts;
         held.add_all(&encoded.side.counts);
@@ -206,6 +216,41 @@ impl Case<'_> {
             let second = inspect_again(protocol, &bytes, self.policy);
             assert_eq!(second.received, counts);
             assert!(protocol == Protocol::V1 || second.orphan_series == 0);
+        }
+    }
+
+    /// One walk makes for all targets what a walk for each of them makes, and so does a walk that
+    /// replays the decisions. The length of a V1 message is known without room for it.
+    fn check_passes(&self, memory: &mut Memory) {
+        let (from, message) = (self.protocol, self.message);
+        let rules = rules(self.policy, LIMITS);
+        let mut together = TARGETS.map(|_| Encoder::default());
+        for (encoder, (to, metadata)) in together.iter_mut().zip(TARGETS) {
+            encoder.start(Form::new(to, metadata), message.len());
+        }
+        let scratch = &mut memory.scratch;
+        let found = policy::inspect(from, message, &rules, scratch, &mut together);
+        assert_eq!(found.as_ref(), Ok(self.verdict));
+        if !self.verdict.keeps() {
+            return;
+        }
+        for (encoder, (to, metadata)) in together.iter_mut().zip(TARGETS) {
+            let together = encoder.finish().expect("it was inspected");
+            let form = Form::new(to, metadata);
+            let replayed = replay(from, message, &rules, memory, form);
+            assert_eq!(replayed, Ok(together), "replayed as {to:?}, {metadata:?}");
+            let tight = Form { v1_room: 0, ..form };
+            let replayed = replay(from, message, &rules, memory, tight).expect("it was inspected");
+            match replayed.overflow {
+                Some(length) if to == Protocol::V1 => {
+                    assert_eq!(length, together.message.bytes.len());
+                    assert!(length > message.len());
+                }
+                Some(_) => assert_eq!(replayed.message, together.message),
+                None => assert_eq!(replayed, together),
+            }
+            let direct = encode(from, message, &rules, memory, form).expect("it was inspected");
+            assert_eq!(direct.1, together, "encoded as {to:?}, {metadata:?}");
         }
     }
 }
@@ -235,14 +280,9 @@ fn kept(
     let alone = |field, bytes: &[u8]| {
         let mut alone = symbols.clone();
         put_bytes(&mut alone, field, bytes);
-        let (mut scratch, forward) = (Scratch::default(), Metadata::Forward);
-        let encoded = policy::encode(
-            protocol,
-            &alone,
-            rules,
-            &mut scratch,
-            Form::new(protocol, forward),
-        );
+        let mut memory = Memory::default();
+        let form = Form::new(protocol, Metadata::Forward);
+        let encoded = encode(protocol, &alone, rules, &mut memory, form);
         let (verdict, encoded) = encoded.expect("a part of what is well-formed");
         verdict.keeps().then(|| {
             let mut message = plain(protocol, &encoded.message);
@@ -399,7 +439,7 @@ fn inspect_again(protocol: Protocol, leaving: &[u8], policy: LabelPolicy) -> Ver
         ..LIMITS
     };
     let rules = rules(policy, limits);
-    let verdict = policy::inspect(protocol, leaving, &rules, &mut Scratch::default())
+    let verdict = policy::inspect(protocol, leaving, &rules, &mut Scratch::default(), &mut [])
         .expect("what leaves is well-formed");
     assert!(!verdict.changed(), "{verdict:?}");
     assert_eq!(verdict.mismatched_series, 0);

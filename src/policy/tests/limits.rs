@@ -3,13 +3,11 @@
 use prost::Message;
 
 use crate::config::{Absent, LabelPolicy, Mismatch, SpokeLimits};
-use crate::policy::Scratch;
-use crate::policy::tests::invariants::{Inspection, inspect};
 use crate::reasons::Reason;
 use crate::wire::tests::mirror::{V1Request, V2Request};
 use crate::wire::{Counts, Protocol, Times};
 
-use super::invariants::{LIMITS, rules};
+use super::invariants::{Inspection, LIMITS, Memory, inspect, rules};
 use super::{message, v1_series};
 
 const POLICY: LabelPolicy = LabelPolicy {
@@ -22,7 +20,7 @@ fn inspected(protocol: Protocol, limits: SpokeLimits, message: &[u8]) -> Inspect
         protocol,
         message,
         &rules(POLICY, limits),
-        &mut Scratch::default(),
+        &mut Memory::default(),
     )
     .unwrap()
 }

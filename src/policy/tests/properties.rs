@@ -3,8 +3,6 @@
 use proptest::prelude::*;
 
 use crate::config::LabelPolicy;
-use crate::policy::tests::invariants::inspect;
-use crate::policy::{self, Scratch};
 use crate::reasons::Reason;
 use crate::wire::Protocol;
 use crate::wire::encoder::{Form, Metadata};
@@ -12,7 +10,7 @@ use crate::wire::protobuf::{Reader, put_bytes};
 use crate::wire::tests::mirror::{PlainMessage, PlainSeries};
 use crate::wire::tests::{generate, translation};
 
-use super::invariants::{LIMITS, check, leaving, policies, rules};
+use super::invariants::{LIMITS, Memory, check, encode, inspect, leaving, policies, rules};
 use super::model;
 
 /// Each series of a message as a message of its own, its bytes as they lie: which of two faults is
@@ -43,7 +41,7 @@ fn singles(protocol: Protocol, message: &[u8]) -> Vec<Vec<u8>> {
 
 fn reason(protocol: Protocol, message: &[u8], policy: LabelPolicy) -> Option<Reason> {
     let rules = rules(policy, LIMITS);
-    let inspection = inspect(protocol, message, &rules, &mut Scratch::default()).unwrap();
+    let inspection = inspect(protocol, message, &rules, &mut Memory::default()).unwrap();
     inspection
         .verdict
         .rejections
@@ -72,8 +70,8 @@ fn check_against_model(protocol: Protocol, message: &[u8], policy: LabelPolicy) 
         .filter(|entry| model::keeps_metadata(entry))
         .collect();
     let rules = rules(policy, LIMITS);
-    let mut scratch = Scratch::default();
-    let inspection = inspect(protocol, message, &rules, &mut scratch).unwrap();
+    let mut memory = Memory::default();
+    let inspection = inspect(protocol, message, &rules, &mut memory).unwrap();
     for rejection in &inspection.verdict.rejections {
         let expected = refused
             .iter()
@@ -93,11 +91,11 @@ fn check_against_model(protocol: Protocol, message: &[u8], policy: LabelPolicy) 
     }
     for to in [Protocol::V1, Protocol::V2] {
         for metadata in [Metadata::Drop, Metadata::Forward] {
-            let encoded = policy::encode(
+            let encoded = encode(
                 protocol,
                 message,
                 &rules,
-                &mut scratch,
+                &mut memory,
                 Form::new(to, metadata),
             );
             let (verdict, encoded) = encoded.unwrap();

@@ -2,8 +2,6 @@
 
 use prost::Message;
 
-use crate::policy::Scratch;
-use crate::policy::tests::invariants::inspect;
 use crate::reasons::Reason;
 use crate::wire::Protocol;
 use crate::wire::encoder::Metadata;
@@ -12,7 +10,7 @@ use crate::wire::protobuf::{put_bytes, put_varint};
 use crate::wire::tests::mirror::{PlainMessage, V2Request};
 use crate::wire::tests::translation::Translation;
 
-use super::invariants::{LIMITS, rules};
+use super::invariants::{LIMITS, Memory, inspect, rules};
 use super::refusals::{LENIENT, check, verdict};
 
 /// A request with one series, whose references are those of `up{cluster="production"}` and then
@@ -153,7 +151,7 @@ fn with_series(mut message: Vec<u8>, series: &[u8]) -> Vec<u8> {
 #[track_caller]
 fn check_rewritten(message: &[u8]) -> PlainMessage {
     let rules = rules(LENIENT, LIMITS);
-    let inspection = inspect(Protocol::V2, message, &rules, &mut Scratch::default()).unwrap();
+    let inspection = inspect(Protocol::V2, message, &rules, &mut Memory::default()).unwrap();
     assert_eq!(inspection.verdict.rejections, []);
     let rewritten = inspection.rewritten.expect("the rules change it");
     let output = PlainMessage::decode(Protocol::V2, &rewritten).unwrap();

@@ -3,14 +3,13 @@
 use prost::Message;
 
 use crate::config::{Absent, LabelPolicy, Mismatch};
-use crate::policy::tests::invariants::inspect;
-use crate::policy::{Scratch, Verdict};
+use crate::policy::Verdict;
 use crate::reasons::Reason;
 use crate::wire::Protocol;
 use crate::wire::protobuf::put_bytes;
 use crate::wire::tests::mirror::{V1Exemplar, V1Metadata, V1Request};
 
-use super::invariants::{LIMITS, rules};
+use super::invariants::{LIMITS, Memory, inspect, rules};
 use super::{message, v1_series};
 
 pub(super) const LENIENT: LabelPolicy = LabelPolicy {
@@ -31,7 +30,7 @@ pub(super) fn verdict(protocol: Protocol, policy: LabelPolicy, message: &[u8]) -
         protocol,
         message,
         &rules(policy, LIMITS),
-        &mut Scratch::default(),
+        &mut Memory::default(),
     )
     .unwrap()
     .verdict

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use prost::Message;
 
 use crate::config::{Absent, LabelPolicy, Mismatch};
-use crate::policy::{self, Rules, Scratch};
+use crate::policy::Rules;
 use crate::wire::encoder::{Encoder, Form, Lost, Metadata};
 use crate::wire::proto::v2;
 use crate::wire::protobuf::put_bytes;
@@ -14,7 +14,7 @@ use crate::wire::tests::{generate, parts, translation};
 use crate::wire::{Counts, Protocol, transcode};
 
 use super::fixtures::FIXTURES;
-use super::invariants::{LIMITS, rules};
+use super::invariants::{LIMITS, Memory, encode, rules};
 use super::{message, v1_series};
 
 const LENIENT: LabelPolicy = LabelPolicy {
@@ -29,12 +29,12 @@ const NANS: [u64; 2] = [0x7ff0_0000_0000_0002, 0xfff8_dead_beef_0001];
 
 /// What a message becomes in the version `to`: its main message, the one beside, and the losses.
 fn encoded(from: Protocol, to: Protocol, message: &[u8]) -> (Vec<u8>, Vec<u8>, Lost) {
-    let (rules, mut scratch) = (rules(LENIENT, LIMITS), Scratch::default());
-    let encoded = policy::encode(
+    let (rules, mut memory) = (rules(LENIENT, LIMITS), Memory::default());
+    let encoded = encode(
         from,
         message,
         &rules,
-        &mut scratch,
+        &mut memory,
         Form::new(to, Metadata::Forward),
     );
     let (verdict, encoded) = encoded.unwrap();
@@ -276,10 +276,9 @@ fn follows_a_change_at_each_place_of_a_long_list() {
                     labels.push(added.clone());
                     labels.sort();
                 }
-                let (rules, mut scratch) = (rules(LENIENT, LIMITS), Scratch::default());
+                let (rules, mut memory) = (rules(LENIENT, LIMITS), Memory::default());
                 let drop = Metadata::Drop;
-                let encoded =
-                    policy::encode(from, &message, &rules, &mut scratch, Form::new(to, drop));
+                let encoded = encode(from, &message, &rules, &mut memory, Form::new(to, drop));
                 translation::check(expected, from, to, drop, &encoded.unwrap().1);
             }
         }
@@ -298,14 +297,8 @@ fn translates_captured_bodies_exactly() {
             let spoke = fixture.cluster.unwrap_or("production");
             let rules = Rules::new("cluster", spoke, LENIENT, LIMITS);
             let kept = PlainMessage::decode(from, &message).unwrap();
-            let mut scratch = Scratch::default();
-            let encoded = policy::encode(
-                from,
-                &message,
-                &rules,
-                &mut scratch,
-                Form::new(to, metadata),
-            );
+            let mut memory = Memory::default();
+            let encoded = encode(from, &message, &rules, &mut memory, Form::new(to, metadata));
             let (verdict, encoded) = encoded.unwrap();
             assert!(!verdict.changed(), "{}", fixture.file);
             translation::check(kept, from, to, metadata, &encoded);
@@ -315,13 +308,13 @@ fn translates_captured_bodies_exactly() {
 
 /// All that the policy makes of a message, cut into parts.
 fn check_parts(from: Protocol, message: &[u8]) {
-    let (rules, mut scratch) = (rules(LENIENT, LIMITS), Scratch::default());
+    let (rules, mut memory) = (rules(LENIENT, LIMITS), Memory::default());
     for to in BOTH {
-        let encoded = policy::encode(
+        let encoded = encode(
             from,
             message,
             &rules,
-            &mut scratch,
+            &mut memory,
             Form::new(to, Metadata::Forward),
         );
         let (_, encoded) = encoded.unwrap();

@@ -1,0 +1,109 @@
+//! What was decided of each series and metadata entry of a request, kept so that a second walk can
+//! encode by it and judge nothing.
+//!
+//! Neighbours mostly share their fate, so equal decisions in a row are one entry. A request of
+//! which everything is kept has a single one.
+
+use crate::reasons::Reason;
+use crate::wire::Protocol;
+
+use super::Rules;
+
+/// What becomes of a series.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Decision {
+    /// It may travel on as it lies.
+    Keep,
+    /// It may travel on with the spoke's label added at this place of its sorted labels.
+    Insert(u32),
+    /// It may travel on with edited labels.
+    Edit(Edit),
+    /// It may not travel on.
+    Refuse(Reason),
+}
+
+/// How the labels of a series are edited: those without a value are left out, and the spoke's own
+/// label is set. The rest was decided when the series was judged, so [`Rules::apply`] decides
+/// nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Edit {
+    /// The labels are out of order.
+    pub(super) sort: bool,
+    /// The value that the spoke's own label had before is kept under this exported name.
+    pub(super) exported: Option<u8>,
+}
+
+/// The decisions on one request, in the order of its series and metadata entries.
+#[derive(Debug, Default)]
+pub struct Decisions {
+    runs: Vec<Run>,
+}
+
+/// The same decision, several times in a row.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    decision: Decision,
+    count: u32,
+}
+
+impl Decisions {
+    /// Most bytes that the decisions on a message take. Beyond the limit of the spoke nothing is
+    /// decided any more, and an entry takes two bytes of the message at least.
+    pub fn room(protocol: Protocol, message_len: usize, rules: &Rules) -> usize {
+        let kinds = match protocol {
+            // Series and metadata entries have the same limit, each on their own.
+            Protocol::V1 => 2,
+            Protocol::V2 => 1,
+        };
+        let entries_max = rules.series_max().saturating_mul(kinds);
+        entries_max.min(message_len / 2) * size_of::<Run>()
+    }
+
+    /// The memory that they hold, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.runs.capacity() * size_of::<Run>()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.runs.clear();
+    }
+
+    #[inline]
+    pub(super) fn push(&mut self, decision: Decision) {
+        match self.runs.last_mut() {
+            Some(run) if run.decision == decision => run.count += 1,
+            _ => self.runs.push(Run { decision, count: 1 }),
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = Decision> {
+        let runs = self.runs.iter();
+        runs.flat_map(|run| std::iter::repeat_n(run.decision, run.count as usize))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_decisions_in_a_row_take_one_entry() {
+        let mut decisions = Decisions::default();
+        let edit = Decision::Edit(Edit {
+            sort: true,
+            exported: Some(1),
+        });
+        let pushed = [
+            [Decision::Keep; 3].as_slice(),
+            &[Decision::Insert(2); 2],
+            &[edit, Decision::Insert(2)],
+            &[Decision::Refuse(Reason::LabelLength); 4],
+        ]
+        .concat();
+        pushed.iter().for_each(|it| decisions.push(*it));
+        assert_eq!(decisions.runs.len(), 5);
+        assert_eq!(decisions.iter().collect::<Vec<_>>(), pushed);
+        decisions.clear();
+        assert_eq!(decisions.iter().count(), 0);
+    }
+}

@@ -1,0 +1,115 @@
+//! Hands series that may travel on to encoders, with the labels that were decided.
+
+use crate::wire::encoder::{Encoder, Piece, Source};
+use crate::wire::{Change, Label, Labels, Malformed, Series};
+
+use super::Rules;
+use super::decisions::Decision;
+
+/// The encoders of a walk; there are none when the walk only inspects.
+pub(super) struct Output<'e, 'a> {
+    rules: &'a Rules,
+    encoders: &'e mut [Encoder],
+    /// The labels of the series at hand after an edit.
+    edited: Vec<Label<'a>>,
+    /// How the labels of the message changed since the last series that was handed on.
+    since: Change,
+    /// What was decided of that series.
+    last: Decision,
+}
+
+impl<'e, 'a> Output<'e, 'a> {
+    /// An output that edits labels in the memory of `edited`.
+    pub(super) fn new(
+        rules: &'a Rules,
+        encoders: &'e mut [Encoder],
+        edited: Vec<Label<'a>>,
+    ) -> Self {
+        Self {
+            rules,
+            encoders,
+            edited,
+            since: Change::ALL,
+            last: Decision::Keep,
+        }
+    }
+
+    /// The memory for edited labels.
+    pub(super) fn into_edited(self) -> Vec<Label<'a>> {
+        self.edited
+    }
+
+    /// Carries out a decision on a series.
+    #[inline]
+    pub(super) fn put(
+        &mut self,
+        series: &Series<'a>,
+        labels: &Labels<'a>,
+        decision: Decision,
+        source: Source<'_, 'a>,
+    ) -> Result<(), Malformed> {
+        if self.encoders.is_empty() {
+            return Ok(());
+        }
+        self.encode(series, labels, decision, source)
+    }
+
+    /// Hands the bytes of a V1 `MetricMetadata` on.
+    pub(super) fn put_metadata(&mut self, raw: &[u8]) {
+        for encoder in &mut *self.encoders {
+            encoder.put_metadata(raw);
+        }
+    }
+
+    fn encode(
+        &mut self,
+        series: &Series<'a>,
+        labels: &Labels<'a>,
+        decision: Decision,
+        source: Source<'_, 'a>,
+    ) -> Result<(), Malformed> {
+        let Self {
+            rules,
+            encoders,
+            edited,
+            since,
+            last,
+        } = self;
+        let change = since.then(labels.change());
+        let same = *last == decision;
+        let (list, change) = match decision {
+            Decision::Refuse(_) => {
+                *since = change;
+                return Ok(());
+            }
+            Decision::Keep if same => (labels.list(), change),
+            Decision::Keep => (labels.list(), Change::ALL),
+            Decision::Insert(place) => {
+                let place = place as usize;
+                let (before, after) = labels.list().split_at(place);
+                edited.clear();
+                edited.extend_from_slice(before);
+                edited.push(rules.own_label());
+                edited.extend_from_slice(after);
+                let change = if same {
+                    change.with_inserted(place)
+                } else {
+                    Change::ALL
+                };
+                (edited.as_slice(), change)
+            }
+            Decision::Edit(edit) => {
+                edited.clear();
+                edited.extend_from_slice(labels.list());
+                rules.apply(edit, edited);
+                (edited.as_slice(), Change::ALL)
+            }
+        };
+        *last = decision;
+        *since = Change::NONE;
+        for encoder in &mut **encoders {
+            encoder.put_series(series, list, change, source, Piece::WHOLE)?;
+        }
+        Ok(())
+    }
+}

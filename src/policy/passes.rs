@@ -1,0 +1,147 @@
+//! The two passes over a request: the first judges, the second encodes by what the first decided.
+
+use crate::reasons::Reason;
+use crate::wire::encoder::Source;
+use crate::wire::{Counts, Kind, Labels, Malformed, Series, v1, v2};
+
+use super::decisions::{Decision, Decisions};
+use super::labels::PreviousLabels;
+use super::output::Output;
+use super::walk::Visitor;
+use super::{Rules, Verdict};
+
+/// Judges each series and each metadata entry once, and takes them into the verdict.
+pub(super) struct Judging<'j, 'a> {
+    rules: &'a Rules,
+    previous: PreviousLabels,
+    verdict: Verdict,
+    symbols_overflow: bool,
+    decisions: &'j mut Decisions,
+    output: Output<'j, 'a>,
+}
+
+impl<'j, 'a> Judging<'j, 'a> {
+    pub(super) fn new(
+        rules: &'a Rules,
+        decisions: &'j mut Decisions,
+        output: Output<'j, 'a>,
+    ) -> Self {
+        decisions.clear();
+        Self {
+            rules,
+            previous: PreviousLabels::default(),
+            verdict: Verdict::default(),
+            symbols_overflow: false,
+            decisions,
+            output,
+        }
+    }
+
+    /// The verdict, when everything was visited, and the output.
+    pub(super) fn finish(mut self) -> (Verdict, Output<'j, 'a>) {
+        self.verdict.finish(self.rules, self.symbols_overflow);
+        (self.verdict, self.output)
+    }
+}
+
+impl<'a> Visitor<'a> for Judging<'_, 'a> {
+    #[inline]
+    fn series(
+        &mut self,
+        series: &Series<'a>,
+        labels: &mut Labels<'a>,
+        source: Source<'_, 'a>,
+    ) -> Result<(), Malformed> {
+        let Self { rules, verdict, .. } = self;
+        verdict.receive(series);
+        if verdict.overfull(rules) {
+            return Ok(());
+        }
+        let (decision, mismatched) = rules.judge(series, labels, &mut self.previous);
+        verdict.mismatched_series += u64::from(mismatched);
+        self.decisions.push(decision);
+        match decision {
+            Decision::Keep => verdict.keep(series),
+            Decision::Insert(_) | Decision::Edit(_) => {
+                verdict.change();
+                verdict.keep(series);
+            }
+            Decision::Refuse(reason) => {
+                verdict.reject(reason, &series.counts, || rules.describe(labels.list()));
+            }
+        }
+        self.output.put(series, labels, decision, source)
+    }
+
+    fn metadata(&mut self, raw: &'a [u8]) -> Result<(), Malformed> {
+        let counts = Counts::one(Kind::Metadata);
+        self.verdict.metadata += 1;
+        self.verdict.received.add_all(&counts);
+        let valid = v1::metadata(raw)?;
+        if self.verdict.overfull(self.rules) {
+            return Ok(());
+        }
+        if valid {
+            self.decisions.push(Decision::Keep);
+            self.verdict.kept_metadata += 1;
+            self.output.put_metadata(raw);
+        } else {
+            self.decisions.push(Decision::Refuse(Reason::InvalidUtf8));
+            let example = || "a metadata entry".to_owned();
+            self.verdict.reject(Reason::InvalidUtf8, &counts, example);
+        }
+        Ok(())
+    }
+
+    fn foreign(&mut self) {
+        self.verdict.foreign = true;
+    }
+
+    fn symbols(&mut self, symbols: &v2::Symbols<'a>) {
+        self.verdict.symbols = symbols.count();
+        self.verdict.foreign = symbols.foreign();
+        if symbols.displaced() || symbols.invalid() {
+            self.verdict.change();
+        }
+        self.symbols_overflow = symbols.overflow();
+    }
+}
+
+/// Encodes by the decisions on a request. What none was made of does not travel on.
+pub(super) struct Replaying<'r, 'a, D> {
+    /// The decisions that are left.
+    decisions: D,
+    output: Output<'r, 'a>,
+}
+
+impl<'r, 'a, D> Replaying<'r, 'a, D> {
+    pub(super) fn new(decisions: D, output: Output<'r, 'a>) -> Self {
+        Self { decisions, output }
+    }
+
+    /// The output, when everything was visited.
+    pub(super) fn finish(self) -> Output<'r, 'a> {
+        self.output
+    }
+}
+
+impl<'a, D: Iterator<Item = Decision>> Visitor<'a> for Replaying<'_, 'a, D> {
+    fn series(
+        &mut self,
+        series: &Series<'a>,
+        labels: &mut Labels<'a>,
+        source: Source<'_, 'a>,
+    ) -> Result<(), Malformed> {
+        match self.decisions.next() {
+            Some(decision) => self.output.put(series, labels, decision, source),
+            None => Ok(()),
+        }
+    }
+
+    fn metadata(&mut self, raw: &'a [u8]) -> Result<(), Malformed> {
+        if self.decisions.next() == Some(Decision::Keep) {
+            self.output.put_metadata(raw);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,89 @@
+//! The walk over a message that judging and replaying share.
+
+use crate::wire::encoder::Source;
+use crate::wire::protobuf::Reader;
+use crate::wire::{Labels, Malformed, Protocol, Series, v1, v2};
+
+use super::{Rules, Scratch};
+
+/// Takes what a walk finds, in the order of the message.
+pub(super) trait Visitor<'a> {
+    /// A series and its labels.
+    fn series(
+        &mut self,
+        series: &Series<'a>,
+        labels: &mut Labels<'a>,
+        source: Source<'_, 'a>,
+    ) -> Result<(), Malformed>;
+
+    /// The bytes of a V1 `MetricMetadata`.
+    fn metadata(&mut self, raw: &'a [u8]) -> Result<(), Malformed>;
+
+    /// A field that V1 does not define.
+    fn foreign(&mut self) {}
+
+    /// The symbols of a V2 message, before its series.
+    fn symbols(&mut self, _: &v2::Symbols<'a>) {}
+}
+
+/// Walks a message in the memory of `scratch`.
+pub(super) fn walk<'a>(
+    protocol: Protocol,
+    message: &'a [u8],
+    rules: &Rules,
+    scratch: &mut Scratch,
+    visitor: &mut impl Visitor<'a>,
+) -> Result<(), Malformed> {
+    let spare = std::mem::take(&mut scratch.labels);
+    let mut labels = Labels::new(spare, rules.labels_max());
+    let walked = match protocol {
+        Protocol::V1 => walk_v1(message, &mut labels, visitor),
+        Protocol::V2 => {
+            let spare = std::mem::take(&mut scratch.symbols);
+            let mut symbols = v2::Symbols::new(spare, rules.symbols_max());
+            let walked = walk_v2(message, &mut symbols, &mut labels, visitor);
+            scratch.symbols = v2::Symbols::new(symbols, 0);
+            walked
+        }
+    };
+    scratch.labels = Labels::new(labels, 0);
+    walked
+}
+
+fn walk_v1<'a>(
+    message: &'a [u8],
+    labels: &mut Labels<'a>,
+    visitor: &mut impl Visitor<'a>,
+) -> Result<(), Malformed> {
+    let mut reader = Reader::new(message);
+    while let Some(field) = v1::next_field(&mut reader)? {
+        match field {
+            v1::Field::Series(raw) => {
+                let series = v1::series(raw, labels)?;
+                visitor.series(&series, labels, Source::V1)?;
+            }
+            v1::Field::Metadata(raw) => visitor.metadata(raw)?,
+            v1::Field::Foreign => visitor.foreign(),
+        }
+    }
+    Ok(())
+}
+
+fn walk_v2<'a>(
+    message: &'a [u8],
+    symbols: &mut v2::Symbols<'a>,
+    labels: &mut Labels<'a>,
+    visitor: &mut impl Visitor<'a>,
+) -> Result<(), Malformed> {
+    symbols.collect(message)?;
+    let symbols = &*symbols;
+    visitor.symbols(symbols);
+    let mut reader = Reader::new(message);
+    while let Some(field) = v2::next_field(&mut reader)? {
+        if let v2::Field::Series(raw) = field {
+            let series = v2::series(raw, symbols, labels)?;
+            visitor.series(&series, labels, Source::V2(symbols))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,259 @@
+//! The work on a request: a walk that judges it, and a second one for what the first did not
+//! encode.
+//!
+//! The walk that judges encodes for every target that cannot get the original bytes. A target of
+//! the same version is only looked at, if that sufficed for the spoke's last request. The second
+//! walk replays the decisions of the first: for targets that need a new message after all, and for
+//! a downgrade that turned out longer than its room.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+
+use crate::budget::{Overloaded, Reservation};
+use crate::policy::{self, Decisions, Verdict};
+use crate::spoke::Spoke;
+use crate::wire::encoder::{Encoder, Form, Metadata, V1_BYTES_MAX};
+use crate::wire::{Malformed, Protocol, snappy};
+
+use super::buffers::{Buffers, Encoders};
+use super::payload::{Compressor, Outgoing, Payload, compression_room};
+use super::{Request, RewriteError, Rewritten, Target, first_room};
+
+/// A downgrade of a judged request that is longer than the room it had.
+pub(super) struct LongDowngrade {
+    /// The length of its V1 message, in bytes.
+    pub(super) v1_bytes: usize,
+    /// The place of its target.
+    place: usize,
+    spoke: Arc<Spoke>,
+    body: Bytes,
+    decisions: Decisions,
+}
+
+impl Buffers {
+    /// Decompresses and judges a request, and makes what its targets shall get. A long downgrade is
+    /// left to [`Self::rewrite_long`].
+    pub(super) fn rewrite(
+        &mut self,
+        request: Request,
+    ) -> Result<(Rewritten, Option<LongDowngrade>), RewriteError> {
+        let Request {
+            spoke,
+            protocol,
+            body,
+            mut reservation,
+            targets,
+            decoded_bytes_max,
+        } = request;
+        let rules = &spoke.rules;
+        let message = snappy::decompress(&body, decoded_bytes_max, &mut self.decoded)?;
+        let decoded_bytes = message.len();
+        let decisions_bytes = Decisions::room(protocol, decoded_bytes, rules);
+        let source_bytes = body.len() + decoded_bytes + decisions_bytes;
+        reservation.resize(reservation.bytes().max(source_bytes))?;
+        let mut making = Making {
+            source: Source {
+                protocol,
+                decoded_bytes,
+            },
+            targets: &targets,
+            reservation: &reservation,
+            encoders: &mut self.encoders,
+            compressor: &mut self.compressor,
+            outgoing: vec![Outgoing::default(); targets.len()],
+            long: None,
+        };
+        let room = |to| first_room(protocol, to, decoded_bytes, rules);
+        let same_version = |place: &usize| targets[*place].protocol == protocol;
+        let changes = &spoke.throttles.changes;
+        // To look first pays where nothing will be changed, as it was with the last request.
+        let looks = !changes.load(Ordering::Relaxed);
+        let places = 0..targets.len();
+        let (looked_at, encoded): (Vec<_>, Vec<_>) =
+            places.partition(|place| looks && same_version(place));
+        let encoders = making.start(&encoded, room)?;
+        let verdict = policy::inspect(protocol, message, rules, &mut self.policy, encoders);
+        let verdict = verdict.map_err(malformed(protocol))?;
+        if verdict.foreign && verdict.series == 0 && verdict.received.is_empty() {
+            return Err(RewriteError::WrongMessage(protocol));
+        }
+        changes.store(verdict.changed(), Ordering::Relaxed);
+        let original = original(protocol, &body, &verdict);
+        let takes_original = |place: &usize| original.is_some() && same_version(place);
+        if let Some(original) = &original {
+            for place in (0..targets.len()).filter(same_version) {
+                making.outgoing[place].message = Some(original.clone());
+            }
+        }
+        if verdict.keeps() {
+            making.finish(&encoded, takes_original)?;
+            let missing: Vec<_> = looked_at
+                .into_iter()
+                .filter(|it| !takes_original(it))
+                .collect();
+            if !missing.is_empty() {
+                let encoders = making.start(&missing, room)?;
+                policy::replay(protocol, message, rules, &mut self.policy, encoders)
+                    .map_err(malformed(protocol))?;
+                making.finish(&missing, takes_original)?;
+            }
+        }
+        let Making { outgoing, long, .. } = making;
+        let long = long.map(|(place, v1_bytes)| LongDowngrade {
+            v1_bytes,
+            place,
+            spoke: Arc::clone(&spoke),
+            body,
+            decisions: self.policy.take_decisions(),
+        });
+        let outgoing_bytes: usize = outgoing.iter().map(Outgoing::bytes).sum();
+        reservation.resize(match long {
+            None => outgoing_bytes,
+            Some(_) => outgoing_bytes + source_bytes,
+        })?;
+        let rewritten = Rewritten {
+            verdict,
+            outgoing,
+            decoded_bytes,
+            reservation,
+        };
+        Ok((rewritten, long))
+    }
+
+    /// Makes a long downgrade by the decisions on its request.
+    pub(super) fn rewrite_long(
+        &mut self,
+        rewritten: &mut Rewritten,
+        long: LongDowngrade,
+    ) -> Result<(), RewriteError> {
+        let protocol = Protocol::V2;
+        let rules = &long.spoke.rules;
+        let message = snappy::decompress(&long.body, usize::MAX, &mut self.decoded)?;
+        let mut making = Making {
+            source: Source {
+                protocol,
+                decoded_bytes: message.len(),
+            },
+            targets: &[Target {
+                protocol: Protocol::V1,
+                metadata: Metadata::Forward,
+            }],
+            reservation: &rewritten.reservation,
+            encoders: &mut self.encoders,
+            compressor: &mut self.compressor,
+            outgoing: vec![Outgoing::default()],
+            long: None,
+        };
+        let encoders = making.start(&[0], |_| long.v1_bytes)?;
+        self.policy.set_decisions(long.decisions);
+        policy::replay(protocol, message, rules, &mut self.policy, encoders)
+            .map_err(malformed(protocol))?;
+        making.finish(&[0], |_| false)?;
+        let (outgoing, None) = (making.outgoing.pop(), making.long) else {
+            tracing::error!("a replayed message is longer than the one that was judged");
+            return Err(RewriteError::Internal);
+        };
+        rewritten.outgoing[long.place] = outgoing.ok_or(RewriteError::Internal)?;
+        let outgoing_bytes = rewritten.outgoing.iter().map(Outgoing::bytes).sum();
+        rewritten.reservation.resize(outgoing_bytes)?;
+        Ok(())
+    }
+}
+
+/// The message that a request came as.
+#[derive(Clone, Copy)]
+struct Source {
+    protocol: Protocol,
+    decoded_bytes: usize,
+}
+
+/// What the targets of a request shall get, in the making.
+struct Making<'m> {
+    source: Source,
+    targets: &'m [Target],
+    reservation: &'m Reservation,
+    encoders: &'m mut Encoders,
+    compressor: &'m mut Compressor,
+    /// One for each target.
+    outgoing: Vec<Outgoing>,
+    /// The place of the target of a downgrade that has not enough room, and the length of its V1
+    /// message. There is one at most, since V1 has one form.
+    long: Option<(usize, usize)>,
+}
+
+impl Making<'_> {
+    /// Starts an encoder for each of the targets at `places`, after reserving its `room`.
+    fn start(
+        &mut self,
+        places: &[usize],
+        room: impl Fn(Protocol) -> usize,
+    ) -> Result<&mut [Encoder], Overloaded> {
+        let encoders = self.encoders.first(places.len());
+        for (encoder, place) in encoders.iter_mut().zip(places) {
+            let Target { protocol, metadata } = self.targets[*place];
+            let v1_room = room(protocol);
+            self.reservation.grow(v1_room)?;
+            let form = Form {
+                protocol,
+                metadata,
+                v1_room,
+            };
+            encoder.start(form, self.source.decoded_bytes);
+        }
+        Ok(encoders)
+    }
+
+    /// Ends the messages of the targets at `places`, and compresses those that are sent.
+    fn finish(
+        &mut self,
+        places: &[usize],
+        takes_original: impl Fn(&usize) -> bool,
+    ) -> Result<(), RewriteError> {
+        let Source {
+            protocol,
+            decoded_bytes,
+        } = self.source;
+        let encoders = self.encoders.first(places.len()).iter_mut().zip(places);
+        for (encoder, place) in encoders.filter(|(_, place)| !takes_original(place)) {
+            let encoded = encoder.finish().map_err(malformed(protocol))?;
+            let to = self.targets[*place].protocol;
+            self.outgoing[*place] = match encoded.overflow {
+                Some(v1_bytes) if to == Protocol::V1 => {
+                    if v1_bytes > V1_BYTES_MAX.max(decoded_bytes) {
+                        Outgoing::too_large()
+                    } else {
+                        self.long = Some((*place, v1_bytes));
+                        continue;
+                    }
+                }
+                _ => {
+                    self.reservation.grow(compression_room(&encoded))?;
+                    self.compressor.outgoing(to, &encoded)
+                }
+            };
+        }
+        Ok(())
+    }
+}
+
+/// The original body as a payload, if it may travel on.
+fn original(protocol: Protocol, body: &Bytes, verdict: &Verdict) -> Option<Payload> {
+    let takes_all = protocol == Protocol::V1 || verdict.orphan_series == 0;
+    let unchanged = !verdict.changed() && verdict.keeps() && takes_all;
+    unchanged.then(|| Payload {
+        protocol,
+        body: body.clone(),
+        memory: body.len(),
+        counts: verdict.kept(),
+    })
+}
+
+/// What it means that a message is malformed.
+pub(super) fn malformed(protocol: Protocol) -> impl Fn(Malformed) -> RewriteError {
+    move |malformed| RewriteError::Malformed {
+        protocol,
+        malformed,
+    }
+}

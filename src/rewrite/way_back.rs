@@ -1,0 +1,87 @@
+//! The way back, when a hub turns out not to take what it was sent: the message that was made for
+//! it is encoded once more, in the other version or in halves. Nothing is judged.
+
+use crate::budget::Permit;
+use crate::wire::encoder::{Form, Metadata, V1_BYTES_MAX};
+use crate::wire::transcode::{self, Part};
+use crate::wire::{Protocol, snappy};
+
+use super::RewriteError;
+use super::buffers::Buffers;
+use super::payload::{Outgoing, Payload, compression_room};
+use super::request::malformed;
+
+/// What became of a message in the other version.
+pub(super) enum Translated {
+    /// What the hub shall get.
+    Done(Outgoing),
+    /// The V1 message needs room of so many bytes.
+    Longer(usize),
+}
+
+impl Buffers {
+    /// Encodes a message in the version `to`, with so much room for V1. `held` grows by what it
+    /// takes to compress it.
+    pub(super) fn translate(
+        &mut self,
+        payload: &Payload,
+        to: Protocol,
+        v1_room: usize,
+        held: &mut Permit,
+    ) -> Result<Translated, RewriteError> {
+        let from = payload.protocol;
+        let message = snappy::decompress(&payload.body, usize::MAX, &mut self.decoded)?;
+        let form = Form {
+            protocol: to,
+            metadata: Metadata::Forward,
+            v1_room,
+        };
+        let (scratch, encoder) = (&mut self.transcode, &mut self.encoders.first(1)[0]);
+        let encoded = transcode::transcode(message, from, form, Part::WHOLE, scratch, encoder);
+        let encoded = encoded.map_err(malformed(from))?;
+        Ok(match encoded.overflow {
+            Some(v1_bytes) if to == Protocol::V1 => {
+                if v1_bytes > V1_BYTES_MAX.max(message.len()) {
+                    Translated::Done(Outgoing::too_large())
+                } else {
+                    Translated::Longer(v1_bytes)
+                }
+            }
+            _ => {
+                held.grow(compression_room(&encoded))?;
+                Translated::Done(self.compressor.outgoing(to, &encoded))
+            }
+        })
+    }
+
+    /// Cuts a message into two; `None` when it holds one sample. `held` grows by what it takes to
+    /// compress them.
+    pub(super) fn halve(
+        &mut self,
+        payload: &Payload,
+        v1_room: usize,
+        held: &mut Permit,
+    ) -> Result<Option<[Payload; 2]>, RewriteError> {
+        let protocol = payload.protocol;
+        let message = snappy::decompress(&payload.body, usize::MAX, &mut self.decoded)?;
+        let extent = transcode::extent(message, protocol, &mut self.transcode);
+        let Some([first, second]) = extent.map_err(malformed(protocol))?.halves() else {
+            return Ok(None);
+        };
+        let form = Form {
+            protocol,
+            metadata: Metadata::Forward,
+            v1_room,
+        };
+        let mut half = |part| {
+            let (scratch, encoder) = (&mut self.transcode, &mut self.encoders.first(1)[0]);
+            let encoded = transcode::transcode(message, protocol, form, part, scratch, encoder);
+            let encoded = encoded.map_err(malformed(protocol))?;
+            held.grow(compression_room(&encoded))?;
+            let outgoing = self.compressor.outgoing(protocol, &encoded);
+            Ok::<_, RewriteError>(outgoing.message)
+        };
+        let halves = half(first)?.zip(half(second)?);
+        Ok(halves.map(|(first, second)| [first, second]))
+    }
+}
