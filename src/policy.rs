@@ -14,7 +14,7 @@ mod labels;
 mod output;
 mod passes;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod verdict;
 mod walk;
 

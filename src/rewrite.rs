@@ -4,6 +4,8 @@
 mod buffers;
 mod payload;
 mod request;
+#[cfg(test)]
+mod tests;
 mod way_back;
 
 use std::sync::Arc;

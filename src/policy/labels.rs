@@ -55,6 +55,9 @@ pub struct Rules {
     limits: SpokeLimits,
     /// `exported_<cluster_label>`, `exported_exported_<cluster_label>`, and so on.
     exported_labels: Vec<Vec<u8>>,
+    /// Counts the series that are judged.
+    #[cfg(test)]
+    pub(crate) judged: super::tests::judged::Judged,
 }
 
 impl Rules {
@@ -69,6 +72,8 @@ impl Rules {
             exported_labels: (1..=EXPORTED_PREFIXES_MAX)
                 .map(|n| exported(n).into())
                 .collect(),
+            #[cfg(test)]
+            judged: Default::default(),
         }
     }
 
@@ -106,6 +111,8 @@ impl Rules {
         labels: &mut Labels<'_>,
         before: &mut PreviousLabels,
     ) -> (Decision, bool) {
+        #[cfg(test)]
+        self.judged.count(|| self.describe(labels.list()));
         if series.fault.is_none() && !labels.overflow() && self.follow(labels, before) {
             return match before.cluster {
                 _ if before.metric_name.is_none() => {

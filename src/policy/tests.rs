@@ -4,6 +4,7 @@ mod decisions;
 mod fixtures;
 mod hostile;
 mod invariants;
+pub(crate) mod judged;
 mod limits;
 mod model;
 mod properties;
