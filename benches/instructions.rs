@@ -1,4 +1,4 @@
-//! The work of one request, again and again, for a program that counts instructions.
+//! Repeats the work of one request, for a program that counts instructions.
 //!
 //! `instructions CASE COUNT` does one case; `instructions.sh` runs it under callgrind with two
 //! counts, and the difference is the cost of a warm request. Counts of instructions, unlike times,

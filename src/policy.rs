@@ -30,14 +30,14 @@ use output::Output;
 use passes::{Judging, Replaying};
 use walk::walk;
 
-/// So many strings have one or two bytes.
+/// The number of different strings of one or two bytes.
 const SHORT_STRINGS: usize = 256 + 256 * 256;
 
 /// References of two labels that are added to a series of V2, and the growth of the lengths around
 /// them.
 const ADDED_REFS_BYTES_MAX: usize = 24;
 
-/// Memory that inspections on one thread use again and again.
+/// Memory that is reused from inspection to inspection.
 #[derive(Debug, Default)]
 pub struct Scratch {
     labels: Labels<'static>,

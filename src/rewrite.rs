@@ -1,4 +1,4 @@
-//! Makes of a request what the hubs shall get: decompresses the body, has the policy judge it, and
+//! Turns a request into payloads for the hubs: decompresses the body, has the policy judge it, and
 //! compresses the messages for the targets. Large requests are worked on off the async workers.
 
 mod buffers;
@@ -25,8 +25,9 @@ use buffers::{Buffers, with_buffers};
 pub(crate) use payload::{Outgoing, Payload};
 use way_back::Translated;
 
-/// Messages up to this size, as V1 where that is encoded, are worked off where they arrive: some
-/// two milliseconds. The usual request of 2000 series is one megabyte.
+/// Work on messages of up to this size is done on the async worker, where it takes some two
+/// milliseconds. The usual request of 2000 series has one megabyte. A downgrade counts with its V1
+/// message.
 const INLINE_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// A V1 message of up to this many times the length of its V2 form is encoded while that is judged.
@@ -67,23 +68,23 @@ pub(crate) struct Target {
     pub metadata: Metadata,
 }
 
-/// A request that was judged, and what the hubs shall get of it.
+/// A judged request and its payloads.
 #[derive(Debug)]
 pub(crate) struct Rewritten {
     /// What the policy decided.
     pub verdict: Verdict,
-    /// What the hubs shall get, one for each target asked for.
+    /// What the hubs are sent, one for each target of the request.
     pub outgoing: Vec<Outgoing>,
     /// Size of the decoded message, in bytes.
     pub decoded_bytes: usize,
-    /// What the request holds of the budget while the hubs are asked.
+    /// What the request holds of the budget while its payloads are sent.
     pub reservation: Reservation,
 }
 
 /// Rewrites requests, the large ones on blocking threads.
 #[derive(Debug)]
 pub(crate) struct Rewriter {
-    /// One a core: more would only hold more memory at once.
+    /// One permit for each core: more would only hold more memory at once.
     large: Arc<Semaphore>,
 }
 
@@ -112,7 +113,7 @@ impl Rewriter {
         }
     }
 
-    /// Decompresses a request, judges it, and makes what its targets shall get.
+    /// Decompresses a request, judges it, and makes the payloads of its targets.
     pub(crate) async fn rewrite(&self, request: Request) -> Result<Rewritten, RewriteError> {
         let from = request.protocol;
         let decoded = snappy::checked_len(&request.body, request.decoded_bytes_max)?;

@@ -1,8 +1,8 @@
 //! The remote-write wire format: bytes in, values out. No tokio, no HTTP, no metrics.
 //!
-//! Messages are walked where they lie. A walk checks the structure of everything, down to the
-//! buckets of histograms, and hands out slices; nothing is built there that grows with the message but
-//! the table of a V2 message's symbols. What was walked can be encoded again, in either version.
+//! Messages are walked in place. A walk checks the structure of everything, down to the buckets of
+//! histograms, and hands out slices. The table of a V2 message's symbols is all that grows with the
+//! message. A walked message can be encoded in either version.
 
 pub mod encoder;
 pub(crate) mod labels;
@@ -19,7 +19,7 @@ pub mod v2;
 pub use labels::{Change, Label, Labels};
 pub use protobuf::Malformed;
 
-/// A version of remote write, that is, its message.
+/// A version of remote write, and of its message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Protocol {
     /// `prometheus.WriteRequest`.
@@ -210,7 +210,7 @@ impl Times {
     }
 }
 
-/// What is wrong with a series though its bytes are well-formed protobuf.
+/// What is wrong with a series whose bytes are well-formed protobuf.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SeriesFault {
     /// A label gives its name or its value twice: decoders would keep the last, scanners might

@@ -31,7 +31,7 @@ const ADDED_FRAMING_BYTES_MAX: usize = 40;
 /// Longest description of a series, in bytes.
 const DESCRIPTION_BYTES_MAX: usize = 160;
 
-/// What is known of the labels of the series before, so that only what changed is looked at.
+/// What is known of the labels of the series before, so that only changed labels are checked.
 #[derive(Debug, Default)]
 pub(super) struct PreviousLabels {
     /// They were sorted, each once, none without name or value, all within the limits.

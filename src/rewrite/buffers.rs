@@ -1,4 +1,4 @@
-//! The memory that a thread works in, again and again.
+//! The memory that a thread reuses from request to request.
 
 use std::cell::RefCell;
 
@@ -9,8 +9,7 @@ use crate::wire::transcode;
 use super::payload::{Compressor, KEPT_BYTES_MAX};
 
 thread_local! {
-    /// Buffers of the thread. They hold nothing between two requests, and a pool would only add
-    /// a lock to what a thread can keep to itself.
+    /// The buffers of this thread. No request leaves anything in them, and a pool would need a lock.
     static BUFFERS: RefCell<Buffers> = RefCell::default();
 }
 

@@ -1,4 +1,4 @@
-//! What the hubs shall get of a request: compressed messages.
+//! Payloads: compressed messages for hubs.
 
 use bytes::Bytes;
 use snap::raw::{Encoder as SnappyEncoder, max_compress_len};
@@ -6,7 +6,7 @@ use snap::raw::{Encoder as SnappyEncoder, max_compress_len};
 use crate::wire::encoder::{Encoded, Lost, Message};
 use crate::wire::{Counts, Kind, Protocol, snappy};
 
-/// Memory that a thread keeps for its next request; more is given back.
+/// Most bytes that a thread keeps in one buffer for its next request.
 pub(super) const KEPT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// A message for a hub, compressed.
@@ -22,21 +22,21 @@ pub(crate) struct Payload {
     pub counts: Counts,
 }
 
-/// What a hub shall get of one request.
+/// What a hub is sent of one request.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Outgoing {
     /// The message; `None` when there is nothing to put into it.
     pub message: Option<Payload>,
     /// What V2 has no form for, to be sent in V1 after the message.
     pub side: Option<Payload>,
-    /// What is in neither.
+    /// What neither of them holds.
     pub lost: Lost,
-    /// It would be larger than a V1 message may be, so there is no message.
+    /// There is no message, since a V1 message would be larger than it may be.
     pub too_large: bool,
 }
 
 impl Outgoing {
-    /// Nothing, since a V1 message would be larger than it may be.
+    /// No message, since a V1 message would be larger than it may be.
     pub(crate) fn too_large() -> Self {
         Self {
             too_large: true,
@@ -60,8 +60,8 @@ impl Outgoing {
     }
 }
 
-/// What it takes to compress what was encoded, in bytes: buffers, and copies of at most half of
-/// them.
+/// Bytes that it takes to compress encoded messages: buffers, and copies that are at most half as
+/// long.
 pub(super) fn compression_room(encoded: &Encoded<'_>) -> usize {
     let messages = [&encoded.message, &encoded.side];
     let buffers = messages.map(|message| max_compress_len(message.bytes.len()));
@@ -92,7 +92,7 @@ impl Compressor {
         }
     }
 
-    /// What a hub shall get of what was encoded.
+    /// Compresses the encoded messages for a hub.
     pub(super) fn outgoing(&mut self, protocol: Protocol, encoded: &Encoded<'_>) -> Outgoing {
         let mut message = self.compress(protocol, &encoded.message);
         if let Some(message) = &mut message {

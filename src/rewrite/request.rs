@@ -33,7 +33,7 @@ pub(super) struct LongDowngrade {
 }
 
 impl Buffers {
-    /// Decompresses and judges a request, and makes what its targets shall get. A long downgrade is
+    /// Decompresses and judges a request, and makes the payloads of its targets. A long downgrade is
     /// left to [`Self::rewrite_long`].
     pub(super) fn rewrite(
         &mut self,
@@ -169,7 +169,7 @@ struct Source {
     decoded_bytes: usize,
 }
 
-/// What the targets of a request shall get, in the making.
+/// The payloads of a request while they are made.
 struct Making<'m> {
     source: Source,
     targets: &'m [Target],
@@ -250,7 +250,7 @@ fn original(protocol: Protocol, body: &Bytes, verdict: &Verdict) -> Option<Paylo
     })
 }
 
-/// What it means that a message is malformed.
+/// Makes an error of what is wrong with a message.
 pub(super) fn malformed(protocol: Protocol) -> impl Fn(Malformed) -> RewriteError {
     move |malformed| RewriteError::Malformed {
         protocol,

@@ -323,7 +323,7 @@ async fn translates_within_its_room_and_judges_nothing() {
             .rewriter
             .translate(&payload, &fixture.spoke, &reservation);
         let (outgoing, held) = translated.await.unwrap();
-        assert_eq!(fixture.taken.get() as usize, outgoing.bytes());
+        assert_eq!(reservation.bytes(), outgoing.bytes());
         let expected = fixture.encoded(Protocol::V2, &message, V1);
         match outgoing.message {
             Some(sent) => assert!(decompress(&sent.body) == expected),
@@ -351,7 +351,7 @@ async fn halves_hold_what_the_whole_held() {
             .halve(&payload, &fixture.spoke, &reservation);
         let halves = halves.await.unwrap().expect("there are 100 series");
         let held: usize = halves.iter().map(|(half, _)| half.memory).sum();
-        assert_eq!(fixture.taken.get() as usize, held);
+        assert_eq!(reservation.bytes(), held);
         let series = halves.iter().flat_map(|(half, _)| {
             PlainMessage::decode(protocol, &decompress(&half.body))
                 .unwrap()

@@ -13,7 +13,7 @@ use super::request::malformed;
 
 /// What became of a message in the other version.
 pub(super) enum Translated {
-    /// What the hub shall get.
+    /// What the hub is sent.
     Done(Outgoing),
     /// The V1 message needs room of so many bytes.
     Longer(usize),

@@ -1,8 +1,8 @@
 //! Encodes messages: checked series of either version in, a message of either version out.
 //!
-//! Only what a version defines is encoded, in the order that every encoder uses. A message for a
-//! V2 hub may have a second one beside it, in V1, for what V2 has no form for: metadata without a
-//! series, and exemplars without a sample. Buffers are kept from message to message.
+//! Only fields that a version defines are encoded, in the order of their numbers. V2 has no form for
+//! metadata without a series and for exemplars without a sample; a message for a V2 hub may have a
+//! second message in V1 beside it that holds these. Buffers are kept from message to message.
 
 mod encoded_labels;
 mod interner;
@@ -15,11 +15,11 @@ use super::{Change, Counts, Kind, Label, Protocol, Series};
 
 pub use interner::SYMBOL_BYTES;
 
-/// Largest V1 message that is made of one of V2, whose references let a few bytes stand for long
-/// strings. Prometheus takes no more (`storage/remote/write_handler.go`, decoded 32 MiB).
+/// Most bytes of a V1 message that is made of a V2 message, whose references let a few bytes stand
+/// for long strings. Prometheus takes no more (`storage/remote/write_handler.go`, decoded 32 MiB).
 pub const V1_BYTES_MAX: usize = 32 << 20;
 
-/// The message that a series is from.
+/// The version of the message that a series comes from.
 #[derive(Debug, Clone, Copy)]
 pub enum Source<'s, 'a> {
     /// V1.
@@ -37,8 +37,8 @@ impl Source<'_, '_> {
     }
 }
 
-/// Which of the samples and histograms of a series are meant, counted from its front. What else
-/// the series carries goes with the last of them.
+/// A range of the samples and histograms of a series, counted from its front. Everything else that
+/// the series carries belongs to the last of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Piece {
     /// The first.
@@ -55,15 +55,15 @@ impl Piece {
     };
 }
 
-/// What the version encoded has no place for.
+/// What was left out, since the version of the message has no place for it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Lost {
     /// Histograms of custom buckets.
     pub custom_buckets: u64,
-    /// Metadata: of series where V1 is encoded, of metric families and of exemplars without a
-    /// sample where V2 is.
+    /// Metadata: in V1 that of series, in V2 that of metric families and of exemplars without a
+    /// sample.
     pub metadata: u64,
-    /// Start timestamps of samples and histograms; these themselves are encoded.
+    /// Start timestamps of samples and histograms that are encoded without them.
     pub start_timestamps: u64,
 }
 
@@ -85,17 +85,17 @@ pub struct Message<'w> {
     pub counts: Counts,
 }
 
-/// All that was encoded.
+/// The messages that were made of one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Encoded<'w> {
     /// The message of the version asked for.
     pub message: Message<'w>,
     /// A V1 message with what V2 has no form for, to be sent after the other.
     pub side: Message<'w>,
-    /// What is in neither.
+    /// What neither of them holds.
     pub lost: Lost,
-    /// Metadata of exemplars without a sample, whose series has its own in the message: it is
-    /// neither lost nor counted there.
+    /// Metadata of exemplars without a sample that went into a series with its own metadata. It is
+    /// neither lost nor counted in the message.
     pub merged_metadata: u64,
     /// The bytes that the V1 message would have, if these are more than its room; at least so many
     /// if they are more than [`V1_BYTES_MAX`]. Then the V1 message, which may be the one beside, is
@@ -114,7 +114,7 @@ pub struct Encoder {
     lost: Lost,
 }
 
-/// What is to be encoded.
+/// The form of the message to be encoded.
 #[derive(Debug, Clone, Copy)]
 pub struct Form {
     /// The version.
@@ -137,12 +137,12 @@ impl Form {
     }
 }
 
-/// What becomes of V1 metadata where V2 is encoded.
+/// What becomes of V1 metadata in a V2 message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Metadata {
     /// It is counted as lost.
     Drop,
-    /// It goes into the message beside.
+    /// It goes into the V1 message beside.
     Forward,
 }
 
@@ -160,7 +160,7 @@ impl Default for Encoder {
 }
 
 impl Encoder {
-    /// Starts a message that is made of one of `source_len` bytes.
+    /// Starts a message that is made of a message of `source_len` bytes.
     pub fn start(&mut self, form: Form, source_len: usize) {
         self.protocol = form.protocol;
         self.metadata = form.metadata;
@@ -170,8 +170,8 @@ impl Encoder {
         self.lost = Lost::default();
     }
 
-    /// Appends a series that was walked without a fault, with `labels` instead of its own.
-    /// `change` is how they differ from those of the series put before.
+    /// Appends a series that was walked without a fault, with `labels` instead of its own labels.
+    /// `change` is how these labels differ from those of the series that was put before.
     #[inline]
     pub fn put_series<'a>(
         &mut self,
@@ -250,7 +250,7 @@ impl Encoder {
     }
 }
 
-/// A series to be put.
+/// A series to be appended.
 struct Put<'p, 'a> {
     series: &'p Series<'a>,
     labels: &'p [Label<'a>],
@@ -260,14 +260,14 @@ struct Put<'p, 'a> {
 }
 
 impl<'a> Put<'_, 'a> {
-    /// Its samples as they lie, when these are all there is to put and either version has them so.
+    /// The bytes of its samples, when it carries nothing else and both versions encode them alike.
     fn samples(&self) -> Option<&'a [u8]> {
         self.series
             .samples
             .filter(|_| self.piece == Piece::WHOLE && self.series.counts.of(Kind::Float) > 0)
     }
 
-    /// What it carries, in the order of the message, as far as its piece goes.
+    /// What its piece carries, in the order of the message.
     fn items(&self) -> impl Iterator<Item = Result<Item<'a>, Malformed>> {
         let mut reader = Reader::new(self.series.raw);
         let mut place = 0;
@@ -297,7 +297,7 @@ impl<'a> Put<'_, 'a> {
     }
 }
 
-/// Something that a series carries, as its bytes lie.
+/// Something that a series carries, with its bytes in the message.
 #[derive(Debug, Clone, Copy)]
 enum Item<'a> {
     Sample(&'a [u8]),

@@ -1,13 +1,13 @@
-//! Encodes a message that was checked before once more: in the other version, or a part of it.
+//! Encodes a message that was checked before: in the other version, or a part of it.
 //!
-//! This is the way back when a hub turns out not to take what it was sent. Nothing is judged here;
-//! what is not well-formed is an error all the same.
+//! This is the way back when a hub turns out not to take what it was sent. Nothing is judged here.
+//! Bytes that are not well-formed are an error all the same.
 
 use super::encoder::{Encoded, Encoder, Form, Piece, Source};
 use super::protobuf::Reader;
 use super::{Change, Labels, Malformed, Protocol, v1, v2};
 
-/// Memory that is used again and again.
+/// Memory that is reused from message to message.
 #[derive(Debug, Default)]
 pub struct Scratch {
     labels: Labels<'static>,
@@ -26,8 +26,8 @@ impl Scratch {
     }
 }
 
-/// A part of a message. It is cut between two samples or histograms, which may be of one series;
-/// those, and series without one, are its units. V1 metadata entries are units behind them.
+/// A part of a message, counted in units. Each sample, each histogram, and each series without
+/// either is a unit, in the order of the message; V1 metadata entries are units behind them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Part {
     /// The first unit.

@@ -192,7 +192,7 @@ fn injects_the_cluster_into_captured_bodies() {
     }
 }
 
-/// Everything leaves as it came but for the labels, which `change` makes what they shall be.
+/// Everything leaves as it came, except for the labels, which leave as `change` makes them.
 fn check_labels(
     fixture: &Fixture,
     inspection: &Inspection,

@@ -78,8 +78,8 @@ fn repeated_series(labels: &[(Vec<u8>, Vec<u8>)], count: usize) -> Vec<u8> {
     .encode_to_vec()
 }
 
-/// In falling order they are read anew for each series. In rising order they are known, but an
-/// empty value makes each series one to be judged afresh.
+/// In falling order the names are compared again for each series. In rising order they are known
+/// from the series before, but an empty value makes the rules look at each series afresh.
 #[test]
 fn bounds_what_comparing_long_names_costs() {
     let falling = long_names(110);
@@ -212,7 +212,7 @@ fn encodes_a_flood_of_empty_samples_no_larger() {
     }
 }
 
-/// Encodes a message that must be found too large, within the room foretold.
+/// Encodes a message that must be found too large, within the room that was computed.
 fn overflow_soon(to: Protocol, body: &[u8], what: &str) {
     let start = Instant::now();
     let rules = rules(POLICY, LIMITS);
@@ -234,7 +234,7 @@ fn overflow_soon(to: Protocol, body: &[u8], what: &str) {
 
 /// A V2 series names a string in a byte or two, and a V1 series holds it.
 #[test]
-fn downgrades_within_the_room_foretold() {
+fn downgrades_stay_within_the_computed_room() {
     let labels: Vec<_> = long_names(110)
         .into_iter()
         .enumerate()
@@ -246,7 +246,7 @@ fn downgrades_within_the_room_foretold() {
 
 /// An exemplar names a string as shortly, for a V1 hub as well as for a message beside one of V2.
 #[test]
-fn exemplars_grow_within_the_room_foretold() {
+fn exemplars_stay_within_the_computed_room() {
     let exemplar = v2::Exemplar {
         labels_refs: vec![3, 3],
         ..v2::Exemplar::default()
@@ -335,9 +335,9 @@ fn with_refs(first: impl Iterator<Item = u32>) -> Vec<u8> {
 }
 
 /// In the other order each reference takes three bytes instead of one; `inspect` asserts that the
-/// room foretold suffices.
+/// computed room suffices.
 #[test]
-fn foretells_the_room_of_references_that_grow() {
+fn computes_the_room_of_references_that_grow() {
     let body = with_refs(3..20_003);
     let rewritten = inspect_soon(Protocol::V2, &body).rewritten.unwrap();
     assert!(rewritten.len() < body.len() + 100);

@@ -86,7 +86,7 @@ fn replay<'m>(
     encoder.finish()
 }
 
-/// What was encoded has the room that was foretold.
+/// What was encoded fits the computed room.
 fn check_room(from: Protocol, to: Protocol, message: &[u8], rules: &Rules, encoded: &Encoded<'_>) {
     let room = policy::room(from, to, message.len(), rules);
     let length = encoded.message.bytes.len() + encoded.side.bytes.len();

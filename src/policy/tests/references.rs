@@ -119,7 +119,7 @@ fn refuses_v2_references_that_do_not_hold() {
 }
 
 /// Decoders keep the low 32 bits of such a reference: it names one symbol for them, and none for
-/// whoever reads all its bits. prost is among them, so this is a rule of our own.
+/// decoders that keep all bits. prost keeps the low ones, so the oracle does not know this rule.
 #[test]
 fn refuses_references_above_32_bits() {
     let refs = [1u64, 2, 3, 4 + (1 << 32)];

@@ -1,4 +1,4 @@
-//! The symbol table of a message that is being encoded: each string once, encoded as it comes.
+//! The symbol table of a message that is being encoded. It holds each string once, already encoded.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;

@@ -1,5 +1,5 @@
-//! Encodes `io.prometheus.write.v2.Request`, with a symbol table of its own that holds each string
-//! once and none that no series refers to.
+//! Encodes `io.prometheus.write.v2.Request`, with a new symbol table. It holds each string once, and
+//! only strings that a series refers to.
 
 mod orphans;
 
@@ -28,7 +28,7 @@ pub(super) struct Encoder {
     refs: EncodedLabels,
     /// EncodedLabels `timeseries` fields.
     series: Vec<u8>,
-    /// What the series at hand carries, a buffer a field.
+    /// What the series at hand carries, with a buffer for each field.
     samples: Vec<u8>,
     histograms: Vec<u8>,
     exemplars: Vec<u8>,
@@ -75,8 +75,8 @@ impl Encoder {
         let received = &put.series.counts;
         if received.samples() == 0 {
             let orphan = received.of(Kind::Exemplar) > 0;
-            // Without anything in it a series means nothing in V1; in V2 the hub shall say what it
-            // thinks of it.
+            // An empty series means nothing in V1, so it is left out. An empty series of V2 is for the
+            // hub to judge.
             if orphan || put.source.protocol() == Protocol::V1 {
                 self.refs.pass(put.change);
                 return if orphan {
@@ -162,8 +162,8 @@ impl Encoder {
         }
     }
 
-    /// Appends what was collected of a series. Samples and histograms may not stand in one (remote
-    /// write 2.0, "TimeSeries"), so they become two.
+    /// Appends what was collected of a series. V2 allows no series with both samples and histograms
+    /// (remote write 2.0, "TimeSeries"), so these become two series.
     fn put_message(&mut self) {
         let refs = self.refs.bytes();
         let (histograms, exemplars) = (self.histograms.as_slice(), self.exemplars.as_slice());
@@ -236,7 +236,7 @@ impl ExemplarParts {
                 put_label(refs, symbols, &label);
                 Ok(())
             }),
-            // A reference that leads nowhere was refused before.
+            // A series with a reference that leads nowhere was refused.
             Source::V2(table) => self.put_again(out, symbols, bytes, |reference| {
                 table.get(reference).unwrap_or_default()
             }),

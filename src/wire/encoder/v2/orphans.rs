@@ -2,7 +2,8 @@
 //!
 //! Prometheus sends exemplars in a series of their own, without samples, and its V2 receiver
 //! refuses such a series (`storage/remote/write_handler.go`, `appendV2`). So they are held back
-//! and put into the series of the same labels; those without one are handed on.
+//! and put into the series of the same labels. Those without such a series go into the V1 message
+//! beside.
 
 use std::collections::HashMap;
 
@@ -17,12 +18,13 @@ use super::{ExemplarParts, put_label, put_series};
 /// The series that are held back.
 #[derive(Debug, Default)]
 pub(super) struct OrphanExemplars {
-    /// EncodedLabels as in the message, with symbols of their own: they may not stay.
+    /// They are encoded as in the message, but refer to `symbols`: the message may not need their
+    /// strings.
     series: Vec<u8>,
     symbols: Interner,
     /// Which of them had metadata.
     described: Vec<bool>,
-    /// Of the series at hand.
+    /// The references of the series at hand.
     refs: Vec<u8>,
     exemplars: Vec<u8>,
     exemplar: ExemplarParts,
@@ -31,9 +33,9 @@ pub(super) struct OrphanExemplars {
 /// What [`OrphanExemplars::fold`] did.
 #[derive(Debug, Default)]
 pub(in super::super) struct Folded {
-    /// Exemplars that went into the message beside.
+    /// Exemplars that went into the V1 message beside.
     pub(in super::super) exemplars_aside: u64,
-    /// Metadata of which the series they were put into have their own.
+    /// Metadata of orphans that went into a series with its own.
     pub(in super::super) merged_metadata: u64,
 }
 
@@ -92,8 +94,9 @@ impl OrphanExemplars {
         Ok(counts)
     }
 
-    /// Puts what is held into the first of `series` of the same labels that has samples, and what
-    /// finds none into `side`. Metadata that came with it is lost, unless that series has its own.
+    /// Puts each orphan into the first of `series` of the same labels that has samples, and those
+    /// without a match into `side`. The metadata of an orphan is lost, unless the series that takes it
+    /// has its own.
     pub(super) fn fold(
         &mut self,
         series: &mut Vec<u8>,
