@@ -51,7 +51,39 @@ impl<'e, 'a> Output<'e, 'a> {
         if self.encoders.is_empty() {
             return Ok(());
         }
-        self.encode(series, labels, decision, source)
+        let Self {
+            rules,
+            encoders,
+            edited,
+            since,
+            last,
+        } = self;
+        let followed = since.then(labels.change());
+        let (list, change) = match decision {
+            Decision::Keep => (labels.list(), followed),
+            Decision::Insert(place) => {
+                let place = place as usize;
+                insert(edited, labels.list(), place, rules);
+                (edited.as_slice(), followed.with_inserted(place))
+            }
+            Decision::Edit(edit) => {
+                edited.clear();
+                edited.extend_from_slice(labels.list());
+                rules.apply(edit, edited);
+                (edited.as_slice(), Change::ALL)
+            }
+            Decision::Refuse(_) => {
+                *since = followed;
+                return Ok(());
+            }
+        };
+        let same = std::mem::replace(last, decision) == decision;
+        let change = if same { change } else { Change::ALL };
+        *since = Change::NONE;
+        for encoder in &mut **encoders {
+            encoder.put_series(series, list, change, source, Piece::WHOLE)?;
+        }
+        Ok(())
     }
 
     /// Hands the bytes of a V1 `MetricMetadata` on.
@@ -60,56 +92,13 @@ impl<'e, 'a> Output<'e, 'a> {
             encoder.put_metadata(raw);
         }
     }
+}
 
-    fn encode(
-        &mut self,
-        series: &Series<'a>,
-        labels: &Labels<'a>,
-        decision: Decision,
-        source: Source<'_, 'a>,
-    ) -> Result<(), Malformed> {
-        let Self {
-            rules,
-            encoders,
-            edited,
-            since,
-            last,
-        } = self;
-        let change = since.then(labels.change());
-        let same = *last == decision;
-        let (list, change) = match decision {
-            Decision::Refuse(_) => {
-                *since = change;
-                return Ok(());
-            }
-            Decision::Keep if same => (labels.list(), change),
-            Decision::Keep => (labels.list(), Change::ALL),
-            Decision::Insert(place) => {
-                let place = place as usize;
-                let (before, after) = labels.list().split_at(place);
-                edited.clear();
-                edited.extend_from_slice(before);
-                edited.push(rules.own_label());
-                edited.extend_from_slice(after);
-                let change = if same {
-                    change.with_inserted(place)
-                } else {
-                    Change::ALL
-                };
-                (edited.as_slice(), change)
-            }
-            Decision::Edit(edit) => {
-                edited.clear();
-                edited.extend_from_slice(labels.list());
-                rules.apply(edit, edited);
-                (edited.as_slice(), Change::ALL)
-            }
-        };
-        *last = decision;
-        *since = Change::NONE;
-        for encoder in &mut **encoders {
-            encoder.put_series(series, list, change, source, Piece::WHOLE)?;
-        }
-        Ok(())
-    }
+/// Makes `edited` the labels with the spoke's own added at `place`.
+fn insert<'a>(edited: &mut Vec<Label<'a>>, labels: &[Label<'a>], place: usize, rules: &'a Rules) {
+    let (before, after) = labels.split_at(place);
+    edited.clear();
+    edited.extend_from_slice(before);
+    edited.push(rules.own_label());
+    edited.extend_from_slice(after);
 }

@@ -116,22 +116,19 @@ impl Interner {
             ..
         } = self;
         let hash = hasher.hash_one(text);
-        let entry = table.entry(
-            hash,
-            |index| slice(bytes, spans[*index as usize]) == text,
-            |index| hasher.hash_one(slice(bytes, spans[*index as usize])),
-        );
-        match entry {
-            hashbrown::hash_table::Entry::Occupied(entry) => *entry.get(),
-            hashbrown::hash_table::Entry::Vacant(entry) => {
-                let index = limited(spans.len());
-                entry.insert(index);
-                put_bytes(bytes, SYMBOLS, text);
-                let end = limited(bytes.len());
-                spans.push((end - limited(text.len()), end));
-                index
-            }
+        let same = |index: &u32| slice(bytes, spans[*index as usize]) == text;
+        // Most strings are in the table, and this is cheaper than an entry.
+        if let Some(index) = table.find(hash, same) {
+            return *index;
         }
+        let index = limited(spans.len());
+        put_bytes(bytes, SYMBOLS, text);
+        let end = limited(bytes.len());
+        spans.push((end - limited(text.len()), end));
+        table.insert_unique(hash, index, |index| {
+            hasher.hash_one(slice(bytes, spans[*index as usize]))
+        });
+        index
     }
 }
 

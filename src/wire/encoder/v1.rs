@@ -16,7 +16,7 @@ use super::{Item, Lost, Message, Put, Source, V1_BYTES_MAX};
 #[derive(Debug, Default)]
 pub(super) struct Encoder {
     labels: EncodedLabels,
-    /// What the series at hand carries, a buffer a field.
+    /// What the series at hand carries, with a buffer for each field.
     samples: Vec<u8>,
     exemplars: Vec<u8>,
     histograms: Vec<u8>,
@@ -91,7 +91,7 @@ impl Encoder {
         for item in put.items() {
             self.put_item(item?, put.source, &mut counts, &mut series_lost)?;
         }
-        // However often it stands there, decoders merge it.
+        // Decoders merge repeated metadata.
         series_lost.metadata = series_lost.metadata.min(1);
         lost.add_all(&series_lost);
         if counts.is_empty() && series_lost != Lost::default() {
@@ -165,12 +165,15 @@ impl Encoder {
     /// True when a series of so many bytes has room in the message. Otherwise the series counts
     /// towards the length that the message would have.
     fn has_room(&mut self, bytes: usize) -> bool {
-        let before = self.overflow.unwrap_or(self.out.len());
-        let length = before.saturating_add(field_len(bytes));
-        if self.overflow.is_some() || length > self.room {
-            self.overflow = Some(length);
+        let length = match self.overflow {
+            None => self.out.len() + field_len(bytes),
+            Some(before) => before.saturating_add(field_len(bytes)),
+        };
+        if length <= self.room {
+            return true;
         }
-        self.overflow.is_none()
+        self.overflow = Some(length);
+        false
     }
 
     /// True when the message would have more bytes than any may have, so that its length does not
@@ -180,7 +183,7 @@ impl Encoder {
         self.overflow.is_some_and(|length| length > most)
     }
 
-    /// Puts something that a series carries into its buffer, if V1 has a place for it.
+    /// Appends an item to the buffer of its field, if V1 has a place for it.
     fn put_item(
         &mut self,
         item: Item<'_>,
@@ -217,7 +220,7 @@ impl Encoder {
                 Kind::Exemplar
             }
             (Item::Exemplar(bytes), Source::V2(symbols)) => {
-                // A reference that leads nowhere was refused before.
+                // A series with a reference that leads nowhere was refused.
                 self.put_exemplar(bytes, |reference| {
                     symbols.get(reference).unwrap_or_default()
                 })?;
@@ -234,7 +237,7 @@ impl Encoder {
     }
 
     /// Appends a V2 exemplar, or only counts its bytes where the message has no room for it: a few
-    /// bytes may stand for a string of megabytes, again and again.
+    /// bytes may stand for a string of megabytes, and may do so many times.
     fn put_exemplar<'t>(
         &mut self,
         bytes: &[u8],
