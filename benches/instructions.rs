@@ -68,20 +68,29 @@ enum Work {
     Decode,
     /// Inspect a message that may travel on as it is.
     Inspect,
-    /// Write a message that lacks the cluster label with it.
+    /// Inspect a message that lacks the cluster label, and encode it with the label.
     Inject,
-    /// Write a message in the other version.
+    /// The same, when the inspection only looked and its decisions are replayed.
+    Replay,
+    /// Inspect a message and encode it in the other version.
     Translate,
 }
 
 impl Work {
-    const ALL: [Self; 4] = [Self::Decode, Self::Inspect, Self::Inject, Self::Translate];
+    const ALL: [Self; 5] = [
+        Self::Decode,
+        Self::Inspect,
+        Self::Inject,
+        Self::Replay,
+        Self::Translate,
+    ];
 
     fn name(self, from: Protocol) -> &'static str {
         match (self, from) {
             (Self::Decode, _) => "decode",
             (Self::Inspect, _) => "inspect",
             (Self::Inject, _) => "inject",
+            (Self::Replay, _) => "replay",
             (Self::Translate, Protocol::V1) => "upgrade",
             (Self::Translate, Protocol::V2) => "downgrade",
         }
@@ -144,6 +153,10 @@ impl Case {
                     let memory = (&mut scratch, &mut encoder);
                     encode(protocol, protocol, &message, &injected, memory);
                 }
+                Work::Replay => {
+                    let memory = (&mut scratch, &mut encoder);
+                    replay(protocol, &message, &injected, memory);
+                }
                 Work::Translate => {
                     let to = match protocol {
                         Protocol::V1 => Protocol::V2,
@@ -178,6 +191,20 @@ fn encode(
     let encoders = std::slice::from_mut(encoder);
     let verdict = policy::inspect(from, black_box(message), rules, scratch, encoders);
     assert!(verdict.expect("a captured body").keeps());
+    black_box(encoder.finish().expect("a captured body"));
+}
+
+fn replay(
+    protocol: Protocol,
+    message: &[u8],
+    rules: &Rules,
+    (scratch, encoder): (&mut Scratch, &mut Encoder),
+) {
+    let verdict = policy::inspect(protocol, black_box(message), rules, scratch, &mut []);
+    assert!(verdict.expect("a captured body").changed());
+    encoder.start(Form::new(protocol, Metadata::Drop), message.len());
+    let encoders = std::slice::from_mut(encoder);
+    policy::replay(protocol, black_box(message), rules, scratch, encoders).expect("it was judged");
     black_box(encoder.finish().expect("a captured body"));
 }
 
