@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::support::config::{config, spoke, spoke_with, token, token_sha256};
+use crate::support::config::{
+    config, config_hubs, hub_named, spoke, spoke_with, token, token_sha256,
+};
 use crate::support::gate::{Gate, start_hub_and_gate};
 use crate::support::hub::ScriptedHub;
 use crate::support::sender::Request;
@@ -73,6 +75,49 @@ async fn a_reload_keeps_the_counters_of_a_spoke_that_stays() {
     .await;
     status_of(&gate, "production").await;
     assert_eq!(gate.samples("written", "float").await, 2.0);
+}
+
+#[tokio::test]
+async fn the_counters_of_a_spoke_that_comes_back_start_at_zero() {
+    let hub = ScriptedHub::start().await;
+    let both = config(&hub.url(), &[spoke("production", ""), spoke("back", "")]);
+    let gate = Gate::start(&both).await;
+    status_of(&gate, "back").await;
+    gate.reload_with(&config(&hub.url(), &[spoke("production", "")]))
+        .await;
+    gate.reload_with(&both).await;
+    let metrics = gate.metrics().await;
+    let back = [("spoke", "back")];
+    for name in [
+        "samples_written_total",
+        "requests_total",
+        "credential_last_used_timestamp_seconds",
+    ] {
+        assert_eq!(
+            metrics.sum(&format!("hubgate_{name}"), &back),
+            0.0,
+            "{name}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_reload_keeps_the_counters_of_a_hub_that_changes() {
+    let hub = ScriptedHub::start().await;
+    let yaml = |further: &str| {
+        let hubs = [hub_named("hub", &hub.url(), further)];
+        config_hubs("all", &hubs, &[spoke("production", "")])
+    };
+    let gate = Gate::start(&yaml("protocol: v1")).await;
+    status_of(&gate, "production").await;
+    gate.reload_with(&yaml("protocol: v1, timeout: 7s")).await;
+    status_of(&gate, "production").await;
+    let metrics = gate.metrics().await;
+    let float = [("hub", "hub"), ("kind", "float")];
+    let written = metrics.sum("hubgate_hub_samples_written_total", &float);
+    assert_eq!(written, 2.0);
+    let requests = [("hub", "hub"), ("code", "204")];
+    assert_eq!(metrics.sum("hubgate_hub_requests_total", &requests), 2.0);
 }
 
 #[tokio::test]
