@@ -52,7 +52,7 @@ impl Gateway {
         let metrics = Metrics::new();
         let bytes_in_flight_max = config.limits.bytes_in_flight_max;
         let connections_max = config.listen.connections_max;
-        metrics.limits(bytes_in_flight_max, connections_max);
+        metrics.record_limits(bytes_in_flight_max, connections_max);
         let budget = Budget::new(bytes_in_flight_max, metrics.bytes_in_flight().clone());
         let write_listener = bind("listen.address", config.listen.address).await?;
         let admin_listener = bind("admin.address", config.admin.address).await?;
@@ -61,7 +61,7 @@ impl Gateway {
         let state = State::new(config, None)?;
         let probes = state.hubs.iter().map(Probe::start).collect();
         let state = Arc::new(ArcSwap::from_pointee(state));
-        metrics.config_loaded(true);
+        metrics.record_config_load(true);
         let (writes, admin) = (Drain::default(), Drain::default());
         let (reload_requests, reloads) = reload::channel();
         let endpoint = Endpoint::new(
@@ -154,14 +154,15 @@ impl Gateway {
         self.state.store(Arc::clone(&state));
         let bytes_in_flight_max = state.config.limits.bytes_in_flight_max;
         self.budget.set_limit(bytes_in_flight_max);
-        self.metrics.bytes_in_flight_limit(bytes_in_flight_max);
-        self.metrics.config_loaded(true);
+        self.metrics
+            .record_bytes_in_flight_limit(bytes_in_flight_max);
+        self.metrics.record_config_load(true);
         Ok(())
     }
 
     /// Shows that the configuration could not be loaded.
     pub fn reload_failed(&self) {
-        self.metrics.config_loaded(false);
+        self.metrics.record_config_load(false);
     }
 
     /// Stops accepting, finishes what is in flight, and closes the admin listener last. Returns

@@ -97,18 +97,18 @@ impl Metrics {
     }
 
     /// Counts a request of a sender that was not identified.
-    pub fn unknown_request(&self, status: StatusCode) {
+    pub fn count_unidentified_request(&self, status: StatusCode) {
         let requests = self.unidentified.requests.of(None);
         requests.count(status.as_str());
     }
 
     /// Counts a sender that was not identified.
-    pub fn auth_failure(&self, reason: AuthFailure) {
+    pub fn count_auth_failure(&self, reason: AuthFailure) {
         self.gate.auth_failures.of(reason).inc();
     }
 
     /// Counts a connection that was closed before a request.
-    pub fn connection_refused(&self, reason: ConnectionRefusal) {
+    pub fn count_refused_connection(&self, reason: ConnectionRefusal) {
         self.gate.connections_refused.of(reason).inc();
     }
 
@@ -123,19 +123,19 @@ impl Metrics {
     }
 
     /// Shows the limits that are in force.
-    pub fn limits(&self, bytes_in_flight_max: usize, connections_max: usize) {
-        self.bytes_in_flight_limit(bytes_in_flight_max);
+    pub fn record_limits(&self, bytes_in_flight_max: usize, connections_max: usize) {
+        self.record_bytes_in_flight_limit(bytes_in_flight_max);
         self.gate.connections_limit.set(to_i64(connections_max));
     }
 
     /// Shows the limit of the budget, in bytes.
-    pub fn bytes_in_flight_limit(&self, bytes_in_flight_max: usize) {
+    pub fn record_bytes_in_flight_limit(&self, bytes_in_flight_max: usize) {
         let limit = &self.gate.bytes_in_flight_limit;
         limit.set(to_i64(bytes_in_flight_max));
     }
 
     /// Shows how loading the configuration ended.
-    pub fn config_loaded(&self, success: bool) {
+    pub fn record_config_load(&self, success: bool) {
         self.gate.config_last_reload_successful.set(success.into());
         if success {
             let last = &self.gate.config_last_reload_success_timestamp_seconds;

@@ -48,13 +48,13 @@ impl Recorder {
             Ok(response) => response.status.as_str(),
             Err(failure) => failure.name(),
         };
-        self.metrics.request(protocol, code, Some(duration));
+        self.metrics.count_request(protocol, code, Some(duration));
     }
 
     /// A request was not sent, because too many wait for the hub.
     pub(super) fn skipped(&self, protocol: Protocol) {
         let failure = HubFailure::Skipped;
-        self.metrics.request(protocol, failure.name(), None);
+        self.metrics.count_request(protocol, failure.name(), None);
         self.failed(&failure.to_string());
     }
 
@@ -70,14 +70,14 @@ impl Recorder {
 
     /// The hub wrote this.
     pub(super) fn written(&self, counts: &Counts) {
-        self.metrics.written(counts);
+        self.metrics.count_written(counts);
     }
 
     /// Something was left out, because the version sent has no place for it. Each part is logged
     /// once, as it may be lost with every request.
     pub(super) fn lost(&self, lost: &Lost, speaks: Option<Protocol>) {
         let counts = [lost.custom_buckets, lost.metadata, lost.start_timestamps];
-        self.metrics.lost(counts);
+        self.metrics.count_lost(counts);
         for ((part, count), logged) in LostPart::ALL
             .into_iter()
             .zip(counts)
@@ -106,6 +106,6 @@ impl Recorder {
 
     /// Shows what the hub is known to speak.
     pub(super) fn protocol(&self, known: Option<Protocol>) {
-        self.metrics.protocol(known);
+        self.metrics.record_protocol(known);
     }
 }

@@ -37,7 +37,7 @@ impl Access {
     /// Counts a connection that is closed before a request.
     pub(super) fn count_refusal(&self, reason: ConnectionRefusal) {
         if let Some(metrics) = &self.metrics {
-            metrics.connection_refused(reason);
+            metrics.count_refused_connection(reason);
         }
     }
 }

@@ -58,7 +58,7 @@ impl HubMetrics {
     }
 
     /// Counts a request by its status code or its failure, with the time it took.
-    pub fn request(&self, protocol: Protocol, code: &str, duration: Option<Duration>) {
+    pub fn count_request(&self, protocol: Protocol, code: &str, duration: Option<Duration>) {
         self.families.hub_requests.of(protocol).count(code);
         if let Some(duration) = duration {
             self.families.hub_request_duration_seconds.record(duration);
@@ -66,19 +66,19 @@ impl HubMetrics {
     }
 
     /// Counts what the hub wrote.
-    pub fn written(&self, counts: &Counts) {
+    pub fn count_written(&self, counts: &Counts) {
         add(&self.families.hub_samples_written, counts);
     }
 
     /// Counts what the hub's protocol has no place for, in the order of [`LostPart::ALL`].
-    pub fn lost(&self, counts: [u64; LostPart::ALL.len()]) {
+    pub fn count_lost(&self, counts: [u64; LostPart::ALL.len()]) {
         for (part, count) in LostPart::ALL.into_iter().zip(counts) {
             self.families.hub_lost.of(part).inc_by(count);
         }
     }
 
     /// Shows the newest protocol that the hub was found to speak.
-    pub fn protocol(&self, found: Option<Protocol>) {
+    pub fn record_protocol(&self, found: Option<Protocol>) {
         for protocol in [Protocol::V1, Protocol::V2] {
             let speaks = found == Some(protocol);
             self.families.hub_protocol.of(protocol).set(speaks.into());

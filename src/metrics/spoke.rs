@@ -85,7 +85,7 @@ impl SpokeMetrics {
     }
 
     /// Remembers that a credential, by its place in the configuration, identified the spoke.
-    pub fn credential_used(&self, credential: usize) {
+    pub fn record_credential_use(&self, credential: usize) {
         if let Some(credential) = self.credentials.get(credential) {
             let last_used = &credential.families.credential_last_used_timestamp_seconds;
             last_used.set_to_now();
@@ -93,24 +93,29 @@ impl SpokeMetrics {
     }
 
     /// Counts a request that got a response, and its duration.
-    pub fn request(&self, protocol: Option<Protocol>, status: StatusCode, duration: Duration) {
+    pub fn count_request(
+        &self,
+        protocol: Option<Protocol>,
+        status: StatusCode,
+        duration: Duration,
+    ) {
         self.sender.requests.of(protocol).count(status.as_str());
         self.families.request_duration_seconds.record(duration);
     }
 
     /// Records the sizes of a request, in bytes.
-    pub fn sizes(&self, body: usize, decoded: usize) {
+    pub fn record_sizes(&self, body: usize, decoded: usize) {
         self.families.request_body_bytes.record(body);
         self.families.request_decoded_bytes.record(decoded);
     }
 
     /// Counts what a decoded request carried.
-    pub fn received(&self, counts: &Counts) {
+    pub fn count_received(&self, counts: &Counts) {
         add(&self.families.samples_received, counts);
     }
 
     /// Counts what a hub wrote, and the newest timestamp in it, in milliseconds since the Unix epoch.
-    pub fn written(&self, counts: &Counts, newest: Option<i64>) {
+    pub fn count_written(&self, counts: &Counts, newest: Option<i64>) {
         add(&self.families.samples_written, counts);
         if counts.is_empty() {
             return;
@@ -123,7 +128,7 @@ impl SpokeMetrics {
     }
 
     /// Counts what was refused for good.
-    pub fn rejected(&self, reason: Reason, counts: &Counts) {
+    pub fn count_rejected(&self, reason: Reason, counts: &Counts) {
         for kind in Kind::ALL {
             let rejected = self.families.samples_rejected.of(kind).of(reason);
             rejected.inc_by(counts.of(kind));
@@ -131,22 +136,22 @@ impl SpokeMetrics {
     }
 
     /// Counts what the sender will retry.
-    pub fn failed(&self, counts: &Counts) {
+    pub fn count_failed(&self, counts: &Counts) {
         add(&self.families.samples_failed, counts);
     }
 
     /// Counts series whose cluster label named another spoke.
-    pub fn label_mismatches(&self, series: u64) {
+    pub fn count_label_mismatches(&self, series: u64) {
         self.families.label_mismatches.inc_by(series);
     }
 
     /// Counts a request that the sender marked as a retry.
-    pub fn retried(&self) {
+    pub fn count_retry(&self) {
         self.families.retried_requests.inc();
     }
 
     /// Counts a request from outside the spoke's ranges.
-    pub fn source_range_refusal(&self) {
+    pub fn count_source_range_refusal(&self) {
         self.families.source_range_refusals.inc();
     }
 }

@@ -51,12 +51,12 @@ fn every_status_code_is_counted() {
     });
     for code in 100..1000 {
         let status = StatusCode::from_u16(code).unwrap();
-        metrics.unknown_request(status);
+        metrics.count_unidentified_request(status);
         for protocol in [None, Some(Protocol::V1), Some(Protocol::V2)] {
-            state.spokes[0].request(protocol, status, Duration::ZERO);
+            state.spokes[0].count_request(protocol, status, Duration::ZERO);
         }
         for protocol in [Protocol::V1, Protocol::V2] {
-            state.hubs[0].request(protocol, status.as_str(), None);
+            state.hubs[0].count_request(protocol, status.as_str(), None);
         }
     }
     let page = page(&metrics, &state);
@@ -82,19 +82,19 @@ fn what_was_counted_goes_on_by_name() {
     let metrics = Metrics::new();
     let credentials = || ["stays", "leaves"].into_iter();
     let before = SpokeMetrics::new("production", credentials(), None);
-    before.retried();
-    before.request(None, StatusCode::IM_A_TEAPOT, Duration::ZERO);
-    before.credential_used(0);
-    before.credential_used(1);
+    before.count_retry();
+    before.count_request(None, StatusCode::IM_A_TEAPOT, Duration::ZERO);
+    before.record_credential_use(0);
+    before.record_credential_use(1);
     let hub_before = HubMetrics::new("hub", None);
-    hub_before.lost([0, 0, 1]);
+    hub_before.count_lost([0, 0, 1]);
     let now = ["new", "stays"].into_iter();
     let now = SpokeMetrics::new("production", now, Some(&before));
     let without = SpokeMetrics::new("production", ["new"].into_iter(), Some(&now));
     // A request that began with the configuration before.
-    before.retried();
+    before.count_retry();
     let hub = HubMetrics::new("hub", Some(&hub_before));
-    hub_before.lost([0, 0, 1]);
+    hub_before.count_lost([0, 0, 1]);
     let state = Arc::new(State {
         spokes: vec![now],
         hubs: vec![hub],
@@ -131,7 +131,7 @@ fn what_was_counted_goes_on_by_name() {
 #[test]
 fn credentials_with_the_same_name_are_one_series() {
     let spoke = SpokeMetrics::new("production", ["token", "token"].into_iter(), None);
-    spoke.credential_used(1);
+    spoke.record_credential_use(1);
     let state = Arc::new(State {
         spokes: vec![spoke],
         hubs: Vec::new(),
@@ -148,7 +148,7 @@ fn the_newest_sample_does_not_become_older() {
     let spoke = SpokeMetrics::new("production", [].into_iter(), None);
     let written = Counts::one(Kind::Float);
     for newest in [1500, 2500, 500, -1] {
-        spoke.written(&written, Some(newest));
+        spoke.count_written(&written, Some(newest));
     }
     let state = Arc::new(State {
         spokes: vec![spoke],
@@ -170,8 +170,8 @@ fn a_page_is_written_while_requests_count() {
             scope.spawn(|| {
                 for code in (100..1000).cycle().take(3600) {
                     let status = StatusCode::from_u16(code).unwrap();
-                    state.spokes[0].request(None, status, Duration::ZERO);
-                    state.hubs[0].request(Protocol::V1, status.as_str(), None);
+                    state.spokes[0].count_request(None, status, Duration::ZERO);
+                    state.hubs[0].count_request(Protocol::V1, status.as_str(), None);
                 }
             });
         }
@@ -200,15 +200,15 @@ fn a_page_of_a_thousand_spokes_stays_below_16_mib() {
         let spoke = SpokeMetrics::new(&name, credentials.into_iter(), None);
         // Numbers as long as those of a year.
         let counts = Counts::new([1_234_567_890_123; 4]);
-        spoke.received(&counts);
-        spoke.failed(&counts);
+        spoke.count_received(&counts);
+        spoke.count_failed(&counts);
         for reason in Reason::ALL {
-            spoke.rejected(reason, &counts);
+            spoke.count_rejected(reason, &counts);
         }
-        spoke.written(&counts, Some(1_795_387_664_432));
-        spoke.sizes(123_456, 1_234_567);
+        spoke.count_written(&counts, Some(1_795_387_664_432));
+        spoke.record_sizes(123_456, 1_234_567);
         let duration = Duration::from_nanos(123_456_789);
-        spoke.request(Some(Protocol::V2), StatusCode::NO_CONTENT, duration);
+        spoke.count_request(Some(Protocol::V2), StatusCode::NO_CONTENT, duration);
         spoke
     });
     let state = Arc::new(State {

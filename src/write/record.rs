@@ -78,7 +78,7 @@ impl Recorder {
             Some(spoke) => {
                 series_refused(spoke, reason, 1, &refusal.to_string(), status);
                 if matches!(refusal, Refusal::SourceRange { .. }) {
-                    spoke.metrics.source_range_refusal();
+                    spoke.metrics.count_source_range_refusal();
                 }
             }
             None => tracing::debug!(reason, "refused a request of an unidentified sender"),
@@ -90,7 +90,7 @@ impl Recorder {
 
     /// A sender is not identified. What it sent may be almost a credential, so it is not logged.
     fn unidentified(&self, address: IpAddr, failure: AuthFailure, code: StatusCode) {
-        self.metrics.auth_failure(failure);
+        self.metrics.count_auth_failure(failure);
         // Nothing under the lock can leave it half done.
         let repeats = self.unidentified.lock();
         let mut repeats = repeats.unwrap_or_else(PoisonError::into_inner);
@@ -104,9 +104,11 @@ impl Recorder {
         match &progress.spoke {
             Some(spoke) => {
                 let duration = progress.started.elapsed();
-                spoke.metrics.request(progress.protocol, status, duration);
+                spoke
+                    .metrics
+                    .count_request(progress.protocol, status, duration);
             }
-            None => self.metrics.unknown_request(status),
+            None => self.metrics.count_unidentified_request(status),
         }
     }
 }
@@ -114,7 +116,7 @@ impl Recorder {
 /// A credential proved a spoke, from an address that the spoke may send from.
 pub(super) fn identified(identity: &Identity) {
     let Identity { spoke, credential } = identity;
-    spoke.metrics.credential_used(*credential);
+    spoke.metrics.record_credential_use(*credential);
 }
 
 /// The headers of a spoke's request name a message that hubgate takes.
@@ -129,13 +131,13 @@ pub(super) fn negotiated(progress: &Progress, headers: &HeaderMap, retry: bool) 
     let address = progress.address;
     spoke.status.record_request(protocol, user_agent, address);
     if retry {
-        spoke.metrics.retried();
+        spoke.metrics.count_retry();
     }
 }
 
 /// A body is decoded; sizes are in bytes.
 pub(super) fn decoded(spoke: &Spoke, body_bytes: usize, decoded_bytes: usize) {
-    spoke.metrics.sizes(body_bytes, decoded_bytes);
+    spoke.metrics.record_sizes(body_bytes, decoded_bytes);
 }
 
 /// A decoded request has its answer; `hub_text` is what a hub said of it.
@@ -143,21 +145,25 @@ pub(super) fn processed(spoke: &Spoke, verdict: &Verdict, answer: &Answer, hub_t
     let samples = &answer.samples;
     let newest = verdict.times.newest();
     let newest = newest.filter(|newest| *newest <= newest_plausible());
-    spoke.metrics.received(&verdict.received);
-    spoke.metrics.label_mismatches(verdict.mismatched_series);
+    spoke.metrics.count_received(&verdict.received);
+    spoke
+        .metrics
+        .count_label_mismatches(verdict.mismatched_series);
     for rejection in &verdict.rejections {
-        spoke.metrics.rejected(rejection.reason, &rejection.counts);
+        spoke
+            .metrics
+            .count_rejected(rejection.reason, &rejection.counts);
         let (reason, count) = (rejection.reason.name(), rejection.series);
         series_refused(spoke, reason, count, &rejection.example, answer.status);
     }
-    spoke.metrics.written(&samples.written, newest);
+    spoke.metrics.count_written(&samples.written, newest);
     spoke
         .metrics
-        .rejected(Reason::Hub, &samples.rejected_by_hub);
+        .count_rejected(Reason::Hub, &samples.rejected_by_hub);
     spoke
         .metrics
-        .rejected(Reason::HubProtocol, &samples.unsupported);
-    spoke.metrics.failed(&samples.failed);
+        .count_rejected(Reason::HubProtocol, &samples.unsupported);
+    spoke.metrics.count_failed(&samples.failed);
     spoke.status.record_written(&samples.written, newest);
     if let Some((reason, count)) = hub_refusal(answer) {
         series_refused(spoke, reason, count, hub_text, answer.status);
