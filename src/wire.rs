@@ -44,23 +44,6 @@ impl Protocol {
             Self::V2 => "io.prometheus.write.v2.Request",
         }
     }
-
-    /// The canonical Content-Type. Prometheus splits at `;` without trimming, so a space before
-    /// `proto=` would make it read the body as V1 (client_golang `exp/api/remote/remote_api.go`).
-    pub fn content_type(self) -> &'static str {
-        match self {
-            Self::V1 => "application/x-protobuf",
-            Self::V2 => "application/x-protobuf;proto=io.prometheus.write.v2.Request",
-        }
-    }
-
-    /// The value of `X-Prometheus-Remote-Write-Version`.
-    pub fn version(self) -> &'static str {
-        match self {
-            Self::V1 => "0.1.0",
-            Self::V2 => "2.0.0",
-        }
-    }
 }
 
 /// What a request carries, counted apart as the Written headers count it.
