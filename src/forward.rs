@@ -3,7 +3,8 @@
 //!
 //! Nothing is queued or repeated here: the spoke's write-ahead log is the queue, and the spoke
 //! retries. `fan_out` brings a request to all hubs, `delivery` to one of them, `hub` one message to
-//! that hub. `reaction` decides what follows from a response, and `outcome` what the spoke is told.
+//! that hub. `reaction` decides what follows from a response, and `outcome` says what became of the
+//! request.
 
 mod backlog;
 mod delivery;

@@ -1,8 +1,14 @@
 //! Identifies the spoke that sends a request, from its headers alone, before a byte of the body is
 //! read.
 //!
-//! Each scheme has its own file: a new one is a file here, a variant of [`Secret`], and its line in
-//! [`Authenticator::identify`]. The values held here identify spokes, so `Debug` shows none of them.
+//! Each scheme has its own file. A new one needs
+//! 1. a file here, a field of [`Authenticator`], and an arm in `new` and in `identify`,
+//! 2. a variant of [`Secret`] in `config.rs`, its key in `config/check/credential.rs`, and a check in
+//!    `config/check/unique.rs` that no two spokes share it,
+//! 3. its advice in [`AuthFailure`] and its challenge in `write/respond.rs`,
+//! 4. a section in `docs/configuration.md`.
+//!
+//! The values held here identify spokes, so `Debug` shows none of them.
 
 mod basic;
 mod passwords;

@@ -30,20 +30,22 @@
 //!
 //! | question | place |
 //! |---|---|
-//! | What happens when a hub answers 413, or anything else? | `forward/reaction.rs`, a table |
-//! | Which statuses can a spoke see? | `write/refusal.rs` before the hub is asked, `write/answer.rs` after |
-//! | Why was a connection closed, a request or a series refused? | `reasons.rs` |
-//! | Where does a new credential scheme go? | `identify/`, a file beside `token.rs` |
-//! | Where does a new metric go? | `metrics.rs`; who records it: `write/record.rs`, `forward/record.rs` |
+//! | What happens when a hub responds with 413, or anything else? | `forward/reaction.rs`: the table, with what each step leads to |
+//! | Which statuses can a spoke see, and when? | `docs/responses.md`; chosen in `write/refusal.rs`, `write/answer.rs` and `forward/outcome.rs` |
+//! | Why was a connection closed? | `listener/connection.rs`: the list at its head |
+//! | Why was a request or a series refused? | `reasons.rs` |
+//! | Where does a new credential scheme go? | `identify.rs`: the list at its head |
+//! | Where does a new metric go? | `metrics/families.rs`: the list at its head |
 //!
 //! # Words
 //!
 //! **spoke**: a configured source cluster; its name is the value of its cluster label. **hub**: an
 //! upstream that takes remote write. **V1**: `prometheus.WriteRequest`. **V2**:
 //! `io.prometheus.write.v2.Request`. **verdict**: what the policy decided about a request.
-//! **rejection**: what the policy refused of a request, its neighbours not. **refusal**: of a whole
-//! request. **payload**: a compressed message for a hub. **upgrade**, **downgrade**: a V1 message
-//! encoded as V2, and the other way. **salvage**: sending again in halves what a hub refused whole.
+//! **refusal**: hubgate or a hub does not take a request, a message or a series, with a reason;
+//! samples that are refused for good are counted as **rejected**. **payload**: a compressed message for a hub. **upgrade**, **downgrade**: a V1 message
+//! encoded as V2, and the other way. **side message**: the V1 message beside a V2 message, with what
+//! V2 has no form for. **salvage**: sending again in halves what a hub refused whole.
 //! **written**: acknowledged by a hub.
 //!
 //! # Invariants
@@ -52,7 +54,7 @@
 //!    so killing hubgate at any moment loses nothing.
 //! 2. A 4xx only for facts about the request itself, because Prometheus drops a batch on every
 //!    4xx. [`write::refusal`], [`forward::outcome`] and [`write::answer`] are the only places that
-//!    choose a status.
+//!    choose a status; only heads that are not HTTP are refused by hyper.
 //! 3. What is checked is what travels on. The hub gets canonical headers and either the bytes
 //!    that were walked, when they hold nothing else and nothing changed, or a message encoded
 //!    from the walk. Bytes of two requests never meet.

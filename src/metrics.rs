@@ -1,6 +1,6 @@
 //! What hubgate counts, and the page that shows it to a scraper.
 //!
-//! All names, help texts and labels are declared in `families`, and no other file names one. Label
+//! All names, help texts and labels are declared in `families`, and no other module names one. Label
 //! values come from the configuration, from closed enums and from HTTP statuses, never from what a
 //! sender writes; a sender that is not identified is the spoke `unknown`. The spoke is in the label
 //! `spoke` and never in `cluster`, which kube-prometheus-stack sets itself.

@@ -1,20 +1,20 @@
-//! Every closed "why": its value in metrics, its word in the log, and what to do about it.
+//! Every closed "why": its name in metrics, log lines, responses and documentation, and advice where
+//! that needs no details of the case.
 //!
-//! Label values, log lines, response texts and the documentation take these names from here, so
-//! that an operator finds the same word in each of them.
+//! All of them take the names from here, so that an operator finds the same word everywhere.
 
 /// The label value for what is not known: the spoke of a sender that is not identified, the
 /// protocol of a request that was refused before its headers named one.
 pub const UNKNOWN: &str = "unknown";
 
-/// Why a connection was closed before a request.
+/// Why a connection was refused, or closed while no request was in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectionRefusal {
     /// `connections_max` are open.
     ConnectionsMax,
     /// The head of a request did not arrive in time.
     HeaderTimeout,
-    /// The connection had no request for longer than a sender keeps an idle one.
+    /// The connection had no request for longer than senders keep idle connections.
     IdleTimeout,
     /// The peer is outside `listen.source_ranges`.
     SourceRange,

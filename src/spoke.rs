@@ -11,7 +11,7 @@ use crate::policy::Rules;
 
 pub use status::{Refusals, Snapshot, Status};
 
-/// So many times in a row a spoke is told to retry when the hub is too slow for salvage.
+/// How many times in a row a spoke is told to retry when the hub is too slow for salvage.
 const SALVAGE_PUT_OFF_MAX: u32 = 2;
 
 /// A spoke as the request path uses it.
@@ -57,8 +57,9 @@ pub struct Throttles {
 }
 
 impl Throttles {
-    /// True when a request that the hub is too slow to salvage is to be retried. Every third one is
-    /// not: the spoke sends nothing else before, so it would send the same for ever.
+    /// Records that the hub is too slow to salvage a request, and returns true when the spoke is to
+    /// retry it. Every third time the rest is refused instead; otherwise the spoke would send the
+    /// same request for ever.
     pub fn put_off_salvage(&self) -> bool {
         let next = |before| Some((before + 1) % (SALVAGE_PUT_OFF_MAX + 1));
         let counter = &self.salvage_put_off;

@@ -1,7 +1,7 @@
 //! The configuration in force, made ready for requests, and what a reload keeps, adds and removes.
 //!
 //! A configuration becomes one [`State`] that is swapped whole: a request sees the old one or the
-//! new one, never a mixture. What is known of a spoke or of an unchanged hub goes on over reloads.
+//! new one, never a mixture. What is known of a spoke or of an unchanged hub is kept over reloads.
 
 use std::sync::Arc;
 
@@ -27,8 +27,8 @@ pub struct State {
 }
 
 impl State {
-    /// Makes a configuration ready, with what goes on from the one `before` it. Fails when the
-    /// system has no random bytes.
+    /// Makes a configuration ready, and keeps what the state `before` it knows of the same spokes and
+    /// hubs. Fails when the system has no random bytes.
     pub fn new(config: Config, before: Option<&Self>) -> anyhow::Result<Self> {
         let spokes: Vec<_> = config
             .spokes
@@ -78,8 +78,8 @@ impl State {
         Some(Arc::clone(&self.hubs[place]))
     }
 
-    /// Warns of the keys that changed and that only a restart can apply. All other changes apply,
-    /// or a revoked token would stay good because an address changed.
+    /// Warns of the keys that changed and that only a restart can apply. All other changes still
+    /// apply; otherwise a revoked token would stay valid because an address changed too.
     pub fn warn_of_restart(&self, new: &Config) {
         let (old, listen) = (&self.config, &new.listen);
         let fixed = [

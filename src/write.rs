@@ -151,7 +151,7 @@ impl Endpoint {
         })
     }
 
-    /// From a body in memory to the answer of the hubs.
+    /// From a body in memory to the answer for the spoke.
     async fn process(&self, state: &State, job: Job) -> Result<Answer, Refusal> {
         let Job {
             spoke,

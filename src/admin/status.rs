@@ -42,7 +42,7 @@ struct SpokeStatus {
 #[derive(Debug, Serialize)]
 struct RefusalStatus {
     reason: &'static str,
-    /// Number of refused series, or of requests that were refused as a whole.
+    /// Number of refused series or samples, or of requests that were refused as a whole.
     count: u64,
     example: String,
     last_timestamp_seconds: f64,

@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 #[derive(Debug, Default)]
 pub(super) struct Backlog(AtomicUsize);
 
-/// A place in a backlog, which is free again when this is dropped.
+/// The bytes of one request in a backlog, which are free again when this is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct Slot {
     backlog: Arc<Backlog>,
     bytes: usize,
 }
@@ -20,18 +20,18 @@ pub(super) struct Place {
 impl Backlog {
     /// Takes `bytes` for a request, unless the backlog holds more than `bytes_max` with it. A request
     /// of any size may be the only one.
-    pub(super) fn enter(self: &Arc<Self>, bytes: usize, bytes_max: usize) -> Option<Place> {
+    pub(super) fn enter(self: &Arc<Self>, bytes: usize, bytes_max: usize) -> Option<Slot> {
         let before = self.0.fetch_add(bytes, Ordering::Relaxed);
         // Dropped at once when there is no room.
-        let place = Place {
+        let slot = Slot {
             backlog: Arc::clone(self),
             bytes,
         };
-        (before == 0 || before.saturating_add(bytes) <= bytes_max).then_some(place)
+        (before == 0 || before.saturating_add(bytes) <= bytes_max).then_some(slot)
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         self.backlog.0.fetch_sub(self.bytes, Ordering::Relaxed);
     }

@@ -4,8 +4,9 @@
 //! A hub that turns out not to speak the version sent gets the other one. A message that it finds
 //! too large is halved. A V1 hub that refuses a message for one bad sample stores nothing of it; so
 //! the message is halved as well, again and again, until the bad sample is alone. The pieces are
-//! sent one after the other, in the order of the request, since the samples of a series must stay
-//! in theirs. All of them have the time of one request: what would take longer is not halved.
+//! sent one after the other, in the order of the request, so that the samples of a series stay in
+//! order. All of them have the time of one request. When the time does not suffice for more halves,
+//! the spoke retries, at most twice in a row; then what is left is refused.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -104,7 +105,7 @@ impl Run<'_> {
                     self.refuse(&pending, &response);
                 }
                 Reaction::Drop => self.settled.unsupported.add_all(&pending.payload.counts),
-                // A probe is not followed by another one.
+                // `Self::react` has probed already, so `Probe` cannot come back from it.
                 Reaction::Refuse | Reaction::Probe => self.refuse(&pending, &response),
             }
         }
@@ -136,7 +137,7 @@ impl Run<'_> {
         let Reaction::Probe = reaction else {
             return reaction;
         };
-        // Without a response nobody knows more than before.
+        // Whatever comes of it is known to the hub afterwards.
         let _ = self.delivery.hub.probe(self.deadline).await;
         react(&sent, response, self.known(true))
     }
@@ -150,8 +151,9 @@ impl Run<'_> {
         }
     }
 
-    /// Puts what is to be sent before everything else. It was made from a message that carried
-    /// `counts`, and it takes `permit` if it was translated here.
+    /// Queues `outgoing` to be sent next, before all pending messages: the side message after the
+    /// main one, so it goes onto the stack first. It was made from a message that carried `counts`,
+    /// and `permit` covers it if it was translated here.
     fn push(&mut self, outgoing: &Outgoing, counts: &Counts, mut permit: Option<Permit>) {
         let hub = &self.delivery.hub;
         if outgoing.too_large {
@@ -206,12 +208,13 @@ impl Run<'_> {
         let Some([first, second]) = halves.map_err(|error| failed_here(&error))? else {
             return Ok(false);
         };
+        // The halves, what is pending, and one request to spare.
         let requests = u32::try_from(self.pending.len() + 3).unwrap_or(u32::MAX);
         if Instant::now() + self.slowest.saturating_mul(requests) > self.deadline {
-            return match spoke.throttles.put_off_salvage() {
-                true => Err(Failed::slow()),
-                false => Ok(false),
-            };
+            if spoke.throttles.put_off_salvage() {
+                return Err(Failed::slow());
+            }
+            return Ok(false);
         }
         self.salvage_requests -= 2;
         for (payload, permit) in [second, first] {

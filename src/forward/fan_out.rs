@@ -2,7 +2,7 @@
 //!
 //! With `ack: any` the spoke is answered as soon as one hub wrote everything, and what is still
 //! under way to the others is finished. A hub that is slow or down then holds requests that no spoke
-//! waits for, so its backlog is bounded: a request that finds no place in it is not sent to that hub.
+//! waits for, so its backlog is bounded: a request that does not fit into it is not sent to that hub.
 
 use std::sync::Arc;
 
@@ -31,8 +31,8 @@ pub(crate) struct Plan {
     hubs: Vec<Arc<Hub>>,
     /// What the hubs want, each once.
     pub targets: Vec<Target>,
-    /// For each hub, the place of its target.
-    places: Vec<usize>,
+    /// For each hub, the index of its target.
+    indexes: Vec<usize>,
 }
 
 /// A checked request, ready for the hubs.
@@ -74,7 +74,7 @@ impl Plan {
     /// Asks each hub what it wants for a request that came as `from`.
     pub(crate) fn new(hubs: &[Arc<Hub>], from: Protocol) -> Self {
         let mut targets = Vec::with_capacity(1);
-        let places = hubs.iter().map(|hub| {
+        let indexes = hubs.iter().map(|hub| {
             let protocol = hub.wants(from);
             let target = Target {
                 protocol,
@@ -89,11 +89,11 @@ impl Plan {
                 targets.len() - 1
             })
         });
-        let places = places.collect();
+        let indexes = indexes.collect();
         Self {
             hubs: hubs.to_vec(),
             targets,
-            places,
+            indexes,
         }
     }
 
@@ -130,22 +130,22 @@ impl Plan {
         }
         let (sender, mut received) = mpsc::channel(self.hubs.len());
         let mut outcomes = Vec::with_capacity(self.hubs.len());
-        for (hub, place) in self.hubs.iter().zip(&self.places) {
+        for (hub, index) in self.hubs.iter().zip(&self.indexes) {
             let backlog = match terms.ack {
                 Ack::All => None,
                 Ack::Any => {
                     let bytes = DELIVERY_BYTES + reservation.bytes();
-                    let place_taken = hub.backlog().enter(bytes, terms.backlog_bytes_max);
-                    if place_taken.is_none() {
-                        hub.recorder().skipped(self.targets[*place].protocol);
+                    let slot = hub.backlog().enter(bytes, terms.backlog_bytes_max);
+                    if slot.is_none() {
+                        hub.recorder().skipped(self.targets[*index].protocol);
                         let failed = Failed::no_response(HubFailure::Skipped);
                         outcomes.push(Outcome::Failed(failed));
                         continue;
                     }
-                    place_taken
+                    slot
                 }
             };
-            let delivery = delivery(hub, outgoing[*place].clone());
+            let delivery = delivery(hub, outgoing[*index].clone());
             let sender = sender.clone();
             tasks.spawn(async move {
                 let _backlog = backlog;

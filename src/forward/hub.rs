@@ -72,8 +72,8 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// A hub of which nothing is known yet, unless the configuration says what it speaks. It goes on
-    /// with the counters of the hub of the same name `before` it.
+    /// A hub of which nothing is known yet, unless the configuration says what it speaks. It keeps the
+    /// counters of the hub of the same name `before` it.
     pub fn new(config: &config::Hub, before: Option<&Self>) -> Arc<Self> {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
@@ -107,8 +107,8 @@ impl Hub {
         self.discovery.found()
     }
 
-    /// The version to send a request in that came as `from`: what the hub was found to speak, and
-    /// until then what the spoke speaks.
+    /// The version in which to send a request that arrived as `from`: what the hub was found to
+    /// speak, and until then what the spoke speaks.
     pub fn wants(&self, from: Protocol) -> Protocol {
         self.speaks().unwrap_or(from)
     }
@@ -156,8 +156,8 @@ impl Hub {
         self.discovery.run(self.name(), probe).await
     }
 
-    /// Asks whether the hub speaks V2: an empty message must come back with the Written headers,
-    /// until `deadline`.
+    /// Asks whether the hub speaks V2: the response to an empty message must carry the Written
+    /// headers and arrive by `deadline`.
     pub async fn probe(&self, deadline: Instant) -> Result<HubResponse, HubFailure> {
         let request = HubRequest {
             protocol: Protocol::V2,

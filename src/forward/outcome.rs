@@ -72,7 +72,7 @@ impl Settled {
 
     /// Records that a message is too large in the version that the hub speaks.
     pub(super) fn refuse_too_large(&mut self) {
-        let text = "it is larger than 32 MiB in the remote write that the hub speaks; lower \
+        let text = "encoded as remote write 1.0 for the hub, it is larger than 32 MiB; lower \
                     max_samples_per_send at the spoke";
         self.refuse_for((StatusCode::PAYLOAD_TOO_LARGE, text.to_owned()));
     }
@@ -80,7 +80,7 @@ impl Settled {
     fn refuse_for(&mut self, refusal: (StatusCode, String)) {
         match &mut self.refusal {
             None => self.refusal = Some(refusal),
-            // Two refusals with different statuses have one fact in common: the samples are bad.
+            // Refusals with different statuses become a 400: all of them are about the request.
             Some((status, _)) if *status != refusal.0 => *status = StatusCode::BAD_REQUEST,
             Some(_) => {}
         }
@@ -97,7 +97,8 @@ impl Settled {
         }
     }
 
-    /// The result of the hub that wrote more.
+    /// The result of the hub that did better: that wrote everything, or else wrote more, or else did
+    /// not find the request too large.
     fn better(self, other: Self) -> Self {
         let rank = |it: &Self| (it.is_success(), it.written.total(), !it.says_too_large());
         if rank(&other) > rank(&self) {
@@ -165,7 +166,9 @@ impl Failed {
         };
         let reason = match response.status.as_u16() {
             415 => {
-                "the hub answered 415: it takes no remote write that its protocol allows".to_owned()
+                "the hub answered 415 to every version of remote write that its protocol setting \
+                 allows"
+                    .to_owned()
             }
             code => format!("the hub answered {code}"),
         };
@@ -182,7 +185,7 @@ impl Failed {
 
     /// The hub is too slow for the further requests that would find the bad samples of this one.
     pub(super) fn slow() -> Self {
-        let reason = "the hub refused a part and is too slow to find out which";
+        let reason = "the hub refused some samples and is too slow to find out which";
         Self {
             status: StatusCode::SERVICE_UNAVAILABLE,
             reason: reason.to_owned(),
@@ -267,7 +270,7 @@ fn said(response: &HubResponse, sent: &Counts) -> String {
         let sent = sent.samples();
         format!("the hub says ({code}) that it wrote {written} of {sent} samples, and not why")
     } else if response.text.is_empty() {
-        format!("the hub refused it with {code} and no reason")
+        format!("the hub refused it with {code} and gave no reason")
     } else {
         format!("the hub says ({code}): {}", response.text)
     }

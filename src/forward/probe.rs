@@ -1,7 +1,7 @@
 //! Finding out what a hub speaks, and when to ask it again.
 //!
-//! A hub that speaks V2 answers an empty V2 message with the Written headers. VictoriaMetrics and
-//! Prometheus before 2.54 answer 204 to V2 as well, without these headers, and store nothing of it.
+//! A hub that speaks V2 responds to an empty V2 message with the Written headers. VictoriaMetrics and
+//! Prometheus before 2.54 respond to V2 with 204 as well, but without these headers, and store nothing.
 //! A hub that was not found to speak V2 is asked again now and then: it may be upgraded.
 
 use std::convert::Infallible;
@@ -67,7 +67,7 @@ impl Discovery {
 
     /// Draws from the response to a V2 message what the hub speaks, and returns that if it is new.
     ///
-    /// A success with a text says nothing: no receiver of remote write has something to say, so it
+    /// A success with a text says nothing: no receiver of remote write has anything to say, so it
     /// may be a page of something that stands before the hub. If such a page made the hub V1, V1
     /// would be sent, which the page seems to take, and the samples would be lost.
     pub(super) fn learn(&self, response: &HubResponse, probing: bool) -> Option<Protocol> {

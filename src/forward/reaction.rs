@@ -20,7 +20,7 @@ pub(super) struct Sent {
     /// The hub may be sent the message in the other version. It was not sent that yet, and the
     /// message has a form there.
     pub translatable: bool,
-    /// The message is what V2 has no form for, beside a V2 message.
+    /// It is the side message: V1, with what V2 has no form for.
     pub side: bool,
 }
 
@@ -40,17 +40,20 @@ pub(super) struct Known {
 pub(super) enum Reaction {
     /// The hub wrote this, and nothing is left of the message.
     Written(Counts),
-    /// The spoke has to send the whole request again.
+    /// The spoke has to send the whole request again; it gets the 5xx that [`Failed`] holds.
     Fail(Failed),
     /// Find out whether the hub speaks V2, and react again.
     Probe,
     /// Send the message in the other version.
     Translate,
-    /// Send the message in two halves.
+    /// Send the message in two halves. A message that cannot be halved, because it holds one sample
+    /// or no further requests are left, is refused: the spoke gets 413 if that was the hub's status,
+    /// and else 400. Without time for the halves the spoke gets 503, but not more than twice in a
+    /// row.
     Halve,
-    /// The hub refused samples of the message for good.
+    /// The hub refused samples of the message for good; the spoke gets 400, or 413.
     Refuse,
-    /// The hub does not take what V2 has no form for.
+    /// The hub does not take the side message, whose samples are counted as unsupported.
     Drop,
 }
 
@@ -108,9 +111,9 @@ pub(super) fn written_of(sent: &Sent, response: &HubResponse) -> Counts {
     written
 }
 
-/// True when nobody knows what the hub wrote of a V1 message that it refused. Of a hub that stores
-/// all of a request or nothing it is known after halving down to single samples. 409 comes from
-/// Thanos, which stores what it can.
+/// True when it is unknown what the hub wrote of a V1 message that it refused. Halving down to single
+/// samples makes it known, if the hub stores all of a request or nothing. 409 comes from Thanos,
+/// which stores what it can.
 pub(super) fn is_uncounted(sent: &Sent, response: &HubResponse, known: Known) -> bool {
     let uncertain = match response.status {
         StatusCode::BAD_REQUEST => !known.salvages,

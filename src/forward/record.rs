@@ -23,7 +23,7 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
-    /// Records what happens with the hub of this name, whose counters `before` go on.
+    /// Records what happens with the hub of this name, and keeps its counters from `before`.
     pub(super) fn new(hub: &str, before: Option<&HubMetrics>) -> Self {
         Self {
             hub: hub.to_owned(),
@@ -90,7 +90,7 @@ impl Recorder {
                     protocol,
                     part = part.name(),
                     metric = LostPart::METRIC,
-                    "this has no place in the hub's protocol and is left out; the metric counts \
+                    "the hub's protocol cannot hold this part, so it is left out; the metric counts \
                      it, and it is not logged again"
                 );
             }

@@ -4,6 +4,18 @@
 //! but it also covers the idle time before them. hyper has none for HTTP/2, and hyper-util has none
 //! for the bytes that tell the two versions apart. `establish` decides who may connect, and the
 //! handler decides what a request means.
+//!
+//! What ends a connection, other than its peer:
+//!
+//! | why | counted as | decided in |
+//! |---|---|---|
+//! | the peer is outside `listen.source_ranges` | `source_range` | `establish` |
+//! | `listen.connections_max` are open | `connections_max` | `establish` |
+//! | the head of a request is late | `header_timeout` | `Activity::overdue` |
+//! | there was no request for long | `idle_timeout` | `Activity::overdue` |
+//! | a response says `Connection: close`, as to a sender that is not identified | | `write/respond.rs` |
+//! | hubgate drains | | [`Lifetime::run`] |
+//! | the bytes are not HTTP, a head is too large, or an HTTP/2 ping is not answered | | hyper |
 
 use std::convert::Infallible;
 use std::error::Error;

@@ -2,8 +2,11 @@
 //!
 //! A field of a struct below is a family. Its name is the name of the metric without `hubgate_` (or
 //! `process_`) and without the `_total` of a counter, its doc comment is the help text, and its type
-//! says the type of the metric and the labels beside those of the owner. A new metric is a new field
-//! here, and a method that counts it at its owner.
+//! says the type of the metric and the labels beside those of the owner.
+//!
+//! A new metric is a field here and a method that counts it, in `spoke.rs`, `hub.rs` or `metrics.rs`.
+//! It is counted from `write/record.rs` or `forward/record.rs`. Two tests then ask for its row in
+//! `docs/metrics.md` and for the new golden files: `UPDATE=1 cargo test --test gateway admin::`.
 
 use std::fmt;
 use std::sync::atomic::AtomicU64;

@@ -44,7 +44,7 @@ pub struct Snapshot {
 pub struct Refusals {
     /// The reason's name.
     pub reason: &'static str,
-    /// How many series, or requests where the whole request was refused.
+    /// How many series or samples, or requests where the whole request was refused.
     pub count: u64,
     /// The last example. Comes from the sender.
     pub example: String,

@@ -145,8 +145,8 @@ impl Case<'_> {
         }
         if settled.unhalved > 0 {
             parts.push(format!(
-                "{} samples refused with a bad one, since requests or time to find it ran out: \
-                 raise salvage_requests_max",
+                "{} samples refused without being tried one by one, since salvage_requests_max or \
+                 the time ran out",
                 settled.unhalved
             ));
         }

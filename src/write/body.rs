@@ -25,7 +25,8 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// The time for what a refusal leaves unread.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// As many bytes tell what a body declares: the identifier of framed snappy has ten.
+/// As many leading bytes suffice to read the decoded size that a body declares, and to recognise
+/// framed snappy, whose identifier has ten.
 const PREAMBLE_BYTES_MAX: usize = 10;
 
 /// The length that the headers announce, in bytes, when it is within the limit.
@@ -94,7 +95,7 @@ fn broken(error: hyper::Error) -> Refusal {
 /// unread resets the connection, the response may be lost with it, and senders retry a reset for
 /// ever.
 pub(super) fn discard_in_background(head: &Parts, mut body: Incoming, limits: &Limits) {
-    // Polling the body of a sender that waits for leave to send it would give that leave.
+    // Polling the body would send `100 Continue` to a sender that waits for it.
     if expects_continue(head) {
         return;
     }

@@ -32,27 +32,28 @@ pub(super) fn route(head: &Head) -> Result<(), Refusal> {
 pub(super) fn negotiate(headers: &HeaderMap) -> Result<Protocol, Refusal> {
     let protocol = match single(headers, CONTENT_TYPE).map_err(Refusal::ContentType)? {
         None => Protocol::V1,
-        Some(value) => {
-            content_type(value).ok_or_else(|| Refusal::ContentType(repeatable(value)))?
-        }
+        Some(value) => content_type(value).ok_or_else(|| Refusal::ContentType(is(value)))?,
     };
     match single(headers, CONTENT_ENCODING).map_err(Refusal::ContentEncoding)? {
         None => Ok(protocol),
         Some(value) if value.trim().eq_ignore_ascii_case("snappy") => Ok(protocol),
-        Some(value) => Err(Refusal::ContentEncoding(repeatable(value))),
+        Some(value) => Err(Refusal::ContentEncoding(is(value))),
     }
 }
 
-/// The value of a header that may stand once; the error is its values as one text.
+/// The value of a header that may be given once. The error says what is wrong with it.
 fn single(headers: &HeaderMap, name: HeaderName) -> Result<Option<&str>, String> {
     let mut values = headers.get_all(&name).iter();
     let Some(value) = values.next() else {
         return Ok(None);
     };
     if values.next().is_some() {
-        return Err("given twice".to_owned());
+        return Err("is given twice".to_owned());
     }
-    value.to_str().map(Some).map_err(|_| "not text".to_owned())
+    value
+        .to_str()
+        .map(Some)
+        .map_err(|_| "is not text".to_owned())
 }
 
 /// The message that a Content-Type names, as RFC 9110 section 8.3.1 reads it: case, spaces,
@@ -128,8 +129,9 @@ fn unquote(value: &str) -> Option<String> {
     Some(out)
 }
 
-fn repeatable(value: &str) -> String {
-    value[..value.floor_char_boundary(REPEATED_BYTES_MAX)].to_owned()
+fn is(value: &str) -> String {
+    let start = &value[..value.floor_char_boundary(REPEATED_BYTES_MAX)];
+    format!("is {start:?}")
 }
 
 #[cfg(test)]

@@ -76,7 +76,7 @@ impl Recorder {
         self.ended(progress, status);
         match &progress.spoke {
             Some(spoke) => {
-                series_refused(spoke, reason, 1, &refusal.to_string(), status);
+                refuse(spoke, reason, 1, &refusal.to_string(), status);
                 if matches!(refusal, Refusal::SourceRange { .. }) {
                     spoke.metrics.count_source_range_refusal();
                 }
@@ -154,31 +154,32 @@ pub(super) fn processed(spoke: &Spoke, verdict: &Verdict, answer: &Answer, hub_t
             .metrics
             .count_rejected(rejection.reason, &rejection.counts);
         let (reason, count) = (rejection.reason.name(), rejection.series);
-        series_refused(spoke, reason, count, &rejection.example, answer.status);
+        refuse(spoke, reason, count, &rejection.example, answer.status);
     }
     spoke.metrics.count_written(&samples.written, newest);
     spoke
         .metrics
         .count_rejected(Reason::Hub, &samples.rejected_by_hub);
+    let unsupported = Reason::HubProtocol;
     spoke
         .metrics
-        .count_rejected(Reason::HubProtocol, &samples.unsupported);
+        .count_rejected(unsupported, &samples.unsupported);
+    // Metadata that a hub cannot hold is no refusal.
+    let count = samples.unsupported.samples();
+    if count > 0 {
+        let (reason, advice) = (unsupported.name(), unsupported.advice());
+        refuse(spoke, reason, count, advice, answer.status);
+    }
     spoke.metrics.count_failed(&samples.failed);
     spoke.status.record_written(&samples.written, newest);
     if let Some((reason, count)) = hub_refusal(answer) {
-        series_refused(spoke, reason, count, hub_text, answer.status);
+        refuse(spoke, reason, count, hub_text, answer.status);
     }
 }
 
-/// `count` series, or one whole request, are refused. Few of these events are log lines: a sender
-/// can repeat them without end.
-fn series_refused(
-    spoke: &Spoke,
-    reason: &'static str,
-    count: u64,
-    example: &str,
-    code: StatusCode,
-) {
+/// `count` series or samples, or one whole request, are refused or failed. Few of these events are log
+/// lines, since a sender can repeat them without end.
+fn refuse(spoke: &Spoke, reason: &'static str, count: u64, example: &str, code: StatusCode) {
     if let Some(count) = spoke.status.record_refusal(reason, count, example) {
         let code = code.as_u16();
         tracing::warn!(spoke = spoke.name, reason, code, count, example, "refused");

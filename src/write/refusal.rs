@@ -19,7 +19,7 @@ use crate::wire::{Malformed, Protocol};
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     /// Too many password checks wait.
-    #[error("too many passwords wait to be checked; try again")]
+    #[error("{}", NotIdentified::Busy)]
     AuthBusy,
     /// The body is not framed as HTTP asks for.
     #[error("the body is not valid HTTP; check the sender and what stands between")]
@@ -43,11 +43,11 @@ pub enum Refusal {
     #[error("the body ended early")]
     BodyTruncated,
     /// A Content-Encoding other than snappy.
-    #[error("Content-Encoding is {0:?}; send snappy (block format)")]
+    #[error("Content-Encoding {0}; send snappy (block format)")]
     ContentEncoding(String),
     /// A Content-Type that is not a remote-write message.
     #[error(
-        "Content-Type is {0:?}; send application/x-protobuf, with \
+        "Content-Type {0}; send application/x-protobuf, with \
          proto=io.prometheus.write.v2.Request for remote write 2.0"
     )]
     ContentType(String),
@@ -69,7 +69,7 @@ pub enum Refusal {
     #[error("no such path; remote write goes to /api/v1/write")]
     NotFound,
     /// The budget for bytes in flight is taken.
-    #[error("too many bytes in flight; try again")]
+    #[error("{Overloaded}")]
     Overloaded,
     /// The body does not decompress.
     #[error("{0}; check the sender")]

@@ -58,7 +58,7 @@ pub(super) fn with_refusal(progress: &Progress, refusal: &Refusal) -> Response<R
         }
         _ => {}
     }
-    // Spokes keep idle connections; a sender that is not a spoke may not.
+    // Spokes may keep idle connections; senders that are not identified may not.
     if progress.spoke.is_none() && status.is_client_error() {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }

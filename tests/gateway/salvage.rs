@@ -356,7 +356,10 @@ async fn the_response_names_what_salvage_did_not_reach() {
     let gate = Gate::start_for(&hub.url(), "protocol: v1, salvage_requests_max: 4").await;
     for protocol in Protocol::BOTH {
         let response = gate.write(protocol, &batch(1000, &[3])).await;
-        let parts = ["250 samples refused with a bad one", "salvage_requests_max"];
+        let parts = [
+            "250 samples refused without being tried one by one",
+            "salvage_requests_max",
+        ];
         response.expect_refusal("4 requests", 400, &parts);
         assert_eq!(response.written(), Some((750, 0, 0)), "{protocol:?}");
         hub.take_stored();
