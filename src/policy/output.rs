@@ -51,6 +51,18 @@ impl<'e, 'a> Output<'e, 'a> {
         if self.encoders.is_empty() {
             return Ok(());
         }
+        self.encode(series, labels, decision, source)
+    }
+
+    /// Not inlined, since a walk that only inspects would pay for it.
+    #[inline(never)]
+    fn encode(
+        &mut self,
+        series: &Series<'a>,
+        labels: &Labels<'a>,
+        decision: Decision,
+        source: Source<'_, 'a>,
+    ) -> Result<(), Malformed> {
         let Self {
             rules,
             encoders,
