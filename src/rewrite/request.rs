@@ -47,17 +47,14 @@ impl Buffers {
             targets,
             decoded_bytes_max,
         } = request;
-        let rules = &spoke.rules;
         let message = snappy::decompress(&body, decoded_bytes_max, &mut self.decoded)?;
         let decoded_bytes = message.len();
-        let decisions_bytes = Decisions::room(protocol, decoded_bytes, rules);
+        let decisions_bytes = Decisions::room(protocol, decoded_bytes, &spoke.rules);
         let source_bytes = body.len() + decoded_bytes + decisions_bytes;
         reservation.resize(reservation.bytes().max(source_bytes))?;
-        let mut making = Making {
-            source: Source {
-                protocol,
-                decoded_bytes,
-            },
+        let mut payloads = Payloads {
+            protocol,
+            message,
             targets: &targets,
             reservation: &reservation,
             encoders: &mut self.encoders,
@@ -65,42 +62,8 @@ impl Buffers {
             outgoing: vec![Outgoing::default(); targets.len()],
             long: None,
         };
-        let room = |to| first_room(protocol, to, decoded_bytes, rules);
-        let same_version = |place: &usize| targets[*place].protocol == protocol;
-        let changes = &spoke.throttles.changes;
-        // To look first pays where nothing will be changed, as it was with the last request.
-        let looks = !changes.load(Ordering::Relaxed);
-        let places = 0..targets.len();
-        let (looked_at, encoded): (Vec<_>, Vec<_>) =
-            places.partition(|place| looks && same_version(place));
-        let encoders = making.start(&encoded, room)?;
-        let verdict = policy::inspect(protocol, message, rules, &mut self.policy, encoders);
-        let verdict = verdict.map_err(malformed(protocol))?;
-        if verdict.foreign && verdict.series == 0 && verdict.received.is_empty() {
-            return Err(RewriteError::WrongMessage(protocol));
-        }
-        changes.store(verdict.changed(), Ordering::Relaxed);
-        let original = original(protocol, &body, &verdict);
-        let takes_original = |place: &usize| original.is_some() && same_version(place);
-        if let Some(original) = &original {
-            for place in (0..targets.len()).filter(same_version) {
-                making.outgoing[place].message = Some(original.clone());
-            }
-        }
-        if verdict.keeps() {
-            making.finish(&encoded, takes_original)?;
-            let missing: Vec<_> = looked_at
-                .into_iter()
-                .filter(|it| !takes_original(it))
-                .collect();
-            if !missing.is_empty() {
-                let encoders = making.start(&missing, room)?;
-                policy::replay(protocol, message, rules, &mut self.policy, encoders)
-                    .map_err(malformed(protocol))?;
-                making.finish(&missing, takes_original)?;
-            }
-        }
-        let Making { outgoing, long, .. } = making;
+        let verdict = payloads.judge(&body, &spoke, &mut self.policy)?;
+        let Payloads { outgoing, long, .. } = payloads;
         let long = long.map(|(place, v1_bytes)| LongDowngrade {
             v1_bytes,
             place,
@@ -131,11 +94,9 @@ impl Buffers {
         let protocol = Protocol::V2;
         let rules = &long.spoke.rules;
         let message = snappy::decompress(&long.body, usize::MAX, &mut self.decoded)?;
-        let mut making = Making {
-            source: Source {
-                protocol,
-                decoded_bytes: message.len(),
-            },
+        let mut payloads = Payloads {
+            protocol,
+            message,
             targets: &[Target {
                 protocol: Protocol::V1,
                 metadata: Metadata::Forward,
@@ -146,12 +107,12 @@ impl Buffers {
             outgoing: vec![Outgoing::default()],
             long: None,
         };
-        let encoders = making.start(&[0], |_| long.v1_bytes)?;
+        let encoders = payloads.start(&[0], |_| long.v1_bytes)?;
         self.policy.set_decisions(long.decisions);
         policy::replay(protocol, message, rules, &mut self.policy, encoders)
             .map_err(malformed(protocol))?;
-        making.finish(&[0], |_| false)?;
-        let (outgoing, None) = (making.outgoing.pop(), making.long) else {
+        payloads.finish(&[0])?;
+        let (outgoing, None) = (payloads.outgoing.pop(), payloads.long) else {
             tracing::error!("a replayed message is longer than the one that was judged");
             return Err(RewriteError::Internal);
         };
@@ -162,20 +123,16 @@ impl Buffers {
     }
 }
 
-/// The message that a request came as.
-#[derive(Clone, Copy)]
-struct Source {
-    protocol: Protocol,
-    decoded_bytes: usize,
-}
-
 /// The payloads of a request while they are made.
-struct Making<'m> {
-    source: Source,
-    targets: &'m [Target],
-    reservation: &'m Reservation,
-    encoders: &'m mut Encoders,
-    compressor: &'m mut Compressor,
+struct Payloads<'p> {
+    /// The version that the request came in.
+    protocol: Protocol,
+    /// Its message.
+    message: &'p [u8],
+    targets: &'p [Target],
+    reservation: &'p Reservation,
+    encoders: &'p mut Encoders,
+    compressor: &'p mut Compressor,
     /// One for each target.
     outgoing: Vec<Outgoing>,
     /// The place of the target of a downgrade that has not enough room, and the length of its V1
@@ -183,7 +140,49 @@ struct Making<'m> {
     long: Option<(usize, usize)>,
 }
 
-impl Making<'_> {
+impl Payloads<'_> {
+    /// Judges the request, and makes all payloads but that of a long downgrade.
+    fn judge(
+        &mut self,
+        body: &Bytes,
+        spoke: &Spoke,
+        scratch: &mut policy::Scratch,
+    ) -> Result<Verdict, RewriteError> {
+        let (protocol, message, targets) = (self.protocol, self.message, self.targets);
+        let (rules, changes) = (&spoke.rules, &spoke.throttles.changes);
+        let room = |to| first_room(protocol, to, message.len(), rules);
+        let same_version = |place: &usize| targets[*place].protocol == protocol;
+        // To look first pays where nothing will be changed, as it was with the last request.
+        let looks = !changes.load(Ordering::Relaxed);
+        let (mut looked_at, mut encoded): (Vec<_>, Vec<_>) =
+            (0..targets.len()).partition(|place| looks && same_version(place));
+        let encoders = self.start(&encoded, room)?;
+        let verdict = policy::inspect(protocol, message, rules, scratch, encoders);
+        let verdict = verdict.map_err(malformed(protocol))?;
+        if verdict.foreign && verdict.series == 0 && verdict.received.is_empty() {
+            return Err(RewriteError::WrongMessage(protocol));
+        }
+        changes.store(verdict.changed(), Ordering::Relaxed);
+        if !verdict.keeps() {
+            return Ok(verdict);
+        }
+        if let Some(original) = original(protocol, body, &verdict) {
+            for place in (0..targets.len()).filter(same_version) {
+                self.outgoing[place].message = Some(original.clone());
+            }
+            looked_at.clear();
+        }
+        self.finish(&encoded)?;
+        if !looked_at.is_empty() {
+            encoded = looked_at;
+            let encoders = self.start(&encoded, room)?;
+            let replayed = policy::replay(protocol, message, rules, scratch, encoders);
+            replayed.map_err(malformed(protocol))?;
+            self.finish(&encoded)?;
+        }
+        Ok(verdict)
+    }
+
     /// Starts an encoder for each of the targets at `places`, after reserving its `room`.
     fn start(
         &mut self,
@@ -200,28 +199,24 @@ impl Making<'_> {
                 metadata,
                 v1_room,
             };
-            encoder.start(form, self.source.decoded_bytes);
+            encoder.start(form, self.message.len());
         }
         Ok(encoders)
     }
 
-    /// Ends the messages of the targets at `places`, and compresses those that are sent.
-    fn finish(
-        &mut self,
-        places: &[usize],
-        takes_original: impl Fn(&usize) -> bool,
-    ) -> Result<(), RewriteError> {
-        let Source {
-            protocol,
-            decoded_bytes,
-        } = self.source;
-        let encoders = self.encoders.first(places.len()).iter_mut().zip(places);
-        for (encoder, place) in encoders.filter(|(_, place)| !takes_original(place)) {
-            let encoded = encoder.finish().map_err(malformed(protocol))?;
+    /// Ends the messages of the targets at `places`, and compresses those that are sent. A target
+    /// that has a message already gets the original.
+    fn finish(&mut self, places: &[usize]) -> Result<(), RewriteError> {
+        let encoders = self.encoders.first(places.len()).iter_mut();
+        for (encoder, place) in encoders.zip(places) {
+            if self.outgoing[*place].message.is_some() {
+                continue;
+            }
+            let encoded = encoder.finish().map_err(malformed(self.protocol))?;
             let to = self.targets[*place].protocol;
             self.outgoing[*place] = match encoded.overflow {
                 Some(v1_bytes) if to == Protocol::V1 => {
-                    if v1_bytes > V1_BYTES_MAX.max(decoded_bytes) {
+                    if v1_bytes > V1_BYTES_MAX.max(self.message.len()) {
                         Outgoing::too_large()
                     } else {
                         self.long = Some((*place, v1_bytes));
