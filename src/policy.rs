@@ -126,13 +126,13 @@ pub fn replay(
 /// Bytes that an encoder takes at most beside the message that it is made of, buffers kept from
 /// before not counted.
 ///
-/// A V2 message is put together from two buffers and a table of its symbols. A label of V1 takes
-/// six bytes beside its strings, and one of V2 two references and the framing of two symbols; the
-/// references of V2 are renumbered in the order of their use, so one of one byte may take three.
-/// What V1 needs for the strings of V2 is bounded by [`V1_BYTES_MAX`] alone, and seldom ten times
-/// the message.
+/// A V2 message is assembled from two buffers and a table of its symbols. A label of V1 takes six
+/// bytes beside its strings; a label of V2 takes two references and the framing of two symbols. The
+/// references of V2 are renumbered in the order of their use, so a reference of one byte may take
+/// three. V1 repeats the strings of V2, so only [`V1_BYTES_MAX`] bounds a downgrade; it is seldom ten
+/// times as long as its source.
 pub fn room(from: Protocol, to: Protocol, message_len: usize, rules: &Rules) -> usize {
-    // A series has the label for the metric's name at least.
+    // A kept series has a metric name at least.
     let series_len_min = match from {
         Protocol::V1 => 17,
         Protocol::V2 => 6,
@@ -145,7 +145,7 @@ pub fn room(from: Protocol, to: Protocol, message_len: usize, rules: &Rules) -> 
             return message_len.saturating_add(added);
         }
         (Protocol::V1, Protocol::V2) => {
-            // A label of two strings takes eight bytes, and twelve when they are longer than two.
+            // A label of two strings takes eight bytes, and twelve if these have more than two bytes.
             let symbols = (message_len / 4).min(SHORT_STRINGS + message_len / 6);
             (message_len.saturating_mul(3) / 2, symbols)
         }

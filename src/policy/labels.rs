@@ -12,17 +12,19 @@ const METRIC_NAME: &[u8] = b"__name__";
 /// is free. A scrape does so without end (Prometheus `scrape/target.go`, `resolveConflictingExposedLabels`).
 const EXPORTED_PREFIXES_MAX: usize = 8;
 
-/// Symbols are bounded by the series limit: room for eight strings that no other series has.
+/// Symbols are bounded by the series limit. A series may have eight strings of its own.
 const SYMBOLS_PER_SERIES: usize = 8;
 
-/// Room for the strings that all series share.
+/// Symbols beyond those, for strings that series share.
 const SYMBOLS_SHARED: usize = 1024;
 
-/// Label names are compared, up to three times a series, and a short V2 body can give every series
-/// the same long ones. So their sum is bounded by the series limit: room for 85 names of 16 bytes.
+/// Label names are compared up to three times for each series, and a short V2 body can give every
+/// series the same long names. So the bytes that are compared are bounded by the series limit. This
+/// suffices for 85 names of 16 bytes.
 const NAME_BYTES_PER_SERIES: u64 = 4096;
 
-/// Room for names that are longer: three times what a V1 body of the default size can hold.
+/// Further bytes of names that may be compared: three times what a V1 body of the default size can
+/// hold.
 const NAME_BYTES_SHARED: u64 = 96 << 20;
 
 /// Keys and lengths of two labels, and the growth of the lengths around them.

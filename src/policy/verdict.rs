@@ -5,35 +5,35 @@ use crate::wire::{Counts, Kind, Series, Times};
 
 use super::Rules;
 
-/// All that was refused for one reason.
+/// Everything that was refused for one reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
     /// The reason.
     pub reason: Reason,
-    /// How many series, or metadata entries.
+    /// The number of series or metadata entries.
     pub series: u64,
     /// What they carried.
     pub counts: Counts,
-    /// One of them, cut to some 160 bytes. Comes from the sender: never to be trusted.
+    /// The first of them, cut to some 160 bytes. The sender chose the text, so it is not trusted.
     pub example: String,
 }
 
-/// What an inspection found and decided; received = kept + rejected, for each kind.
+/// What an inspection found and decided. For each kind, received = kept + rejected.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verdict {
     /// What the request carried.
     pub received: Counts,
     /// How many series it held.
     pub series: u64,
-    /// How many series named another spoke, whatever the policy made of them.
+    /// How many series named another spoke, including those that were not refused for it.
     pub mismatched_series: u64,
     /// The timestamps of what may travel on.
     pub times: Times,
     /// What was refused, an entry a reason.
     pub rejections: Vec<Rejection>,
-    /// How many series may travel on, with something in them or not.
+    /// How many series may travel on, including empty ones.
     pub kept_series: u64,
-    /// Of these, how many hold exemplars and no sample, which a V2 hub does not take.
+    /// How many of these hold exemplars and no sample. A V2 hub refuses such a series.
     pub orphan_series: u64,
     /// How many V1 metadata entries may travel on.
     pub kept_metadata: u64,
@@ -41,7 +41,7 @@ pub struct Verdict {
     pub metadata: u64,
     /// How many symbols a V2 request held.
     pub symbols: usize,
-    /// The message holds fields that it does not define; they never travel on.
+    /// The message holds fields that its version does not define. They never travel on.
     pub foreign: bool,
     changed: bool,
 }

@@ -1,9 +1,8 @@
-//! The messages that V1 and V2 share field by field: sample and histogram, and exemplar but for
-//! its labels.
+//! The messages that V1 and V2 share: samples, histograms, and exemplars except for their labels.
 //!
-//! They are checked and copied, never built: values must arrive bit for bit, and a stale marker
-//! is a NaN that arithmetic could change. V2 defines one field more in each, the start timestamp,
-//! and alone carries histograms of custom buckets.
+//! They are checked and copied, and never decoded into numbers: values must arrive bit for bit, and
+//! a stale marker is a NaN that arithmetic could change. V2 defines one more field in samples and
+//! histograms, the start timestamp. Histograms of custom buckets exist in V2 only.
 
 use super::Protocol;
 use super::protobuf::{
@@ -180,17 +179,17 @@ fn bucket_span(bytes: &[u8]) -> Result<(), Malformed> {
     Ok(())
 }
 
-/// What the other version has no place for.
+/// What was left out, since the other version has no place for it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Left {
-    /// It had a start timestamp, which is left out.
+    /// A start timestamp was left out.
     pub start_timestamp: bool,
-    /// It is a histogram of custom buckets, which was not appended at all.
+    /// Nothing was appended, since it is a histogram of custom buckets.
     pub custom_buckets: bool,
 }
 
-/// Appends a sample of the other version as the field `field`. What the version does not define
-/// is left out: it could be a field of this one.
+/// Appends a sample of the other version as the field `field`. Fields that its version does not
+/// define are left out: they could mean something in this version.
 pub(super) fn put_sample(
     out: &mut Vec<u8>,
     field: u32,

@@ -44,7 +44,7 @@ fn check(name: &str, (absent, mismatch): (Absent, Mismatch), labels: Labels<'_>,
 }
 
 #[test]
-fn leaves_good_series_alone() {
+fn leaves_good_series_unchanged() {
     let good = &[
         ("__name__", "up"),
         ("a", "b"),
@@ -61,7 +61,7 @@ fn leaves_good_series_alone() {
 }
 
 #[test]
-fn sorts_and_strips() {
+fn sorts_labels_and_drops_empty_ones() {
     check(
         "unsorted",
         (Reject, Mismatch::Reject),

@@ -218,7 +218,7 @@ fn check_labels(
 }
 
 #[test]
-fn keeps_its_promises_for_captured_bodies() {
+fn holds_the_invariants_for_captured_bodies() {
     for fixture in FIXTURES.iter().filter(|fixture| fixture.series <= 300) {
         let message = fixture.message();
         check(Protocol::V1, &message);

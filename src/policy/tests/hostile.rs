@@ -103,7 +103,7 @@ fn bounds_what_comparing_long_names_costs() {
 }
 
 #[test]
-fn hashes_long_values_once() {
+fn hashes_each_long_value_once() {
     let labels: Vec<_> = long_names(110)
         .into_iter()
         .enumerate()
@@ -269,7 +269,7 @@ fn exemplars_stay_within_the_computed_room() {
 
 /// Histograms of custom buckets have no place in V1, so their labels must not be encoded at all.
 #[test]
-fn labels_of_series_without_a_place_cost_nothing() {
+fn labels_of_series_that_v1_cannot_hold_are_not_encoded() {
     let mut body = Vec::new();
     let first = ["a", "b"].map(str::as_bytes);
     let values = (0..100).map(|n| [vec![b'v'; 60_000], format!("{n:03}").into_bytes()].concat());

@@ -147,7 +147,7 @@ pub(crate) fn check(protocol: Protocol, message: &[u8]) {
                 }
             }
             (Ok(verdict), Ok(input)) => {
-                check_accounts(&verdict, &input);
+                check_counts(&verdict, &input);
                 let kept = kept(protocol, message, &input, &rules, &verdict);
                 check_kept(&kept, &verdict);
                 if !verdict.changed() {
@@ -338,7 +338,7 @@ fn check_unchanged(protocol: Protocol, message: &[u8], kept: &PlainMessage) {
 }
 
 /// received = kept + rejected, and received is what prost counts.
-fn check_accounts(verdict: &Verdict, input: &PlainMessage) {
+fn check_counts(verdict: &Verdict, input: &PlainMessage) {
     assert_eq!(verdict.received, input.counts());
     assert_eq!(verdict.series, input.series.len() as u64);
     for kind in Kind::ALL {

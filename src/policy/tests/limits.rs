@@ -162,7 +162,7 @@ fn limits_symbols_of_a_request() {
 
 /// A limit of the whole request leaves nothing, and whatever was refused before is refused once.
 #[test]
-fn refuses_everything_when_a_limit_of_the_request_is_passed() {
+fn refuses_everything_beyond_a_limit_of_the_request() {
     let limits = SpokeLimits {
         series_per_request_max: 2,
         ..LIMITS

@@ -128,28 +128,28 @@ proptest! {
     }
 
     #[test]
-    fn keeps_its_promises_for_valid_v1(message in generate::valid(Protocol::V1)) {
+    fn holds_the_invariants_for_valid_v1(message in generate::valid(Protocol::V1)) {
         check(Protocol::V1, &message);
     }
 
     #[test]
-    fn keeps_its_promises_for_valid_v2(message in generate::valid(Protocol::V2)) {
+    fn holds_the_invariants_for_valid_v2(message in generate::valid(Protocol::V2)) {
         check(Protocol::V2, &message);
     }
 
     #[test]
-    fn keeps_its_promises_for_mutated_v1(message in generate::mutated(Protocol::V1)) {
+    fn holds_the_invariants_for_mutated_v1(message in generate::mutated(Protocol::V1)) {
         check(Protocol::V1, &message);
     }
 
     #[test]
-    fn keeps_its_promises_for_mutated_v2(message in generate::mutated(Protocol::V2)) {
+    fn holds_the_invariants_for_mutated_v2(message in generate::mutated(Protocol::V2)) {
         check(Protocol::V2, &message);
     }
 
     /// Concatenated messages are one message to protobuf, so one body can speak both versions.
     #[test]
-    fn keeps_its_promises_for_bodies_of_both_versions(
+    fn holds_the_invariants_for_bodies_of_both_versions(
         (v1, v2) in (generate::mutated(Protocol::V1), generate::mutated(Protocol::V2)),
     ) {
         for both in [[v1.as_slice(), &v2].concat(), [v2.as_slice(), &v1].concat()] {

@@ -39,7 +39,7 @@ fn v2_message(change: impl FnOnce(&mut v2::TimeSeries)) -> Vec<u8> {
 }
 
 #[test]
-fn refuses_v2_references_that_do_not_hold() {
+fn refuses_invalid_v2_references() {
     let exemplar = |refs: &[u32]| {
         vec![v2::Exemplar {
             labels_refs: refs.to_vec(),
@@ -185,7 +185,7 @@ fn takes_the_last_of_repeated_timestamps() {
 }
 
 #[test]
-fn moves_another_first_symbol() {
+fn puts_the_empty_symbol_first() {
     let mut message = V2Request::decode(v2_message(|_| {}).as_slice()).unwrap();
     message.symbols[0] = b"help".to_vec();
     message.timeseries[0].metadata = Some(v2::Metadata::default());
@@ -193,7 +193,7 @@ fn moves_another_first_symbol() {
 }
 
 #[test]
-fn compares_symbols_as_strings() {
+fn compares_symbols_by_text_and_not_by_index() {
     let mut message = V2Request::decode(v2_message(|_| {}).as_slice()).unwrap();
     message.symbols[5] = b"cluster".to_vec();
     message.timeseries[0].labels_refs.extend([5, 2]);

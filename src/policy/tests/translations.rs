@@ -254,7 +254,7 @@ fn neighbours(protocol: Protocol, lists: &[Vec<(&str, &str)>]) -> Vec<u8> {
 /// What is known of the series before tells 64 places apart, and the label that is added shifts
 /// them.
 #[test]
-fn follows_a_change_at_each_place_of_a_long_list() {
+fn encodes_a_changed_value_at_each_place_of_a_long_list() {
     let added = (b"cluster".to_vec(), b"production".to_vec());
     for (stem, width) in ["A", "x"]
         .map(|stem| [62, 63, 64].map(|n| (stem, n)))
