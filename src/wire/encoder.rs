@@ -172,6 +172,9 @@ impl Encoder {
 
     /// Appends a series that was walked without a fault, with `labels` instead of its own labels.
     /// `change` is how these labels differ from those of the series that was put before.
+    ///
+    /// The strings of `labels` must stay where they are until the message is finished, since long ones
+    /// are recognized by their address.
     #[inline]
     pub fn put_series<'a>(
         &mut self,

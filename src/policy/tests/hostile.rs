@@ -135,6 +135,21 @@ fn refuses_a_flood_of_symbols() {
     );
 }
 
+/// A run of decisions takes more memory than the two entries that make it.
+#[test]
+fn a_flood_of_decisions_stays_within_its_room() {
+    let entries = b"\x1a\x00\x1a\x03\x12\x01\xff".repeat(MANY);
+    let series = b"\x0a\x00\x1a\x00".repeat(20_000);
+    for body in [entries, series] {
+        let (rules, mut memory) = (rules(POLICY, LIMITS), Memory::default());
+        let scratch = &mut memory.scratch;
+        policy::inspect(Protocol::V1, &body, &rules, scratch, &mut []).unwrap();
+        let room = policy::Decisions::room(Protocol::V1, body.len(), &rules);
+        let bytes = scratch.take_decisions().bytes();
+        assert!(bytes > 0 && bytes < 2 * room, "{bytes} bytes in {room}");
+    }
+}
+
 /// The series is refused, its neighbour is not.
 #[test]
 fn refuses_a_series_of_a_flood_of_labels() {
