@@ -2,12 +2,13 @@
 //!
 //! Pure and synchronous: bytes and rules in, a verdict out. No tokio, no HTTP, no metrics.
 //!
-//! Every series is judged once. The walk that judges hands what may travel on to as many encoders
-//! as there are targets. An encoder may also come later: when a walk without one finds that the
-//! original bytes may not travel on, or when a message turns out longer than its room. Then a
-//! second walk replays the decisions of the first. To encode a prefix at the first change, and the
-//! rest while it is judged, would save that walk in the first case alone, and would need room in
-//! the middle of a walk.
+//! Every series is judged once. The walk that judges hands what may travel on to the encoders of all
+//! targets. An encoder may also be needed later: when a walk without one finds that the original
+//! bytes may not travel on, or when a message turns out longer than its room. Then a second walk
+//! replays the decisions of the first.
+//!
+//! The rejected alternative encodes the prefix at the first change and the rest while it is judged. It
+//! saves the second walk in the first case alone, and must reserve memory in the middle of a walk.
 
 mod decisions;
 mod labels;
@@ -123,8 +124,8 @@ pub fn replay(
     walked
 }
 
-/// Bytes that an encoder takes at most beside the message that it is made of, buffers kept from
-/// before not counted.
+/// Bytes that an encoder takes at most beside the message that it is made of, not counting
+/// reused buffers.
 ///
 /// A V2 message is assembled from two buffers and a table of its symbols. A label of V1 takes six
 /// bytes beside its strings; a label of V2 takes two references and the framing of two symbols. The

@@ -13,25 +13,24 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
+use crate::budget::{Overloaded, Permit, Reservation};
 use crate::policy::{self, Rules, Verdict};
 use crate::spoke::Spoke;
 pub(crate) use crate::wire::encoder::{Lost, Metadata};
 use crate::wire::snappy::SnappyError;
 use crate::wire::{Malformed, Protocol, snappy};
 
-use crate::budget::{Overloaded, Permit, Reservation};
-
 use buffers::{Buffers, with_buffers};
 pub(crate) use payload::{Outgoing, Payload};
 use way_back::Translated;
 
 /// Work on messages of up to this size is done on the async worker, where it takes some two
-/// milliseconds. The usual request of 2000 series has one megabyte. A downgrade counts with its V1
-/// message.
+/// milliseconds. The usual request of 2000 series has one megabyte. For a downgrade the size of the
+/// V1 message counts.
 const INLINE_BYTES_MAX: usize = 2 * 1024 * 1024;
 
-/// A V1 message of up to this many times the length of its V2 form is encoded while that is judged.
-/// The usual one has four times the length.
+/// A downgrade is encoded in the walk that judges, as long as its V1 message has at most this many
+/// times the length of the V2 message. The usual one has four times the length.
 const DOWNGRADE_FACTOR: usize = 8;
 
 /// Why a message is not rewritten.
@@ -162,7 +161,7 @@ impl Rewriter {
         {
             (Translated::Done(outgoing), held) => Ok((outgoing, held)),
             (Translated::Longer(_), _) => {
-                tracing::error!("a message is longer than it was before");
+                tracing::error!("a message became longer in its second translation");
                 Err(RewriteError::Internal)
             }
         }

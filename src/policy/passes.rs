@@ -98,7 +98,6 @@ impl<'a> Visitor<'a> for Judging<'_, 'a> {
     }
 
     fn symbols(&mut self, symbols: &v2::Symbols<'a>) {
-        self.verdict.symbols = symbols.count();
         self.verdict.foreign = symbols.foreign();
         if symbols.displaced() || symbols.invalid() {
             self.verdict.change();
@@ -107,7 +106,7 @@ impl<'a> Visitor<'a> for Judging<'_, 'a> {
     }
 }
 
-/// Encodes by the decisions on a request. What none was made of does not travel on.
+/// Encodes by the decisions on a request. A series without a decision is not encoded.
 pub(super) struct Replaying<'r, 'a, D> {
     /// The decisions that are left.
     decisions: D,

@@ -39,8 +39,6 @@ pub struct Verdict {
     pub kept_metadata: u64,
     /// How many V1 metadata entries it held.
     pub metadata: u64,
-    /// How many symbols a V2 request held.
-    pub symbols: usize,
     /// The message holds fields that its version does not define. They never travel on.
     pub foreign: bool,
     changed: bool,

@@ -27,9 +27,9 @@ pub(crate) struct Payload {
 pub(crate) struct Outgoing {
     /// The message; `None` when there is nothing to put into it.
     pub message: Option<Payload>,
-    /// What V2 has no form for, to be sent in V1 after the message.
+    /// The side message: V1, with what V2 has no form for. It is sent after the main message.
     pub side: Option<Payload>,
-    /// What neither of them holds.
+    /// What neither message holds.
     pub lost: Lost,
     /// There is no message, since a V1 message would be larger than it may be.
     pub too_large: bool,

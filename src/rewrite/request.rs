@@ -1,10 +1,10 @@
 //! The work on a request: a walk that judges it, and a second one for what the first did not
 //! encode.
 //!
-//! The walk that judges encodes for every target that cannot get the original bytes. A target of
-//! the same version is only looked at, if that sufficed for the spoke's last request. The second
-//! walk replays the decisions of the first: for targets that need a new message after all, and for
-//! a downgrade that turned out longer than its room.
+//! The walk that judges also encodes for each target that cannot get the original bytes. For a target
+//! of the same version it encodes nothing, as long as the spoke's last request could be forwarded
+//! unchanged. The second walk replays the decisions of the first: for targets that need a new message
+//! after all, and for a downgrade that turned out longer than its room.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

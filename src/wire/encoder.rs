@@ -90,16 +90,16 @@ pub struct Message<'w> {
 pub struct Encoded<'w> {
     /// The message of the version asked for.
     pub message: Message<'w>,
-    /// A V1 message with what V2 has no form for, to be sent after the other.
+    /// The side message: V1, with what V2 has no form for. It is sent after the main message.
     pub side: Message<'w>,
-    /// What neither of them holds.
+    /// What neither message holds.
     pub lost: Lost,
     /// Metadata of exemplars without a sample that went into a series with its own metadata. It is
     /// neither lost nor counted in the message.
     pub merged_metadata: u64,
-    /// The bytes that the V1 message would have, if these are more than its room; at least so many
-    /// if they are more than [`V1_BYTES_MAX`]. Then the V1 message, which may be the one beside, is
-    /// not whole and must not be sent. One of V2 is whole all the same.
+    /// Set when the V1 message, main or side, needs more than its room: the bytes that it needs, or a
+    /// lower bound above [`V1_BYTES_MAX`]. That message is incomplete then and must not be sent. A V2
+    /// message is complete all the same.
     pub overflow: Option<usize>,
 }
 

@@ -1,4 +1,4 @@
-//! EncodedLabels labels, kept in step with the series before, so that only what changed is encoded.
+//! Encoded labels, kept in step with the series before, so that only what changed is encoded.
 
 use crate::wire::Change;
 

@@ -23,7 +23,7 @@ pub(super) struct Interner {
     /// Seeded at random, so that no spoke can choose strings that collide.
     hasher: RandomState,
     table: HashTable<u32>,
-    /// EncodedLabels `symbols` fields.
+    /// Encoded `symbols` fields.
     bytes: Vec<u8>,
     /// Where each string begins and ends in `bytes`.
     spans: Vec<(u32, u32)>,

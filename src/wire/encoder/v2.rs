@@ -26,7 +26,7 @@ pub(super) struct Encoder {
     symbols: Interner,
     /// The packed references of the labels.
     refs: EncodedLabels,
-    /// EncodedLabels `timeseries` fields.
+    /// Encoded `timeseries` fields.
     series: Vec<u8>,
     /// What the series at hand carries, with a buffer for each field.
     samples: Vec<u8>,
