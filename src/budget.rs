@@ -38,10 +38,15 @@ impl Budget {
         self.limit.store(limit, Ordering::Relaxed);
     }
 
-    /// Reserves `bytes` for a new request, or fails and takes none.
-    pub fn reserve(self: &Arc<Self>, bytes: usize) -> Result<Reservation, Overloaded> {
+    /// Reserves `bytes` for a new request of the spoke with this account, or fails and takes none.
+    pub fn reserve(
+        self: &Arc<Self>,
+        account: &Arc<Account>,
+        bytes: usize,
+    ) -> Result<Reservation, Overloaded> {
         let reservation = Reservation {
             budget: Arc::clone(self),
+            account: Arc::clone(account),
             bytes: 0.into(),
         };
         reservation.grow(bytes)?;
@@ -75,10 +80,22 @@ fn to_i64(bytes: usize) -> i64 {
     bytes.try_into().unwrap_or(i64::MAX)
 }
 
+/// The bytes that all requests of one spoke have taken from the budget.
+#[derive(Debug, Default)]
+pub struct Account(AtomicUsize);
+
+impl Account {
+    /// What they have taken, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// The bytes that one request has taken; dropping it gives all of them back.
 #[derive(Debug)]
 pub struct Reservation {
     budget: Arc<Budget>,
+    account: Arc<Account>,
     bytes: AtomicUsize,
 }
 
@@ -98,6 +115,7 @@ impl Reservation {
     /// Takes more bytes, or fails and takes none.
     pub fn grow(&self, bytes: usize) -> Result<(), Overloaded> {
         self.budget.take(bytes, self.bytes())?;
+        self.account.0.fetch_add(bytes, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
     }
@@ -121,13 +139,14 @@ impl Reservation {
 
     fn shrink(&self, bytes: usize) {
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.account.0.fetch_sub(bytes, Ordering::Relaxed);
         self.budget.give_back(bytes);
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.budget.give_back(self.bytes());
+        self.shrink(self.bytes());
     }
 }
 
@@ -162,13 +181,15 @@ mod tests {
     fn takes_all_or_nothing_and_gives_back() {
         let gauge = Gauge::default();
         let budget = Budget::new(100, gauge.clone());
-        let mut first = budget.reserve(0).unwrap();
-        let mut second = budget.reserve(0).unwrap();
+        let (account, other) = (Arc::default(), Arc::default());
+        let mut first = budget.reserve(&account, 0).unwrap();
+        let mut second = budget.reserve(&other, 0).unwrap();
         first.grow(60).unwrap();
         second.grow(41).unwrap_err();
-        budget.reserve(41).unwrap_err();
+        budget.reserve(&other, 41).unwrap_err();
         second.grow(40).unwrap();
         assert_eq!(gauge.get(), 100);
+        assert_eq!((account.bytes(), other.bytes()), (60, 40));
         first.resize(10).unwrap();
         assert_eq!(gauge.get(), 50);
         let first = Arc::new(first);
@@ -185,9 +206,10 @@ mod tests {
         second.grow(usize::MAX).unwrap_err();
         drop(first);
         second.resize(120).unwrap();
-        budget.reserve(1).unwrap_err();
+        budget.reserve(&account, 1).unwrap_err();
         drop(second);
-        budget.reserve(101).unwrap_err();
+        budget.reserve(&account, 101).unwrap_err();
         assert_eq!(gauge.get(), 0);
+        assert_eq!((account.bytes(), other.bytes()), (0, 0));
     }
 }

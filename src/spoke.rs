@@ -5,6 +5,7 @@ mod status;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use crate::budget::Account;
 use crate::config::{self, SourceRanges};
 use crate::metrics::SpokeMetrics;
 use crate::policy::Rules;
@@ -25,6 +26,8 @@ pub struct Spoke {
     pub rules: Rules,
     /// Its metrics; what they have counted goes on over reloads.
     pub metrics: SpokeMetrics,
+    /// What its requests hold of the budget; goes on over reloads.
+    pub account: Arc<Account>,
     /// What was last seen of it; goes on over reloads.
     pub status: Arc<Status>,
     /// What its last requests met; goes on over reloads.
@@ -41,6 +44,7 @@ impl Spoke {
             source_ranges: config.source_ranges.clone(),
             rules: Rules::new(cluster_label, &config.name, config.labels, config.limits),
             metrics: SpokeMetrics::new(&config.name, credentials, metrics),
+            account: before.map_or_else(Arc::default, |it| Arc::clone(&it.account)),
             status: before.map_or_else(Arc::default, |it| Arc::clone(&it.status)),
             throttles: before.map_or_else(Arc::default, |it| Arc::clone(&it.throttles)),
         }

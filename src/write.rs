@@ -127,7 +127,8 @@ impl Endpoint {
         record::negotiated(progress, &head.headers, retry_attempt.is_some());
         let limits = &state.config.limits;
         let announced = body::announced(body, limits)?;
-        let mut reservation = self.budget.reserve(announced.unwrap_or_default())?;
+        let first_bytes = announced.unwrap_or_default();
+        let mut reservation = self.budget.reserve(&spoke.account, first_bytes)?;
         let body = body::read(body, announced, limits, &mut reservation).await?;
         Ok(Job {
             spoke,

@@ -32,6 +32,8 @@ struct SpokeStatus {
     lag_seconds: Option<f64>,
     /// Samples of all kinds that were written, averaged over about a minute.
     samples_per_second: f64,
+    /// What its requests hold of `limits.bytes_in_flight_max`.
+    bytes_in_flight: usize,
     protocol: Option<&'static str>,
     user_agent: String,
     /// The most recent addresses, newest first.
@@ -77,6 +79,7 @@ impl SpokeStatus {
             newest_sample_timestamp_seconds: newest,
             lag_seconds: newest.map(|newest| unix_seconds(SystemTime::now()) - newest),
             samples_per_second: status.samples_per_second(),
+            bytes_in_flight: spoke.account.bytes(),
             protocol: status.protocol.map(|protocol| protocol.name()),
             user_agent: status.user_agent,
             source_addresses: status.addresses.into(),

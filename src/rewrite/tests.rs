@@ -179,7 +179,7 @@ impl Fixture {
             spoke: Arc::clone(&self.spoke),
             protocol,
             body: body.clone(),
-            reservation: self.budget.reserve(body.len()).unwrap(),
+            reservation: self.budget.reserve(&Arc::default(), body.len()).unwrap(),
             targets: targets.to_vec(),
             decoded_bytes_max: 32 << 20,
         };
@@ -318,7 +318,7 @@ async fn translates_within_its_room_and_judges_nothing() {
             memory: 0,
             counts: Default::default(),
         };
-        let reservation = Arc::new(fixture.budget.reserve(0).unwrap());
+        let reservation = Arc::new(fixture.budget.reserve(&Arc::default(), 0).unwrap());
         let translated = fixture
             .rewriter
             .translate(&payload, &fixture.spoke, &reservation);
@@ -345,7 +345,7 @@ async fn halves_hold_what_the_whole_held() {
             memory: 0,
             counts: Default::default(),
         };
-        let reservation = Arc::new(fixture.budget.reserve(0).unwrap());
+        let reservation = Arc::new(fixture.budget.reserve(&Arc::default(), 0).unwrap());
         let halves = fixture
             .rewriter
             .halve(&payload, &fixture.spoke, &reservation);

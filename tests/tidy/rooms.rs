@@ -22,7 +22,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("budget", &["metrics"]),
     (
         "spoke",
-        &["config", "metrics", "policy", "telemetry", "wire"],
+        &["budget", "config", "metrics", "policy", "telemetry", "wire"],
     ),
     ("rewrite", &["budget", "policy", "spoke", "wire"]),
     (
@@ -40,7 +40,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     ("listener", &["config", "metrics", "reasons", "telemetry"]),
-    ("identify", &["config", "listener", "reasons", "spoke"]),
+    ("identify", &["config", "reasons", "spoke"]),
     (
         "state",
         &["config", "forward", "identify", "metrics", "spoke"],
