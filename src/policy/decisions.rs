@@ -1,5 +1,4 @@
-//! The decisions on the series and metadata entries of a request. A second walk encodes by them and
-//! judges nothing.
+//! The decisions on the series of a request. A second walk encodes by them and judges nothing.
 //!
 //! Neighbours mostly get the same decision, so a run of equal decisions takes one entry of twelve
 //! bytes. A request of which everything is kept takes a single entry.
@@ -7,7 +6,7 @@
 use crate::reasons::Reason;
 use crate::wire::Protocol;
 
-use super::Rules;
+use super::{Rules, series_len_min};
 
 /// What becomes of a series.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +21,14 @@ pub(super) enum Decision {
     Refuse(Reason),
 }
 
+impl Decision {
+    /// True when a replay treats both decisions alike; why a series was refused does not matter then.
+    #[inline]
+    fn has_effect_of(self, other: Self) -> bool {
+        self == other || matches!((self, other), (Self::Refuse(_), Self::Refuse(_)))
+    }
+}
+
 /// How the labels of a series are edited: those without a value are left out, and the spoke's own
 /// label is set. The rest was decided when the series was judged, so [`Rules::apply`] decides
 /// nothing.
@@ -33,7 +40,7 @@ pub(super) struct Edit {
     pub(super) exported: Option<u8>,
 }
 
-/// The decisions on one request, in the order of its series and metadata entries.
+/// The decisions on one request, in the order of its series.
 #[derive(Debug, Default)]
 pub struct Decisions {
     runs: Vec<Run>,
@@ -47,22 +54,24 @@ struct Run {
 }
 
 impl Decisions {
-    /// Most bytes that the decisions on a message take: 600 KB for V2 and 1.2 MB for V1 at the
-    /// default limit of 50,000 series, since beyond the limit nothing is decided any more; and six
-    /// times the length of the message, since a series takes two bytes at least.
+    /// Most bytes that the decisions on a message take: 600 KB at the default limit of 50,000
+    /// series, since beyond the limit nothing is decided any more; and about once the length of a V1
+    /// message and three times that of a V2 message. The worst case alternates between the shortest
+    /// series that can be kept and one that is refused, which takes two bytes at least.
     pub fn room(protocol: Protocol, message_len: usize, rules: &Rules) -> usize {
-        let kinds = match protocol {
-            // Series and metadata entries have the same limit, each on their own.
-            Protocol::V1 => 2,
-            Protocol::V2 => 1,
-        };
-        let entries_max = rules.series_max().saturating_mul(kinds);
-        entries_max.min(message_len / 2) * size_of::<Run>()
+        let pair_len_min = series_len_min(protocol) + 2;
+        let runs_max = message_len / pair_len_min * 2 + 2;
+        rules.series_max().min(runs_max) * size_of::<Run>()
     }
 
     /// The memory that they hold, in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.runs.capacity() * size_of::<Run>()
+    }
+
+    #[cfg(test)]
+    pub(super) fn runs(&self) -> usize {
+        self.runs.len()
     }
 
     pub(super) fn clear(&mut self) {
@@ -72,7 +81,7 @@ impl Decisions {
     #[inline]
     pub(super) fn push(&mut self, decision: Decision) {
         match self.runs.last_mut() {
-            Some(run) if run.decision == decision => run.count += 1,
+            Some(run) if run.decision.has_effect_of(decision) => run.count += 1,
             _ => self.runs.push(Run { decision, count: 1 }),
         }
     }
@@ -102,7 +111,7 @@ mod tests {
         ]
         .concat();
         pushed.iter().for_each(|it| decisions.push(*it));
-        assert_eq!(decisions.runs.len(), 5);
+        assert_eq!(decisions.runs(), 5);
         assert_eq!(decisions.iter().collect::<Vec<_>>(), pushed);
         decisions.clear();
         assert_eq!(decisions.iter().count(), 0);

@@ -82,11 +82,9 @@ impl<'a> Visitor<'a> for Judging<'_, 'a> {
             return Ok(());
         }
         if valid {
-            self.decisions.push(Decision::Keep);
             self.verdict.kept_metadata += 1;
             self.output.put_metadata(raw);
         } else {
-            self.decisions.push(Decision::Refuse(Reason::InvalidUtf8));
             let example = || "a metadata entry".to_owned();
             self.verdict.reject(Reason::InvalidUtf8, &counts, example);
         }
@@ -138,7 +136,8 @@ impl<'a, D: Iterator<Item = Decision>> Visitor<'a> for Replaying<'_, 'a, D> {
     }
 
     fn metadata(&mut self, raw: &'a [u8]) -> Result<(), Malformed> {
-        if self.decisions.next() == Some(Decision::Keep) {
+        // No rule decides on metadata: an entry that is well-formed is kept.
+        if v1::metadata(raw)? {
             self.output.put_metadata(raw);
         }
         Ok(())

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use crate::budget::{Overloaded, Reservation};
 use crate::policy::{self, Decisions, Verdict};
 use crate::spoke::Spoke;
-use crate::wire::encoder::{Encoder, Form, Metadata, V1_BYTES_MAX};
+use crate::wire::encoder::{Form, Metadata, V1_BYTES_MAX};
 use crate::wire::{Malformed, Protocol, snappy};
 
 use super::buffers::{Buffers, Encoders};
@@ -56,7 +56,8 @@ impl Buffers {
             protocol,
             message,
             targets: &targets,
-            reservation: &reservation,
+            source_bytes: reservation.bytes(),
+            reservation: &mut reservation,
             encoders: &mut self.encoders,
             compressor: &mut self.compressor,
             outgoing: vec![Outgoing::default(); targets.len()],
@@ -101,14 +102,16 @@ impl Buffers {
                 protocol: Protocol::V1,
                 metadata: Metadata::Forward,
             }],
-            reservation: &rewritten.reservation,
+            source_bytes: rewritten.reservation.bytes(),
+            reservation: &mut rewritten.reservation,
             encoders: &mut self.encoders,
             compressor: &mut self.compressor,
             outgoing: vec![Outgoing::default()],
             long: None,
         };
-        let encoders = payloads.start(&[0], |_| long.v1_bytes)?;
+        payloads.start(&[0], |_| long.v1_bytes)?;
         self.policy.set_decisions(long.decisions);
+        let encoders = payloads.encoders.first(1);
         policy::replay(protocol, message, rules, &mut self.policy, encoders)
             .map_err(malformed(protocol))?;
         payloads.finish(&[0])?;
@@ -130,7 +133,9 @@ struct Payloads<'p> {
     /// Its message.
     message: &'p [u8],
     targets: &'p [Target],
-    reservation: &'p Reservation,
+    /// What the reservation held before the first encoder was started, in bytes.
+    source_bytes: usize,
+    reservation: &'p mut Reservation,
     encoders: &'p mut Encoders,
     compressor: &'p mut Compressor,
     /// One for each target.
@@ -154,9 +159,11 @@ impl Payloads<'_> {
         let same_version = |place: &usize| targets[*place].protocol == protocol;
         // To look first pays where nothing will be changed, as it was with the last request.
         let looks = !changes.load(Ordering::Relaxed);
-        let (mut looked_at, mut encoded): (Vec<_>, Vec<_>) =
+        let (looked_at, mut encoded): (Vec<_>, Vec<_>) =
             (0..targets.len()).partition(|place| looks && same_version(place));
-        let encoders = self.start(&encoded, room)?;
+        let mut left = encoded.split_off(self.start(&encoded, room)?);
+        left.extend(looked_at);
+        let encoders = self.encoders.first(encoded.len());
         let verdict = policy::inspect(protocol, message, rules, scratch, encoders);
         let verdict = verdict.map_err(malformed(protocol))?;
         if verdict.foreign && verdict.series == 0 && verdict.received.is_empty() {
@@ -170,12 +177,13 @@ impl Payloads<'_> {
             for place in (0..targets.len()).filter(same_version) {
                 self.outgoing[place].message = Some(original.clone());
             }
-            looked_at.clear();
+            left.retain(|place| !same_version(place));
         }
         self.finish(&encoded)?;
-        if !looked_at.is_empty() {
-            encoded = looked_at;
-            let encoders = self.start(&encoded, room)?;
+        while !left.is_empty() {
+            encoded = left;
+            left = encoded.split_off(self.start(&encoded, room)?);
+            let encoders = self.encoders.first(encoded.len());
             let replayed = policy::replay(protocol, message, rules, scratch, encoders);
             replayed.map_err(malformed(protocol))?;
             self.finish(&encoded)?;
@@ -183,17 +191,22 @@ impl Payloads<'_> {
         Ok(verdict)
     }
 
-    /// Starts an encoder for each of the targets at `places`, after reserving its `room`.
+    /// Starts an encoder for each of the targets at `places`, after reserving its `room`. Returns how
+    /// many were started: the budget may have room for the first ones only, and the others are left
+    /// to a replay. Fails when there is no room for the first.
     fn start(
         &mut self,
         places: &[usize],
         room: impl Fn(Protocol) -> usize,
-    ) -> Result<&mut [Encoder], Overloaded> {
+    ) -> Result<usize, Overloaded> {
         let encoders = self.encoders.first(places.len());
-        for (encoder, place) in encoders.iter_mut().zip(places) {
+        for (started, (encoder, place)) in encoders.iter_mut().zip(places).enumerate() {
             let Target { protocol, metadata } = self.targets[*place];
             let v1_room = room(protocol);
-            self.reservation.grow(v1_room)?;
+            match self.reservation.grow(v1_room) {
+                Err(Overloaded) if started > 0 => return Ok(started),
+                grown => grown?,
+            }
             let form = Form {
                 protocol,
                 metadata,
@@ -201,11 +214,12 @@ impl Payloads<'_> {
             };
             encoder.start(form, self.message.len());
         }
-        Ok(encoders)
+        Ok(places.len())
     }
 
     /// Ends the messages of the targets at `places`, and compresses those that are sent. A target
-    /// that has a message already gets the original.
+    /// that has a message already gets the original. Afterwards only the payloads are reserved beside
+    /// the source.
     fn finish(&mut self, places: &[usize]) -> Result<(), RewriteError> {
         let encoders = self.encoders.first(places.len()).iter_mut();
         for (encoder, place) in encoders.zip(places) {
@@ -218,17 +232,26 @@ impl Payloads<'_> {
                 Some(v1_bytes) if to == Protocol::V1 => {
                     if v1_bytes > V1_BYTES_MAX.max(self.message.len()) {
                         Outgoing::too_large()
-                    } else {
+                    } else if self.protocol == Protocol::V2 {
                         self.long = Some((*place, v1_bytes));
                         continue;
+                    } else {
+                        tracing::error!("a V1 message outgrew its room");
+                        return Err(RewriteError::Internal);
                     }
                 }
                 _ => {
+                    let before = self.reservation.bytes();
                     self.reservation.grow(compression_room(&encoded))?;
-                    self.compressor.outgoing(to, &encoded)
+                    let outgoing = self.compressor.outgoing(to, &encoded);
+                    self.reservation.resize(before + outgoing.bytes())?;
+                    outgoing
                 }
             };
         }
+        let outgoing_bytes: usize = self.outgoing.iter().map(Outgoing::bytes).sum();
+        self.reservation
+            .resize(self.source_bytes + outgoing_bytes)?;
         Ok(())
     }
 }

@@ -77,6 +77,10 @@ impl Buffers {
             let (scratch, encoder) = (&mut self.transcode, &mut self.encoders.first(1)[0]);
             let encoded = transcode::transcode(message, protocol, form, part, scratch, encoder);
             let encoded = encoded.map_err(malformed(protocol))?;
+            if encoded.overflow.is_some() && protocol == Protocol::V1 {
+                tracing::error!("a half outgrew its whole");
+                return Err(RewriteError::Internal);
+            }
             held.grow(compression_room(&encoded))?;
             let outgoing = self.compressor.outgoing(protocol, &encoded);
             Ok::<_, RewriteError>(outgoing.message)

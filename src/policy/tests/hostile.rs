@@ -135,18 +135,33 @@ fn refuses_a_flood_of_symbols() {
     );
 }
 
-/// A run of decisions takes more memory than the two entries that make it.
+/// Series that are kept and refused in turn make a run of decisions each.
 #[test]
 fn a_flood_of_decisions_stays_within_its_room() {
-    let entries = b"\x1a\x00\x1a\x03\x12\x01\xff".repeat(MANY);
-    let series = b"\x0a\x00\x1a\x00".repeat(20_000);
-    for body in [entries, series] {
-        let (rules, mut memory) = (rules(POLICY, LIMITS), Memory::default());
+    let limits = SpokeLimits {
+        series_per_request_max: 10_000_000,
+        ..LIMITS
+    };
+    let kept_v1 = b"\x0a\x0f\x0a\x0d\x0a\x08__name__\x12\x01a";
+    let symbols = b"\x22\x00\x22\x08__name__\x22\x01a";
+    let (kept_v2, refused_v2) = (b"\x2a\x04\x0a\x02\x01\x02", b"\x2a\x00");
+    let pairs_v1 = [kept_v1.as_slice(), b"\x0a\x00"].concat().repeat(100_000);
+    let pairs_v2 = [kept_v2.as_slice(), refused_v2].concat().repeat(100_000);
+    for (protocol, body, times_its_length) in [
+        (Protocol::V1, pairs_v1, 1.3),
+        (Protocol::V2, [symbols.as_slice(), &pairs_v2].concat(), 3.1),
+    ] {
+        let (rules, mut memory) = (rules(POLICY, limits), Memory::default());
         let scratch = &mut memory.scratch;
-        policy::inspect(Protocol::V1, &body, &rules, scratch, &mut []).unwrap();
-        let room = policy::Decisions::room(Protocol::V1, body.len(), &rules);
-        let bytes = scratch.take_decisions().bytes();
-        assert!(bytes > 0 && bytes < 2 * room, "{bytes} bytes in {room}");
+        let verdict = policy::inspect(protocol, &body, &rules, scratch, &mut []).unwrap();
+        assert_eq!((verdict.series, verdict.kept_series), (200_000, 100_000));
+        let room = policy::Decisions::room(protocol, body.len(), &rules);
+        let decisions = scratch.take_decisions();
+        assert_eq!(decisions.runs(), 200_000);
+        assert!(decisions.runs() * 12 <= room, "{protocol:?}: {room}");
+        assert!(decisions.bytes() < 2 * room, "{protocol:?}: {room}");
+        let bound = times_its_length * body.len() as f64;
+        assert!((room as f64) < bound, "{protocol:?}: {room}");
     }
 }
 
