@@ -78,9 +78,10 @@ impl Plan {
             let protocol = hub.wants(from);
             let target = Target {
                 protocol,
-                metadata: match protocol {
-                    Protocol::V1 => Metadata::Forward,
-                    Protocol::V2 => hub.metadata(),
+                // It concerns V1 metadata alone, so hubs that differ in nothing else share a target.
+                metadata: match (from, protocol) {
+                    (Protocol::V1, Protocol::V2) => hub.metadata(),
+                    _ => Metadata::Forward,
                 },
             };
             let known = targets.iter().position(|known| *known == target);
