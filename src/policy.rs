@@ -133,12 +133,7 @@ pub fn replay(
 /// three. V1 repeats the strings of V2, so only [`V1_BYTES_MAX`] bounds a downgrade; it is seldom ten
 /// times as long as its source.
 pub fn room(from: Protocol, to: Protocol, message_len: usize, rules: &Rules) -> usize {
-    // A kept series has a metric name at least.
-    let series_len_min = match from {
-        Protocol::V1 => 17,
-        Protocol::V2 => 6,
-    };
-    let series = rules.series_max().min(message_len / series_len_min);
+    let series = rules.series_max().min(message_len / series_len_min(from));
     let (grown, symbols) = match (from, to) {
         (Protocol::V2, Protocol::V1) => return message_len.max(V1_BYTES_MAX),
         (Protocol::V1, Protocol::V1) => {
@@ -162,4 +157,12 @@ pub fn room(from: Protocol, to: Protocol, message_len: usize, rules: &Rules) -> 
     let message = grown.saturating_add(added);
     let table = symbols.saturating_mul(SYMBOL_BYTES);
     message.saturating_mul(2).saturating_add(table)
+}
+
+/// The least bytes of a series that is kept, with its key and length: it has a metric name.
+fn series_len_min(protocol: Protocol) -> usize {
+    match protocol {
+        Protocol::V1 => 17,
+        Protocol::V2 => 6,
+    }
 }

@@ -86,7 +86,10 @@ impl Hub {
             .build(connector);
         let discovery = Discovery::new(config.protocol);
         let recorder = Recorder::new(&config.name, before.map(Self::metrics));
-        recorder.protocol(discovery.found());
+        match discovery.found() {
+            Some(protocol) => recorder.found(protocol),
+            None => recorder.unknown_protocol(),
+        }
         Arc::new(Self {
             config: config.clone(),
             client,

@@ -55,7 +55,7 @@ impl Recorder {
     pub(super) fn skipped(&self, protocol: Protocol) {
         let failure = HubFailure::Skipped;
         self.metrics.count_request(protocol, failure.name(), None);
-        self.failed(&failure.to_string());
+        self.failed(&format!("skipped: {failure}"));
     }
 
     /// The hub did not take a request that another hub may have taken.
@@ -97,15 +97,15 @@ impl Recorder {
         }
     }
 
-    /// The hub was found to speak this.
+    /// The hub was found to speak this, or the configuration says so.
     pub(super) fn found(&self, protocol: Protocol) {
-        self.protocol(Some(protocol));
+        self.metrics.record_protocol(Some(protocol));
         let protocol = protocol.name();
         tracing::info!(hub = self.hub, protocol, "found the protocol of a hub");
     }
 
-    /// Shows what the hub is known to speak.
-    pub(super) fn protocol(&self, known: Option<Protocol>) {
-        self.metrics.record_protocol(known);
+    /// It is not known yet what the hub speaks.
+    pub(super) fn unknown_protocol(&self) {
+        self.metrics.record_protocol(None);
     }
 }
