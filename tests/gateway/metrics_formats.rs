@@ -72,6 +72,28 @@ async fn both_formats_have_the_same_series() {
     assert_eq!(text.await, open_metrics.await);
 }
 
+/// Queries match `le` as text, so its spelling is a part of the contract (docs/metrics.md).
+#[tokio::test]
+async fn the_bounds_of_histograms_are_spelled_as_the_format_asks() {
+    let hub = ScriptedHub::start().await;
+    let gate = gate(&hub).await;
+    for (accept, one_second, one_mebibyte) in [
+        (TEXT, "1", "1.048576e+06"),
+        (OPEN_METRICS, "1.0", "1048576.0"),
+    ] {
+        let text = page(&gate, accept).await.text;
+        for (family, bound) in [
+            ("request_duration_seconds", one_second),
+            ("request_body_bytes", one_mebibyte),
+        ] {
+            let series = format!("hubgate_{family}_bucket{{le=\"{bound}\",spoke=\"production\"}}");
+            let other = format!("hubgate_{family}_bucket{{spoke=\"production\",le=\"{bound}\"}}");
+            let found = text.contains(&series) || text.contains(&other);
+            assert!(found, "{accept}: no {series} in {text}");
+        }
+    }
+}
+
 /// Debian's Prometheus 2.42 cannot be told to ask for text, so text comes from a target that serves
 /// the page that hubgate wrote for a client that asked for it.
 #[tokio::test]
