@@ -2,11 +2,13 @@
 //! read.
 //!
 //! Each scheme has its own file. A new one needs
-//! 1. a file here, a field of [`Authenticator`], and an arm in `new` and in `identify`,
+//! 1. a file here, a field of [`Authenticator`], and an arm in `new` and in `identify`; a second kind
+//!    of bearer token is told apart from the opaque ones there,
 //! 2. a variant of [`Secret`] in `config.rs`, its key in `config/check/credential.rs`, and a check in
-//!    `config/check/unique.rs` that no two spokes share it,
-//! 3. its advice in [`AuthFailure`] and its challenge in `write/respond.rs`,
-//! 4. a section in `docs/configuration.md`.
+//!    `config/check/unique.rs` that no two spokes share what identifies them,
+//! 3. its advice in `reasons.rs` ([`AuthFailure`]) and its challenge in `write/respond.rs`,
+//! 4. its key and a section in `docs/configuration.md`; what it reads in the background is started by
+//!    `gateway.rs`.
 //!
 //! The values held here identify spokes, so `Debug` shows none of them.
 

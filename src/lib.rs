@@ -31,7 +31,7 @@
 //! | question | place |
 //! |---|---|
 //! | What happens when a hub responds with 413, or anything else? | `forward/reaction.rs`: the table, with what each step leads to |
-//! | Which statuses can a spoke see, and when? | `docs/responses.md`; chosen in `write/refusal.rs`, `write/answer.rs` and `forward/outcome.rs` |
+//! | Which statuses can a spoke see, and when? | `docs/responses.md`; chosen in `write/refusal.rs` before a hub is asked, in `forward/outcome.rs` after a hub's response, and in `write/answer.rs` for both together |
 //! | Why was a connection closed? | `listener/connection.rs`: the list at its head |
 //! | Why was a request or a series refused? | `reasons.rs` |
 //! | Where does a new credential scheme go? | `identify.rs`: the list at its head |
@@ -54,7 +54,7 @@
 //!    so killing hubgate at any moment loses nothing.
 //! 2. A 4xx only for facts about the request itself, because Prometheus drops a batch on every
 //!    4xx. [`write::refusal`], [`forward::outcome`] and [`write::answer`] are the only places that
-//!    choose a status; only heads that are not HTTP are refused by hyper.
+//!    choose a status, but for heads that hyper refuses: those that are not HTTP or too large.
 //! 3. What is checked is what travels on. The hub gets canonical headers and either the bytes
 //!    that were walked, when they hold nothing else and nothing changed, or a message encoded
 //!    from the walk. Bytes of two requests never meet.

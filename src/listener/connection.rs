@@ -9,11 +9,12 @@
 //!
 //! | why | counted as | decided in |
 //! |---|---|---|
-//! | the peer is outside `listen.source_ranges` | `source_range` | `establish` |
-//! | `listen.connections_max` are open | `connections_max` | `establish` |
-//! | the head of a request is late | `header_timeout` | `Activity::overdue` |
-//! | there was no request for long | `idle_timeout` | `Activity::overdue` |
-//! | a response says `Connection: close`, as to a sender that is not identified | | `write/respond.rs` |
+//! | the peer is outside `listen.source_ranges` | `source_range` | `establish.rs` |
+//! | `listen.connections_max` are open | `connections_max` | `establish.rs` |
+//! | the head of a request is late | `header_timeout` | `activity.rs` |
+//! | there was no request for long | `idle_timeout` | `activity.rs` |
+//! | a response says `Connection: close`, as before the spoke is identified | | `write/respond.rs` |
+//! | a refused body is not read to its end within 10 s and twice its limit | | `write/body.rs` |
 //! | hubgate drains | | [`Lifetime::run`] |
 //! | the bytes are not HTTP, a head is too large, or an HTTP/2 ping is not answered | | hyper |
 

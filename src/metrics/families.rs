@@ -4,9 +4,10 @@
 //! `process_`) and without the `_total` of a counter, its doc comment is the help text, and its type
 //! says the type of the metric and the labels beside those of the owner.
 //!
-//! A new metric is a field here and a method that counts it, in `spoke.rs`, `hub.rs` or `metrics.rs`.
-//! It is counted from `write/record.rs` or `forward/record.rs`. Two tests then ask for its row in
-//! `docs/metrics.md` and for the new golden files: `UPDATE=1 cargo test --test gateway admin::`.
+//! A new metric is a field here and a method that counts it: in `metrics/spoke.rs`, called from
+//! `write/record.rs`; in `metrics/hub.rs`, called from `forward/record.rs`; or in `metrics.rs`. Tests
+//! then ask for its row in `docs/metrics.md` and for the golden files `tests/fixtures/metrics*.txt`,
+//! which `UPDATE=1 cargo test --test gateway admin::` writes.
 
 use std::fmt;
 use std::sync::atomic::AtomicU64;
