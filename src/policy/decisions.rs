@@ -21,14 +21,6 @@ pub(super) enum Decision {
     Refuse(Reason),
 }
 
-impl Decision {
-    /// True when a replay treats both decisions alike; why a series was refused does not matter then.
-    #[inline]
-    fn has_effect_of(self, other: Self) -> bool {
-        self == other || matches!((self, other), (Self::Refuse(_), Self::Refuse(_)))
-    }
-}
-
 /// How the labels of a series are edited: those without a value are left out, and the spoke's own
 /// label is set. The rest was decided when the series was judged, so [`Rules::apply`] decides
 /// nothing.
@@ -81,8 +73,16 @@ impl Decisions {
     #[inline]
     pub(super) fn push(&mut self, decision: Decision) {
         match self.runs.last_mut() {
-            Some(run) if run.decision.has_effect_of(decision) => run.count += 1,
+            Some(run) if run.decision == decision => run.count += 1,
             _ => self.runs.push(Run { decision, count: 1 }),
+        }
+    }
+
+    /// Adds a refusal. A replay does not ask for the reason, so refusals in a row are one entry.
+    pub(super) fn push_refusal(&mut self, reason: Reason) {
+        match self.runs.last().map(|run| run.decision) {
+            Some(refused @ Decision::Refuse(_)) => self.push(refused),
+            _ => self.push(Decision::Refuse(reason)),
         }
     }
 

@@ -59,14 +59,18 @@ impl<'a> Visitor<'a> for Judging<'_, 'a> {
         }
         let (decision, mismatched) = rules.judge(series, labels, &mut self.previous);
         verdict.mismatched_series += u64::from(mismatched);
-        self.decisions.push(decision);
         match decision {
-            Decision::Keep => verdict.keep(series),
+            Decision::Keep => {
+                self.decisions.push(decision);
+                verdict.keep(series);
+            }
             Decision::Insert(_) | Decision::Edit(_) => {
+                self.decisions.push(decision);
                 verdict.change();
                 verdict.keep(series);
             }
             Decision::Refuse(reason) => {
+                self.decisions.push_refusal(reason);
                 verdict.reject(reason, &series.counts, || rules.describe(labels.list()));
             }
         }
