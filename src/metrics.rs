@@ -107,7 +107,7 @@ impl Metrics {
         self.gate.auth_failures.of(reason).inc();
     }
 
-    /// Counts a connection that was closed before a request.
+    /// Counts a connection that was refused, or closed while no request was in flight.
     pub fn count_refused_connection(&self, reason: ConnectionRefusal) {
         self.gate.connections_refused.of(reason).inc();
     }

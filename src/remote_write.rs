@@ -31,6 +31,9 @@ pub const WRITTEN: [HeaderName; 3] = [
     HeaderName::from_static("x-prometheus-remote-write-exemplars-written"),
 ];
 
+/// Most samples of a kind that a hub is believed to have written of one request.
+const WRITTEN_MAX: u64 = u32::MAX as u64;
+
 /// Most seconds of Retry-After that a hub is believed or a spoke is told.
 pub const RETRY_AFTER_SECONDS_MAX: u64 = 30;
 
@@ -62,9 +65,12 @@ pub fn insert_message_headers(headers: &mut HeaderMap, protocol: Protocol) {
 }
 
 /// Reads the Written headers; `None` when there is none of them. One that is missing beside another
-/// is 0.
+/// is 0, and one that no request can reach is cut, so that sums of them cannot overflow.
 pub fn written(headers: &HeaderMap) -> Option<Counts> {
-    let number = |name| -> Option<u64> { headers.get(name)?.to_str().ok()?.trim().parse().ok() };
+    let number = |name| -> Option<u64> {
+        let number: u64 = headers.get(name)?.to_str().ok()?.trim().parse().ok()?;
+        Some(number.min(WRITTEN_MAX))
+    };
     let numbers = WRITTEN.map(number);
     if numbers.iter().all(Option::is_none) {
         return None;
@@ -104,6 +110,11 @@ mod tests {
         headers.clear();
         headers.insert(&WRITTEN[0], HeaderValue::from_static("many"));
         assert_eq!(written(&headers), None);
+        for name in WRITTEN {
+            headers.insert(name, HeaderValue::from(u64::MAX));
+        }
+        let sum = written(&headers).map(|counts| counts.total());
+        assert_eq!(sum, Some(3 * WRITTEN_MAX));
     }
 
     #[test]

@@ -62,6 +62,7 @@ impl Delivery {
             deadline: self.hub.deadline(),
             salvage_requests: self.hub.salvage_requests_max(),
             slowest: Duration::ZERO,
+            gave_up: false,
             pending: Vec::with_capacity(1),
             settled: Settled::default(),
             delivery: &self,
@@ -84,6 +85,8 @@ struct Run<'d> {
     salvage_requests: usize,
     /// The longest time that the hub took to respond.
     slowest: Duration,
+    /// The time did not suffice for more halves, and the spoke is not to retry any more.
+    gave_up: bool,
     /// The messages to send; the last one is next.
     pending: Vec<Pending>,
     settled: Settled,
@@ -211,10 +214,13 @@ impl Run<'_> {
         // The halves, what is pending, and one request to spare.
         let requests = u32::try_from(self.pending.len() + 3).unwrap_or(u32::MAX);
         if Instant::now() + self.slowest.saturating_mul(requests) > self.deadline {
-            if spoke.throttles.put_off_salvage() {
-                return Err(Failed::slow());
-            }
-            return Ok(false);
+            // Asked once for each request: every answer counts as one.
+            self.gave_up = self.gave_up || !spoke.throttles.put_off_salvage();
+            return if self.gave_up {
+                Ok(false)
+            } else {
+                Err(Failed::slow())
+            };
         }
         self.salvage_requests -= 2;
         for (payload, permit) in [second, first] {

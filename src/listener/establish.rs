@@ -34,7 +34,7 @@ pub struct Access {
 }
 
 impl Access {
-    /// Counts a connection that is closed before a request.
+    /// Counts a connection that is refused, or closed while no request is in flight.
     pub(super) fn count_refusal(&self, reason: ConnectionRefusal) {
         if let Some(metrics) = &self.metrics {
             metrics.count_refused_connection(reason);

@@ -98,7 +98,7 @@ families! {
         connections: Gauge,
         /// The most open connections that senders may have, listen.connections_max.
         connections_limit: Gauge,
-        /// Connections that were closed before a request.
+        /// Connections that were refused, or closed while no request was in flight.
         connections_refused: Each<ConnectionRefusal, Counter>,
     }
 

@@ -330,6 +330,18 @@ async fn salvage_is_put_off_twice_while_the_hub_is_too_slow() {
     gate.expect_balanced_counts("production").await;
 }
 
+#[tokio::test]
+async fn salvage_of_several_bad_samples_is_put_off_twice_and_not_for_ever() {
+    let hub = hub_that_refuses_bad().await;
+    let gate = Gate::start_for(&hub.url(), "protocol: v1, timeout: 2s").await;
+    hub.reply_always(Reply::as_usual().after(Duration::from_millis(450)));
+    let sent = batch(1000, &[3, 900]);
+    for status in [503, 503, 400, 503, 503, 400] {
+        gate.write(Protocol::V1, &sent).await.expect(status);
+    }
+    gate.expect_balanced_counts("production").await;
+}
+
 /// Prometheus before 2.50 replies 500 to samples older than its out-of-order window.
 #[tokio::test]
 async fn a_500_for_a_too_old_sample_loses_only_that_sample() {
