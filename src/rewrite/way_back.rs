@@ -15,13 +15,13 @@ use super::request::malformed;
 pub(super) enum Translated {
     /// What the hub is sent.
     Done(Outgoing),
-    /// The V1 message needs room of so many bytes.
+    /// The V1 message needs this many bytes of room.
     Longer(usize),
 }
 
 impl Buffers {
-    /// Encodes a message in the version `to`, with so much room for V1. `held` grows by what it
-    /// takes to compress it.
+    /// Encodes a message in the version `to`, in at most `v1_room` bytes if that is V1. `held` grows by
+    /// what it takes to compress it.
     pub(super) fn translate(
         &mut self,
         payload: &Payload,
