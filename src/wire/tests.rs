@@ -9,10 +9,12 @@ pub(crate) mod translation;
 pub(crate) mod tree;
 
 use proptest::prelude::*;
+use prost::Message;
 
 use self::mirror::PlainMessage;
+use super::encoder::{Encoder, Form, Metadata, Piece, Source};
 use super::protobuf::Reader;
-use super::{Counts, Kind, Labels, Malformed, Protocol, Times, v1, v2};
+use super::{Change, Counts, Kind, Label, Labels, Malformed, Protocol, Times, proto, v1, v2};
 
 /// 256 cases unless `PROPTEST_CASES` says otherwise. Failures become named tests, not seed files.
 pub(crate) fn config() -> ProptestConfig {
@@ -121,7 +123,7 @@ fn reuses_the_memory_of_labels() {
     let name = String::from("job");
     let mut labels = Labels::new(Labels::default(), 100);
     (0..100).for_each(|_| {
-        labels.push(super::Label {
+        labels.push(Label {
             name: name.as_bytes(),
             value: b"node",
         })
@@ -134,7 +136,7 @@ fn reuses_the_memory_of_labels() {
         (labels.list().as_ptr().addr(), labels.list().len()),
         (place, 0)
     );
-    assert!(labels.bytes() >= 100 * (size_of::<super::Label<'_>>() + 1));
+    assert!(labels.bytes() >= 100 * (size_of::<Label<'_>>() + 1));
 }
 
 #[test]
@@ -149,4 +151,55 @@ fn agrees_on_the_size_of_hostile_blocks() {
         b"\x80\x80\x80\x80\x00",
     ];
     cases.iter().for_each(|body| blocks::check(body));
+}
+
+fn label<'a>(name: &'a str, value: &'a str) -> Label<'a> {
+    let (name, value) = (name.as_bytes(), value.as_bytes());
+    Label { name, value }
+}
+
+/// An edit may make strings that stand in no message, as relabelling does.
+#[test]
+fn series_are_encoded_with_labels_from_memory_of_their_own() {
+    let sample = proto::v1::Sample {
+        value: 1.0,
+        timestamp: 7,
+    };
+    let series = proto::v1::TimeSeries {
+        samples: vec![sample],
+        ..Default::default()
+    };
+    let raw = series.encode_to_vec();
+    let arena = ["up", "made", "short", "made_too"].map(str::to_owned);
+    // Long enough to be recognized by their addresses.
+    let long = ["x".repeat(1000), "y".repeat(1000)];
+    for protocol in [Protocol::V1, Protocol::V2] {
+        let mut encoder = Encoder::default();
+        encoder.start(Form::new(protocol, Metadata::Drop), raw.len());
+        let mut walked = Labels::new(Labels::default(), 10);
+        let series = v1::series(&raw, &mut walked).unwrap();
+        for value in &long {
+            let labels = [
+                label("__name__", &arena[0]),
+                label(&arena[1], &arena[2]),
+                label(&arena[3], value),
+            ];
+            encoder
+                .put_series(&series, &labels, Change::ALL, Source::V1, Piece::WHOLE)
+                .unwrap();
+        }
+        let encoded = encoder.finish().unwrap();
+        let message = PlainMessage::decode(protocol, encoded.message.bytes).unwrap();
+        assert_eq!(message.series.len(), 2);
+        for (series, value) in message.series.iter().zip(&long) {
+            let expected = [
+                ("__name__", "up"),
+                ("made", "short"),
+                ("made_too", value.as_str()),
+            ]
+            .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()));
+            assert_eq!(series.labels, Some(expected.to_vec()), "{protocol:?}");
+            assert_eq!(series.counts, Counts::one(Kind::Float), "{protocol:?}");
+        }
+    }
 }
