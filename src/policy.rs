@@ -25,7 +25,7 @@ use crate::wire::{Label, Labels, Malformed, Protocol, labels::recycle, v2};
 
 pub use decisions::Decisions;
 pub use labels::Rules;
-pub use verdict::{Rejection, Verdict};
+pub use verdict::{Observed, Rejection, Verdict};
 
 use output::Output;
 use passes::{Judging, Replaying};

@@ -104,7 +104,7 @@ impl Rules {
             .saturating_add((self.series_max() as u64).saturating_mul(NAME_BYTES_PER_SERIES))
     }
 
-    /// Judges a walked series, and says whether its cluster label names another spoke. Sorts the
+    /// Judges a walked series, and names a rule that it breaks whatever becomes of it. Sorts the
     /// labels if they are not. `before` goes from series to series of a message.
     #[inline]
     pub(super) fn judge(
@@ -112,18 +112,18 @@ impl Rules {
         series: &Series<'_>,
         labels: &mut Labels<'_>,
         before: &mut PreviousLabels,
-    ) -> (Decision, bool) {
+    ) -> (Decision, Option<Reason>) {
         #[cfg(test)]
         self.judged.count(|| self.describe(labels.list()));
         if series.fault.is_none() && !labels.overflow() && self.follow(labels, before) {
             return match before.cluster {
                 _ if before.metric_name.is_none() => {
-                    (Decision::Refuse(Reason::MissingMetricName), false)
+                    (Decision::Refuse(Reason::MissingMetricName), None)
                 }
-                Some(_) if before.own && !series.foreign => (Decision::Keep, false),
+                Some(_) if before.own && !series.foreign => (Decision::Keep, None),
                 None if self.policy.absent == Absent::Inject => {
                     let place = place(labels.list(), &self.cluster_label);
-                    (insert(place.unwrap_or_else(|place| place)), false)
+                    (insert(place.unwrap_or_else(|place| place)), None)
                 }
                 cluster => {
                     let value = cluster.map_or(&b""[..], |place| labels.list()[place].value);
@@ -184,16 +184,20 @@ impl Rules {
     }
 
     /// Judges a series without looking back, and finds the first of all that is wrong with it.
-    fn judge_afresh(&self, series: &Series<'_>, labels: &mut Labels<'_>) -> (Decision, bool) {
+    fn judge_afresh(
+        &self,
+        series: &Series<'_>,
+        labels: &mut Labels<'_>,
+    ) -> (Decision, Option<Reason>) {
         if let Some(fault) = series.fault {
-            return (Decision::Refuse(fault.into()), false);
+            return (Decision::Refuse(fault.into()), None);
         }
         if labels.overflow() {
-            return (Decision::Refuse(Reason::LabelsPerSeries), false);
+            return (Decision::Refuse(Reason::LabelsPerSeries), None);
         }
         labels.compare_names(0);
         if labels.compared_name_bytes() > self.name_bytes_max() {
-            return (Decision::Refuse(Reason::LabelLength), false);
+            return (Decision::Refuse(Reason::LabelLength), None);
         }
         let sorted = labels.list().is_sorted_by(|a, b| a.name < b.name);
         if !sorted {
@@ -201,7 +205,7 @@ impl Rules {
         }
         let found = match self.scan(labels.list()) {
             Ok(found) => found,
-            Err(reason) => return (Decision::Refuse(reason), false),
+            Err(reason) => return (Decision::Refuse(reason), None),
         };
         let changed = !sorted || found.empty_value || series.foreign;
         self.judge_cluster(found.cluster, labels.list(), !sorted, changed)
@@ -252,16 +256,16 @@ impl Rules {
         labels: &[Label<'_>],
         sort: bool,
         changed: bool,
-    ) -> (Decision, bool) {
+    ) -> (Decision, Option<Reason>) {
         let edit = |exported| Decision::Edit(Edit { sort, exported });
         if cluster == self.spoke {
             let decision = if changed { edit(None) } else { Decision::Keep };
-            return (decision, false);
+            return (decision, None);
         }
         if cluster.is_empty() {
             return match self.policy.absent {
-                Absent::Inject => (edit(None), false),
-                Absent::Reject => (Decision::Refuse(Reason::AbsentLabel), false),
+                Absent::Inject => (edit(None), None),
+                Absent::Reject => (Decision::Refuse(Reason::AbsentLabel), None),
             };
         }
         let refused = Decision::Refuse(Reason::MismatchedLabel);
@@ -273,7 +277,7 @@ impl Rules {
             },
             Mismatch::Reject => refused,
         };
-        (decision, true)
+        (decision, Some(Reason::MismatchedLabel))
     }
 
     /// Makes the labels of a series what was decided that they become.

@@ -57,8 +57,10 @@ impl<'a> Visitor<'a> for Judging<'_, 'a> {
         if verdict.overfull(rules) {
             return Ok(());
         }
-        let (decision, mismatched) = rules.judge(series, labels, &mut self.previous);
-        verdict.mismatched_series += u64::from(mismatched);
+        let (decision, observed) = rules.judge(series, labels, &mut self.previous);
+        if let Some(reason) = observed {
+            verdict.observed.count(reason);
+        }
         match decision {
             Decision::Keep => {
                 self.decisions.push(decision);

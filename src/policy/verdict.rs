@@ -18,6 +18,22 @@ pub struct Rejection {
     pub example: String,
 }
 
+/// Series that broke a rule, counted by its reason. A rule that refuses nothing, or that changes a
+/// series instead, shows here what it met; [`Verdict::rejections`] has only what was refused.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Observed([u64; Reason::ALL.len()]);
+
+impl Observed {
+    /// How many series broke the rule with this reason.
+    pub fn series(&self, reason: Reason) -> u64 {
+        self.0[reason as usize]
+    }
+
+    pub(super) fn count(&mut self, reason: Reason) {
+        self.0[reason as usize] += 1;
+    }
+}
+
 /// What an inspection found and decided. For each kind, received = kept + rejected.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verdict {
@@ -25,8 +41,8 @@ pub struct Verdict {
     pub received: Counts,
     /// How many series it held.
     pub series: u64,
-    /// How many series named another spoke, including those that were not refused for it.
-    pub mismatched_series: u64,
+    /// How many series broke a rule, whatever became of them.
+    pub observed: Observed,
     /// The timestamps of what may travel on.
     pub times: Times,
     /// What was refused, an entry a reason.

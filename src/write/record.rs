@@ -148,7 +148,7 @@ pub(super) fn processed(spoke: &Spoke, verdict: &Verdict, answer: &Answer, hub_t
     spoke.metrics.count_received(&verdict.received);
     spoke
         .metrics
-        .count_label_mismatches(verdict.mismatched_series);
+        .count_label_mismatches(verdict.observed.series(Reason::MismatchedLabel));
     for rejection in &verdict.rejections {
         spoke
             .metrics

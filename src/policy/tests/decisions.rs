@@ -3,6 +3,7 @@
 use crate::config::Absent::{self, Inject, Reject};
 use crate::config::LabelPolicy;
 use crate::config::Mismatch::{self, Overwrite, Rename};
+use crate::reasons::Reason;
 use crate::wire::Protocol;
 use crate::wire::tests::mirror::PlainMessage;
 
@@ -36,7 +37,7 @@ fn check(name: &str, (absent, mismatch): (Absent, Mismatch), labels: Labels<'_>,
         );
         let foreign = labels.contains(&("cluster", "staging"));
         assert_eq!(
-            inspection.verdict.mismatched_series,
+            inspection.verdict.observed.series(Reason::MismatchedLabel),
             u64::from(foreign),
             "{name}"
         );

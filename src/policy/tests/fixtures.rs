@@ -162,7 +162,10 @@ fn refuses_captured_bodies_of_another_spoke() {
             (fixture.series, verdict.received)
         );
         assert_eq!(
-            (verdict.mismatched_series, verdict.kept_series),
+            (
+                verdict.observed.series(Reason::MismatchedLabel),
+                verdict.kept_series
+            ),
             (fixture.series, 0)
         );
         assert!(rewritten.is_none());

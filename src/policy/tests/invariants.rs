@@ -442,6 +442,6 @@ fn inspect_again(protocol: Protocol, leaving: &[u8], policy: LabelPolicy) -> Ver
     let verdict = policy::inspect(protocol, leaving, &rules, &mut Scratch::default(), &mut [])
         .expect("what leaves is well-formed");
     assert!(!verdict.changed(), "{verdict:?}");
-    assert_eq!(verdict.mismatched_series, 0);
+    assert_eq!(verdict.observed.series(Reason::MismatchedLabel), 0);
     verdict
 }
