@@ -157,7 +157,7 @@ impl Payloads<'_> {
         let (rules, changes) = (&spoke.rules, &spoke.throttles.changes);
         let room = |to| first_room(protocol, to, message.len(), rules);
         let same_version = |place: &usize| targets[*place].protocol == protocol;
-        // To look first pays where nothing will be changed, as it was with the last request.
+        // Looking first pays off where the rules change nothing, as with the last request.
         let looks = !changes.load(Ordering::Relaxed);
         let (looked_at, mut encoded): (Vec<_>, Vec<_>) =
             (0..targets.len()).partition(|place| looks && same_version(place));

@@ -108,11 +108,6 @@ impl<'a> Symbols<'a> {
         Ok(())
     }
 
-    /// How many symbols are kept.
-    pub fn count(&self) -> usize {
-        self.list.len()
-    }
-
     /// The memory that the table holds, in bytes.
     pub fn bytes(&self) -> usize {
         self.list.capacity() * size_of::<Symbol<'_>>()
