@@ -76,8 +76,6 @@ pub(crate) struct Rewritten {
     pub outgoing: Vec<Outgoing>,
     /// Size of the decoded message, in bytes.
     pub decoded_bytes: usize,
-    /// What the request holds of the budget while its payloads are sent.
-    pub reservation: Reservation,
 }
 
 /// Rewrites requests, the large ones on blocking threads.
@@ -96,8 +94,8 @@ pub(crate) struct Request {
     pub protocol: Protocol,
     /// Its body, compressed.
     pub body: Bytes,
-    /// What it holds of the budget.
-    pub reservation: Reservation,
+    /// What it holds of the budget. While its payloads are sent, it is what they hold.
+    pub reservation: Arc<Reservation>,
     /// What the hubs want, each once.
     pub targets: Vec<Target>,
     /// Most bytes that it may have when it is decompressed.
@@ -112,20 +110,40 @@ impl Rewriter {
         }
     }
 
-    /// Decompresses a request, judges it, and makes the payloads of its targets.
+    /// Decompresses a request, judges it, and makes the payloads of its targets. When the budget has
+    /// no room in between, the work waits and begins again.
     pub(crate) async fn rewrite(&self, request: Request) -> Result<Rewritten, RewriteError> {
+        let request = Arc::new(request);
+        let reservation = &request.reservation;
+        let held = reservation.bytes();
+        let deadline = Reservation::turn_deadline();
+        let rewritten = loop {
+            match self.attempt(Arc::clone(&request)).await {
+                Err(RewriteError::Overloaded(overloaded)) => {
+                    reservation.resize(held)?;
+                    reservation.wait_for_room(overloaded, deadline).await?;
+                }
+                rewritten => break rewritten,
+            }
+        };
+        reservation.end_turn();
+        rewritten
+    }
+
+    async fn attempt(&self, request: Arc<Request>) -> Result<Rewritten, RewriteError> {
         let from = request.protocol;
         let decoded = snappy::checked_len(&request.body, request.decoded_bytes_max)?;
         let targets = request.targets.iter();
         let sizes = targets.map(|target| first_size(from, target.protocol, decoded));
         let size = sizes.max().unwrap_or(decoded);
-        let work = self.run(size, move |buffers| buffers.rewrite(request));
+        let judged = Arc::clone(&request);
+        let work = self.run(size, move |buffers| buffers.rewrite(&judged));
         let (mut rewritten, long) = work.await??;
         let Some(long) = long else {
             return Ok(rewritten);
         };
         let work = self.run(long.v1_bytes, move |buffers| {
-            buffers.rewrite_long(&mut rewritten, long)?;
+            buffers.rewrite_long(&request, &mut rewritten, long)?;
             Ok(rewritten)
         });
         work.await?

@@ -51,7 +51,7 @@ struct Job {
     spoke: Arc<Spoke>,
     protocol: Protocol,
     body: Bytes,
-    reservation: Reservation,
+    reservation: Arc<Reservation>,
     retry_attempt: Option<HeaderValue>,
 }
 
@@ -127,9 +127,8 @@ impl Endpoint {
         record::negotiated(progress, &head.headers, retry_attempt.is_some());
         let limits = &state.config.limits;
         let announced = body::announced(body, limits)?;
-        let first_bytes = announced.unwrap_or_default();
-        let mut reservation = self.budget.reserve(&spoke.account, first_bytes)?;
-        let body = body::read(body, announced, limits, &mut reservation).await?;
+        let reservation = Arc::new(self.budget.begin(&spoke.account));
+        let body = body::read(body, announced, limits, &reservation).await?;
         Ok(Job {
             spoke,
             protocol,
@@ -168,7 +167,7 @@ impl Endpoint {
             spoke: Arc::clone(&spoke),
             protocol,
             body,
-            reservation,
+            reservation: Arc::clone(&reservation),
             targets: plan.targets.clone(),
             decoded_bytes_max: limits.decoded_bytes_max,
         };
@@ -176,7 +175,6 @@ impl Endpoint {
             verdict,
             outgoing,
             decoded_bytes,
-            reservation,
         } = self.rewriter.rewrite(request).await?;
         record::decoded(&spoke, body_bytes, decoded_bytes);
         let outcome = if verdict.keeps() {

@@ -47,7 +47,7 @@ pub(crate) struct Sending {
     /// The sender's number of attempts.
     pub retry_attempt: Option<HeaderValue>,
     /// What the request holds of the budget.
-    pub reservation: Reservation,
+    pub reservation: Arc<Reservation>,
 }
 
 /// When a request counts as written, and what it may take until then.
@@ -114,7 +114,6 @@ impl Plan {
             retry_attempt,
             reservation,
         } = sending;
-        let reservation = Arc::new(reservation);
         let delivery = |hub: &Arc<Hub>, outgoing| Delivery {
             hub: Arc::clone(hub),
             rewriter: Arc::clone(rewriter),

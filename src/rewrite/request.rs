@@ -6,7 +6,6 @@
 //! unchanged. The second walk replays the decisions of the first: for targets that need a new message
 //! after all, and for a downgrade that turned out longer than its room.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
@@ -27,8 +26,6 @@ pub(super) struct LongDowngrade {
     pub(super) v1_bytes: usize,
     /// The place of its target.
     place: usize,
-    spoke: Arc<Spoke>,
-    body: Bytes,
     decisions: Decisions,
 }
 
@@ -37,17 +34,18 @@ impl Buffers {
     /// left to [`Self::rewrite_long`].
     pub(super) fn rewrite(
         &mut self,
-        request: Request,
+        request: &Request,
     ) -> Result<(Rewritten, Option<LongDowngrade>), RewriteError> {
         let Request {
             spoke,
             protocol,
             body,
-            mut reservation,
+            reservation,
             targets,
             decoded_bytes_max,
         } = request;
-        let message = snappy::decompress(&body, decoded_bytes_max, &mut self.decoded)?;
+        let protocol = *protocol;
+        let message = snappy::decompress(body, *decoded_bytes_max, &mut self.decoded)?;
         let decoded_bytes = message.len();
         let decisions_bytes = Decisions::room(protocol, decoded_bytes, &spoke.rules);
         let source_bytes = body.len() + decoded_bytes + decisions_bytes;
@@ -55,21 +53,19 @@ impl Buffers {
         let mut payloads = Payloads {
             protocol,
             message,
-            targets: &targets,
+            targets,
             source_bytes: reservation.bytes(),
-            reservation: &mut reservation,
+            reservation,
             encoders: &mut self.encoders,
             compressor: &mut self.compressor,
             outgoing: vec![Outgoing::default(); targets.len()],
             long: None,
         };
-        let verdict = payloads.judge(&body, &spoke, &mut self.policy)?;
+        let verdict = payloads.judge(body, spoke, &mut self.policy)?;
         let Payloads { outgoing, long, .. } = payloads;
         let long = long.map(|(place, v1_bytes)| LongDowngrade {
             v1_bytes,
             place,
-            spoke: Arc::clone(&spoke),
-            body,
             decisions: self.policy.take_decisions(),
         });
         let outgoing_bytes: usize = outgoing.iter().map(Outgoing::bytes).sum();
@@ -81,7 +77,6 @@ impl Buffers {
             verdict,
             outgoing,
             decoded_bytes,
-            reservation,
         };
         Ok((rewritten, long))
     }
@@ -89,12 +84,13 @@ impl Buffers {
     /// Makes a long downgrade by the decisions on its request.
     pub(super) fn rewrite_long(
         &mut self,
+        request: &Request,
         rewritten: &mut Rewritten,
         long: LongDowngrade,
     ) -> Result<(), RewriteError> {
         let protocol = Protocol::V2;
-        let rules = &long.spoke.rules;
-        let message = snappy::decompress(&long.body, usize::MAX, &mut self.decoded)?;
+        let rules = &request.spoke.rules;
+        let message = snappy::decompress(&request.body, usize::MAX, &mut self.decoded)?;
         let mut payloads = Payloads {
             protocol,
             message,
@@ -102,8 +98,8 @@ impl Buffers {
                 protocol: Protocol::V1,
                 metadata: Metadata::Forward,
             }],
-            source_bytes: rewritten.reservation.bytes(),
-            reservation: &mut rewritten.reservation,
+            source_bytes: request.reservation.bytes(),
+            reservation: &request.reservation,
             encoders: &mut self.encoders,
             compressor: &mut self.compressor,
             outgoing: vec![Outgoing::default()],
@@ -121,7 +117,7 @@ impl Buffers {
         };
         rewritten.outgoing[long.place] = outgoing.ok_or(RewriteError::Internal)?;
         let outgoing_bytes = rewritten.outgoing.iter().map(Outgoing::bytes).sum();
-        rewritten.reservation.resize(outgoing_bytes)?;
+        request.reservation.resize(outgoing_bytes)?;
         Ok(())
     }
 }
@@ -135,7 +131,7 @@ struct Payloads<'p> {
     targets: &'p [Target],
     /// What the reservation held before the first encoder was started, in bytes.
     source_bytes: usize,
-    reservation: &'p mut Reservation,
+    reservation: &'p Reservation,
     encoders: &'p mut Encoders,
     compressor: &'p mut Compressor,
     /// One for each target.
@@ -204,7 +200,7 @@ impl Payloads<'_> {
             let Target { protocol, metadata } = self.targets[*place];
             let v1_room = room(protocol);
             match self.reservation.grow(v1_room) {
-                Err(Overloaded) if started > 0 => return Ok(started),
+                Err(_) if started > 0 => return Ok(started),
                 grown => grown?,
             }
             let form = Form {

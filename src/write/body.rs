@@ -8,11 +8,11 @@ use bytes::{Buf, Bytes};
 use http::header::EXPECT;
 use http::request::Parts;
 use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use hyper::body::{Body, Frame, Incoming};
 use snap::raw::max_compress_len;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::budget::Reservation;
+use crate::budget::{Overloaded, Reservation};
 use crate::config::Limits;
 use crate::wire::snappy::{self, SnappyError};
 
@@ -21,6 +21,21 @@ use super::refusal::Refusal;
 /// The time for a whole body. Prometheus gives a request up after 30 s (`remote_timeout`), so no
 /// sender waits for longer.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A body that stalls is given up: [`STEP_BYTES`] must arrive in this time. That is far below the
+/// pace of a body that arrives within [`BODY_TIMEOUT`], so only stalled ones are met.
+const STEP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// See [`STEP_TIMEOUT`].
+const STEP_BYTES: usize = 4 * 1024;
+
+/// The first sizes of the buffer of a body, in bytes. A body that outgrows them gets a buffer for all
+/// that is to come, since the buffers that it outgrew stay in the allocator for a while, and the
+/// budget does not count them. Pages of that buffer take memory only when they are touched.
+const BUFFER_STEPS: [usize; 2] = [64 * 1024, 256 * 1024];
+
+/// The system may give memory in pages of this size (transparent huge pages).
+const HUGE_PAGE_BYTES: usize = 2 * 1024 * 1024;
 
 /// The time for what a refusal leaves unread.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -41,38 +56,85 @@ pub(super) fn announced(body: &Incoming, limits: &Limits) -> Result<Option<usize
     }
 }
 
-/// Reads a whole body, whose announced length is reserved already. Reserves what the decoded form
-/// will hold as soon as the first bytes declare it, so that nobody sends 32 MiB to be refused.
+/// Reads a whole body. Bytes are reserved as they arrive, whatever the headers announce and the first
+/// bytes declare: what was only said to come must not take room from others. What the decoded form
+/// will hold is reserved at the end. A body that has no room even at its first bytes is refused
+/// then, so that nobody sends 32 MiB to be refused.
 pub(super) async fn read(
     body: &mut Incoming,
     announced: Option<usize>,
     limits: &Limits,
-    reservation: &mut Reservation,
+    reservation: &Reservation,
 ) -> Result<Bytes, Refusal> {
     let mut reading = Reading {
         announced,
         limits,
         reservation,
         declared: None,
-        charged: announced.unwrap_or_default(),
+        whole: Vec::new(),
     };
-    let deadline = Instant::now() + BODY_TIMEOUT;
-    let late = |_| Refusal::BodyTimeout {
-        seconds: BODY_TIMEOUT.as_secs(),
-    };
-    let mut whole = Vec::new();
-    while let Some(frame) = timeout_at(deadline, body.frame()).await.map_err(late)? {
+    let mut pace = Pace::new();
+    while let Some(frame) = pace.next(body).await? {
         let Ok(data) = frame.map_err(broken)?.into_data() else {
             continue;
         };
         // A body in one piece is not copied.
-        if announced == Some(data.len()) && whole.is_empty() {
+        if announced == Some(data.len()) && reading.whole.is_empty() {
             reading.check(&data)?;
-            return Ok(data);
+            reading.charge(data.len()).await?;
+            return reading.end(data).await;
         }
-        reading.append(&data, &mut whole)?;
+        reading.append(&data).await?;
+        pace.arrived(data.len());
     }
-    Ok(whole.into())
+    let whole = std::mem::take(&mut reading.whole);
+    reading.end(whole.into()).await
+}
+
+/// How fast a body must arrive.
+struct Pace {
+    /// When the whole body must have arrived.
+    deadline: Instant,
+    /// When the next bytes must have arrived.
+    step: Instant,
+    /// How many of them have arrived.
+    arrived: usize,
+}
+
+impl Pace {
+    fn new() -> Self {
+        let begun = Instant::now();
+        Self {
+            deadline: begun + BODY_TIMEOUT,
+            step: begun + STEP_TIMEOUT,
+            arrived: 0,
+        }
+    }
+
+    /// The next part of the body, `None` at its end.
+    async fn next(
+        &self,
+        body: &mut Incoming,
+    ) -> Result<Option<Result<Frame<Bytes>, hyper::Error>>, Refusal> {
+        let limit = self.step.min(self.deadline);
+        let next = timeout_at(limit, body.frame()).await;
+        next.map_err(|_| {
+            if limit == self.deadline {
+                let seconds = BODY_TIMEOUT.as_secs();
+                Refusal::BodyTimeout { seconds }
+            } else {
+                Refusal::BodyStalled
+            }
+        })
+    }
+
+    fn arrived(&mut self, bytes: usize) {
+        self.arrived += bytes;
+        if self.arrived >= STEP_BYTES {
+            self.arrived = 0;
+            self.step = Instant::now() + STEP_TIMEOUT;
+        }
+    }
 }
 
 /// A body that was cut off may arrive whole the next time; an invalid chunk stays invalid.
@@ -128,45 +190,67 @@ fn expects_continue(head: &Parts) -> bool {
 struct Reading<'r> {
     announced: Option<usize>,
     limits: &'r Limits,
-    reservation: &'r mut Reservation,
+    reservation: &'r Reservation,
     /// The decoded size that the body declares, in bytes.
     declared: Option<usize>,
-    /// The bytes reserved for the body as sent.
-    charged: usize,
+    /// What has arrived.
+    whole: Vec<u8>,
 }
 
 impl Reading<'_> {
-    /// Appends what arrived, after making room for all that is to come. Otherwise the buffers that a
-    /// body outgrew would stay in the allocator, and the budget would not count them.
-    fn append(&mut self, data: &[u8], whole: &mut Vec<u8>) -> Result<(), Refusal> {
-        let length = whole.len().saturating_add(data.len());
+    /// Appends what arrived.
+    async fn append(&mut self, data: &[u8]) -> Result<(), Refusal> {
+        let length = self.whole.len().saturating_add(data.len());
         let limit = self.limits.body_bytes_max;
         if length > limit {
             return Err(Refusal::BodyTooLarge { limit });
         }
-        if self.declared.is_none() && whole.len() < PREAMBLE_BYTES_MAX {
-            let mut start = whole.clone();
+        if self.declared.is_none() && self.whole.len() < PREAMBLE_BYTES_MAX {
+            let mut start = self.whole.clone();
             start.extend(data.iter().take(PREAMBLE_BYTES_MAX));
             self.check(&start)?;
         }
-        if length > self.charged {
-            // Without Content-Length, what the body declares bounds its size.
-            let bound = self.declared.map_or(0, max_compress_len);
-            self.charge(bound.max(length).max(2 * self.charged).min(limit))?;
+        self.make_room(length).await?;
+        self.whole.extend_from_slice(data);
+        Ok(())
+    }
+
+    /// Makes the buffer large enough for `length` bytes, and reserves what it then takes.
+    async fn make_room(&mut self, length: usize) -> Result<(), Refusal> {
+        let capacity = self.whole.capacity();
+        // Without Content-Length, what the body declares bounds its size.
+        let bound = self
+            .announced
+            .or_else(|| self.declared.map(max_compress_len))
+            .unwrap_or_default();
+        let bound = bound
+            .max(2 * capacity)
+            .min(self.limits.body_bytes_max)
+            .max(length);
+        let step = BUFFER_STEPS.into_iter().find(|step| length <= *step);
+        let (room, taken) = match step {
+            Some(step) => (step.min(bound), step.min(bound)),
+            None => (bound, length.next_multiple_of(HUGE_PAGE_BYTES).min(bound)),
+        };
+        self.charge(taken).await?;
+        if length > capacity {
+            let reserved = self.whole.try_reserve_exact(room - self.whole.len());
+            let needed = self.reservation.bytes().saturating_add(room);
+            reserved.map_err(|_| Overloaded { needed })?;
         }
-        whole.reserve_exact(self.charged - whole.len());
-        whole.extend_from_slice(data);
         Ok(())
     }
 
-    /// Reserves bytes until `bytes` are reserved for the body as sent.
-    fn charge(&mut self, bytes: usize) -> Result<(), Refusal> {
-        self.reservation.grow(bytes - self.charged)?;
-        self.charged = bytes;
+    /// Reserves `bytes` for the body as sent.
+    async fn charge(&self, bytes: usize) -> Result<(), Refusal> {
+        let missing = bytes.saturating_sub(self.reservation.bytes());
+        if missing > 0 {
+            self.reservation.grow_in_turn(missing).await?;
+        }
         Ok(())
     }
 
-    /// Checks and reserves the decoded size, once `start` declares it.
+    /// Checks the decoded size, once `start` declares it.
     fn check(&mut self, start: &[u8]) -> Result<(), Refusal> {
         let Some(declared) = snappy::declared_len(start)? else {
             return Ok(());
@@ -184,8 +268,17 @@ impl Reading<'_> {
             }
             .into());
         }
-        self.reservation.grow(declared)?;
+        let expected = self.announced.unwrap_or_default().saturating_add(declared);
+        self.reservation.check_room(expected)?;
         self.declared = Some(declared);
         Ok(())
+    }
+
+    /// Reserves what the decoded form of a whole body will hold.
+    async fn end(&self, body: Bytes) -> Result<Bytes, Refusal> {
+        self.reservation
+            .grow_in_turn(self.declared.unwrap_or_default())
+            .await?;
+        Ok(body)
     }
 }

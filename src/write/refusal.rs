@@ -24,6 +24,9 @@ pub enum Refusal {
     /// The body is not framed as HTTP asks for.
     #[error("the body is not valid HTTP; check the sender and what stands between")]
     BodyFraming,
+    /// The body arrives too slowly, or not at all.
+    #[error("the body stalled; check the network between")]
+    BodyStalled,
     /// The body did not arrive in time.
     #[error("the body did not arrive within {seconds} s; send it faster or in smaller requests")]
     BodyTimeout {
@@ -69,8 +72,8 @@ pub enum Refusal {
     #[error("no such path; remote write goes to /api/v1/write")]
     NotFound,
     /// The budget for bytes in flight is taken.
-    #[error("{Overloaded}")]
-    Overloaded,
+    #[error("{0}")]
+    Overloaded(Overloaded),
     /// The body does not decompress.
     #[error("{0}; check the sender")]
     Snappy(#[from] SnappyError),
@@ -108,10 +111,11 @@ impl Refusal {
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ContentEncoding(_) | Self::ContentType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             // The request may be good, so the spoke must keep it.
-            Self::AuthBusy | Self::Overloaded | Self::BodyTimeout { .. } => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
-            Self::BodyTruncated => StatusCode::SERVICE_UNAVAILABLE,
+            Self::AuthBusy
+            | Self::BodyStalled
+            | Self::BodyTimeout { .. }
+            | Self::BodyTruncated
+            | Self::Overloaded(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -121,7 +125,7 @@ impl Refusal {
         match self {
             Self::AuthBusy => RequestReason::AuthBusy,
             Self::BodyFraming => RequestReason::BodyFraming,
-            Self::BodyTimeout { .. } => RequestReason::BodyTimeout,
+            Self::BodyStalled | Self::BodyTimeout { .. } => RequestReason::BodyTimeout,
             Self::BodyTooLarge { .. } => RequestReason::BodyTooLarge,
             Self::BodyTruncated => RequestReason::BodyTruncated,
             Self::ContentEncoding(_) => RequestReason::ContentEncoding,
@@ -130,7 +134,7 @@ impl Refusal {
             Self::Malformed { .. } => RequestReason::Malformed,
             Self::MethodNotAllowed => RequestReason::MethodNotAllowed,
             Self::NotFound => RequestReason::NotFound,
-            Self::Overloaded => RequestReason::Overloaded,
+            Self::Overloaded(_) => RequestReason::Overloaded,
             Self::Snappy(SnappyError::TooLarge { .. }) => RequestReason::DecodedTooLarge,
             Self::Snappy(_) => RequestReason::Snappy,
             Self::SourceRange { .. } => RequestReason::SourceRange,
@@ -151,8 +155,8 @@ impl From<NotIdentified> for Refusal {
 }
 
 impl From<Overloaded> for Refusal {
-    fn from(Overloaded: Overloaded) -> Self {
-        Self::Overloaded
+    fn from(overloaded: Overloaded) -> Self {
+        Self::Overloaded(overloaded)
     }
 }
 

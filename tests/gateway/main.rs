@@ -19,6 +19,7 @@ mod docs;
 mod foreign_label_encodings;
 mod forwarding;
 mod generated_types;
+mod held_bodies;
 mod hub_protocol;
 mod hub_response_contents;
 mod hub_responses;

@@ -12,6 +12,9 @@ const MIB: u64 = 1 << 20;
 /// How far the peak of the process may exceed the budget, in MiB.
 const OVERHEAD_MIB: u64 = 64;
 
+/// Bodies at once; all of them together are many times the budget.
+const CLIENTS: usize = 24;
+
 /// The ways to send the same body.
 const FRAMINGS: [(&str, Framing); 3] = [
     ("Content-Length", |request| request),
@@ -41,16 +44,16 @@ fn noisy_series(count: usize) -> Vec<Series> {
         .collect()
 }
 
-/// Sends the body from 64 clients at once and returns how many got a 204. The others must get a
+/// Sends the body from all clients at once and returns how many got a 204. The others must get a
 /// 503 or be cut off while they send.
-async fn send_from_64_clients(
+async fn send_from_all_clients(
     gate: &Gate,
     body: &Bytes,
     protocol: Protocol,
     framing: Framing,
 ) -> usize {
     let address = gate.write_address();
-    let senders: Vec<_> = (0..64)
+    let senders: Vec<_> = (0..CLIENTS)
         .map(|_| framing(Request::write(protocol, body.clone()).spoke("production")))
         .map(|request| tokio::spawn(request.send(address)))
         .collect();
@@ -69,7 +72,7 @@ async fn send_from_64_clients(
     successes
 }
 
-/// Fails when the peak of memory exceeds the budget under 64 bodies at once. The hub is sent
+/// Fails when the peak of memory exceeds the budget under all bodies at once. The hub is sent
 /// `to`. Each framing has a gate of its own, because a peak never falls.
 async fn expect_bounded(cluster: &str, from: Protocol, to: Protocol, budget_mib: u64) {
     let body = large_body(from, cluster);
@@ -79,7 +82,7 @@ async fn expect_bounded(cluster: &str, from: Protocol, to: Protocol, budget_mib:
         let (hub, gate) = start_with_limits(&limits, &to.hub_key()).await;
         hub.keep_nothing();
         let case = format!("{case}, {from:?} to a {to:?} hub");
-        let successes = send_from_64_clients(&gate, &body, from, framing).await;
+        let successes = send_from_all_clients(&gate, &body, from, framing).await;
         assert!(successes > 0, "{case}: no write succeeded");
         let peak = gate.peak_memory_bytes() / MIB;
         assert!(peak <= budget_mib + OVERHEAD_MIB, "{case}: {peak} MiB");

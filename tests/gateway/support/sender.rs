@@ -330,12 +330,17 @@ async fn connect(to: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> 
     Ok(stream)
 }
 
-/// Sends raw bytes. Returns what came back until the peer closed the connection or sent nothing for
-/// as long as `silence`.
+/// Sends raw bytes. Returns what came back as [`read_all`] does.
 pub(crate) async fn send_raw(to: SocketAddr, bytes: &[u8], silence: Duration) -> Vec<u8> {
     let mut stream = TcpStream::connect(to).await.unwrap();
     // The peer may close the connection before it has read everything.
     let _ = stream.write_all(bytes).await;
+    read_all(stream, silence).await
+}
+
+/// Returns what comes until the peer closes the connection or sends nothing for as long as
+/// `silence`.
+pub(crate) async fn read_all(mut stream: TcpStream, silence: Duration) -> Vec<u8> {
     let mut read = Vec::new();
     let mut buffer = [0; 4096];
     while let Ok(Ok(length @ 1..)) = tokio::time::timeout(silence, stream.read(&mut buffer)).await {
