@@ -37,6 +37,7 @@ pub struct Gateway {
     admin_address: SocketAddr,
     reloads: mpsc::Receiver<Reload>,
     probes: Vec<Probe>,
+    _upkeep: AbortOnDropHandle<Infallible>,
 }
 
 /// A hub with the task that asks it what it speaks.
@@ -70,6 +71,11 @@ impl Gateway {
             metrics.clone(),
             writes.tasks().clone(),
         );
+        let endpoint = Arc::new(endpoint);
+        let upkeep = {
+            let endpoint = Arc::clone(&endpoint);
+            tokio::spawn(async move { endpoint.expire_buffers().await })
+        };
         let write_access = Access {
             connections_max,
             source_ranges: {
@@ -81,7 +87,7 @@ impl Gateway {
         tokio::spawn(listener::serve(
             write_listener,
             write_access,
-            Arc::new(endpoint),
+            endpoint,
             writes.clone(),
         ));
         let pages = Admin::new(admin::Sources {
@@ -113,6 +119,7 @@ impl Gateway {
             admin_address,
             reloads,
             probes,
+            _upkeep: AbortOnDropHandle::new(upkeep),
         })
     }
 

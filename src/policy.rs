@@ -50,8 +50,7 @@ pub struct Scratch {
 
 impl Scratch {
     /// The memory that it holds, in bytes.
-    #[cfg(test)]
-    fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.symbols.bytes() + self.labels.bytes() + self.decisions.bytes()
     }
 

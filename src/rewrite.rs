@@ -8,19 +8,20 @@ mod request;
 mod tests;
 mod way_back;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
-use crate::budget::{Overloaded, Permit, Reservation};
+use crate::budget::{Budget, Overloaded, Permit, Reservation};
 use crate::policy::{self, Rules, Verdict};
 use crate::spoke::Spoke;
 pub(crate) use crate::wire::encoder::{Lost, Metadata};
 use crate::wire::snappy::SnappyError;
 use crate::wire::{Malformed, Protocol, snappy};
 
-use buffers::{Buffers, with_buffers};
+use buffers::{Buffers, Lender, with_buffers};
 pub(crate) use payload::{Outgoing, Payload};
 use way_back::Translated;
 
@@ -81,6 +82,7 @@ pub(crate) struct Rewritten {
 /// Rewrites requests, the large ones on blocking threads.
 #[derive(Debug)]
 pub(crate) struct Rewriter {
+    lender: Arc<Lender>,
     /// One permit for each core: more would only hold more memory at once.
     large: Arc<Semaphore>,
 }
@@ -103,11 +105,18 @@ pub(crate) struct Request {
 }
 
 impl Rewriter {
-    pub(crate) fn new() -> Self {
+    /// A rewriter that keeps buffers for large messages within `budget`.
+    pub(crate) fn new(budget: &Arc<Budget>) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
+            lender: Lender::new(budget),
             large: Arc::new(Semaphore::new(cores)),
         }
+    }
+
+    /// Gives back buffers for large messages that are unused for long. Does not return.
+    pub(crate) async fn expire_buffers(&self) -> Infallible {
+        self.lender.expire().await
     }
 
     /// Decompresses a request, judges it, and makes the payloads of its targets. When the budget has
@@ -242,9 +251,10 @@ impl Rewriter {
         }
         let permit = Arc::clone(&self.large).acquire_owned().await;
         let permit = permit.map_err(|_| RewriteError::Internal)?;
+        let lender = Arc::clone(&self.lender);
         let work = move || {
             let _permit = permit;
-            with_buffers(work)
+            lender.lend(size, work)
         };
         tokio::task::spawn_blocking(work).await.map_err(|error| {
             tracing::error!(%error, "the work on a message panicked");

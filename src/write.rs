@@ -11,6 +11,7 @@ mod record;
 pub mod refusal;
 mod respond;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -65,11 +66,16 @@ impl Endpoint {
     ) -> Self {
         Self {
             state,
+            rewriter: Arc::new(Rewriter::new(&budget)),
             budget,
-            rewriter: Arc::new(Rewriter::new()),
             recorder: Recorder::new(metrics),
             tasks,
         }
+    }
+
+    /// Gives back memory that is kept for large requests and unused for long. Does not return.
+    pub async fn expire_buffers(&self) -> Infallible {
+        self.rewriter.expire_buffers().await
     }
 }
 

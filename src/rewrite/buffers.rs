@@ -1,4 +1,11 @@
-//! The memory that a thread reuses from request to request.
+//! The memory that is reused from message to message.
+//!
+//! An async worker has buffers of its own, in which it keeps little. Large messages are worked on
+//! with buffers that are lent: to give them back to the system after each message, and to get them
+//! from there for the next one, takes longer than the work itself. What is kept counts towards the
+//! budget, and goes back when it was not used for some seconds, or when requests need the room.
+
+mod lent;
 
 use std::cell::RefCell;
 
@@ -8,12 +15,14 @@ use crate::wire::transcode;
 
 use super::payload::{Compressor, KEPT_BYTES_MAX};
 
+pub(super) use lent::Lender;
+
 thread_local! {
     /// The buffers of this thread. No request leaves anything in them, and a pool would need a lock.
     static BUFFERS: RefCell<Buffers> = RefCell::default();
 }
 
-/// What a thread works with.
+/// What a message is worked on with.
 #[derive(Default)]
 pub(super) struct Buffers {
     /// The decompressed message.
@@ -32,21 +41,29 @@ pub(super) struct Encoders(Vec<Encoder>);
 pub(super) fn with_buffers<T>(work: impl FnOnce(&mut Buffers) -> T) -> T {
     BUFFERS.with_borrow_mut(|buffers| {
         let done = work(buffers);
-        buffers.trim();
+        buffers.trim(KEPT_BYTES_MAX);
         done
     })
 }
 
 impl Buffers {
-    fn trim(&mut self) {
-        if self.decoded.capacity() > KEPT_BYTES_MAX {
+    /// The memory that they hold, in bytes.
+    fn bytes(&self) -> usize {
+        let encoders: usize = self.encoders.0.iter().map(Encoder::bytes).sum();
+        let scratch = self.policy.bytes() + self.transcode.bytes();
+        self.decoded.capacity() + self.compressor.bytes() + scratch + encoders
+    }
+
+    /// Gives memory back if the last messages left more than about `bytes_max` in a buffer.
+    fn trim(&mut self, bytes_max: usize) {
+        if self.decoded.capacity() > bytes_max {
             self.decoded = Vec::new();
         }
-        self.compressor.trim();
-        self.policy.trim(KEPT_BYTES_MAX);
-        self.transcode.trim(KEPT_BYTES_MAX);
+        self.compressor.trim(bytes_max);
+        self.policy.trim(bytes_max);
+        self.transcode.trim(bytes_max);
         for encoder in &mut self.encoders.0 {
-            encoder.trim(KEPT_BYTES_MAX);
+            encoder.trim(bytes_max);
         }
     }
 }

@@ -6,7 +6,7 @@ use snap::raw::{Encoder as SnappyEncoder, max_compress_len};
 use crate::wire::encoder::{Encoded, Lost, Message};
 use crate::wire::{Counts, Kind, Protocol, snappy};
 
-/// Most bytes that a thread keeps in one buffer for its next request.
+/// Most bytes that an async worker keeps in one buffer for its next message.
 pub(super) const KEPT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// A message for a hub, compressed.
@@ -85,9 +85,14 @@ impl Default for Compressor {
 }
 
 impl Compressor {
-    /// Gives memory back that the next request should not find.
-    pub(super) fn trim(&mut self) {
-        if self.compressed.capacity() > KEPT_BYTES_MAX {
+    /// The memory that it holds, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.compressed.capacity()
+    }
+
+    /// Gives memory back if the last messages left more than `bytes_max`.
+    pub(super) fn trim(&mut self, bytes_max: usize) {
+        if self.compressed.capacity() > bytes_max {
             self.compressed = Vec::new();
         }
     }

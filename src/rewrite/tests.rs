@@ -160,11 +160,12 @@ impl Fixture {
         let judged = Judged::counting();
         spoke.rules.judged = judged.clone();
         let taken = Gauge::default();
+        let budget = Budget::new(BUDGET, taken.clone());
         Self {
-            rewriter: Rewriter::new(),
+            rewriter: Rewriter::new(&budget),
             spoke: Arc::new(spoke),
             judged,
-            budget: Budget::new(BUDGET, taken.clone()),
+            budget,
             taken,
         }
     }
@@ -210,6 +211,7 @@ impl Fixture {
     #[track_caller]
     fn check(&self, case: &str, from: Protocol, series: &[Labels], targets: &[Target]) {
         let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
             .build()
             .unwrap();
         let message = encode(from, series);
@@ -251,6 +253,7 @@ impl Fixture {
             let held: usize = rewritten.outgoing.iter().map(Outgoing::bytes).sum();
             assert_eq!(reservation.bytes(), held, "{case}");
             drop(reservation);
+            self.rewriter.lender.clear();
             assert_eq!(self.taken.get(), 0, "{case}");
         }
     }

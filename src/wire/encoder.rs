@@ -237,8 +237,7 @@ impl Encoder {
     }
 
     /// The memory that it holds, in bytes.
-    #[cfg(test)]
-    pub(crate) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.v1.bytes() + self.v2.bytes()
     }
 

@@ -15,6 +15,11 @@ pub struct Scratch {
 }
 
 impl Scratch {
+    /// The memory that it holds, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.labels.bytes() + self.symbols.bytes()
+    }
+
     /// Gives memory back if the last messages left more than about `bytes_max` somewhere.
     pub fn trim(&mut self, bytes_max: usize) {
         if self.labels.bytes() > bytes_max {
