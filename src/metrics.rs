@@ -107,6 +107,11 @@ impl Metrics {
         self.gate.auth_failures.of(reason).inc();
     }
 
+    /// Counts a request that is refused because too many passwords wait to be checked.
+    pub fn count_auth_busy(&self) {
+        self.gate.auth_busy.inc();
+    }
+
     /// Counts a connection that was refused, or closed while no request was in flight.
     pub fn count_refused_connection(&self, reason: ConnectionRefusal) {
         self.gate.connections_refused.of(reason).inc();

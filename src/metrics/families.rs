@@ -82,6 +82,8 @@ macro_rules! families {
 families! {
     /// The metrics of hubgate as a whole.
     struct GateFamilies {
+        /// Requests with the response 503 because too many passwords waited to be checked.
+        auth_busy: Counter,
         /// Requests with the response 401, by what was wrong with the credential.
         auth_failures: Each<AuthFailure, Counter>,
         /// The version of hubgate; always 1.

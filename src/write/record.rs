@@ -54,6 +54,8 @@ pub(super) struct Recorder {
     metrics: Metrics,
     /// One for all senders that are not identified: they have no names and no bound.
     unidentified: Mutex<Repeats>,
+    /// One for all senders whose password is not checked.
+    busy: Mutex<Repeats>,
 }
 
 impl Recorder {
@@ -61,6 +63,7 @@ impl Recorder {
         Self {
             metrics,
             unidentified: Mutex::default(),
+            busy: Mutex::default(),
         }
     }
 
@@ -83,20 +86,30 @@ impl Recorder {
             }
             None => tracing::debug!(reason, "refused a request of an unidentified sender"),
         }
-        if let Refusal::Unauthenticated(failure) = refusal {
-            self.unidentified(progress.address, *failure, status);
+        match refusal {
+            Refusal::AuthBusy => self.busy(progress.address, reason, status),
+            Refusal::Unauthenticated(failure) => {
+                self.unidentified(progress.address, *failure, status);
+            }
+            _ => {}
         }
     }
 
     /// A sender is not identified. What it sent may be almost a credential, so it is not logged.
     fn unidentified(&self, address: IpAddr, failure: AuthFailure, code: StatusCode) {
         self.metrics.count_auth_failure(failure);
-        // Nothing under the lock can leave it half done.
-        let repeats = self.unidentified.lock();
-        let mut repeats = repeats.unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = repeats.add(1, Instant::now()) {
+        if let Some(count) = add(&self.unidentified) {
             let (failure, code) = (failure.name(), code.as_u16());
             tracing::warn!(%address, failure, code, count, "a sender is not identified");
+        }
+    }
+
+    /// Too many passwords wait, so the one of this sender is not checked.
+    fn busy(&self, address: IpAddr, reason: &str, code: StatusCode) {
+        self.metrics.count_auth_busy();
+        if let Some(count) = add(&self.busy) {
+            let code = code.as_u16();
+            tracing::warn!(%address, reason, code, count, "a password is not checked");
         }
     }
 
@@ -111,6 +124,13 @@ impl Recorder {
             None => self.metrics.count_unidentified_request(status),
         }
     }
+}
+
+/// Adds an event, and returns the number of events if it is time for a line.
+fn add(repeats: &Mutex<Repeats>) -> Option<u64> {
+    // Nothing under the lock can leave it half done.
+    let mut repeats = repeats.lock().unwrap_or_else(PoisonError::into_inner);
+    repeats.add(1, Instant::now())
 }
 
 /// A credential proved a spoke, from an address that the spoke may send from.
