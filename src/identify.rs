@@ -1,5 +1,5 @@
 //! Identifies the spoke that sends a request, from its headers alone, before a byte of the body is
-//! read.
+//! read. The address of the sender proves nothing; it only keeps password checks fair.
 //!
 //! Each scheme has its own file. A new one needs
 //! 1. a file here, a field of [`Authenticator`], and an arm in `new` and in `identify`; a second kind
@@ -13,12 +13,14 @@
 //! The values held here identify spokes, so `Debug` shows none of them.
 
 mod basic;
+mod line;
 mod passwords;
 #[cfg(test)]
 mod tests;
 mod token;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::HeaderMap;
@@ -95,13 +97,18 @@ impl Authenticator {
         Ok(Self { tokens, users })
     }
 
-    /// Returns the spoke that the headers of a request prove, and by which credential.
-    pub async fn identify(&self, headers: &HeaderMap) -> Result<Identity, NotIdentified> {
+    /// Returns the spoke that the headers of a request from an address prove, and by which
+    /// credential.
+    pub async fn identify(
+        &self,
+        headers: &HeaderMap,
+        address: IpAddr,
+    ) -> Result<Identity, NotIdentified> {
         let (scheme, credential) = authorization(headers)?;
         if scheme.eq_ignore_ascii_case("bearer") {
             Ok(self.tokens.identify(credential)?)
         } else if scheme.eq_ignore_ascii_case("basic") {
-            self.users.identify(credential).await
+            self.users.identify(credential, address).await
         } else {
             Err(AuthFailure::Malformed.into())
         }

@@ -119,10 +119,11 @@ impl Endpoint {
         progress: &mut Progress,
     ) -> Result<Job, Refusal> {
         negotiate::route(head)?;
-        let identity = state.authenticator.identify(&head.headers).await?;
+        let address = progress.address;
+        let identity = state.authenticator.identify(&head.headers, address);
+        let identity = identity.await?;
         let spoke = Arc::clone(&identity.spoke);
         progress.spoke = Some(Arc::clone(&spoke));
-        let address = progress.address;
         if !spoke.source_ranges.contains(address) {
             return Err(Refusal::SourceRange { address });
         }

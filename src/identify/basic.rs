@@ -4,6 +4,7 @@
 //! does not tell which users exist.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use base64::Engine;
@@ -46,14 +47,19 @@ impl Users {
         self.users.insert(username.to_owned(), (hash, identity));
     }
 
-    /// Returns the identity that the base64 of `username:password` proves.
-    pub(super) async fn identify(&self, encoded: &str) -> Result<Identity, NotIdentified> {
+    /// Returns the identity that the base64 of `username:password`, sent from an address, proves.
+    pub(super) async fn identify(
+        &self,
+        encoded: &str,
+        address: IpAddr,
+    ) -> Result<Identity, NotIdentified> {
         let (username, password) = decode(encoded).ok_or(AuthFailure::Malformed)?;
         let user = self.users.get(&username);
         let hash = user.map(|(hash, _)| hash);
         let hash = hash.or_else(|| self.decoy(&username));
         let hash = hash.ok_or(AuthFailure::Unknown)?;
-        let fits = self.passwords.fits(&username, password, hash).await?;
+        let fits = self.passwords.fits(address, &username, password, hash);
+        let fits = fits.await?;
         match user {
             Some((_, identity)) if fits => Ok(identity.clone()),
             _ => Err(AuthFailure::Unknown.into()),

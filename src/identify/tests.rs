@@ -7,6 +7,8 @@ use http::HeaderValue;
 use super::*;
 use crate::config::{self, Config};
 
+const LOCALHOST: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
 const TOKEN_SHA256: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
 
 fn hash(password: &str) -> String {
@@ -36,7 +38,7 @@ async fn identify(authenticator: &Authenticator, pair: &str) -> Result<usize, No
     let value = format!("Basic {}", BASE64_STANDARD.encode(pair));
     let value = HeaderValue::try_from(value).unwrap();
     let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
-    let identity = authenticator.identify(&headers).await?;
+    let identity = authenticator.identify(&headers, LOCALHOST).await?;
     Ok(identity.credential)
 }
 

@@ -27,6 +27,7 @@ mod label_policy;
 mod lifecycle;
 mod memory;
 mod metrics_formats;
+mod password_attacks;
 mod real_hubs;
 mod real_prometheus;
 mod refused_requests;
