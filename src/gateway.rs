@@ -9,10 +9,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::admin::reload::{self, Reload};
+use crate::admin::reload::{self, Loads};
 use crate::admin::{self, Admin};
 use crate::budget::Budget;
 use crate::config::{Config, SourceRanges};
@@ -35,7 +34,7 @@ pub struct Gateway {
     admin: Drain,
     write_address: SocketAddr,
     admin_address: SocketAddr,
-    reloads: mpsc::Receiver<Reload>,
+    loads: Loads,
     probes: Vec<Probe>,
     _upkeep: AbortOnDropHandle<Infallible>,
 }
@@ -64,7 +63,7 @@ impl Gateway {
         let state = Arc::new(ArcSwap::from_pointee(state));
         metrics.record_config_load(true);
         let (writes, admin) = (Drain::default(), Drain::default());
-        let (reload_requests, reloads) = reload::channel();
+        let (reloads, loads) = reload::channel();
         let endpoint = Endpoint::new(
             Arc::clone(&state),
             Arc::clone(&budget),
@@ -94,7 +93,7 @@ impl Gateway {
             state: Arc::clone(&state),
             metrics: metrics.clone(),
             writes: writes.clone(),
-            reloads: reload_requests,
+            reloads,
         });
         let admin_access = Access {
             connections_max: ADMIN_CONNECTIONS_MAX,
@@ -117,7 +116,7 @@ impl Gateway {
             admin,
             write_address,
             admin_address,
-            reloads,
+            loads,
             probes,
             _upkeep: AbortOnDropHandle::new(upkeep),
         })
@@ -133,13 +132,20 @@ impl Gateway {
         self.admin_address
     }
 
-    /// The next request of the admin listener to reload.
-    pub async fn reload_requested(&mut self) -> Reload {
-        match self.reloads.recv().await {
-            Some(reload) => reload,
-            // The admin listener, which asks, has ended.
-            None => std::future::pending().await,
-        }
+    /// Waits until someone asks the admin listener for a reload, and returns the number of requests
+    /// since the last call.
+    pub async fn reload_requested(&mut self) -> u64 {
+        self.loads.requested().await
+    }
+
+    /// A load of the configuration begins, which answers everyone who asked for one so far.
+    pub fn reload_begins(&self) {
+        self.loads.begin();
+    }
+
+    /// The load has ended; everyone whom it answers is told its result, or the errors.
+    pub fn reload_ended(&self, result: Result<(), String>) {
+        self.loads.end(result);
     }
 
     /// Puts a new configuration in force for all requests from now on. On an error the old one
@@ -176,7 +182,7 @@ impl Gateway {
     /// false when `deadline` passed first.
     pub async fn shutdown(self, deadline: Duration) -> bool {
         // Whoever asks for a reload from now on is refused at once.
-        drop(self.reloads);
+        drop(self.loads);
         let drained = self.writes.drain(deadline).await;
         self.admin.drain(Duration::from_secs(1)).await;
         drained

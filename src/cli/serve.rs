@@ -1,17 +1,19 @@
 //! `hubgate serve`: runs the gateway until a signal ends it, and reloads its configuration.
 
-use std::convert::Infallible;
+mod reloader;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use crate::config::{self, Fingerprint};
+use crate::config;
 use crate::gateway::Gateway;
 use crate::telemetry::{self, Format, Level};
+
+use reloader::Reloader;
 
 /// How long requests in flight may take after a signal. It is below the 30 s that Kubernetes gives
 /// a pod.
@@ -81,18 +83,15 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     // that line can send one.
     let mut signals = Signals::new().context("cannot listen for signals")?;
     let gateway = Gateway::start(config).await?;
-    let mut server = Server {
-        args,
-        gateway,
-        fingerprint: load.fingerprint,
-    };
+    let file = args.config_file.clone();
+    let mut reloader = Reloader::new(gateway, load.fingerprint, move || config::load(&file));
     tokio::select! {
         () = signals.end.next() => {}
-        never = server.reload_forever(&mut signals.hang_up) => match never {},
+        never = reloader.run(&mut signals.hang_up, args.auto_reload_interval) => match never {},
     }
     tracing::info!("finishing the requests in flight");
     tokio::select! {
-        drained = server.gateway.shutdown(DRAIN_TIMEOUT) => {
+        drained = reloader.into_gateway().shutdown(DRAIN_TIMEOUT) => {
             if !drained {
                 tracing::warn!("the deadline cut requests in flight");
             }
@@ -104,75 +103,6 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
             std::process::exit(EXIT_INTERRUPTED.into())
         }
     }
-}
-
-struct Server<'a> {
-    args: &'a ServeArgs,
-    gateway: Gateway,
-    /// Fingerprint of the last load, whether its configuration was valid or not.
-    fingerprint: Fingerprint,
-}
-
-impl Server<'_> {
-    /// Reloads on SIGHUP, on request, and when a file has changed.
-    async fn reload_forever(&mut self, hang_up: &mut Signal) -> Infallible {
-        let polling = !self.args.auto_reload_interval.is_zero();
-        let period = self.args.auto_reload_interval.max(Duration::from_millis(1));
-        let mut poll = interval_at(Instant::now() + period, period);
-        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                // `reload` logs its result.
-                _ = hang_up.recv() => drop(self.reload().await),
-                reload = self.gateway.reload_requested() => {
-                    // The requester may be gone.
-                    let _ = reload.send(self.reload().await);
-                }
-                _ = poll.tick(), if polling => self.reload_if_changed().await,
-            }
-        }
-    }
-
-    async fn reload(&mut self) -> Result<(), String> {
-        let load = load(self.args.config_file.clone()).await?;
-        self.apply(load)
-    }
-
-    async fn reload_if_changed(&mut self) {
-        match load(self.args.config_file.clone()).await {
-            Ok(load) if load.fingerprint == self.fingerprint => {}
-            Ok(load) => drop(self.apply(load)),
-            Err(error) => tracing::error!(error, "cannot check the configuration for changes"),
-        }
-    }
-
-    fn apply(&mut self, load: config::Load) -> Result<(), String> {
-        self.fingerprint = load.fingerprint;
-        let result = match load.result {
-            Ok(config) => self
-                .gateway
-                .reload(config)
-                .map_err(|error| format!("{error:#}")),
-            Err(errors) => Err(errors.to_string()),
-        };
-        match &result {
-            Ok(()) => tracing::info!("the configuration is reloaded"),
-            Err(errors) => {
-                self.gateway.reload_failed();
-                tracing::error!(
-                    errors,
-                    "the configuration is not valid; the old one stays in force"
-                );
-            }
-        }
-        result
-    }
-}
-
-/// Loads the configuration on a blocking thread, because that reads files.
-async fn load(file: PathBuf) -> Result<config::Load, String> {
-    let load = tokio::task::spawn_blocking(move || config::load(&file));
-    load.await.map_err(|error| error.to_string())
 }
 
 /// The signals that the server handles.

@@ -33,6 +33,7 @@ mod real_prometheus;
 mod refused_requests;
 mod refused_series;
 mod reload;
+mod reload_storms;
 mod salvage;
 mod sample_counts;
 mod several_hubs;
