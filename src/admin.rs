@@ -11,7 +11,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract;
-use axum::response::{IntoResponse, Json};
+use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Request, Response, StatusCode};
@@ -111,6 +111,12 @@ async fn reload(extract::State(sources): extract::State<Sources>) -> (StatusCode
     }
 }
 
-async fn spokes(extract::State(sources): extract::State<Sources>) -> Json<status::Status> {
-    Json(status::Status::of(&sources.state.load()))
+async fn spokes(extract::State(sources): extract::State<Sources>) -> impl IntoResponse {
+    match status::Status::of(&sources.state.load()).json() {
+        Ok(json) => ([(CONTENT_TYPE, "application/json")], json).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "cannot encode the status");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
 }

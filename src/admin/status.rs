@@ -65,6 +65,11 @@ impl Status {
                 .collect(),
         }
     }
+
+    /// Encodes it as one line of JSON.
+    pub(super) fn json(&self) -> serde_json::Result<String> {
+        serde_json::to_string(self).map(|json| json + "\n")
+    }
 }
 
 impl SpokeStatus {

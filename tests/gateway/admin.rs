@@ -221,6 +221,14 @@ async fn the_spokes_endpoint_shows_every_spoke_as_json() {
 }
 
 #[tokio::test]
+async fn the_json_of_the_spokes_endpoint_is_a_line() {
+    let (_hub, gate) = start_hub_and_gate("").await;
+    let response = gate.admin(Request::get("/api/v1/spokes")).await;
+    assert_eq!(response.header("content-type"), Some("application/json"));
+    assert!(response.text.ends_with("}\n"), "{response:?}");
+}
+
+#[tokio::test]
 async fn secrets_appear_in_no_endpoint_and_no_log_line() {
     let hub = ScriptedHub::start().await;
     let mut gate = start_with_traffic(&hub).await;
