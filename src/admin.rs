@@ -1,20 +1,25 @@
 //! The admin listener: metrics, health, reload, and what is known of the spokes.
 //!
 //! For operators and scrapers; it answers whoever reaches it, so it shows nothing that is secret
-//! and binds to loopback by default.
+//! and binds to loopback by default. What the web pages of others send is refused.
 
+mod origin;
 pub mod reload;
 mod status;
 
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use axum::Router;
+use axum::body::Body;
 use axum::extract;
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::header::{CONTENT_TYPE, HOST, ORIGIN};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tower::ServiceExt;
@@ -22,13 +27,21 @@ use tower::ServiceExt;
 use crate::listener::{Drain, Handler, Peer, ResponseBody};
 use crate::metrics::{Metrics, PageFormat};
 use crate::state::State;
+use crate::telemetry::Repeats;
 
+use origin::Foreign;
 use reload::Reloads;
+
+/// The part of a header that a log line repeats.
+const LOGGED_CHARS_MAX: usize = 100;
 
 /// Answers the requests of the admin listener.
 #[derive(Debug)]
 pub struct Admin {
     router: Router,
+    bound: SocketAddr,
+    /// A page can repeat its requests without end.
+    refused: Mutex<Repeats>,
 }
 
 /// What the admin listener shows and asks.
@@ -45,8 +58,8 @@ pub struct Sources {
 }
 
 impl Admin {
-    /// Shows what `sources` hold.
-    pub fn new(sources: Sources) -> Self {
+    /// Shows what `sources` hold, on a listener that is bound to an address.
+    pub fn new(sources: Sources, bound: SocketAddr) -> Self {
         let router = Router::new()
             .route("/metrics", get(metrics))
             .route("/-/healthy", get(healthy))
@@ -54,19 +67,44 @@ impl Admin {
             .route("/-/reload", post(reload))
             .route("/api/v1/spokes", get(spokes))
             .with_state(sources);
-        Self { router }
+        Self {
+            router,
+            bound,
+            refused: Mutex::default(),
+        }
+    }
+
+    fn refuse(&self, head: &Parts, peer: &Peer, reason: Foreign) -> Response<Body> {
+        // Nothing under the lock can leave it half done.
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = refused.add(1, Instant::now()) {
+            let header = |name| head.headers.get(name).map(HeaderValue::as_bytes);
+            let [origin, host] = [ORIGIN, HOST].map(|name| {
+                let value = String::from_utf8_lossy(header(name).unwrap_or_default());
+                value.chars().take(LOGGED_CHARS_MAX).collect::<String>()
+            });
+            tracing::warn!(%peer, origin, host, count, "refused a request to the admin port");
+        }
+        (StatusCode::FORBIDDEN, format!("{reason}\n")).into_response()
     }
 }
 
 impl Handler for Admin {
     async fn handle(
         self: Arc<Self>,
-        _peer: Peer,
+        peer: Peer,
         request: Request<Incoming>,
     ) -> Response<ResponseBody> {
-        let response = match self.router.clone().oneshot(request).await {
-            Ok(response) => response,
-            Err(never) => match never {},
+        let (head, body) = request.into_parts();
+        let response = match origin::check(&head, self.bound) {
+            Ok(()) => {
+                let request = Request::from_parts(head, body);
+                match self.router.clone().oneshot(request).await {
+                    Ok(response) => response,
+                    Err(never) => match never {},
+                }
+            }
+            Err(reason) => self.refuse(&head, &peer, reason),
         };
         response.map(|body| body.map_err(Into::into).boxed_unsync())
     }

@@ -89,12 +89,13 @@ impl Gateway {
             endpoint,
             writes.clone(),
         ));
-        let pages = Admin::new(admin::Sources {
+        let sources = admin::Sources {
             state: Arc::clone(&state),
             metrics: metrics.clone(),
             writes: writes.clone(),
             reloads,
-        });
+        };
+        let pages = Admin::new(sources, admin_address);
         let admin_access = Access {
             connections_max: ADMIN_CONNECTIONS_MAX,
             source_ranges: Box::new(SourceRanges::everywhere),

@@ -64,7 +64,10 @@ const ROOMS: &[(&str, &[&str])] = &[
             "wire",
         ],
     ),
-    ("admin", &["listener", "metrics", "spoke", "state"]),
+    (
+        "admin",
+        &["listener", "metrics", "spoke", "state", "telemetry"],
+    ),
     (
         "gateway",
         &[
