@@ -109,8 +109,8 @@ pub enum Ack {
 /// `hub`, or an element of `hubs`: an upstream that takes remote write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hub {
-    /// Its name in metrics and logs. A configured name has 1 to 128 bytes and no control
-    /// characters. The default is the host and port, as the URL has them.
+    /// Its name in metrics and logs. A configured name has 1 to 128 bytes and nothing
+    /// invisible. The default is the host and port, as the URL has them.
     pub name: String,
     /// Absolute `http://` URL of the remote-write endpoint, without user name or fragment.
     pub url: http::Uri,
@@ -165,7 +165,7 @@ pub struct Limits {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spoke {
     /// Its name, which is the only value of the cluster label that it may write. It has 1 to 128
-    /// bytes and no control characters, and is not `unknown`.
+    /// bytes and nothing invisible, and is not `unknown`.
     pub name: String,
     /// Any one of them identifies the spoke. There is at least one, and no two spokes share one.
     pub credentials: Vec<Credential>,

@@ -10,6 +10,7 @@ mod hub;
 mod spoke;
 mod unique;
 mod value;
+mod visible;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};

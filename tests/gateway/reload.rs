@@ -175,6 +175,28 @@ async fn a_broken_file_changes_nothing_and_is_reported() {
     assert_eq!(gate.sum(SUCCESSFUL, &[]).await, 1.0);
 }
 
+/// Two spokes of the same looks would be one in every list.
+#[tokio::test]
+async fn a_name_with_an_invisible_character_is_refused_with_its_code_point() {
+    let hub = ScriptedHub::start().await;
+    let good = config(&hub.url(), &[spoke("production", "")]);
+    let mut gate = Gate::start(&good).await;
+    gate.allow_error("hubgate.yaml");
+    let named = |name: &str| good.replace("name: production", &format!("name: {name}"));
+    for (name, code) in [
+        ("prod\u{200b}uction", "U+200B as character 5"),
+        ("\"prod\\u202Euction\"", "U+202E as character 5"),
+        ("\"production\\x07\"", "U+0007 as character 11"),
+        ("\u{a0}production", "U+00A0 as character 1"),
+    ] {
+        gate.write_config(&named(name));
+        let response = gate.reload().await.expect(500);
+        let error = format!("spokes[0].name: contains {code}");
+        assert!(response.text.contains(&error), "{name}: {response:?}");
+    }
+    expect_statuses(&gate, [("production", 204)]).await;
+}
+
 #[tokio::test]
 async fn a_reload_reads_token_files_again() {
     let hub = ScriptedHub::start().await;

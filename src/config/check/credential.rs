@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use super::Check;
 use super::entry::{Entry, Fields, UnknownKeys};
 use super::value;
+use super::visible::check_visible;
 use crate::config::errors::Reported;
 use crate::config::{Credential, Secret};
 
@@ -145,9 +146,10 @@ fn parse_username(text: &str) -> Result<String, String> {
     if text.is_empty() || text.len() > USERNAME_BYTES_MAX {
         return Err(format!("must have 1 to {USERNAME_BYTES_MAX} bytes"));
     }
-    if text.contains(':') || text.chars().any(char::is_control) {
-        return Err("must contain neither a colon nor control characters".to_owned());
+    if text.contains(':') {
+        return Err("must not contain a colon".to_owned());
     }
+    check_visible(text)?;
     Ok(text.to_owned())
 }
 

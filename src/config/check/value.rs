@@ -14,6 +14,7 @@ use http::uri::Scheme;
 use ipnet::IpNet;
 
 use super::entry::quote;
+use super::visible::check_visible;
 use crate::config::defaults::{COUNT_CEILING, SALVAGE_REQUESTS_CEILING, TIMEOUT_CEILING};
 use crate::config::source_ranges::parse_range;
 use crate::config::{Absent, Ack, HubMetadata, HubProtocol, Mismatch};
@@ -210,13 +211,7 @@ fn check_name(text: &str) -> Result<(), String> {
     if text.len() > NAME_BYTES_MAX {
         return Err(format!("is longer than {NAME_BYTES_MAX} bytes"));
     }
-    if text.chars().any(char::is_control) {
-        return Err("contains a control character".to_owned());
-    }
-    if text.trim() != text {
-        return Err("begins or ends with a space".to_owned());
-    }
-    Ok(())
+    check_visible(text)
 }
 
 /// Parses the path of a file. Messages do not quote it: it may be a token by mistake.

@@ -121,7 +121,7 @@ hub: {url: http://hub/, timeout: soon} => 1:34: hub.timeout => write 25s or 1m30
 hub: {url: http://hub/, name: ''} => 1:31: hub.name => is empty; leave the key out
 hub: {url: http://hub/, name: ~} => 1:31: hub.name => has no value
 hub: {url: http://hub/, name: ' a'} => 1:31: hub.name => begins or ends with a space
-hub: {url: http://hub/, name: \"a\\tb\"} => 1:31: hub.name => control character
+hub: {url: http://hub/, name: \"a\\tb\"} => 1:31: hub.name => contains U+0009 as character 2
 hub: {url: http://hub/, protocol: v3} => 1:35: hub.protocol => unknown value \"v3\"; allowed: auto, v1, v2
 hub: {url: http://hub/, metadata: keep} => 1:35: hub.metadata => unknown value \"keep\"; allowed: drop, forward_v1
 hub: {url: http://hub/, salvage_requests_max: 10001} => 1:47: hub.salvage_requests_max => from 0 to 10000

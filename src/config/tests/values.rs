@@ -122,7 +122,8 @@ fn bad_values_of_a_spoke_are_refused() {
     let table = "
 name: '' => 3:9: spokes[0].name => is empty
 name: unknown => 3:9: spokes[0].name => choose another name
-name: \"a\\tb\" => 3:9: spokes[0].name => control character
+name: \"a\\tb\" => 3:9: spokes[0].name => contains U+0009 as character 2
+name: \"a\\u200Bb\" => 3:9: spokes[0].name => contains U+200B as character 2
 name: ' a' => 3:9: spokes[0].name => begins or ends with a space
 source_ranges: [::1] => 3:3: spokes[0].name => required key is missing
 name: a\\n  color: b => 4:3: spokes[0] => allowed: name, credentials, source_ranges, labels, limits
