@@ -45,9 +45,13 @@ pub(super) fn file(path: &Path, sources: &mut Sources) -> Result<Config, Errors>
     let main = File::new(0, path);
     let content = sources.read_main(path);
     let mut check = Check::new(sources);
-    let config = check
-        .parse_content(&main, content)
-        .and_then(|node| check.config(&main, &node));
+    let config = match check.parse_content(&main, content) {
+        Ok(node) => check.config(&main, &node),
+        Err(unreadable) => {
+            check.files_named_before(&main, &unreadable);
+            Err(unreadable.reported)
+        }
+    };
     check.report.finish(config)
 }
 
@@ -55,10 +59,27 @@ pub(super) fn file(path: &Path, sources: &mut Sources) -> Result<Config, Errors>
 pub(super) fn text(name: &Path, text: &str, sources: &mut Sources) -> Result<Config, Errors> {
     let main = File::new(0, name);
     let mut check = Check::new(sources);
-    let config = check
-        .parse_text(&main, text)
-        .and_then(|node| check.config(&main, &node));
+    let config = match check.parse_text(&main, text) {
+        Ok(node) => check.config(&main, &node),
+        Err(unreadable) => Err(unreadable.reported),
+    };
     check.report.finish(config)
+}
+
+/// A document that cannot be read to its end.
+struct Unreadable {
+    reported: Reported,
+    /// What stands before the error.
+    before: Option<Node>,
+}
+
+impl From<Reported> for Unreadable {
+    fn from(reported: Reported) -> Self {
+        Self {
+            reported,
+            before: None,
+        }
+    }
 }
 
 /// What all parts of a check share.
@@ -84,7 +105,7 @@ impl<'s> Check<'s> {
         &mut self,
         file: &File,
         content: Result<Vec<u8>, String>,
-    ) -> Result<Node, Reported> {
+    ) -> Result<Node, Unreadable> {
         let content = content.map_err(|reason| {
             let message = format!("cannot be read: {reason}");
             self.report.add(file, None, "", message)
@@ -97,11 +118,26 @@ impl<'s> Check<'s> {
         self.parse_text(file, text)
     }
 
-    fn parse_text(&mut self, file: &File, text: &str) -> Result<Node, Reported> {
-        node::parse(text).map_err(|error| {
-            let at = Some(error.at);
-            self.report.add(file, at, "", error.message)
+    fn parse_text(&mut self, file: &File, text: &str) -> Result<Node, Unreadable> {
+        node::parse(text).map_err(|error| Unreadable {
+            reported: self.report.add(file, Some(error.at), "", error.message),
+            before: error.before,
         })
+    }
+
+    /// Checks the spoke files that the main file names before an error of YAML, so that their errors
+    /// are reported together with it. Nothing can be said of the rest of the main file.
+    fn files_named_before(&mut self, main: &File, unreadable: &Unreadable) {
+        let Some(before) = &unreadable.before else {
+            return;
+        };
+        // A key that the error cut off is no error of its own.
+        let mut cut_off = Report::default();
+        let root = Entry::root(main, before).fields(&mut cut_off, UnknownKeys::Shown, KEYS);
+        let patterns = list(&mut cut_off, &root, "spoke_files");
+        for pattern in patterns.iter().flatten() {
+            self.check_spoke_files(pattern, &Settings::default(), &mut Vec::new());
+        }
     }
 
     fn config(&mut self, main: &File, node: &Node) -> Result<Config, Reported> {
@@ -231,7 +267,8 @@ impl<'s> Check<'s> {
 
     fn check_spoke_file(&mut self, file: &File, shared: &Settings) -> Result<Spoke, Reported> {
         let content = self.sources.read(&file.path, DOCUMENT_BYTES_MAX);
-        let node = self.parse_content(file, content)?;
+        let node = self.parse_content(file, content);
+        let node = node.map_err(|unreadable| unreadable.reported)?;
         spoke::spoke(self, &Entry::root(file, &node), shared)
     }
 }

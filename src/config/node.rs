@@ -54,6 +54,8 @@ pub(super) struct ParseError {
     pub(super) at: Position,
     /// What is wrong there.
     pub(super) message: String,
+    /// What stands before it, if anything; every collection ends there.
+    pub(super) before: Option<Node>,
 }
 
 /// Reads a text as one YAML document.
@@ -64,8 +66,13 @@ pub(super) fn parse(text: &str) -> Result<Node, ParseError> {
     };
     let mut tree = Tree::default();
     for event in Parser::new_from_str_with_options(text, options) {
-        let (event, span) = event.map_err(scan_error)?;
-        tree.add_event(event, position(&span))?;
+        let added = event
+            .map_err(scan_error)
+            .and_then(|(event, span)| tree.add_event(event, position(&span)));
+        if let Err(error) = added {
+            let before = tree.close_all();
+            return Err(ParseError { before, ..error });
+        }
     }
     Ok(tree.root.unwrap_or(Node {
         at: Position::START,
@@ -141,6 +148,15 @@ impl Tree {
         self.attach(node)
     }
 
+    /// Closes what is open after an error, and returns the root. A key without a value is left out.
+    fn close_all(mut self) -> Option<Node> {
+        while !self.open.is_empty() {
+            // The first error is the one that is reported.
+            let _ = self.close();
+        }
+        self.root
+    }
+
     fn attach(&mut self, node: Node) -> Result<(), ParseError> {
         self.nodes += 1;
         if self.nodes > NODES_MAX {
@@ -203,5 +219,6 @@ fn parse_error(at: Position, message: &str) -> ParseError {
     ParseError {
         at,
         message: message.to_owned(),
+        before: None,
     }
 }

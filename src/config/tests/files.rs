@@ -177,6 +177,31 @@ fn errors_of_all_files_are_reported() {
     }
 }
 
+/// A fault of YAML in one file hides no error of another one.
+#[test]
+fn errors_of_all_files_are_reported_beside_a_file_that_is_no_yaml() {
+    let folder = Folder::new();
+    let digest = format!("token_sha256: {DIGEST}");
+    folder.write("a.yaml", spoke("a", "colour: red"));
+    folder.write("b.yaml", "name: [b\n");
+    folder.write("c.yaml", spoke("c", &digest) + "colour: red\n");
+    for broken in [
+        "hub: {url: http://hub/}\nspoke_files: ['*a.yaml', b.yaml, c.yaml]\nspokes: [\n",
+        "spoke_files: ['*a.yaml', b.yaml, c.yaml]\nhub: &anchor {url: http://hub/}\n",
+        "spoke_files: [b.yaml, c.yaml, a.yaml, \"d\n",
+        "spoke_files:\n- b.yaml\n- c.yaml\n- a.yaml\nhub:\n\t- x\n",
+    ] {
+        folder.write("hubgate.yaml", broken);
+        let errors = folder.errors();
+        let files = ["hubgate.yaml:", "a.yaml:2:", "b.yaml:", "c.yaml:3:"];
+        for file in files {
+            let lines = errors.lines().filter(|line| line.starts_with(file));
+            assert_eq!(lines.count(), 1, "{file} of {broken}: {errors}");
+        }
+        assert_eq!(errors.lines().count(), files.len(), "{broken}: {errors}");
+    }
+}
+
 #[test]
 fn the_same_token_in_two_files_is_refused() {
     let folder = Folder::new();
