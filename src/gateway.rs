@@ -68,7 +68,7 @@ impl Gateway {
             Arc::clone(&state),
             Arc::clone(&budget),
             metrics.clone(),
-            writes.tasks().clone(),
+            writes.clone(),
         );
         let endpoint = Arc::new(endpoint);
         let upkeep = {

@@ -63,6 +63,11 @@ impl Drain {
         &self.tasks
     }
 
+    /// Waits until draining begins.
+    pub async fn begins(&self) {
+        self.begun.cancelled().await;
+    }
+
     /// True once draining has begun.
     pub fn begun(&self) -> bool {
         self.begun.is_cancelled()

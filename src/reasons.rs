@@ -97,6 +97,8 @@ pub enum RequestReason {
     ContentType,
     /// The body is over `limits.decoded_bytes_max` after decompression.
     DecodedTooLarge,
+    /// hubgate drains, and the request has not arrived.
+    Draining,
     /// No hub took the request, and the spoke sends it again.
     HubFailed,
     /// hubgate has a fault.
@@ -121,7 +123,7 @@ pub enum RequestReason {
 
 impl RequestReason {
     /// All of them, in the order of their names.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::AuthBusy,
         Self::BodyFraming,
         Self::BodyTimeout,
@@ -130,6 +132,7 @@ impl RequestReason {
         Self::ContentEncoding,
         Self::ContentType,
         Self::DecodedTooLarge,
+        Self::Draining,
         Self::HubFailed,
         Self::Internal,
         Self::Malformed,
@@ -153,6 +156,7 @@ impl RequestReason {
             Self::ContentEncoding => "content_encoding",
             Self::ContentType => "content_type",
             Self::DecodedTooLarge => "decoded_too_large",
+            Self::Draining => "draining",
             Self::HubFailed => "hub_failed",
             Self::Internal => "internal",
             Self::Malformed => "malformed",

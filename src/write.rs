@@ -13,18 +13,18 @@ mod respond;
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
-use tokio_util::task::TaskTracker;
 
 use crate::budget::{Budget, Reservation};
 use crate::forward::outcome::Outcome;
 use crate::forward::{Plan, Sending, Terms};
-use crate::listener::{Handler, Peer, ResponseBody};
+use crate::listener::{Drain, Handler, Peer, ResponseBody};
 use crate::metrics::Metrics;
 use crate::remote_write;
 use crate::rewrite::{self, Rewriter, Rewritten};
@@ -36,6 +36,10 @@ use answer::Answer;
 use record::{Progress, Recorder};
 use refusal::Refusal;
 
+/// The time in which a request must have arrived once hubgate drains. Its hub has its `timeout` after
+/// that, 25 s by default, and `hubgate serve` waits for longer than both together.
+const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Takes remote writes under the configuration that is in force when they arrive.
 #[derive(Debug)]
 pub struct Endpoint {
@@ -43,8 +47,9 @@ pub struct Endpoint {
     budget: Arc<Budget>,
     rewriter: Arc<Rewriter>,
     recorder: Recorder,
-    /// Requests whose body was read; they are finished whatever becomes of the sender.
-    tasks: TaskTracker,
+    /// Has a task for each request whose body was read; they are finished whatever becomes of the
+    /// sender.
+    drain: Drain,
 }
 
 /// A request whose sender is identified and whose body is in memory.
@@ -57,19 +62,19 @@ struct Job {
 }
 
 impl Endpoint {
-    /// Takes bytes from `budget` and runs what must be finished in `tasks`.
+    /// Takes bytes from `budget` until `drain` begins, and runs what must be finished in its tasks.
     pub fn new(
         state: Arc<ArcSwap<State>>,
         budget: Arc<Budget>,
         metrics: Metrics,
-        tasks: TaskTracker,
+        drain: Drain,
     ) -> Self {
         Self {
             state,
             rewriter: Arc::new(Rewriter::new(&budget)),
             budget,
             recorder: Recorder::new(metrics),
-            tasks,
+            drain,
         }
     }
 
@@ -88,7 +93,10 @@ impl Handler for Endpoint {
         let state = self.state.load_full();
         let (head, mut body) = request.into_parts();
         let mut progress = Progress::new(peer.ip());
-        let received = self.receive(&state, &head, &mut body, &mut progress).await;
+        let received = tokio::select! {
+            received = self.receive(&state, &head, &mut body, &mut progress) => received,
+            () = self.drained() => Err(Refusal::Draining),
+        };
         let ended = match received {
             Ok(job) => self.finish(state, job).await,
             Err(refusal) => {
@@ -145,12 +153,19 @@ impl Endpoint {
         })
     }
 
+    /// Waits until hubgate drains and what was arriving has had enough time.
+    async fn drained(&self) {
+        self.drain.begins().await;
+        tokio::time::sleep(ARRIVAL_TIMEOUT).await;
+    }
+
     /// Processes a request that was read. The sender may go away meanwhile; what it sent is finished
     /// all the same.
     async fn finish(self: &Arc<Self>, state: Arc<State>, job: Job) -> Result<Answer, Refusal> {
         let endpoint = Arc::clone(self);
         let task = self
-            .tasks
+            .drain
+            .tasks()
             .spawn(async move { endpoint.process(&state, job).await });
         task.await.unwrap_or_else(|error| {
             tracing::error!(%error, "a request panicked");
@@ -193,7 +208,8 @@ impl Endpoint {
                 reservation,
             };
             let terms = Terms::new(&state.config);
-            plan.send(sending, terms, &self.rewriter, &self.tasks).await
+            let tasks = self.drain.tasks();
+            plan.send(sending, terms, &self.rewriter, tasks).await
         } else {
             Outcome::default()
         };

@@ -15,9 +15,10 @@ use crate::telemetry::{self, Format, Level};
 
 use reloader::Reloader;
 
-/// How long requests in flight may take after a signal. It is below the 30 s that Kubernetes gives
-/// a pod.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
+/// How long requests in flight may take after a signal: 2 s until they must have arrived, and 25 s for
+/// the hub, which is the default of its `timeout`. The admin listener has one more second, and
+/// Kubernetes gives a pod 30 s.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(28);
 
 /// The exit code after a second signal.
 const EXIT_INTERRUPTED: u8 = 130;

@@ -54,6 +54,9 @@ pub enum Refusal {
          proto=io.prometheus.write.v2.Request for remote write 2.0"
     )]
     ContentType(String),
+    /// hubgate drains, and the request has not arrived.
+    #[error("hubgate is shutting down, and the request did not arrive in time; send it again")]
+    Draining,
     /// An internal fault.
     #[error("internal error; the log of hubgate says more")]
     Internal,
@@ -115,6 +118,7 @@ impl Refusal {
             | Self::BodyStalled
             | Self::BodyTimeout { .. }
             | Self::BodyTruncated
+            | Self::Draining
             | Self::Overloaded(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -130,6 +134,7 @@ impl Refusal {
             Self::BodyTruncated => RequestReason::BodyTruncated,
             Self::ContentEncoding(_) => RequestReason::ContentEncoding,
             Self::ContentType(_) => RequestReason::ContentType,
+            Self::Draining => RequestReason::Draining,
             Self::Internal => RequestReason::Internal,
             Self::Malformed { .. } => RequestReason::Malformed,
             Self::MethodNotAllowed => RequestReason::MethodNotAllowed,

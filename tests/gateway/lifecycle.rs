@@ -1,11 +1,14 @@
 //! Health, termination, and that a write is acknowledged if and only if it is stored.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::support::DEADLINE;
-use crate::support::body::{Protocol, now, series};
+use crate::support::body::{self, Protocol, now, series};
+use crate::support::config::token;
 use crate::support::gate::start_hub_and_gate;
 use crate::support::reply::Reply;
 use crate::support::sender::{Connection, Request};
@@ -48,6 +51,56 @@ async fn termination_waits_for_requests_in_flight() {
         }
         assert!(gate.wait_for_exit().await.success(), "{signal}");
     }
+}
+
+/// Begins a write of [`body::up`], and returns the connection and the last byte once the gate reads the
+/// body.
+async fn begin_write(to: SocketAddr) -> (TcpStream, u8) {
+    let mut stream = TcpStream::connect(to).await.unwrap();
+    let mut body = body::encode(Protocol::V1, &body::up());
+    let (token, length) = (token("production"), body.len());
+    let head = format!(
+        "POST /api/v1/write HTTP/1.1\r\nHost: gate\r\nAuthorization: Bearer {token}\r\n\
+         Content-Length: {length}\r\nExpect: 100-continue\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut interim = *b"HTTP/1.1 100 Continue\r\n\r\n";
+    let wanted = interim;
+    stream.read_exact(&mut interim).await.unwrap();
+    assert_eq!(interim, wanted);
+    let last = body.pop().unwrap();
+    stream.write_all(&body).await.unwrap();
+    (stream, last)
+}
+
+/// Everything that the gate sends until it closes the connection.
+async fn read_to_end(stream: &mut TcpStream) -> String {
+    let mut response = String::new();
+    let read = stream.read_to_string(&mut response);
+    tokio::time::timeout(DEADLINE, read).await.unwrap().unwrap();
+    response
+}
+
+#[tokio::test]
+async fn a_body_that_is_arriving_at_termination_is_finished_or_told_503() {
+    let (hub, mut gate) = start_hub_and_gate("").await;
+    let (mut finished, last) = begin_write(gate.write_address()).await;
+    let (mut stalled, _) = begin_write(gate.write_address()).await;
+    gate.start_draining("TERM").await;
+    let signalled = Instant::now();
+    finished.write_all(&[last]).await.unwrap();
+    let response = read_to_end(&mut finished).await;
+    assert!(response.starts_with("HTTP/1.1 204"), "{response}");
+    hub.take_one();
+    let response = read_to_end(&mut stalled).await;
+    assert!(response.starts_with("HTTP/1.1 503"), "{response}");
+    for part in ["draining", "retry-after: ", "connection: close"] {
+        assert!(response.contains(part), "{part}: {response}");
+    }
+    assert!(gate.wait_for_exit().await.success());
+    let elapsed = signalled.elapsed();
+    assert!(elapsed < DEADLINE, "{elapsed:?}");
+    hub.expect_no_request();
 }
 
 #[tokio::test]
@@ -112,7 +165,7 @@ async fn termination_under_load_acknowledges_every_stored_write() {
 
 /// Writes on one connection after the other until none can be opened, and returns how many writes
 /// were acknowledged.
-async fn write_until_the_end(to: std::net::SocketAddr, http2: bool) -> usize {
+async fn write_until_the_end(to: SocketAddr, http2: bool) -> usize {
     let mut acknowledged = 0;
     while let Ok(mut connection) = Connection::open(to, None, http2).await {
         while let Ok(response) = connection.send(Request::up().spoke("production")).await {
