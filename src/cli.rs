@@ -7,7 +7,7 @@ mod serve;
 mod token;
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -22,11 +22,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Check a configuration file and list all errors in it.
-    CheckConfig {
-        /// The configuration file.
-        file: PathBuf,
-    },
+    /// Check a configuration file, and list all errors and warnings.
+    CheckConfig(check_config::CheckConfigArgs),
     /// Run a hub, the gate and two spokes on this machine, and check what the gate does.
     Demo(demo::DemoArgs),
     /// Send load to a remote-write endpoint and measure its responses.
@@ -37,10 +34,31 @@ enum Command {
     Token,
 }
 
+/// The configuration file, as a flag or as an argument.
+#[derive(Debug, clap::Args)]
+struct ConfigFile {
+    /// The configuration file.
+    #[arg(
+        long = "config.file",
+        value_name = "FILE",
+        default_value = "hubgate.yaml",
+        conflicts_with = "file"
+    )]
+    flag: PathBuf,
+    /// The same as --config.file.
+    file: Option<PathBuf>,
+}
+
+impl ConfigFile {
+    fn path(&self) -> &Path {
+        self.file.as_deref().unwrap_or(&self.flag)
+    }
+}
+
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
     match Cli::parse().command {
-        Command::CheckConfig { file } => check_config::run(&file),
+        Command::CheckConfig(args) => check_config::run(&args),
         Command::Demo(args) => demo::run(args),
         Command::Load(args) => load::run(&args),
         Command::Serve(args) => serve::run(&args),

@@ -20,7 +20,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-pub use errors::{Error, Errors, Position};
+pub use errors::{Errors, Finding, Position};
 pub use hub_header::{HubHeader, HubHeaderValue};
 pub use source_ranges::SourceRanges;
 pub use sources::Fingerprint;
@@ -35,9 +35,10 @@ const TEXT_NAME: &str = "config";
 /// A relative path in a file starts at the folder of that file.
 pub fn load(path: &Path) -> Load {
     let mut sources = Sources::default();
-    let result = check::file(path, &mut sources);
+    let (result, warnings) = check::file(path, &mut sources);
     Load {
         result,
+        warnings,
         fingerprint: sources.fingerprint(),
     }
 }
@@ -45,7 +46,8 @@ pub fn load(path: &Path) -> Load {
 /// Checks a configuration that is not in a file. A relative path in it starts at the current
 /// folder.
 pub fn parse(text: &str) -> Result<Config, Errors> {
-    check::text(Path::new(TEXT_NAME), text, &mut Sources::default())
+    let (result, _) = check::text(Path::new(TEXT_NAME), text, &mut Sources::default());
+    result
 }
 
 /// The result of a load.
@@ -53,6 +55,8 @@ pub fn parse(text: &str) -> Result<Config, Errors> {
 pub struct Load {
     /// The configuration, or everything that is wrong with it.
     pub result: Result<Config, Errors>,
+    /// What is allowed and yet doubtful, in order. If there are errors too, it may be incomplete.
+    pub warnings: Vec<Finding>,
     /// Digest of everything that was read. An invalid configuration has one too.
     pub fingerprint: Fingerprint,
 }
@@ -127,6 +131,14 @@ pub struct Hub {
     /// hub refused it for a bad sample or for its size. 0 turns salvage off; otherwise it is from 2
     /// to 10,000.
     pub salvage_requests_max: usize,
+}
+
+impl Hub {
+    /// The URL for people. The query is left out, because it may contain a secret.
+    pub fn shown_url(&self) -> String {
+        let host = self.url.authority().map_or("", |it| it.as_str());
+        format!("http://{host}{}", self.url.path())
+    }
 }
 
 /// `protocol` of a hub.

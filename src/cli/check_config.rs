@@ -1,29 +1,74 @@
-//! `hubgate check-config FILE`: checks a configuration as `serve` does, without serving.
+//! `hubgate check-config`: checks a configuration as `serve` does, without serving.
+//!
+//! Errors and warnings go to stderr, one a line and marked as such; the summary goes to stdout.
 
 use std::io::{self, Write};
-use std::path::Path;
 use std::process::ExitCode;
 
-use crate::config::{self, Config, Errors};
+use super::ConfigFile;
+use crate::config::{self, Config, Load};
 
-/// Checks a configuration: a summary on stdout and exit code 0, or all errors on stderr and 1.
-pub(crate) fn run(file: &Path) -> ExitCode {
-    let printed = match config::load(file).result {
-        Ok(config) => print_summary(&mut io::stdout().lock(), &config).map(|()| ExitCode::SUCCESS),
-        Err(errors) => print_errors(&mut io::stderr().lock(), &errors).map(|()| ExitCode::FAILURE),
-    };
-    printed.unwrap_or(ExitCode::FAILURE)
+#[derive(Debug, clap::Args)]
+pub(super) struct CheckConfigArgs {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Make each warning an error.
+    #[arg(long)]
+    strict: bool,
 }
 
-fn print_errors(out: &mut impl Write, errors: &Errors) -> io::Result<()> {
-    writeln!(out, "{errors}")
+/// Checks a configuration. The exit code is 1 if there is an error.
+pub(super) fn run(args: &CheckConfigArgs) -> ExitCode {
+    let load = config::load(args.config.path());
+    let report = Report::new(&load, args.strict);
+    let printed = report
+        .print(&mut io::stderr().lock())
+        .and_then(|()| match &load.result {
+            Ok(config) if report.errors.is_empty() => {
+                print_summary(&mut io::stdout().lock(), config)
+            }
+            _ => Ok(()),
+        });
+    if printed.is_ok() && report.errors.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// What is wrong or doubtful, as texts.
+struct Report {
+    errors: Vec<String>,
+    warnings: Vec<String>,
+}
+
+impl Report {
+    fn new(load: &Load, strict: bool) -> Self {
+        let mut warnings: Vec<_> = load.warnings.iter().map(ToString::to_string).collect();
+        let mut errors = Vec::new();
+        if let Err(found) = &load.result {
+            errors.extend(found.iter().map(ToString::to_string));
+        }
+        if strict {
+            errors.append(&mut warnings);
+        }
+        Self { errors, warnings }
+    }
+
+    fn print(&self, out: &mut impl Write) -> io::Result<()> {
+        for warning in &self.warnings {
+            writeln!(out, "warning: {warning}")?;
+        }
+        for error in &self.errors {
+            writeln!(out, "error: {error}")?;
+        }
+        Ok(())
+    }
 }
 
 fn print_summary(out: &mut impl Write, config: &Config) -> io::Result<()> {
     for hub in &config.hubs {
-        // The query is left out, because it may contain a secret.
-        let host = hub.url.authority().map_or("", |it| it.as_str());
-        writeln!(out, "hub: http://{host}{}", hub.url.path())?;
+        writeln!(out, "hub: {}", hub.shown_url())?;
     }
     writeln!(out, "spokes: {}", config.spokes.len())?;
     for spoke in &config.spokes {
@@ -34,18 +79,14 @@ fn print_summary(out: &mut impl Write, config: &Config) -> io::Result<()> {
             .collect();
         writeln!(out, "  {}: {}", spoke.name, credentials.join(", "))?;
     }
-    if config.spokes.is_empty() {
-        writeln!(
-            out,
-            "no file matches spoke_files; every write would be answered 401"
-        )?;
-    }
     writeln!(out, "the configuration is valid")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{print_errors, print_summary};
+    use std::path::Path;
+
+    use super::{Report, print_summary};
     use crate::config;
 
     #[test]
@@ -73,10 +114,20 @@ the configuration is valid
     }
 
     #[test]
-    fn each_error_is_a_line() {
-        let errors = config::parse("hub: {}\nspokes: 1\n").expect_err("no configuration");
+    fn each_finding_is_a_line_that_says_what_it_is() {
+        let load = config::load(Path::new("no/such/file"));
+        let report = Report {
+            warnings: vec!["a".to_owned(), "b".to_owned()],
+            ..Report::new(&load, false)
+        };
         let mut out = Vec::new();
-        print_errors(&mut out, &errors).expect("a vector accepts all bytes");
-        assert_eq!(String::from_utf8_lossy(&out).lines().count(), 2);
+        report.print(&mut out).expect("a vector accepts all bytes");
+        assert_eq!(
+            String::from_utf8_lossy(&out),
+            "warning: a
+warning: b
+error: no/such/file: cannot be read: No such file or directory (os error 2)
+"
+        );
     }
 }

@@ -2,14 +2,14 @@
 
 mod reloader;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::config;
+use super::ConfigFile;
+use crate::config::{self, Finding};
 use crate::gateway::Gateway;
 use crate::telemetry::{self, Format, Level};
 
@@ -25,13 +25,8 @@ const EXIT_INTERRUPTED: u8 = 130;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ServeArgs {
-    /// The configuration file.
-    #[arg(
-        long = "config.file",
-        value_name = "FILE",
-        default_value = "hubgate.yaml"
-    )]
-    config_file: PathBuf,
+    #[command(flatten)]
+    config: ConfigFile,
     /// How often the configuration files are checked for changes; 0s is never.
     #[arg(
         long = "config.auto-reload-interval",
@@ -70,7 +65,8 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
 }
 
 async fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
-    let load = config::load(&args.config_file);
+    let load = config::load(args.config.path());
+    log_warnings(&load.warnings);
     let config = match load.result {
         Ok(config) => config,
         Err(errors) => {
@@ -84,7 +80,7 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     // that line can send one.
     let mut signals = Signals::new().context("cannot listen for signals")?;
     let gateway = Gateway::start(config).await?;
-    let file = args.config_file.clone();
+    let file = args.config.path().to_owned();
     let mut reloader = Reloader::new(gateway, load.fingerprint, move || config::load(&file));
     tokio::select! {
         () = signals.end.next() => {}
@@ -103,6 +99,12 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
             // `exit` does not wait for blocking threads that still run.
             std::process::exit(EXIT_INTERRUPTED.into())
         }
+    }
+}
+
+fn log_warnings(warnings: &[Finding]) {
+    for warning in warnings {
+        tracing::warn!(%warning, "the configuration is doubtful");
     }
 }
 

@@ -19,7 +19,7 @@ use entry::{Entry, Fields, UnknownKeys};
 use spoke::Settings;
 use unique::UniqueValues;
 
-use super::errors::{Errors, File, Position, Report, Reported};
+use super::errors::{Errors, File, Finding, Position, Report, Reported};
 use super::node::{self, Node};
 use super::sources::{DOCUMENT_BYTES_MAX, Sources};
 use super::{Admin, Config, Limits, Listen, SourceRanges, Spoke, defaults};
@@ -40,8 +40,11 @@ const LISTEN_KEYS: &[&str] = &["address", "source_ranges", "connections_max"];
 const ADMIN_KEYS: &[&str] = &["address"];
 const LIMITS_KEYS: &[&str] = &["bytes_in_flight_max", "body_bytes_max", "decoded_bytes_max"];
 
+/// The configuration or its errors, and its warnings.
+type Checked = (Result<Config, Errors>, Vec<Finding>);
+
 /// Reads and checks a file and the files that it names.
-pub(super) fn file(path: &Path, sources: &mut Sources) -> Result<Config, Errors> {
+pub(super) fn file(path: &Path, sources: &mut Sources) -> Checked {
     let main = File::new(0, path);
     let content = sources.read_main(path);
     let mut check = Check::new(sources);
@@ -55,8 +58,8 @@ pub(super) fn file(path: &Path, sources: &mut Sources) -> Result<Config, Errors>
     check.report.finish(config)
 }
 
-/// Checks a text. Errors show `name` as its file.
-pub(super) fn text(name: &Path, text: &str, sources: &mut Sources) -> Result<Config, Errors> {
+/// Checks a text. Findings show `name` as its file.
+pub(super) fn text(name: &Path, text: &str, sources: &mut Sources) -> Checked {
     let main = File::new(0, name);
     let mut check = Check::new(sources);
     let config = match check.parse_text(&main, text) {
@@ -241,12 +244,16 @@ impl<'s> Check<'s> {
         for pattern in patterns.iter().flatten() {
             self.check_spoke_files(pattern, &shared, &mut spokes);
         }
+        if spokes.is_empty() {
+            let entry = root.get("spoke_files").unwrap_or(root.entry());
+            let message = "there is no spoke, so every write would be answered 401";
+            entry.warn(&mut self.report, message);
+        }
         spokes.into_iter().collect()
     }
 
-    /// Checks the files that one glob matches. A glob may match no file: an operator removes the
-    /// last spoke by removing its file, and a reload that failed then would keep that spoke in
-    /// force.
+    /// Checks the files that one glob matches. No match is no error: an operator removes the last
+    /// spoke by removing its file, and a reload that failed then would keep that spoke in force.
     fn check_spoke_files(
         &mut self,
         pattern: &Entry<'_>,
@@ -254,8 +261,15 @@ impl<'s> Check<'s> {
         spokes: &mut Vec<Result<Spoke, Reported>>,
     ) {
         let found = pattern.text(&mut self.report).and_then(|text| {
-            let found = self.sources.matches(pattern.file.folder(), text);
-            found.map_err(|message| pattern.fail(&mut self.report, message))
+            let folder = pattern.file.folder();
+            let found = self.sources.matches(folder, text);
+            let found = found.map_err(|message| pattern.fail(&mut self.report, message))?;
+            if found.is_empty() {
+                let tried = absolute(&folder.join(text));
+                let message = format!("no file matches {}", tried.display());
+                pattern.warn(&mut self.report, message);
+            }
+            Ok(found)
         });
         for path in found.unwrap_or_default() {
             if self.spoke_files.insert(path.clone()) {
@@ -281,6 +295,12 @@ fn list<'a>(
 ) -> Result<Vec<Entry<'a>>, Reported> {
     root.get(name)
         .map_or(Ok(Vec::new()), |entry| entry.items(report))
+}
+
+/// Returns a path as seen from any folder, for messages. It is the same path if there is no current
+/// folder.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// Returns the position after the last character of a text.

@@ -1,6 +1,8 @@
-//! What is wrong with a configuration: every error with its file, position and key.
+//! What is wrong with a configuration, or doubtful: every finding with its file, position and key.
 //!
-//! The checker collects errors in a [`Report`] instead of stopping at the first one. A check that
+//! The checker collects findings in a [`Report`] instead of stopping at the first one. An error
+//! withholds the configuration. A warning does not: what it is about is allowed, but is hardly what
+//! was meant. A check that
 //! yields no value returns [`Reported`], which only an error in the report creates, so no value is
 //! dropped in silence. Messages name keys and what is allowed. They never quote a value that may be
 //! a secret.
@@ -11,18 +13,18 @@ use std::path::{Path, PathBuf};
 /// Everything that is wrong with a configuration: at least one error, sorted by file and then by
 /// position.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Errors(Vec<Error>);
+pub struct Errors(Vec<Finding>);
 
 impl Errors {
     /// Returns the errors in order.
-    pub fn iter(&self) -> std::slice::Iter<'_, Error> {
+    pub fn iter(&self) -> std::slice::Iter<'_, Finding> {
         self.0.iter()
     }
 }
 
 impl<'a> IntoIterator for &'a Errors {
-    type Item = &'a Error;
-    type IntoIter = std::slice::Iter<'a, Error>;
+    type Item = &'a Finding;
+    type IntoIter = std::slice::Iter<'a, Finding>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.iter()
@@ -43,20 +45,20 @@ impl fmt::Display for Errors {
 
 impl std::error::Error for Errors {}
 
-/// One thing that is wrong, and where.
+/// One thing that is wrong or doubtful, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Error {
+pub struct Finding {
     /// The path of the file.
     pub file: PathBuf,
     /// The position in the file; absent when the file could not be read.
     pub position: Option<Position>,
     /// The key as a path, such as `spokes[1].labels.absent`; empty for a whole document.
     pub key: String,
-    /// What is wrong and what is allowed.
+    /// What is wrong or doubtful, and what to write instead.
     pub message: String,
 }
 
-impl fmt::Display for Error {
+impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:", self.file.display())?;
         if let Some(position) = self.position {
@@ -68,8 +70,6 @@ impl fmt::Display for Error {
         write!(f, " {}", self.message)
     }
 }
-
-impl std::error::Error for Error {}
 
 /// A position in a file. Line and column are counted from 1, and a column is one character.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -123,10 +123,11 @@ impl File {
 #[derive(Clone, Copy)]
 pub(super) struct Reported(());
 
-/// Collects the errors of a check.
+/// Collects what a check finds.
 #[derive(Default)]
 pub(super) struct Report {
-    errors: Vec<(usize, Error)>,
+    errors: Found,
+    warnings: Found,
 }
 
 impl Report {
@@ -138,27 +139,54 @@ impl Report {
         key: &str,
         message: impl Into<String>,
     ) -> Reported {
-        let error = Error {
-            file: file.path.clone(),
-            position,
-            key: key.to_owned(),
-            message: message.into(),
-        };
-        self.errors.push((file.order, error));
+        self.errors.add(file, position, key, message.into());
         Reported(())
     }
 
-    /// Returns the value if no error was reported, otherwise all errors in order.
-    pub(super) fn finish<T>(mut self, checked: Result<T, Reported>) -> Result<T, Errors> {
-        match checked {
-            Ok(value) if self.errors.is_empty() => Ok(value),
-            Ok(_) | Err(Reported(())) => {
-                self.errors
-                    .sort_by_key(|(order, error)| (*order, error.position));
-                Err(Errors(
-                    self.errors.into_iter().map(|(_, error)| error).collect(),
-                ))
-            }
-        }
+    /// Adds a warning.
+    pub(super) fn warn(
+        &mut self,
+        file: &File,
+        position: Option<Position>,
+        key: &str,
+        message: impl Into<String>,
+    ) {
+        self.warnings.add(file, position, key, message.into());
+    }
+
+    /// Returns the value if no error was reported, otherwise all errors in order. The warnings come
+    /// with either.
+    pub(super) fn finish<T>(
+        self,
+        checked: Result<T, Reported>,
+    ) -> (Result<T, Errors>, Vec<Finding>) {
+        let errors = self.errors.in_order();
+        let result = match checked {
+            Ok(value) if errors.is_empty() => Ok(value),
+            Ok(_) | Err(Reported(())) => Err(Errors(errors)),
+        };
+        (result, self.warnings.in_order())
+    }
+}
+
+/// Findings, each with the order of its file.
+#[derive(Default)]
+struct Found(Vec<(usize, Finding)>);
+
+impl Found {
+    fn add(&mut self, file: &File, position: Option<Position>, key: &str, message: String) {
+        let finding = Finding {
+            file: file.path.clone(),
+            position,
+            key: key.to_owned(),
+            message,
+        };
+        self.0.push((file.order, finding));
+    }
+
+    fn in_order(mut self) -> Vec<Finding> {
+        self.0
+            .sort_by_key(|(order, finding)| (*order, finding.position));
+        self.0.into_iter().map(|(_, finding)| finding).collect()
     }
 }

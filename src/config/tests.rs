@@ -3,6 +3,7 @@
 mod files;
 mod hubs;
 mod values;
+mod warnings;
 
 use std::time::Duration;
 

@@ -137,6 +137,7 @@ impl Reloader {
 
     fn apply(&mut self, load: Load) -> Result<(), Failure> {
         self.fingerprint = Some(load.fingerprint);
+        super::log_warnings(&load.warnings);
         let config = load.result.map_err(Failure::Invalid)?;
         self.gateway.reload(config).map_err(Failure::Refused)
     }

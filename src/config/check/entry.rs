@@ -51,6 +51,11 @@ impl<'a> Entry<'a> {
         report.add(self.file, Some(self.node.at), &self.key, message)
     }
 
+    /// Reports what is doubtful about the value.
+    pub(super) fn warn(&self, report: &mut Report, message: impl Into<String>) {
+        report.warn(self.file, Some(self.node.at), &self.key, message);
+    }
+
     /// Returns the value as a text.
     pub(super) fn text(&self, report: &mut Report) -> Result<&'a str, Reported> {
         match &self.node.kind {

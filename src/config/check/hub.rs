@@ -4,7 +4,7 @@ use http::Uri;
 
 use super::entry::{Entry, Fields, UnknownKeys};
 use super::{Check, header, list, value};
-use crate::config::errors::Reported;
+use crate::config::errors::{Report, Reported};
 use crate::config::{Hub, defaults};
 
 const KEYS: &[&str] = &[
@@ -15,6 +15,24 @@ const KEYS: &[&str] = &[
     "metadata",
     "headers",
     "salvage_requests_max",
+];
+
+/// Where a Prometheus takes remote write.
+const WRITE_PATH: &str = "/api/v1/write";
+
+/// Paths that take no remote write in version 1.0 or 2.0, and are easily pasted instead of one that
+/// does. `/write` is InfluxDB's protocol in VictoriaMetrics.
+const OTHER_PATHS: &[&str] = &[
+    "/api/v1",
+    "/api/v1/",
+    "/api/v1/otlp/v1/metrics",
+    "/api/v1/query",
+    "/api/v1/read",
+    "/api/v1/write/",
+    "/graph",
+    "/metrics",
+    "/query",
+    "/write",
 ];
 
 /// Checks `hub` and `hubs`, of which exactly one must be given.
@@ -43,6 +61,9 @@ fn hub(check: &mut Check<'_>, entry: &Entry<'_>) -> Result<Hub, Reported> {
     let report = &mut check.report;
     let fields = entry.fields(report, UnknownKeys::Shown, KEYS);
     let url = fields.parse_required(report, "url", value::hub_url);
+    if let (Some(entry), Ok(url)) = (fields.get("url"), &url) {
+        warn_of_path(report, entry, url);
+    }
     let timeout = defaults::HUB_TIMEOUT;
     let timeout = fields.parse_or(report, "timeout", value::duration, timeout);
     let protocol = defaults::HUB_PROTOCOL;
@@ -66,6 +87,21 @@ fn hub(check: &mut Check<'_>, entry: &Entry<'_>) -> Result<Hub, Reported> {
         headers: headers?,
         salvage_requests_max: salvage_requests_max?,
     })
+}
+
+/// Warns of a path that is no endpoint of remote write. It is no error, since whatever answers there
+/// may have been told to take writes.
+fn warn_of_path(report: &mut Report, entry: &Entry<'_>, url: &Uri) {
+    let doubt = match url.path() {
+        "/" => "has no path, so every write would be answered 502",
+        path if OTHER_PATHS.contains(&path) => {
+            "has a path that takes no remote write, so every write would be answered 502"
+        }
+        _ => return,
+    };
+    let host = url.authority().map_or("", |authority| authority.as_str());
+    let message = format!("{doubt}; for a Prometheus, write http://{host}{WRITE_PATH}");
+    entry.warn(report, message);
 }
 
 fn name(
