@@ -3,6 +3,7 @@
 mod check_config;
 mod demo;
 mod load;
+mod open_files;
 mod serve;
 mod token;
 

@@ -5,7 +5,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use super::ConfigFile;
+use super::{ConfigFile, open_files};
 use crate::config::{self, Config, Load};
 
 #[derive(Debug, clap::Args)]
@@ -46,8 +46,9 @@ impl Report {
     fn new(load: &Load, strict: bool) -> Self {
         let mut warnings: Vec<_> = load.warnings.iter().map(ToString::to_string).collect();
         let mut errors = Vec::new();
-        if let Err(found) = &load.result {
-            errors.extend(found.iter().map(ToString::to_string));
+        match &load.result {
+            Ok(config) => warnings.extend(open_files::doubt(config)),
+            Err(found) => errors.extend(found.iter().map(ToString::to_string)),
         }
         if strict {
             errors.append(&mut warnings);

@@ -61,6 +61,28 @@ fn a_valid_configuration_passes_a_strict_check() {
 }
 
 #[test]
+fn a_low_limit_of_open_files_is_a_warning() {
+    let folder = folder(&[("hubgate.yaml", &valid())]);
+    let check = format!("exec {} check-config", env!("CARGO_BIN_EXE_hubgate"));
+    // 10 connections of spokes, 256 to the hub, 256 to the admin port, and 64 others are 586.
+    for (limit, wanted) in [
+        (
+            585,
+            "warning: the limit of open files is 585, and up to 586 are needed; ",
+        ),
+        (586, ""),
+    ] {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("ulimit -n {limit} && {check}")]);
+        let output = shell.current_dir(folder.path()).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{limit}");
+        let said = text(&output.stderr);
+        assert!(said.starts_with(wanted), "{limit}: {said}");
+        assert_eq!(said.is_empty(), wanted.is_empty(), "{limit}: {said}");
+    }
+}
+
+#[test]
 fn every_command_takes_the_file_as_a_flag_or_as_an_argument() {
     // The file has an error, so `serve` ends too.
     let folder = folder(&[("hubgate.yaml", "ack: default"), ("a.yaml", "ack: given")]);
