@@ -2,6 +2,7 @@
 
 mod check_config;
 mod demo;
+mod hash_password;
 mod load;
 mod open_files;
 mod serve;
@@ -27,6 +28,8 @@ enum Command {
     CheckConfig(check_config::CheckConfigArgs),
     /// Run a hub, the gate and two spokes on this machine, and check what the gate does.
     Demo(demo::DemoArgs),
+    /// Read a password without showing it, or from stdin, and print its argon2id hash.
+    HashPassword,
     /// Send load to a remote-write endpoint and measure its responses.
     Load(Box<load::LoadArgs>),
     /// Receive remote writes and forward them to the hubs.
@@ -61,6 +64,7 @@ pub fn run() -> ExitCode {
     match Cli::parse().command {
         Command::CheckConfig(args) => check_config::run(&args),
         Command::Demo(args) => demo::run(args),
+        Command::HashPassword => hash_password::run(),
         Command::Load(args) => load::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Token => token::run(),

@@ -1,8 +1,12 @@
 //! The commands of hubgate beside `serve`, and how the commands take the configuration.
 
+use std::fs::File;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
+use rustix::fs::{Mode, OFlags, open};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use tempfile::TempDir;
 
 use crate::support::config::{config, spoke};
@@ -104,5 +108,94 @@ fn every_command_takes_the_file_as_a_flag_or_as_an_argument() {
         assert_eq!(both.status.code(), Some(2), "{command}");
         let said = text(&both.stderr);
         assert!(said.contains("cannot be used with"), "{command}: {said}");
+    }
+}
+
+#[test]
+fn a_hashed_password_is_accepted_and_never_shown() {
+    let folder = folder(&[("password", "one two three\n")]);
+    let command = format!(
+        "exec {} hash-password < password",
+        env!("CARGO_BIN_EXE_hubgate")
+    );
+    let mut shell = Command::new("sh");
+    let output = shell.args(["-c", &command]).current_dir(folder.path());
+    let output = output.output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let printed = text(&output.stdout);
+    let hash = printed.strip_prefix("password_hash: \"");
+    let hash = hash.and_then(|hash| hash.strip_suffix("\"\n"));
+    assert!(
+        hash.is_some_and(|hash| hash.starts_with("$argon2id$")),
+        "{printed}"
+    );
+    assert!(!text(&output.stderr).contains("one"));
+    let argument = run(folder.path(), &["hash-password", "secret"]);
+    assert_eq!(argument.status.code(), Some(2));
+}
+
+#[test]
+fn a_password_typed_at_a_terminal_is_not_shown() {
+    for (second, code) in [("one two", 0), ("one too", 1)] {
+        let mut terminal = Terminal::new();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hubgate"));
+        command
+            .arg("hash-password")
+            .stdin(terminal.device.take().unwrap());
+        let mut hubgate = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // The command has its own copy of the device.
+        drop(command);
+        let mut stderr = hubgate.stderr.take().unwrap();
+        for (prompt, typed) in [("Password: ", "one two"), ("\nAgain: ", second)] {
+            let mut asked = vec![0; prompt.len()];
+            stderr.read_exact(&mut asked).unwrap();
+            assert_eq!(text(&asked), prompt);
+            terminal.screen.write_all(typed.as_bytes()).unwrap();
+            terminal.screen.write_all(b"\n").unwrap();
+        }
+        let output = hubgate.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(code));
+        let printed = text(&output.stdout);
+        assert_eq!(
+            printed.starts_with("password_hash: \"$argon2id$"),
+            code == 0
+        );
+        let mut rest = String::new();
+        stderr.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest.contains("the passwords differ"), code == 1, "{rest}");
+        assert_eq!(terminal.shown(), "");
+    }
+}
+
+/// A terminal without a window.
+struct Terminal {
+    screen: File,
+    /// What a program has as its stdin.
+    device: Option<File>,
+}
+
+impl Terminal {
+    fn new() -> Self {
+        let screen = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&screen).unwrap();
+        unlockpt(&screen).unwrap();
+        let path = ptsname(&screen, Vec::new()).unwrap();
+        let device = open(&path, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap();
+        Self {
+            screen: screen.into(),
+            device: Some(device.into()),
+        }
+    }
+
+    /// What was shown until every program left the terminal.
+    fn shown(&mut self) -> String {
+        let mut shown = Vec::new();
+        // The end is an error (EIO).
+        let _ = self.screen.read_to_end(&mut shown);
+        text(&shown)
     }
 }

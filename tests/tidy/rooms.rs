@@ -101,7 +101,7 @@ const SYSTEM: &[&str] = &["env", "fs", "net", "os", "process", "thread", "time"]
 
 /// Crates that belong to some rooms, and those rooms. The others are for any room that is not pure.
 const CRATES: &[(&str, &[&str])] = &[
-    ("argon2", &["config", "identify"]),
+    ("argon2", &["cli", "config", "identify"]),
     ("axum", &["admin", "demo"]),
     ("bcrypt", &["config", "identify"]),
     ("clap", &["cli", "demo", "load", "telemetry"]),

@@ -34,8 +34,8 @@ pub(super) enum Example {
     DemoOutput,
     /// What `hubgate token` prints.
     TokenOutput,
-    /// Password hashes, as the commands before print them.
-    PasswordHashes,
+    /// What `hubgate hash-password` prints.
+    PasswordHash,
     /// What the commands before print: lines that are always the same.
     Text,
     /// What the commands before print: an HTTP response.
@@ -63,7 +63,7 @@ impl Example {
             ("json", _) if first.starts_with('{') => Some(Self::Json),
             ("text", _) if first.starts_with("hubgate demo: ") => Some(Self::DemoOutput),
             ("text", _) if first.starts_with("token: ") => Some(Self::TokenOutput),
-            ("text", _) if first.starts_with("$2y$") => Some(Self::PasswordHashes),
+            ("text", _) if first.starts_with("password_hash: ") => Some(Self::PasswordHash),
             ("text", "hubgate is ready." | "hubgate is healthy.") => Some(Self::Text),
             ("text", "the configuration is reloaded") => Some(Self::Text),
             ("text", _) if first.starts_with("HTTP/1.1 ") => Some(Self::Response),
