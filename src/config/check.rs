@@ -3,6 +3,7 @@
 //! A check continues after an error: a part that is wrong yields [`Reported`] or its default, and
 //! [`Report::finish`] withholds the result. The submodules check hubs and spokes.
 
+mod advice;
 mod credential;
 mod entry;
 mod header;
@@ -122,9 +123,17 @@ impl<'s> Check<'s> {
     }
 
     fn parse_text(&mut self, file: &File, text: &str) -> Result<Node, Unreadable> {
-        node::parse(text).map_err(|error| Unreadable {
-            reported: self.report.add(file, Some(error.at), "", error.message),
-            before: error.before,
+        node::parse(text).map_err(|error| {
+            let mut message = error.message;
+            // A hash may have any special character of YAML.
+            let line = text.lines().nth(error.at.line.saturating_sub(1));
+            if line.is_some_and(|line| line.contains("password_hash:")) {
+                message += "; put the hash into quotes";
+            }
+            Unreadable {
+                reported: self.report.add(file, Some(error.at), "", message),
+                before: error.before,
+            }
         })
     }
 

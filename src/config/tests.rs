@@ -162,7 +162,7 @@ spokes:
   credentials: []
 - credentials:
   - token_sha256: abc
-  - token_file: no/such/file
+  - token_file: /no/such/file
   labels: {absent: ignore}
 colour: blue
 ";
@@ -177,7 +177,7 @@ colour: blue
         "config:8:16: spokes[0].credentials: is empty, so nobody could write as this spoke; `hubgate token` makes a token",
         "config:9:3: spokes[1].name: required key is missing",
         "config:10:19: spokes[1].credentials[0].token_sha256: is not a SHA-256 in 64 hex digits; `hubgate token` prints a token and its digest",
-        "config:11:17: spokes[1].credentials[1].token_file: cannot read this file: No such file or directory (os error 2)",
+        "config:11:17: spokes[1].credentials[1].token_file: cannot read /no/such/file: No such file or directory (os error 2)",
         "config:12:20: spokes[1].labels.absent: unknown value \"ignore\"; allowed: inject, reject",
         "config:13:1: unknown key \"colour\"; allowed: cluster_label, listen, admin, hub, hubs, ack, limits, spoke_defaults, spokes, spoke_files",
     ];
@@ -192,6 +192,14 @@ fn neither_errors_nor_debug_output_show_a_secret() {
         format!("  credentials: [token: {secret}]"),
         format!("  credentials: [token_file: {secret}]"),
         format!("  credentials: [token_file: /{secret}/a]"),
+        format!("  credentials: [token_file: a/{secret}]"),
+        format!("  credentials: [token_file: {secret}/b]"),
+        format!("  token: {secret}"),
+        format!("  credentials: [basic: {{username: a, password_hash: 'a:{secret}'}}]"),
+        format!(
+            "  credentials: [basic: {{username: a, password_hash: $argon2id$v=19$m=1,t={secret},p=1}}]"
+        ),
+        format!("  credentials: [basic: {{username: a, password_hash: {{SHA}}{secret}}}]"),
         format!("  credentials: [{secret}: token]"),
         format!("  credentials: [{secret}]"),
         format!("  credentials: {{token_sha256: {secret}}}"),

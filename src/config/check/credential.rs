@@ -10,11 +10,10 @@ use argon2::{Algorithm, Params, Version};
 use bcrypt::HashParts;
 use sha2::{Digest, Sha256};
 
-use super::Check;
 use super::entry::{Entry, Fields, UnknownKeys};
-use super::value;
 use super::visible::check_visible;
-use crate::config::errors::Reported;
+use super::{Check, absolute, advice, value};
+use crate::config::errors::{Report, Reported};
 use crate::config::{Credential, Secret};
 
 const KINDS: &[&str] = &["token_sha256", "token_file", "basic"];
@@ -87,22 +86,28 @@ fn token_file(check: &mut Check<'_>, entry: &Entry<'_>) -> Result<Credential, Re
     entry.parse(&mut check.report, |text| value::path(text).map(|_| ()))?;
     let path = entry.file.resolve(path_text);
     let digest = match check.sources.read(&path, TOKEN_FILE_BYTES_MAX) {
-        Ok(content) => digest_token(&content),
-        Err(reason) => Err(unreadable_file(entry, path_text, &reason)),
+        Ok(content) => digest_token(&content)
+            .map_err(|problem| format!("the file {} {problem}", absolute(&path).display())),
+        Err(reason) => Err(unreadable_file(path_text, &path, &reason)),
     };
     let digest = digest.map_err(|message| entry.fail(&mut check.report, message))?;
     token(check, entry, format!("token_file:{path_text}"), digest)
 }
 
-/// The message about a token file that cannot be read. It has the folder at which a relative path
-/// starts, but not the path, which may be a token by mistake.
-fn unreadable_file(entry: &Entry<'_>, path: &str, reason: &str) -> String {
-    let folder = entry.file.folder();
-    if Path::new(path).is_absolute() || folder.as_os_str().is_empty() {
-        return format!("cannot read this file: {reason}");
+/// The message about a token file that cannot be read.
+fn unreadable_file(text: &str, path: &Path, reason: &str) -> String {
+    let path = absolute(path);
+    if advice::looks_like_token(text) {
+        return "cannot read this file, whose name looks like a token and is not shown here; write \
+                the token into a file, and here the path of that file"
+            .to_owned();
     }
-    let folder = folder.display();
-    format!("cannot read this file, looked for in {folder}: {reason}")
+    let start = if Path::new(text).is_absolute() {
+        ""
+    } else {
+        "; a relative path starts at the folder of the file that contains it"
+    };
+    format!("cannot read {}: {reason}{start}", path.display())
 }
 
 fn token(
@@ -119,6 +124,7 @@ fn token(
 }
 
 fn basic(check: &mut Check<'_>, entry: &Entry<'_>) -> Result<Credential, Reported> {
+    refuse_split_hash(&mut check.report, entry)?;
     let fields = entry.fields(&mut check.report, UnknownKeys::Hidden, BASIC_KEYS);
     let username = username(check, &fields);
     let password_hash =
@@ -131,6 +137,16 @@ fn basic(check: &mut Check<'_>, entry: &Entry<'_>) -> Result<Credential, Reporte
             password_hash: password_hash?,
         },
     })
+}
+
+/// Refuses an argon2 hash that ends at its first comma, since what follows became keys of their own.
+/// Errors about those would hide what is wrong.
+fn refuse_split_hash(report: &mut Report, entry: &Entry<'_>) -> Result<(), Reported> {
+    let is_rest = |key: &str| key.starts_with("t=") || key.starts_with("p=");
+    match entry.peek("password_hash") {
+        Some(hash) if entry.keys().any(is_rest) => Err(hash.fail(report, advice::SPLIT_HASH)),
+        _ => Ok(()),
+    }
 }
 
 fn username(check: &mut Check<'_>, fields: &Fields<'_>) -> Result<String, Reported> {
@@ -155,6 +171,11 @@ fn parse_username(text: &str) -> Result<String, String> {
 
 fn parse_digest(text: &str) -> Result<[u8; 32], String> {
     let wanted = "is not a SHA-256 in 64 hex digits; `hubgate token` prints a token and its digest";
+    if advice::has_digest_beside_text(text, DIGEST_DIGITS) {
+        return Err(format!(
+            "has a text beside the digest; keep only the {DIGEST_DIGITS} hex digits"
+        ));
+    }
     let digits: Option<Vec<u8>> = text.chars().map(hex_digit).collect();
     let digits = digits.filter(|digits| digits.len() == DIGEST_DIGITS);
     let digits = digits.ok_or(wanted)?;
@@ -178,23 +199,19 @@ fn hex_digit(digit: char) -> Option<u8> {
         .and_then(|value| u8::try_from(value).ok())
 }
 
-/// Digests the token in the content of a file.
+/// Digests the token in the content of a file. The error continues "the file PATH".
 fn digest_token(content: &[u8]) -> Result<[u8; 32], String> {
     let token = content.trim_ascii();
     if token.is_empty() {
-        return Err(
-            "names an empty file; put a token into it (`hubgate token` makes one)".to_owned(),
-        );
+        return Err("is empty; put a token into it (`hubgate token` makes one)".to_owned());
     }
     if !token.iter().all(u8::is_ascii_graphic) {
-        return Err(
-            "names a file that is not one word of ASCII; put only the token into it".to_owned(),
-        );
+        return Err("is not one word of ASCII; put only the token into it".to_owned());
     }
     if token.len() < TOKEN_CHARS_MIN {
         return Err(format!(
-            "names a file whose token has fewer than {TOKEN_CHARS_MIN} characters, which can be \
-             guessed; make one with `hubgate token`"
+            "has a token of fewer than {TOKEN_CHARS_MIN} characters, which can be guessed; make \
+             one with `hubgate token`"
         ));
     }
     Ok(sha256(token))
@@ -202,13 +219,18 @@ fn digest_token(content: &[u8]) -> Result<[u8; 32], String> {
 
 /// Accepts a hash that can be verified at an acceptable cost.
 fn parse_password_hash(text: &str) -> Result<String, String> {
+    if let Some(advice) = advice::unusable_hash(text) {
+        return Err(advice.to_owned());
+    }
     if text.starts_with("$argon2") {
         check_argon2(text)?;
     } else if text.starts_with("$2") {
         check_bcrypt(text)?;
     } else {
         let wanted = "wanted argon2 ($argon2id$...) or bcrypt ($2a$, $2b$, $2y$)";
-        return Err(format!("is not a password hash; {wanted}"));
+        return Err(format!(
+            "is not a password hash; {wanted}, such as `hubgate hash-password` prints"
+        ));
     }
     Ok(text.to_owned())
 }

@@ -3,14 +3,12 @@
 //! This module reports values of the wrong kind, and keys that are unknown, repeated or missing, so
 //! that all parts of the checker report them alike. The callers decide what a value means.
 
+use super::advice;
 use crate::config::errors::{File, Position, Report, Reported};
 use crate::config::node::{Key, Kind, Node};
 
 /// Texts longer than this are cut in messages.
 const QUOTED_CHARS_MAX: usize = 48;
-
-/// Maximum number of edits between a misspelt key and the key that is suggested for it.
-const TYPOS_MAX: usize = 2;
 
 /// A value with its file and key.
 #[derive(Clone)]
@@ -80,8 +78,14 @@ impl<'a> Entry<'a> {
         let nodes = match &self.node.kind {
             Kind::Sequence(nodes) => nodes.as_slice(),
             Kind::Null => &[],
-            Kind::Mapping(_) => return Err(self.fail(report, "wanted a list, found a mapping")),
-            Kind::Scalar(_) => return Err(self.fail(report, "wanted a list, found a single value")),
+            Kind::Mapping(_) => {
+                let message = "wanted a list, found a mapping; begin each item with a hyphen";
+                return Err(self.fail(report, message));
+            }
+            Kind::Scalar(_) => {
+                let message = "wanted a list, found a single value; put it into brackets";
+                return Err(self.fail(report, message));
+            }
         };
         let items = nodes.iter().enumerate().map(|(index, node)| Self {
             file: self.file,
@@ -134,10 +138,35 @@ impl<'a> Entry<'a> {
         Ok(pairs.collect())
     }
 
+    /// Returns the keys of the value, none if it is not a mapping. They may be secrets.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &'a str> {
+        self.entries().iter().map(|(key, _)| key.text.as_str())
+    }
+
+    /// Returns the first value of a key without checking the others.
+    pub(super) fn peek(&self, name: &str) -> Option<Self> {
+        let (_, node) = self.entries().iter().find(|(key, _)| key.text == name)?;
+        Some(Self {
+            file: self.file,
+            key: key_path(&self.key, name),
+            node,
+        })
+    }
+
+    fn entries(&self) -> &'a [(Key, Node)] {
+        match &self.node.kind {
+            Kind::Mapping(entries) => entries,
+            _ => &[],
+        }
+    }
+
     fn mapping(&self, report: &mut Report) -> Result<&'a [(Key, Node)], Reported> {
         let message = match &self.node.kind {
             Kind::Mapping(entries) => return Ok(entries),
             Kind::Null => return Ok(&[]),
+            Kind::Scalar(text) if text.contains(':') => {
+                "wanted a mapping, found a single value; put a space after the colon of each key"
+            }
             Kind::Scalar(_) => "wanted a mapping, found a single value",
             Kind::Sequence(_) => "wanted a mapping, found a list",
         };
@@ -267,7 +296,8 @@ impl<'a> Fields<'a> {
         node: &'a Node,
     ) {
         let Some(name) = allowed.iter().copied().find(|name| *name == text) else {
-            let message = unknown_key(unknown_keys, allowed, text);
+            let shown = unknown_keys == UnknownKeys::Shown;
+            let message = advice::unknown_key(allowed, text, shown);
             let reported = report.add(self.mapping.file, Some(at), &self.mapping.key, message);
             self.error = Some(MappingError::UnknownKeys(reported));
             return;
@@ -299,31 +329,16 @@ impl<'a> Fields<'a> {
     }
 
     fn key_path(&self, name: &str) -> String {
-        if self.mapping.key.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{}.{name}", self.mapping.key)
-        }
+        key_path(&self.mapping.key, name)
     }
 }
 
-fn unknown_key(unknown_keys: UnknownKeys, allowed: &[&str], text: &str) -> String {
-    let shown = match unknown_keys {
-        UnknownKeys::Hidden => String::new(),
-        UnknownKeys::Shown => format!(" {}", quote(text)),
-    };
-    let close = allowed
-        .iter()
-        .filter(|name| name.len().abs_diff(text.len()) <= TYPOS_MAX)
-        .map(|name| (strsim::levenshtein(name, text), name))
-        .min()
-        .filter(|(typos, _)| *typos <= TYPOS_MAX);
-    let guess = close.map_or_else(String::new, |(_, name)| format!(", did you mean {name}?"));
-    let separator = if guess.is_empty() { ";" } else { "" };
-    format!(
-        "unknown key{shown}{guess}{separator} allowed: {}",
-        allowed.join(", ")
-    )
+fn key_path(mapping: &str, name: &str) -> String {
+    if mapping.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{mapping}.{name}")
+    }
 }
 
 /// Quotes a text that is no secret, cut to a readable length.

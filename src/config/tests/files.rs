@@ -161,13 +161,13 @@ fn errors_of_all_files_are_reported() {
     let expected = [
         "hubgate.yaml:3:1: unknown key \"hube\", did you mean hub? allowed: cluster_label, listen, admin, hub, hubs, ack, limits, spoke_defaults, spokes, spoke_files",
         "s/b.yaml:1:7: name: a spoke name may be used only once; this one is already used at s/a.yaml:1:7 (name)",
-        "s/b.yaml:2:27: credentials[0].token_file: names a file whose token has fewer than 20 characters, which can be guessed; make one with `hubgate token`",
-        "s/c.yaml:2:27: credentials[0].token_file: names an empty file; put a token into it (`hubgate token` makes one)",
+        "s/b.yaml:2:27: credentials[0].token_file: the file s/../short has a token of fewer than 20 characters, which can be guessed; make one with `hubgate token`",
+        "s/c.yaml:2:27: credentials[0].token_file: the file s/../empty is empty; put a token into it (`hubgate token` makes one)",
         "s/c.yaml:3:1: unknown key \"hub\"; allowed: name, credentials, source_ranges, labels, limits",
         "s/d.yaml:1:7: not valid YAML: unclosed bracket '['",
         "s/e.yaml:2:4: is not UTF-8 from here on",
         "s/f.yaml: cannot be read: larger than 4194304 bytes",
-        "s/g.yaml:2:27: credentials[0].token_file: names a file that is not one word of ASCII; put only the token into it",
+        "s/g.yaml:2:27: credentials[0].token_file: the file s/../words is not one word of ASCII; put only the token into it",
         "missing.yaml: cannot be read: No such file or directory (os error 2)",
     ];
     let found = folder.errors();
@@ -222,18 +222,44 @@ fn the_same_token_in_two_files_is_refused() {
 }
 
 #[test]
-fn the_error_about_a_missing_token_file_names_the_folder() {
+fn the_error_about_a_missing_token_file_has_the_path_that_was_tried() {
     let folder = Folder::new();
     folder.write("hubgate.yaml", with_files("'s/*.yaml'"));
     folder.write("s/a.yaml", spoke("a", "token_file: tokens/a"));
     let errors = load(&folder.main()).result.expect_err("no configuration");
     let place = folder.path("s");
     let expected = format!(
-        "{0}/a.yaml:2:27: credentials[0].token_file: cannot read this file, looked for in {0}: \
-         No such file or directory (os error 2)",
+        "{0}/a.yaml:2:27: credentials[0].token_file: cannot read {0}/tokens/a: No such file or \
+         directory (os error 2); a relative path starts at the folder of the file that contains it",
         place.display()
     );
     assert_eq!(errors.to_string(), expected);
+}
+
+#[test]
+fn paths_of_token_files_are_shown_and_tokens_are_not() {
+    let shown = [
+        "/var/run/secrets/kubernetes.io/serviceaccount/token",
+        "/etc/hubgate/tokens/production-europe-west-1-cluster",
+        "tokens/a",
+        "../Token1",
+        "token",
+    ];
+    let hidden = [
+        "C793mcNdun4y6JxFNos3RWgG2PdZlyxmGf8jnfftMVg",
+        "aGVsbG8+d29y/GQhIQ0K4Zm9v/YmFy",
+        "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    ];
+    for (paths, is_shown) in [(&shown[..], true), (&hidden[..], false)] {
+        for path in paths {
+            let folder = Folder::new();
+            folder.write("hubgate.yaml", with_files("a.yaml"));
+            folder.write("a.yaml", spoke("a", &format!("token_file: {path}")));
+            let found = folder.errors();
+            assert!(found.contains("cannot read "), "{found}");
+            assert_eq!(found.contains(path), is_shown, "{found}");
+        }
+    }
 }
 
 #[test]

@@ -79,7 +79,10 @@ spoke_defaults: {limits: {labels_per_series_max: 0}} => 1:50: spoke_defaults.lim
 #[test]
 fn unknown_and_repeated_keys_are_refused() {
     let table = "
-cluster: a => 1:1 => unknown key \"cluster\"; allowed: cluster_label, listen, admin,
+cluster: a => 1:1 => unknown key \"cluster\", did you mean cluster_label? allowed: cluster_label, listen, admin,
+color: a => 1:1 => unknown key \"color\"; allowed: cluster_label, listen, admin,
+listen-address: a => 1:1 => did you mean listen?
+remote_write: [] => 1:1 => unknown key \"remote_write\"; write hub: {url: URL}
 clusterLabel: a => 1:1 => unknown key \"clusterLabel\", did you mean cluster_label? allowed:
 listen: {tls: {}} => 1:10: listen => \"tls\"; allowed: address, source_ranges, connections_max
 spoke_defaults: {name: a} => 1:18: spoke_defaults => allowed: source_ranges, labels, limits
@@ -156,7 +159,7 @@ a => 4:16: spokes[0].credentials => wanted a list
 [token_sha256: gDIGEST] => 4:31: spokes[0].credentials[0].token_sha256 => 64 hex digits
 [token_sha256: e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855] => 4:31: spokes[0].credentials[0].token_sha256 => SHA-256 of an empty text
 [token_file: ''] => 4:29: spokes[0].credentials[0].token_file => is empty
-[token_file: /dev/null] => 4:29: spokes[0].credentials[0].token_file => cannot read this file: not a regular file
+[token_file: /dev/null] => 4:29: spokes[0].credentials[0].token_file => cannot read /dev/null: not a regular file
 [basic: a] => 4:24: spokes[0].credentials[0].basic => wanted a mapping
 [basic: {password_hash: BCRYPT}] => 4:24: spokes[0].credentials[0].basic.username => missing
 [basic: {username: 'a:b', password_hash: BCRYPT}] => 4:35: spokes[0].credentials[0].basic.username => colon
@@ -183,10 +186,7 @@ fn with_hash(hash: &str) -> String {
 fn bad_password_hashes_are_refused() {
     let cases = [
         ("password".into(), "wanted argon2 ($argon2id$...) or bcrypt"),
-        (
-            "$1$abc$def".into(),
-            "wanted argon2 ($argon2id$...) or bcrypt",
-        ),
+        ("$8$abc$def".into(), "wanted argon2 ($argon2id$...)"),
         (BCRYPT.replace("$2b$", "$2x$"), "$2a$, $2b$ or $2y$"),
         (BCRYPT.replace("$12$", "$15$"), "allowed: 4 to 14"),
         (BCRYPT.replace("$12$", "$03$"), "allowed: 4 to 14"),
@@ -213,6 +213,137 @@ fn bad_password_hashes_are_refused() {
     for (hash, message) in cases {
         let hash: String = hash;
         refuses(&with_hash(&hash), place, message);
+    }
+}
+
+#[test]
+fn keys_of_other_programs_are_answered_with_the_key_of_hubgate() {
+    // What follows the name of a spoke, at which position, and what to write.
+    let table = "
+token: a => 4:3: spokes[0] => unknown key \"token\"; credentials take the digest of a token as token_sha256 (`hubgate token` prints both), or a file
+bearer_token: a => 4:3: spokes[0] => unknown key \"bearer_token\"; credentials take the digest
+token_sha256: a => 4:3: spokes[0] => it goes into an item of credentials
+basic_auth: {username: a} => 4:3: spokes[0] => write an item of credentials, basic: {username: NAME, password_hash: HASH}
+password: a => 4:3: spokes[0] => hubgate keeps only a hash of a password; write password_hash
+credential: [] => 4:3: spokes[0] => did you mean credentials?
+url: a => 4:3: spokes[0] => write hub: {url: URL}
+";
+    refuses_each(table, |line| {
+        with_spoke(&format!(
+            "  {line}\n  credentials: [token_sha256: {DIGEST}]"
+        ))
+    });
+    // In an item of credentials, or in `basic`.
+    let table = "
+token: a => 4:17: spokes[0].credentials[0] => unknown key \"token\"; credentials take the digest
+bearer: a => 4:17: spokes[0].credentials[0] => unknown key \"bearer\"; credentials take the digest
+tokenFile: a => 4:17: spokes[0].credentials[0] => unknown key, did you mean token_file?
+token-sha256: a => 4:17: spokes[0].credentials[0] => unknown key, did you mean token_sha256?
+token_sha: a => 4:17: spokes[0].credentials[0] => unknown key, did you mean token_sha256?
+sha256: a => 4:17: spokes[0].credentials[0] => write an item of credentials, token_sha256: DIGEST
+credentials_file: a => 4:17: spokes[0].credentials[0] => write an item of credentials, token_file: FILE
+basic_auth: {username: a} => 4:17: spokes[0].credentials[0] => unknown key \"basic_auth\"; write an item of credentials, basic: {
+basicAuth: {username: a} => 4:17: spokes[0].credentials[0] => write an item of credentials, basic: {username: NAME, password_hash: HASH}
+htpasswd: a => 4:17: spokes[0].credentials[0] => write an item of credentials, basic: {
+username: a => 4:17: spokes[0].credentials[0] => write username into basic
+password: a => 4:17: spokes[0].credentials[0] => hubgate keeps only a hash of a password
+passwordHash: a => 4:17: spokes[0].credentials[0] => write password_hash into basic
+basic: {username: a, password_hash: BCRYPT, password: a} => 4:115: spokes[0].credentials[0].basic => `hubgate hash-password` makes one
+basic: {username: a, password_hash: BCRYPT, user: a} => 4:115: spokes[0].credentials[0].basic => unknown key, did you mean username?
+basic: {username: a, password_hash: BCRYPT, hash: a} => 4:115: spokes[0].credentials[0].basic => write password_hash into basic
+";
+    refuses_each(table, |item| {
+        let item = item.replace("BCRYPT", BCRYPT);
+        with_spoke(&format!("  credentials: [{item}]"))
+    });
+}
+
+#[test]
+fn a_value_in_place_of_a_list_or_mapping_is_answered_with_its_form() {
+    let table = "
+{token_sha256: a} => 4:16: spokes[0].credentials => wanted a list, found a mapping; begin each item with a hyphen
+a => 4:16: spokes[0].credentials => wanted a list, found a single value; put it into brackets
+[token_sha256:a] => 4:17: spokes[0].credentials[0] => put a space after the colon of each key
+[basic: a:b] => 4:24: spokes[0].credentials[0].basic => put a space after the colon of each key
+";
+    refuses_each(table, |credentials| {
+        with_spoke(&format!("  credentials: {credentials}"))
+    });
+}
+
+#[test]
+fn what_tools_print_beside_a_digest_is_answered_with_what_to_cut() {
+    let written = [
+        format!("{DIGEST}  -"),
+        format!("{DIGEST}  token"),
+        format!("SHA2-256(stdin)= {DIGEST}"),
+        format!("sha256:{DIGEST}"),
+    ];
+    for digest in written {
+        let text = with_spoke(&format!("  credentials: [token_sha256: \"{digest}\"]"));
+        let place = "4:31: spokes[0].credentials[0].token_sha256";
+        refuses(&text, place, "keep only the 64 hex digits");
+    }
+}
+
+#[test]
+fn an_argon2_hash_without_quotes_is_answered_with_the_quotes() {
+    let place = "4:53: spokes[0].credentials[0].basic.password_hash";
+    let message = "ends at its first comma; put the hash into quotes";
+    let flow = with_hash(ARGON2).replace('\'', "");
+    refuses(&flow, place, message);
+    refuses(&with_hash("$argon2id$v=19$m=19456"), place, message);
+    let block = "  credentials:\n  - basic:\n      username: a\n      password_hash: ";
+    for hash in [ARGON2, BCRYPT] {
+        assert_eq!(errors(&with_spoke(&format!("{block}{hash}"))), "");
+    }
+    assert_eq!(errors(&with_hash(BCRYPT).replace('\'', "")), "");
+    for broken in [
+        "{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=",
+        "Encoded: $argon2id$v=19",
+    ] {
+        let found = errors(&with_spoke(&format!("{block}{broken}")));
+        assert_eq!(found.lines().count(), 1, "{found}");
+        assert!(found.contains("not valid YAML: "), "{found}");
+        assert!(found.ends_with("; put the hash into quotes"), "{found}");
+    }
+}
+
+#[test]
+fn what_is_pasted_beside_or_instead_of_a_hash_is_answered_with_what_to_change() {
+    let colon = "cut off what stands before the colon, and the colon";
+    let other = "`hubgate hash-password` makes an argon2 hash, and `htpasswd -nB` a bcrypt hash";
+    let before = "has a text before the hash; cut it off";
+    let dollars = "write each $ once";
+    let shell = "has lost its $ signs to a shell";
+    let bare = "is a bare hash without its parameters";
+    let cases = [
+        (format!("production:{BCRYPT}"), colon),
+        (format!("production:{ARGON2}"), colon),
+        (format!("password_hash:{ARGON2}"), colon),
+        (format!("Encoded: {ARGON2}"), before),
+        (format!(" {BCRYPT}"), "begins or ends with a space"),
+        (format!("{ARGON2} "), "begins or ends with a space"),
+        (BCRYPT.replace('$', "$$"), dollars),
+        (format!("a:{}", BCRYPT.replace('$', "$$")), dollars),
+        ("$apr1$H6uskkkW$IgXLP6ewTrSuBkTrqE8wj/".to_owned(), other),
+        ("a:$apr1$H6uskkkW$IgXLP6ewTrSuBkTrqE8wj/".to_owned(), other),
+        ("{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=".to_owned(), other),
+        ("a:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=".to_owned(), other),
+        ("$6$abc$def".to_owned(), other),
+        ("$y$j9T$abc$def".to_owned(), other),
+        ("=19=19456,t=2,p=1/M07lRtXFz7PrCC".to_owned(), shell),
+        ("y0/02yz.hWf.qVy2V5Q56tM/9mBq4aC58F23ZdG".to_owned(), shell),
+        (DIGEST.to_owned(), bare),
+        (DIGEST[..32].to_owned(), bare),
+        (
+            "a password".to_owned(),
+            "such as `hubgate hash-password` prints",
+        ),
+    ];
+    let place = "4:53: spokes[0].credentials[0].basic.password_hash";
+    for (written, message) in cases {
+        refuses(&with_hash(&written), place, message);
     }
 }
 

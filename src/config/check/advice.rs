@@ -1,0 +1,183 @@
+//! What people write in place of a key or a value, and what to write instead.
+//!
+//! They copy keys from a Prometheus or a proxy, and values from the output of `htpasswd`, `argon2`,
+//! `sha256sum` or a shell. No advice quotes a value, and a key only if it is a word of this file.
+
+use super::entry;
+
+/// Maximum number of edits between a misspelt key and the key that is suggested for it.
+const TYPOS_MAX: usize = 2;
+
+/// Letters that a key must share with the beginning of another one to be suggested for it.
+const PREFIX_BYTES_MIN: usize = 4;
+
+/// Prefixes of the hashes that hubgate verifies.
+const HASHES: &[&str] = &["$argon2", "$2a$", "$2b$", "$2y$"];
+
+/// Prefixes of the hashes of `htpasswd`, nginx, LDAP and `/etc/shadow` that hubgate does not verify.
+const OTHER_HASHES: &[&str] = &[
+    "$apr1$", "$1$", "$5$", "$6$", "$7$", "$gy$", "$md5", "$pbkdf2", "$scrypt$", "$sha1$", "$y$",
+    "{",
+];
+
+/// About a hash without quotes among others between braces.
+pub(super) const SPLIT_HASH: &str = "ends at its first comma; put the hash into quotes";
+
+const TOKEN: &str = "credentials take the digest of a token as token_sha256 (`hubgate token` prints \
+                     both), or a file that contains the token as token_file; the token itself goes \
+                     to the spoke's Prometheus";
+const BASIC: &str = "write an item of credentials, basic: {username: NAME, password_hash: HASH}";
+const PASSWORD: &str = "hubgate keeps only a hash of a password; write password_hash (`hubgate \
+                        hash-password` makes one) into basic; the password itself goes to the \
+                        spoke's Prometheus";
+
+/// Keys of other programs and of other places, with what to write. They are compared as
+/// [`letters`].
+const KEYS: &[(&[&str], &str)] = &[
+    (&["token", "tokens", "bearer", "bearertoken"], TOKEN),
+    (&["authorization", "credential"], TOKEN),
+    (
+        &["bearertokenfile", "credentialsfile", "tokenpath"],
+        "write an item of credentials, token_file: FILE",
+    ),
+    (
+        &["tokenhash", "tokendigest", "sha256", "digest"],
+        "write an item of credentials, token_sha256: DIGEST",
+    ),
+    (
+        &["tokensha256", "tokenfile", "basic"],
+        "it goes into an item of credentials",
+    ),
+    (&["basicauth", "basicauthusers", "htpasswd"], BASIC),
+    (&["password", "passwordfile", "passwd", "pass"], PASSWORD),
+    (
+        &["hash", "bcrypt", "argon2", "passwordhash"],
+        "write password_hash into basic",
+    ),
+    (&["login", "username"], "write username into basic"),
+    (&["remotewrite", "upstream", "url"], "write hub: {url: URL}"),
+];
+
+/// Says what is wrong with a key that is none of the allowed ones.
+pub(super) fn unknown_key(allowed: &[&str], key: &str, shown: bool) -> String {
+    let quoted = entry::quote(key);
+    let letters = letters(key);
+    let misspelt = misspelt_key(allowed, &letters);
+    let other = KEYS
+        .iter()
+        .find(|(keys, _)| keys.contains(&letters.as_str()));
+    if let (None, Some((_, advice))) = (misspelt, other) {
+        return format!("unknown key {quoted}; {advice}");
+    }
+    let name = if shown {
+        format!(" {quoted}")
+    } else {
+        String::new()
+    };
+    let guess = match misspelt.or_else(|| related_key(allowed, &letters)) {
+        Some(close) => format!(", did you mean {close}?"),
+        None => ";".to_owned(),
+    };
+    format!("unknown key{name}{guess} allowed: {}", allowed.join(", "))
+}
+
+/// The allowed key with the fewest typos.
+fn misspelt_key<'a>(allowed: &[&'a str], key: &str) -> Option<&'a str> {
+    let names = allowed.iter().map(|name| (letters(name), *name));
+    let near = names.filter(|(other, _)| other.len().abs_diff(key.len()) <= TYPOS_MAX);
+    let typos = near.map(|(other, name)| (strsim::levenshtein(&other, key), name));
+    let (typos, name) = typos.min()?;
+    (typos <= TYPOS_MAX).then_some(name)
+}
+
+/// The only allowed key that begins as this one, or with which this one begins.
+fn related_key<'a>(allowed: &[&'a str], key: &str) -> Option<&'a str> {
+    let mut related = allowed.iter().filter(|name| {
+        let other = letters(name);
+        let shared = other.len().min(key.len());
+        shared >= PREFIX_BYTES_MIN && (other.starts_with(key) || key.starts_with(&other))
+    });
+    let first = related.next()?;
+    related.next().is_none().then_some(*first)
+}
+
+/// A key without what other programs spell differently: case, underscores and hyphens.
+fn letters(key: &str) -> String {
+    let letters = key.chars().filter(|it| !matches!(it, '_' | '-'));
+    letters.map(|it| it.to_ascii_lowercase()).collect()
+}
+
+/// Says what to do with a text that is not a hash of argon2 or bcrypt, or is a part of one.
+pub(super) fn unusable_hash(text: &str) -> Option<&'static str> {
+    if text.trim() != text {
+        return Some("begins or ends with a space; cut it off");
+    }
+    if text.contains("$$") {
+        return Some("has each $ doubled, as Docker Compose needs it; write each $ once");
+    }
+    if text.starts_with("$argon2") {
+        let cut = !text.contains(',') && text.contains("$m=");
+        return cut.then_some(SPLIT_HASH);
+    }
+    if HASHES.iter().any(|prefix| text.starts_with(prefix)) {
+        return None;
+    }
+    let start = HASHES.iter().find_map(|prefix| text.find(prefix));
+    if let Some(start) = start {
+        return Some(if text[..start].ends_with(':') {
+            "begins with a user name, as a line of htpasswd does; cut off what stands before the \
+             colon, and the colon"
+        } else {
+            "has a text before the hash; cut it off, so that the hash begins with $"
+        });
+    }
+    let hash = text.split_once(':').map_or(text, |(_, hash)| hash);
+    if OTHER_HASHES.iter().any(|prefix| hash.starts_with(prefix)) {
+        return Some(
+            "is of a kind that hubgate does not verify; `hubgate hash-password` makes an argon2 \
+             hash, and `htpasswd -nB` a bcrypt hash",
+        );
+    }
+    if lost_its_dollars(text) {
+        return Some("has lost its $ signs to a shell; put it into single quotes there");
+    }
+    let is_hex = text.len() >= 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_hex.then_some(
+        "is a bare hash without its parameters; take the form that begins with $argon2id$, which \
+         `hubgate hash-password` and `argon2 -e` print",
+    )
+}
+
+/// Whether a text is what remains of a hash between double quotes in a shell: `$argon2id`, `$v`,
+/// `$m`, `$2` and `$1` were variables.
+fn lost_its_dollars(text: &str) -> bool {
+    let argon2 = text.starts_with('=') && text.contains(",t=");
+    let bcrypt = matches!(text.as_bytes(), [b'a' | b'b' | b'y', b'0'..=b'9', rest @ ..]
+        if rest.iter().any(|byte| b"./".contains(byte))
+            && rest.iter().all(|byte| byte.is_ascii_alphanumeric() || b"./".contains(byte)));
+    argon2 || bcrypt
+}
+
+/// Whether a text has a digest beside other text, as `sha256sum` and `openssl` print it.
+pub(super) fn has_digest_beside_text(text: &str, digits: usize) -> bool {
+    let mut words = text.split(|it: char| !it.is_ascii_hexdigit());
+    words.any(|word| word.len() == digits) && text.len() > digits
+}
+
+/// Whether a text is a token rather than the path of a file. Such a text is shown nowhere.
+///
+/// A path of that kind is then not shown either, which only makes a message less helpful.
+pub(super) fn looks_like_token(text: &str) -> bool {
+    let whole = !text.starts_with(['/', '.']) && is_random(text);
+    whole || text.split('/').any(is_random)
+}
+
+/// Whether a text consists of the letters of base64 or hex, and is as mixed and as long as a token.
+fn is_random(text: &str) -> bool {
+    const LENGTH_MIN: usize = 20;
+    let has = |class: fn(char) -> bool| text.contains(class);
+    let mixed = has(|it| it.is_ascii_uppercase()) && has(|it| it.is_ascii_lowercase());
+    let hex = !has(|it| !it.is_ascii_hexdigit());
+    let base64 = !has(|it| !it.is_ascii_alphanumeric() && !"+/=_-".contains(it));
+    text.len() >= LENGTH_MIN && base64 && has(|it| it.is_ascii_digit()) && (mixed || hex)
+}
