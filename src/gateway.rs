@@ -3,12 +3,14 @@
 //! Only this file starts long-lived tasks.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
+use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::admin::reload::{self, Loads};
@@ -201,7 +203,17 @@ impl Probe {
     }
 }
 
-async fn bind(key: &str, address: SocketAddr) -> anyhow::Result<tokio::net::TcpListener> {
-    let listener = tokio::net::TcpListener::bind(address).await;
+/// Binds a listener. The address of all interfaces is that of IPv4 alone on a system without IPv6.
+async fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let mut listener = TcpListener::bind(address).await;
+    if address.ip() == Ipv6Addr::UNSPECIFIED && listener.as_ref().is_err_and(lacks_ipv6) {
+        listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await;
+    }
     listener.with_context(|| format!("cannot listen on {key} {address}"))
+}
+
+/// Whether a listener failed because the system has no IPv6, or no address of it.
+fn lacks_ipv6(error: &io::Error) -> bool {
+    let unsupported = rustix::io::Errno::AFNOSUPPORT.raw_os_error();
+    error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(unsupported)
 }

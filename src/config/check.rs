@@ -14,6 +14,7 @@ mod value;
 mod visible;
 
 use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use entry::{Entry, Fields, UnknownKeys};
@@ -187,9 +188,9 @@ impl<'s> Check<'s> {
         let default = defaults::ADMIN_ADDRESS;
         let admin_address = admin.parse_or(report, "address", value::address, default);
         let (listen_address, admin_address) = (listen_address?, admin_address?);
-        if listen_address == admin_address && listen_address.port() != 0 {
+        if overlap(listen_address, admin_address) {
             let entry = admin.get("address").or(listen.get("address"));
-            let message = "listen.address and admin.address are the same; they need two ports";
+            let message = "listen.address and admin.address overlap; they need two ports";
             return Err(entry.unwrap_or(root.entry()).fail(report, message));
         }
         let listen = Listen {
@@ -304,6 +305,17 @@ fn list<'a>(
 ) -> Result<Vec<Entry<'a>>, Reported> {
     root.get(name)
         .map_or(Ok(Vec::new()), |entry| entry.items(report))
+}
+
+/// Whether two listeners cannot be bound at once. `[::]` is for IPv4 as well.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let covers = |wide: IpAddr, ip: IpAddr| {
+        wide == ip
+            || wide == Ipv6Addr::UNSPECIFIED
+            || (wide == Ipv4Addr::UNSPECIFIED && ip.is_ipv4())
+    };
+    let same_port = one.port() == other.port() && one.port() != 0;
+    same_port && (covers(one.ip(), other.ip()) || covers(other.ip(), one.ip()))
 }
 
 /// Returns a path as seen from any folder, for messages. It is the same path if there is no current

@@ -21,10 +21,11 @@ async fn a_spoke_may_write_from_its_source_ranges_only() {
             config(&hub.url(), &spokes)
         )
     };
-    // The second listener sees IPv4 clients as IPv4-mapped IPv6 addresses.
+    // The second listener has no IP, so it is for IPv6 and IPv4. It sees IPv4 clients as IPv4-mapped
+    // IPv6 addresses.
     for (listen, clients) in [
         ("127.0.0.1", &["127.0.0.1", "127.0.0.2", "127.0.0.3"][..]),
-        ("[::]", &["127.0.0.1", "127.0.0.2", "127.0.0.3", "::1"]),
+        ("", &["127.0.0.1", "127.0.0.2", "127.0.0.3", "::1"]),
     ] {
         let gate = Gate::start(&on(listen)).await;
         for client in clients {

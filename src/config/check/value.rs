@@ -82,14 +82,25 @@ pub(super) fn hub_metadata(text: &str) -> Result<HubMetadata, String> {
     }
 }
 
-/// Parses an address to bind.
+/// Parses an address to bind. One without an IP is that of all interfaces, IPv6 and IPv4, as in
+/// Prometheus.
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| {
+    let port = text.strip_prefix(':').filter(|port| is_digits(port));
+    let address = match port {
+        Some(port) => format!("[::]:{port}").parse(),
+        None => text.parse(),
+    };
+    address.map_err(|_| {
         format!(
-            "{} is not an address; write IP:PORT, such as 0.0.0.0:9480 or [::]:9480",
+            "{} is not an address; write IP:PORT, such as 127.0.0.1:9480, or :PORT for all \
+             interfaces",
             quote(text)
         )
     })
+}
+
+fn is_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Parses a count, which is at least 1.
@@ -110,8 +121,7 @@ pub(super) fn salvage_requests(text: &str) -> Result<usize, String> {
 }
 
 fn whole_number(text: &str, least: usize, most: usize) -> Result<usize, String> {
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    let number = text.parse().ok().filter(|_| digits);
+    let number = text.parse().ok().filter(|_| is_digits(text));
     number
         .filter(|number| (least..=most).contains(number))
         .ok_or_else(|| {

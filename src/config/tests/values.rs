@@ -3,7 +3,7 @@
 //! A table has one case on each line: what is written, the position and key of the only error, and
 //! a part of its message. `\n` stands for a line break.
 
-use super::{ARGON2, BCRYPT, DIGEST, errors, with_spoke};
+use super::{ARGON2, BCRYPT, DIGEST, errors, parse, with_spoke};
 
 /// Asserts that a text has one error, at the given position and key, and with the given message.
 pub(super) fn refuses(text: &str, place: &str, message: &str) {
@@ -49,7 +49,16 @@ cluster_label: [a] => 1:16: cluster_label => found a list
 cluster_label: {a: b} => 1:16: cluster_label => found a mapping
 listen: x => 1:9: listen => wanted a mapping, found a single value
 listen: [] => 1:9: listen => wanted a mapping, found a list
-listen: {address: ':9480'} => 1:19: listen.address => write IP:PORT
+listen: {address: ':'} => 1:19: listen.address => write IP:PORT, such as 127.0.0.1:9480, or :PORT for all interfaces
+listen: {address: '9480'} => 1:19: listen.address => write IP:PORT
+listen: {address: '*:9480'} => 1:19: listen.address => write IP:PORT
+listen: {address: ':65536'} => 1:19: listen.address => write IP:PORT
+listen: {address: ':+1'} => 1:19: listen.address => write IP:PORT
+listen: {address: '::9480'} => 1:19: listen.address => write IP:PORT
+listen: {address: :9481} => 1:19: listen.address => need two ports
+listen: {address: 0.0.0.0:9481} => 1:19: listen.address => need two ports
+admin: {address: :9480} => 1:18: admin.address => need two ports
+admin: {address: 0.0.0.0:9480} => 1:18: admin.address => need two ports
 listen: {address: localhost:1} => 1:19: listen.address => write IP:PORT
 listen: {address: 127.0.0.1:9481} => 1:19: listen.address => need two ports
 listen: {source_ranges: []} => 1:25: listen.source_ranges => is empty
@@ -74,6 +83,26 @@ spoke_files: ['['] => 1:15: spoke_files[0] => is not a glob
 spoke_defaults: {limits: {labels_per_series_max: 0}} => 1:50: spoke_defaults.limits.labels_per_series_max => from 1 to
 ";
     refuses_each(table, with_line);
+}
+
+#[test]
+fn an_address_without_an_ip_is_that_of_all_interfaces() {
+    // YAML takes a colon before a digit as a part of the text.
+    for written in [":9090", "':9090'"] {
+        let line = format!("listen: {{address: {written}}}");
+        let config = parse(&with_line(&line)).expect(&line);
+        assert_eq!(config.listen.address.to_string(), "[::]:9090");
+    }
+    // Listeners that can be bound at once.
+    for (listen, admin) in [
+        ("127.0.0.1:1", "127.0.0.2:1"),
+        ("127.0.0.1:1", "[::1]:1"),
+        ("0.0.0.0:1", "[::1]:1"),
+        (":0", ":0"),
+    ] {
+        let line = format!("listen: {{address: '{listen}'}}\nadmin: {{address: '{admin}'}}");
+        assert_eq!(errors(&with_line(&line)), "");
+    }
 }
 
 #[test]
