@@ -7,6 +7,7 @@ mod load;
 mod open_files;
 mod serve;
 mod token;
+mod version;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -16,7 +17,13 @@ use clap::{Parser, Subcommand};
 
 /// A Prometheus remote-write receiving gateway for hub-and-spoke clusters.
 #[derive(Debug, Parser)]
-#[command(name = "hubgate", version, arg_required_else_help = true)]
+#[command(
+    name = "hubgate",
+    // Only --version shows this name, with the comma of Prometheus after it.
+    display_name = "hubgate,",
+    version = version::long(),
+    arg_required_else_help = true
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

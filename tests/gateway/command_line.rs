@@ -112,6 +112,25 @@ fn every_command_takes_the_file_as_a_flag_or_as_an_argument() {
 }
 
 #[test]
+fn the_version_has_the_form_of_prometheus() {
+    let folder = folder(&[]);
+    for flag in ["--version", "-V"] {
+        let output = run(folder.path(), &[flag]);
+        let printed = text(&output.stdout);
+        let (first, rest) = printed.split_once('\n').unwrap();
+        let version = env!("CARGO_PKG_VERSION");
+        let start = format!("hubgate, version {version} (branch: ");
+        assert!(first.starts_with(&start), "{printed}");
+        assert!(first.contains(", revision: "), "{printed}");
+        let keys: Vec<_> = rest
+            .lines()
+            .map(|it| it.split(':').next().unwrap())
+            .collect();
+        assert_eq!(keys, ["  build date", "  rust version", "  platform"]);
+    }
+}
+
+#[test]
 fn a_hashed_password_is_accepted_and_never_shown() {
     let folder = folder(&[("password", "one two three\n")]);
     let command = format!(

@@ -1,6 +1,7 @@
 //! What the project promises of its own files: no test here runs hubgate.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod build_script;
 mod dependencies;
 mod files;
 mod pages;
