@@ -2,14 +2,15 @@
 
 mod reloader;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::ConfigFile;
-use crate::config::{self, Finding};
+use super::{ConfigFile, version};
+use crate::config::{self, Config, Finding, Hub};
 use crate::gateway::Gateway;
 use crate::telemetry::{self, Format, Level};
 
@@ -76,6 +77,7 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::FAILURE);
         }
     };
+    log_start(args.config.path(), &config);
     // Signals are handled before the log says that the gateway listens, so that whoever waits for
     // that line can send one.
     let mut signals = Signals::new().context("cannot listen for signals")?;
@@ -100,6 +102,25 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
             std::process::exit(EXIT_INTERRUPTED.into())
         }
     }
+}
+
+/// Logs what someone needs who reads nothing but the log.
+fn log_start(file: &Path, config: &Config) {
+    let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    let hubs: Vec<_> = config.hubs.iter().map(Hub::shown_url).collect();
+    let limits = &config.limits;
+    tracing::info!(
+        version = version::VERSION,
+        revision = version::revision(),
+        file = %file.display(),
+        hubs = hubs.join(", "),
+        spokes = config.spokes.len(),
+        connections_max = config.listen.connections_max,
+        bytes_in_flight_max = limits.bytes_in_flight_max,
+        body_bytes_max = limits.body_bytes_max,
+        decoded_bytes_max = limits.decoded_bytes_max,
+        "starting hubgate"
+    );
 }
 
 fn log_warnings(warnings: &[Finding]) {

@@ -69,14 +69,16 @@ impl Status {
         }
     }
 
-    /// Remembers what the hub wrote, and the newest timestamp in it.
-    pub fn record_written(&self, counts: &Counts, newest: Option<i64>) {
+    /// Remembers what the hub wrote, and the newest timestamp in it. Returns true the first time that
+    /// something was written.
+    pub fn record_written(&self, counts: &Counts, newest: Option<i64>) -> bool {
         let mut state = self.lock();
         state.rate.add(counts.total());
-        if !counts.is_empty() {
-            state.last_write = Some(SystemTime::now());
-            state.newest_sample = state.newest_sample.max(newest);
+        if counts.is_empty() {
+            return false;
         }
+        state.newest_sample = state.newest_sample.max(newest);
+        state.last_write.replace(SystemTime::now()).is_none()
     }
 
     /// Remembers that `count` series, or one whole request, were refused. When it is time for a log

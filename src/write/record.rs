@@ -191,10 +191,28 @@ pub(super) fn processed(spoke: &Spoke, verdict: &Verdict, answer: &Answer, hub_t
         refuse(spoke, reason, count, advice, answer.status);
     }
     spoke.metrics.count_failed(&samples.failed);
-    spoke.status.record_written(&samples.written, newest);
+    if spoke.status.record_written(&samples.written, newest) {
+        first_written(spoke);
+    }
     if let Some((reason, count)) = hub_refusal(answer) {
         refuse(spoke, reason, count, hub_text, answer.status);
     }
+}
+
+/// A hub wrote something of a spoke for the first time since the start. Whoever sets up a spoke waits
+/// for this.
+fn first_written(spoke: &Spoke) {
+    let seen = spoke.status.snapshot();
+    let address = seen.addresses.front().map(ToString::to_string);
+    let protocol = seen.protocol.map(Protocol::name);
+    let user_agent = seen.user_agent;
+    tracing::info!(
+        spoke = spoke.name,
+        address,
+        protocol,
+        user_agent,
+        "first write of a spoke"
+    );
 }
 
 /// `count` series or samples, or one whole request, are refused or failed. Few of these events are log

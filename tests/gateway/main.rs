@@ -27,6 +27,7 @@ mod hub_response_contents;
 mod hub_responses;
 mod label_policy;
 mod lifecycle;
+mod log;
 mod memory;
 mod metrics_formats;
 mod password_attacks;
