@@ -1,4 +1,4 @@
-//! Sends remote writes with kube-like series to an endpoint and measures the responses.
+//! Sends remote writes with series like those of Kubernetes to an endpoint and measures the responses.
 //!
 //! A load runs on the machine that it measures, so it must be cheap: a body is compressed once
 //! ([`bodies`]), and each connection has one thread and no queue ([`drive`]). A request that fails
@@ -6,10 +6,12 @@
 
 pub mod bodies;
 pub mod client;
+mod cluster;
 pub mod drive;
 mod kube;
 mod progress;
 pub mod scrape;
+pub mod shape;
 mod snappy;
 pub mod tally;
 
@@ -21,10 +23,10 @@ use std::time::Duration;
 use anyhow::Context;
 use http::HeaderValue;
 
-use bodies::Shape;
 use client::Server;
 use drive::Load;
 use progress::ProgressLine;
+use shape::Shape;
 use tally::Tally;
 
 pub use progress::Progress;

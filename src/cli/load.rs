@@ -4,13 +4,16 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use http::{HeaderValue, Uri};
 
-use crate::load::bodies::{LABELS_MIN, Shape};
 use crate::load::client::{self, Server};
+use crate::load::shape::{LABELS_MIN, Mix, Shape};
 use crate::load::{self, BODIES_PER_CONNECTION, Plan};
 use crate::wire::Protocol;
+
+/// Labels of a uniform series unless told otherwise.
+const LABELS: usize = 14;
 
 /// Flags of `hubgate load`.
 #[derive(Debug, clap::Args)]
@@ -36,9 +39,16 @@ pub(super) struct LoadArgs {
     /// Series of a request, each with one sample
     #[arg(long, default_value_t = 2_000, value_parser = in_range::<1, 100_000>)]
     series_per_request: usize,
-    /// Labels of a series, with metric name and cluster
-    #[arg(long, default_value_t = 14, value_parser = in_range::<LABELS_MIN, 64>)]
-    labels: usize,
+    /// Series: uniform ones have equally many short labels; cluster ones are like those of all targets
+    /// of a cluster, with long labels among them
+    #[arg(long, value_name = "uniform|cluster", default_value = "uniform", value_parser = mix)]
+    mix: Mix,
+    /// Labels of a uniform series, with metric name and cluster [default: 14]
+    #[arg(long, value_parser = in_range::<LABELS_MIN, 64>)]
+    labels: Option<usize>,
+    /// Bytes of the value of one more label; without it, the series have no such label
+    #[arg(long, value_name = "BYTES", value_parser = in_range::<1, 65_536>)]
+    long_label_bytes: Option<usize>,
     /// Connections, each with one request in flight
     #[arg(long, default_value_t = 8, value_parser = in_range::<1, 1_024>)]
     connections: usize,
@@ -63,6 +73,11 @@ pub(super) fn run(args: &LoadArgs) -> ExitCode {
 }
 
 fn plan(args: &LoadArgs) -> anyhow::Result<Plan> {
+    let mix = match (args.mix, args.labels) {
+        (Mix::Uniform { .. }, Some(labels)) => Mix::Uniform { labels },
+        (mix, None) => mix,
+        (Mix::Cluster, Some(_)) => bail!("--labels is only for --mix uniform"),
+    };
     Ok(Plan {
         server: Server::new(&args.url)?,
         path: args
@@ -74,7 +89,8 @@ fn plan(args: &LoadArgs) -> anyhow::Result<Plan> {
         shape: Shape {
             protocol: args.protocol,
             series_per_request: args.series_per_request,
-            labels: args.labels,
+            mix,
+            long_label_bytes: args.long_label_bytes,
             cluster: args.cluster.clone(),
         },
         connections: args.connections,
@@ -107,6 +123,14 @@ fn protocol(text: &str) -> Result<Protocol, String> {
         .into_iter()
         .find(|protocol| protocol.name() == text)
         .ok_or_else(|| "must be v1 or v2".to_owned())
+}
+
+fn mix(text: &str) -> Result<Mix, String> {
+    match text {
+        "uniform" => Ok(Mix::Uniform { labels: LABELS }),
+        "cluster" => Ok(Mix::Cluster),
+        _ => Err("must be uniform or cluster".to_owned()),
+    }
 }
 
 fn in_range<const MIN: usize, const MAX: usize>(text: &str) -> Result<usize, String> {

@@ -14,9 +14,9 @@ use super::process::CpuSeconds;
 use super::query::{self, Found};
 use super::report::Check;
 use super::spoke::Spoke;
-use crate::load::bodies::Shape;
 use crate::load::client::{Response, Server, bearer};
 use crate::load::drive::{Load, unix_ms};
+use crate::load::shape::{Mix, Shape};
 use crate::load::{BODIES_PER_CONNECTION, Plan, Progress, scrape};
 use crate::remote_write::WRITE_PATH;
 use crate::wire::Kind;
@@ -129,7 +129,8 @@ pub(super) async fn load_passes(environment: &Environment, spoke: &Spoke) -> Che
         shape: Shape {
             protocol: spoke.protocol,
             series_per_request: 2_000,
-            labels: 14,
+            mix: Mix::Uniform { labels: 14 },
+            long_label_bytes: None,
             cluster: Some(spoke.name.to_owned()),
         },
         connections: LOAD_CONNECTIONS,

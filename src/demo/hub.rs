@@ -199,9 +199,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::load::bodies::Shape;
     use crate::load::client::Server;
     use crate::load::drive::Load;
+    use crate::load::shape::{Mix, Shape};
     use crate::load::{Plan, Progress};
 
     fn plan(hub: SocketAddr, protocol: Protocol) -> Plan {
@@ -212,7 +212,8 @@ mod tests {
             shape: Shape {
                 protocol,
                 series_per_request: 50,
-                labels: 14,
+                mix: Mix::Uniform { labels: 14 },
+                long_label_bytes: None,
                 cluster: None,
             },
             connections: 2,

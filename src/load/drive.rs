@@ -207,8 +207,8 @@ pub fn unix_ms() -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::bodies::Shape;
     use crate::load::client::Server;
+    use crate::load::shape::{Mix, Shape};
     use crate::wire::Protocol;
 
     #[test]
@@ -220,7 +220,8 @@ mod tests {
             shape: Shape {
                 protocol: Protocol::V1,
                 series_per_request: 100,
-                labels: 14,
+                mix: Mix::Uniform { labels: 14 },
+                long_label_bytes: None,
                 cluster: None,
             },
             connections: 4,
