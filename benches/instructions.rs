@@ -10,7 +10,10 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::Context;
+use bytes::Bytes;
 use hubgate::config::{Absent, LabelPolicy, Mismatch, SpokeLimits};
+use hubgate::load::bodies;
+use hubgate::load::shape::{Mix, Shape};
 use hubgate::policy::{self, Rules, Scratch};
 use hubgate::wire::encoder::{Encoder, Form, Metadata};
 use hubgate::wire::{Protocol, snappy};
@@ -21,46 +24,85 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const LIMIT: usize = 32 * 1024 * 1024;
 
-/// A body captured from a real Prometheus server (`tests/fixtures`).
+/// A body of 2,000 series.
 struct Body {
     /// Names the body in the name of a case.
     suffix: &'static str,
     protocol: Protocol,
-    compressed: &'static [u8],
+    source: Source,
 }
 
-static BODIES: [Body; 6] = [
+enum Source {
+    /// Captured from a real Prometheus server (`tests/fixtures`).
+    Captured(&'static [u8]),
+    /// From `hubgate load`, with one more label that has a value of so many bytes.
+    LongLabel(usize),
+}
+
+static BODIES: [Body; 8] = [
     Body {
         suffix: "v1",
         protocol: Protocol::V1,
-        compressed: include_bytes!("../tests/fixtures/prometheus-3.12-v1-2000.snappy"),
+        source: Source::Captured(include_bytes!(
+            "../tests/fixtures/prometheus-3.12-v1-2000.snappy"
+        )),
     },
     Body {
         suffix: "v2",
         protocol: Protocol::V2,
-        compressed: include_bytes!("../tests/fixtures/prometheus-3.12-v2-2000.snappy"),
+        source: Source::Captured(include_bytes!(
+            "../tests/fixtures/prometheus-3.12-v2-2000.snappy"
+        )),
     },
     Body {
         suffix: "cluster-v1s1",
         protocol: Protocol::V1,
-        compressed: include_bytes!("../tests/fixtures/cluster-v1s1.snappy"),
+        source: Source::Captured(include_bytes!("../tests/fixtures/cluster-v1s1.snappy")),
     },
     Body {
         suffix: "cluster-v1s8",
         protocol: Protocol::V1,
-        compressed: include_bytes!("../tests/fixtures/cluster-v1s8.snappy"),
+        source: Source::Captured(include_bytes!("../tests/fixtures/cluster-v1s8.snappy")),
     },
     Body {
         suffix: "cluster-v2s1",
         protocol: Protocol::V2,
-        compressed: include_bytes!("../tests/fixtures/cluster-v2s1.snappy"),
+        source: Source::Captured(include_bytes!("../tests/fixtures/cluster-v2s1.snappy")),
     },
     Body {
         suffix: "cluster-v2s8",
         protocol: Protocol::V2,
-        compressed: include_bytes!("../tests/fixtures/cluster-v2s8.snappy"),
+        source: Source::Captured(include_bytes!("../tests/fixtures/cluster-v2s8.snappy")),
+    },
+    Body {
+        suffix: "long-v1",
+        protocol: Protocol::V1,
+        source: Source::LongLabel(200),
+    },
+    Body {
+        suffix: "long-v2",
+        protocol: Protocol::V2,
+        source: Source::LongLabel(200),
     },
 ];
+
+impl Body {
+    fn compressed(&self) -> Bytes {
+        match self.source {
+            Source::Captured(bytes) => Bytes::from_static(bytes),
+            Source::LongLabel(bytes) => {
+                let shape = Shape {
+                    protocol: self.protocol,
+                    series_per_request: 2_000,
+                    mix: Mix::Uniform { labels: 14 },
+                    long_label_bytes: Some(bytes),
+                    cluster: Some("production".to_owned()),
+                };
+                bodies::Body::new(&shape, 0).next(1_764_000_000_000)
+            }
+        }
+    }
+}
 
 #[derive(Debug, Clone, Copy)]
 enum Work {
@@ -138,15 +180,15 @@ impl Case {
 
     /// Does the work of so many requests.
     fn run(&self, count: u32) {
-        let (protocol, body) = (self.body.protocol, self.body.compressed);
+        let (protocol, body) = (self.body.protocol, self.body.compressed());
         let mut buffer = Vec::new();
-        let message = decode(body, &mut buffer).to_vec();
+        let message = decode(&body, &mut buffer).to_vec();
         let (mut scratch, mut encoder) = (Scratch::default(), Encoder::default());
         let (unchanged, injected) = (rules("cluster"), rules("tenant"));
         for _ in 0..count {
             match self.work {
                 Work::Decode => {
-                    black_box(decode(black_box(body), &mut buffer));
+                    black_box(decode(black_box(&body), &mut buffer));
                 }
                 Work::Inspect => inspect(protocol, &message, &unchanged, &mut scratch),
                 Work::Inject => {
@@ -171,12 +213,12 @@ impl Case {
 }
 
 fn decode<'b>(body: &[u8], buffer: &'b mut Vec<u8>) -> &'b [u8] {
-    snappy::decompress(body, LIMIT, buffer).expect("a captured body")
+    snappy::decompress(body, LIMIT, buffer).expect("an honest body")
 }
 
 fn inspect(protocol: Protocol, message: &[u8], rules: &Rules, scratch: &mut Scratch) {
     let verdict = policy::inspect(protocol, black_box(message), rules, scratch, &mut []);
-    let verdict = verdict.expect("a captured body");
+    let verdict = verdict.expect("an honest body");
     assert!(!verdict.changed(), "it may travel on as it is");
 }
 
@@ -190,8 +232,8 @@ fn encode(
     encoder.start(Form::new(to, Metadata::Drop), message.len());
     let encoders = std::slice::from_mut(encoder);
     let verdict = policy::inspect(from, black_box(message), rules, scratch, encoders);
-    assert!(verdict.expect("a captured body").keeps());
-    black_box(encoder.finish().expect("a captured body"));
+    assert!(verdict.expect("an honest body").keeps());
+    black_box(encoder.finish().expect("an honest body"));
 }
 
 fn replay(
@@ -201,11 +243,11 @@ fn replay(
     (scratch, encoder): (&mut Scratch, &mut Encoder),
 ) {
     let verdict = policy::inspect(protocol, black_box(message), rules, scratch, &mut []);
-    assert!(verdict.expect("a captured body").changed());
+    assert!(verdict.expect("an honest body").changed());
     encoder.start(Form::new(protocol, Metadata::Drop), message.len());
     let encoders = std::slice::from_mut(encoder);
     policy::replay(protocol, black_box(message), rules, scratch, encoders).expect("it was judged");
-    black_box(encoder.finish().expect("a captured body"));
+    black_box(encoder.finish().expect("an honest body"));
 }
 
 fn rules(cluster_label: &str) -> Rules {

@@ -26,7 +26,7 @@ struct Body {
     compressed: &'static [u8],
 }
 
-const BODIES: [Body; 4] = [
+const BODIES: [Body; 6] = [
     Body {
         name: "v1-2000",
         protocol: Protocol::V1,
@@ -38,6 +38,18 @@ const BODIES: [Body; 4] = [
         protocol: Protocol::V2,
         samples: 2000,
         compressed: include_bytes!("../tests/fixtures/prometheus-3.12-v2-2000.snappy"),
+    },
+    Body {
+        name: "v1-cluster",
+        protocol: Protocol::V1,
+        samples: 2000,
+        compressed: include_bytes!("../tests/fixtures/cluster-v1s8.snappy"),
+    },
+    Body {
+        name: "v2-cluster",
+        protocol: Protocol::V2,
+        samples: 2000,
+        compressed: include_bytes!("../tests/fixtures/cluster-v2s8.snappy"),
     },
     Body {
         name: "v1-mixed",
