@@ -26,11 +26,12 @@ fail() {
   exit 1
 }
 
-# Builds the program of the sources in a folder, and keeps it under a name.
+# Builds the program of the sources in a folder, and keeps it under a name. The third argument is
+# where cargo builds: in one folder, it would take two checkouts for the same one.
 build() {
   [[ -f "$1/benches/instructions.rs" ]] || fail "$1 has no benches/instructions.rs"
   local program
-  program="$(cd "$1" && cargo bench --locked --bench instructions --no-run --message-format=json |
+  program="$(cd "$1" && CARGO_TARGET_DIR="$3" cargo bench --locked --bench instructions --no-run --message-format=json |
     sed -n 's/.*"name":"instructions".*"executable":"\([^"]*\)".*/\1/p')"
   [[ -x "$program" ]] || fail "cargo names no program for the bench in $1"
   cp "$program" "$scratch/$2"
@@ -52,10 +53,10 @@ cost() {
 }
 
 command -v valgrind >/dev/null || fail "valgrind is not installed"
-build . now
+build . now "$CARGO_TARGET_DIR"
 if [[ $# -gt 0 ]]; then
   git worktree add --quiet --detach "$scratch/commit" "$1"
-  build "$scratch/commit" then
+  build "$scratch/commit" then "$CARGO_TARGET_DIR/instructions-commit"
 fi
 
 rustc --version
