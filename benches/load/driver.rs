@@ -17,8 +17,61 @@ pub(crate) const HUBGATE: &str = env!("CARGO_BIN_EXE_hubgate");
 /// The value of the cluster label and the name of the only spoke.
 pub(crate) const SPOKE: &str = "production";
 
-/// Series of a request, each with one sample.
-pub(crate) const SERIES_PER_REQUEST: u64 = 2_000;
+/// What the requests of a load are like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Body {
+    /// The mix of `hubgate load`.
+    pub(crate) mix: &'static str,
+    /// Series of a request, each with one sample.
+    pub(crate) series: u32,
+    /// The bytes of one more label.
+    pub(crate) long_label_bytes: Option<u32>,
+}
+
+impl Body {
+    /// Short labels, the same number for each series.
+    pub(crate) const UNIFORM: Self = Self {
+        mix: "uniform",
+        series: 2_000,
+        long_label_bytes: None,
+    };
+
+    /// As the Prometheus of a cluster sends them.
+    pub(crate) const CLUSTER: Self = Self {
+        mix: "cluster",
+        ..Self::UNIFORM
+    };
+
+    /// The same mix with other numbers of series, and with a long label.
+    pub(crate) fn sizes(self) -> [Self; 6] {
+        let sized = |series| Self { series, ..self };
+        let long_label = Self {
+            long_label_bytes: Some(200),
+            ..self
+        };
+        [
+            sized(500),
+            sized(2_000),
+            long_label,
+            sized(5_000),
+            sized(10_000),
+            sized(50_000),
+        ]
+    }
+
+    pub(crate) fn name(self) -> String {
+        let label = match self.long_label_bytes {
+            Some(bytes) => format!(" with a label of {bytes} bytes"),
+            None => String::new(),
+        };
+        format!("{}, {} series{label}", self.mix, self.series)
+    }
+
+    /// Connections, if not so many as usual: a few large bodies fill what hubgate holds at once.
+    pub(crate) fn connections(self) -> Option<usize> {
+        (self.series > 10_000).then_some(2)
+    }
+}
 
 /// How much longer than its duration a load may take: it makes the bodies first, and waits for the
 /// last responses.
@@ -30,6 +83,7 @@ pub(crate) struct Load<'a> {
     pub(crate) url: String,
     pub(crate) token_file: &'a Path,
     pub(crate) protocol: Protocol,
+    pub(crate) body: Body,
     /// Whether the series have a cluster label.
     pub(crate) cluster: bool,
     pub(crate) connections: usize,
@@ -49,9 +103,13 @@ impl Load<'_> {
             .arg("--token-file")
             .arg(self.token_file)
             .args(["--protocol", self.protocol.name()])
-            .args(["--series-per-request", &SERIES_PER_REQUEST.to_string()])
+            .args(["--mix", self.body.mix])
+            .args(["--series-per-request", &self.body.series.to_string()])
             .args(["--connections", &self.connections.to_string()])
             .args(["--duration", &format!("{}ms", duration.as_millis())]);
+        if let Some(bytes) = self.body.long_label_bytes {
+            command.args(["--long-label-bytes", &bytes.to_string()]);
+        }
         if self.cluster {
             command.args(["--cluster", SPOKE]);
         }
@@ -71,7 +129,7 @@ impl Load<'_> {
         ensure!(output.status.success(), "{stderr}{stdout}");
         let summary: Summary = serde_json::from_str(&stdout).context("the load's JSON")?;
         ensure!(
-            summary.samples == summary.requests * SERIES_PER_REQUEST,
+            summary.samples == summary.requests * u64::from(self.body.series),
             "not every request has a response: {stdout}"
         );
         Ok(summary)

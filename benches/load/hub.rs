@@ -13,12 +13,14 @@ use hubgate::remote_write::WRITE_PATH;
 use hubgate::wire::Protocol;
 use tokio::process::Command;
 
-use crate::driver::{Load, SERIES_PER_REQUEST};
+use crate::driver::{Body, Load};
 use crate::measure::Extent;
 use crate::peers::{find_on_path, version};
 use crate::process::{Process, free_address};
 use crate::scrape;
 use crate::subjects::{start_hubgate, write_token};
+
+const BODY: Body = Body::UNIFORM;
 
 /// With 8 connections these are 96,000 series, as of some 30 nodes.
 const BODIES_PER_CONNECTION: usize = 6;
@@ -128,6 +130,7 @@ impl Prometheus {
             url: gate.as_ref().map_or_else(|| hub.url(), |gate| gate.url()),
             token_file: &token_file,
             protocol: set_up.sent,
+            body: BODY,
             cluster: true,
             connections: extent.connections,
             bodies_per_connection: Some(BODIES_PER_CONNECTION),
@@ -187,7 +190,7 @@ impl Cost {
 /// which must not be in the figures.
 fn warm_up(extent: Extent, rate: u32) -> Duration {
     let bodies = (extent.connections * BODIES_PER_CONNECTION) as f64;
-    let twice = 2.0 * bodies * SERIES_PER_REQUEST as f64 / f64::from(rate);
+    let twice = 2.0 * bodies * f64::from(BODY.series) / f64::from(rate);
     extent.warm_up.max(Duration::from_secs_f64(twice))
 }
 

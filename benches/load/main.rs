@@ -21,6 +21,7 @@ mod scrape;
 mod sink;
 mod subjects;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -29,8 +30,9 @@ use clap::Parser;
 use hubgate::wire::Protocol;
 use tokio::signal::unix::{SignalKind, signal};
 
+use driver::Body;
 use hub::Prometheus;
-use measure::Extent;
+use measure::{Extent, Figures};
 use peers::{Kind, Peer};
 use subjects::{Program, Subject};
 
@@ -39,6 +41,9 @@ use subjects::{Program, Subject};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const LATENCY_ROW: &str = "added latency at half load";
+
+/// A test makes no bodies with more series, since that takes long without a release build.
+const SERIES_OF_A_TEST_MAX: u32 = 500;
 
 /// Measures hubgate, its peers and a hub behind it.
 #[derive(Debug, Parser)]
@@ -55,7 +60,10 @@ struct Args {
     /// Samples a second to the real hub; less than it can take
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1_000..))]
     hub_rate: u32,
-    /// Measure only rows whose name contains this text, such as "upgraded" or "Prometheus 3"
+    /// Another binary of hubgate to measure beside this one, such as an older one
+    #[arg(long, value_name = "PATH")]
+    base: Option<PathBuf>,
+    /// Measure only rows whose name contains this text, such as "upgraded", "sizes" or "Prometheus 3"
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
     /// Check in a few seconds that hubgate's own rows work; the figures mean nothing
@@ -98,12 +106,18 @@ async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut bench = Bench {
         extent,
         only: args.only.as_deref().unwrap_or_default().to_lowercase(),
+        brief: args.test,
         hub_rate: args.hub_rate,
         measured_peers: Vec::new(),
         failed: Vec::new(),
     };
     let peers = if args.test { Vec::new() } else { find_peers()? };
-    let unchanged_rate = bench.subjects(&peers).await?;
+    let mut unchanged_rate = None;
+    for body in [Body::UNIFORM, Body::CLUSTER] {
+        unchanged_rate =
+            unchanged_rate.or(bench.subjects(body, args.base.as_deref(), &peers).await?);
+    }
+    bench.sizes(&peers).await?;
     bench.added_latency(unchanged_rate).await?;
     if !args.test {
         bench.hubs().await?;
@@ -137,6 +151,8 @@ fn find_peers() -> anyhow::Result<Vec<Peer>> {
 struct Bench {
     extent: Extent,
     only: String,
+    /// The figures mean nothing.
+    brief: bool,
     hub_rate: u32,
     measured_peers: Vec<Peer>,
     /// Rows that could not be measured, with the reason.
@@ -170,32 +186,68 @@ impl Bench {
         }
     }
 
-    /// Measures each subject; returns the rate of the unchanged V1 subject if it is among them.
-    async fn subjects(&mut self, peers: &[Peer]) -> anyhow::Result<Option<f64>> {
-        let subjects = peers.iter().cloned().map(Subject::peer);
+    /// Measures a subject, unless its row was not asked for or fails.
+    async fn subject(&mut self, name: &str, subject: &Subject) -> anyhow::Result<Option<Figures>> {
+        if !self.begin(name)? {
+            return Ok(None);
+        }
+        let outcome = measure::subject(subject, self.extent, None).await;
+        let figures = self.note_failure(name, outcome)?;
+        if let (Some(_), Program::Peer(peer)) = (&figures, &subject.program)
+            && !self.measured_peers.contains(peer)
+        {
+            self.measured_peers.push(peer.clone());
+        }
+        Ok(figures)
+    }
+
+    /// Measures each subject with a body; returns the rate of the unchanged V1 subject if it is among
+    /// them.
+    async fn subjects(
+        &mut self,
+        body: Body,
+        base: Option<&Path>,
+        peers: &[Peer],
+    ) -> anyhow::Result<Option<f64>> {
         let mut rows = Vec::new();
         let mut unchanged_rate = None;
-        for subject in Subject::hubgate().into_iter().chain(subjects) {
-            let name = format!("{}: {}", subject.name(), subject.work);
-            if !self.begin(&name)? {
-                continue;
-            }
-            let outcome = measure::subject(&subject, self.extent, None).await;
-            let Some(figures) = self.note_failure(&name, outcome)? else {
+        for subject in Subject::all(body, base, peers) {
+            let Some(figures) = self.subject(&subject.row(), &subject).await? else {
                 continue;
             };
             if subject.is_unchanged_v1() {
                 unchanged_rate = Some(figures.samples_per_second());
             }
-            if let Program::Peer(peer) = &subject.program {
-                self.measured_peers.push(peer.clone());
-            }
             rows.push((subject, figures));
         }
         if !rows.is_empty() {
-            report::subjects(&rows)?;
+            report::subjects(body, &rows)?;
         }
         Ok(unchanged_rate)
+    }
+
+    /// Measures what a sample costs in requests of other sizes, and with a long label.
+    async fn sizes(&mut self, peers: &[Peer]) -> anyhow::Result<()> {
+        let subjects = Subject::all_sizes(peers);
+        for mix in [Body::UNIFORM, Body::CLUSTER] {
+            let mut costs = Vec::new();
+            for body in mix.sizes() {
+                if self.brief && body.series > SERIES_OF_A_TEST_MAX {
+                    continue;
+                }
+                for subject in &subjects {
+                    let subject = subject.with(body);
+                    let name = format!("sizes: {}", subject.row());
+                    if let Some(figures) = self.subject(&name, &subject).await? {
+                        costs.push((subject, figures.cost()));
+                    }
+                }
+            }
+            if !costs.is_empty() {
+                report::sizes(mix, &costs)?;
+            }
+        }
+        Ok(())
     }
 
     /// Measures the latency that the gate adds at half of its highest rate.

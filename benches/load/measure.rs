@@ -10,7 +10,7 @@ use anyhow::ensure;
 use hubgate::load::tally::Latency;
 use hubgate::wire::Protocol;
 
-use crate::driver::Load;
+use crate::driver::{Body, Load};
 use crate::process::{Process, Usage};
 use crate::scrape;
 use crate::sink::Sink;
@@ -50,6 +50,11 @@ pub(crate) struct Figures {
 }
 
 impl Figures {
+    /// CPU seconds of the subject per million samples.
+    pub(crate) fn cost(&self) -> f64 {
+        self.cpu_seconds * 1e6 / self.delivered as f64
+    }
+
     pub(crate) fn samples_per_second(&self) -> f64 {
         self.delivered as f64 / self.seconds
     }
@@ -68,8 +73,9 @@ pub(crate) async fn subject(
     let load = Load {
         url: running.url(),
         protocol: subject.sent,
+        body: subject.body,
         cluster: subject.cluster,
-        connections: subject.connections.unwrap_or(extent.connections),
+        connections: subject.connections(extent.connections),
         ..load(&token_file, rate)
     };
     let early = subject.responds_early();
@@ -108,6 +114,7 @@ fn load(token_file: &Path, rate: Option<f64>) -> Load<'_> {
         url: String::new(),
         token_file,
         protocol: Protocol::V1,
+        body: Body::UNIFORM,
         cluster: true,
         connections: 1,
         bodies_per_connection: None,

@@ -11,7 +11,7 @@ use hubgate::remote_write::WRITE_PATH;
 use tokio::process::Command;
 
 /// A peer whose program was found.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Peer {
     pub(crate) kind: Kind,
     path: PathBuf,
@@ -45,6 +45,11 @@ impl Kind {
             Self::Vmauth => "copies bytes, checks the token",
             Self::Vmagent => "decodes and encodes; answers before the hub",
         }
+    }
+
+    /// Whether it takes any body.
+    pub(crate) fn copies(self) -> bool {
+        self != Self::Vmagent
     }
 
     pub(crate) fn responds_early(self) -> bool {

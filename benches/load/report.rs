@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::process::Command;
 use std::time::SystemTime;
 
+use crate::driver::Body;
 use crate::hub::{Cost, SetUp};
 use crate::measure::Figures;
 use crate::subjects::Subject;
@@ -20,10 +21,11 @@ pub(crate) fn line(text: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints the table of all subjects.
-pub(crate) fn subjects(rows: &[(Subject, Figures)]) -> anyhow::Result<()> {
+/// Prints the table of all subjects with a body.
+pub(crate) fn subjects(body: Body, rows: &[(Subject, Figures)]) -> anyhow::Result<()> {
     let head = [
-        "subject",
+        &body.name(),
+        "sent",
         "work",
         "CPU-s / M samples",
         "samples/s",
@@ -33,11 +35,11 @@ pub(crate) fn subjects(rows: &[(Subject, Figures)]) -> anyhow::Result<()> {
         "delivered / sent",
     ];
     let row = |(subject, figures): &(Subject, Figures)| {
-        let millions = figures.delivered as f64 / 1e6;
         vec![
             subject.name().to_owned(),
+            subject.sent.name().to_uppercase(),
             subject.work.to_owned(),
-            format!("{:.3}", figures.cpu_seconds / millions),
+            format!("{:.3}", figures.cost()),
             format!("{:.0}", figures.samples_per_second()),
             millis(figures.latency.p50),
             millis(figures.latency.p99),
@@ -45,7 +47,42 @@ pub(crate) fn subjects(rows: &[(Subject, Figures)]) -> anyhow::Result<()> {
             format!("{} / {}", figures.delivered, figures.sent),
         ]
     };
-    table(&head, 2, rows.iter().map(row))
+    table(&head, 3, rows.iter().map(row))
+}
+
+/// Prints what a sample costs with each body of a mix, and how many times as much as with its 2,000
+/// series. The costs are CPU seconds per million samples.
+pub(crate) fn sizes(mix: Body, costs: &[(Subject, f64)]) -> anyhow::Result<()> {
+    let mut columns: Vec<&str> = Vec::new();
+    for (subject, _) in costs {
+        if !columns.contains(&subject.column()) {
+            columns.push(subject.column());
+        }
+    }
+    let cost = |body: Body, column: &str| {
+        let mut costs = costs.iter();
+        let found = costs.find(|(subject, _)| subject.body == body && subject.column() == column);
+        found.map(|(_, cost)| *cost)
+    };
+    let cell = |body: Body, column: &str| match (cost(body, column), cost(mix, column)) {
+        (Some(cost), Some(base)) => format!("{cost:.3}, {:.2} times", cost / base),
+        (Some(cost), None) => format!("{cost:.3}"),
+        (None, _) => String::new(),
+    };
+    let bodies = mix.sizes().into_iter();
+    let bodies = bodies.filter(|body| columns.iter().any(|column| cost(*body, column).is_some()));
+    let row = |body: Body| {
+        let cells = columns.iter().map(|column| cell(body, column));
+        std::iter::once(body.name()).chain(cells).collect()
+    };
+    let head: Vec<&str> = std::iter::once("CPU-s / M samples")
+        .chain(columns.iter().copied())
+        .collect();
+    table(&head, 1, bodies.map(row))?;
+    let of_hubgate = costs.iter().filter(|(subject, _)| subject.is_hubgate());
+    let times = of_hubgate.filter_map(|(subject, own)| Some(own / cost(mix, subject.column())?));
+    let most = times.fold(1.0, f64::max);
+    line(&format!("hubgate: at most {most:.2} times\n"))
 }
 
 /// Prints the table of latencies at one rate, with and without the gate.

@@ -9,8 +9,8 @@ use hubgate::wire::Protocol;
 use sha2::{Digest, Sha256};
 use tokio::process::Command;
 
-use crate::driver::{HUBGATE, SPOKE};
-use crate::peers::Peer;
+use crate::driver::{Body, HUBGATE, SPOKE};
+use crate::peers::{Kind, Peer};
 use crate::process::{Process, free_address};
 
 /// The token of the spoke. It protects nothing.
@@ -23,18 +23,21 @@ pub(crate) struct Subject {
     pub(crate) work: &'static str,
     /// The version that the load sends.
     pub(crate) sent: Protocol,
+    pub(crate) body: Body,
     /// Whether its series have a cluster label.
     pub(crate) cluster: bool,
     /// The newest version that the hub speaks.
     pub(crate) hub: Protocol,
     /// Connections of the load; `None` is the number of the command line.
-    pub(crate) connections: Option<usize>,
+    connections: Option<usize>,
 }
 
 #[derive(Debug, Clone)]
 pub(crate) enum Program {
     /// hubgate, with `hub.protocol`; `None` lets it find out.
     Hubgate(Option<Protocol>),
+    /// Another binary of hubgate, likewise.
+    Base(PathBuf, Option<Protocol>),
     Peer(Peer),
 }
 
@@ -60,16 +63,17 @@ impl Subject {
             program: Program::Hubgate(None),
             work: "V1 to V1, unchanged",
             sent: Protocol::V1,
+            body: Body::UNIFORM,
             cluster: true,
             hub: Protocol::V1,
             connections: None,
         }
     }
 
-    /// hubgate with each kind of work.
-    pub(crate) fn hubgate() -> Vec<Self> {
+    /// hubgate with the kinds of work that a set-up decides on.
+    fn set_ups() -> [Self; 4] {
         let unchanged_v1 = Self::unchanged_v1();
-        vec![
+        [
             unchanged_v1.clone(),
             Self {
                 work: "V2 to V2, unchanged",
@@ -84,44 +88,115 @@ impl Subject {
                 ..unchanged_v1.clone()
             },
             Self {
-                work: "V1 to V1, label injected",
-                cluster: false,
-                ..unchanged_v1.clone()
-            },
-            Self {
                 work: "V2 to V1, downgraded",
                 program: Program::Hubgate(Some(Protocol::V1)),
                 sent: Protocol::V2,
-                ..unchanged_v1.clone()
-            },
-            Self {
-                work: "V1 to V1, unchanged, 50 connections",
-                connections: Some(50),
                 ..unchanged_v1
             },
         ]
     }
 
-    /// A peer, with the load of [`Self::unchanged_v1`].
-    pub(crate) fn peer(peer: Peer) -> Self {
+    /// hubgate with each kind of work.
+    fn hubgate() -> Vec<Self> {
+        let unchanged_v1 = Self::unchanged_v1();
+        let mut subjects = Vec::from(Self::set_ups());
+        subjects.push(Self {
+            work: "V1 to V1, label injected",
+            cluster: false,
+            ..unchanged_v1.clone()
+        });
+        subjects.push(Self {
+            work: "V1 to V1, unchanged, 50 connections",
+            connections: Some(50),
+            ..unchanged_v1
+        });
+        subjects
+    }
+
+    /// The same work of another binary of hubgate.
+    fn of(self, base: &Path) -> Self {
+        let program = match self.program {
+            Program::Hubgate(protocol) => Program::Base(base.to_owned(), protocol),
+            other => other,
+        };
+        Self { program, ..self }
+    }
+
+    /// The subjects of a table: hubgate with each kind of work, another binary of it, and the peers with
+    /// what they can take.
+    pub(crate) fn all(body: Body, base: Option<&Path>, peers: &[Peer]) -> Vec<Self> {
+        let set_ups = Self::set_ups().into_iter();
+        let base = base.map(|base| set_ups.map(|subject| subject.of(base)));
+        let v1 = peers.iter().map(|peer| Self::peer(peer, Protocol::V1));
+        let copying = peers.iter().filter(|peer| peer.kind.copies());
+        let v2 = copying.map(|peer| Self::peer(peer, Protocol::V2));
+        let base = base.into_iter().flatten();
+        let subjects = Self::hubgate().into_iter().chain(base).chain(v1).chain(v2);
+        subjects.map(|subject| subject.with(body)).collect()
+    }
+
+    /// The subjects of the table of sizes. vmauth shows what a copy costs.
+    pub(crate) fn all_sizes(peers: &[Peer]) -> Vec<Self> {
+        let vmauth = peers.iter().filter(|peer| peer.kind == Kind::Vmauth);
+        let vmauth = vmauth.map(|peer| Self::peer(peer, Protocol::V1));
+        Self::set_ups().into_iter().chain(vmauth).collect()
+    }
+
+    /// A peer in front of a hub of the version that the load sends.
+    fn peer(peer: &Peer, protocol: Protocol) -> Self {
         Self {
             work: peer.kind.work(),
-            program: Program::Peer(peer),
+            program: Program::Peer(peer.clone()),
+            sent: protocol,
+            hub: protocol,
             ..Self::unchanged_v1()
         }
+    }
+
+    /// The same with another body.
+    pub(crate) fn with(&self, body: Body) -> Self {
+        Self {
+            body,
+            ..self.clone()
+        }
+    }
+
+    /// Its name in the table of sizes.
+    pub(crate) fn column(&self) -> &'static str {
+        match &self.program {
+            Program::Hubgate(_) | Program::Base(..) => self.work,
+            Program::Peer(peer) => peer.kind.name(),
+        }
+    }
+
+    /// Names the subject, its work and its body.
+    pub(crate) fn row(&self) -> String {
+        let (sent, body) = (self.sent.name(), self.body.name());
+        format!("{}: {}: {sent}, {body}", self.name(), self.work)
     }
 
     pub(crate) fn name(&self) -> &'static str {
         match &self.program {
             Program::Hubgate(_) => "hubgate",
+            Program::Base(..) => "hubgate of --base",
             Program::Peer(peer) => peer.kind.name(),
         }
+    }
+
+    pub(crate) fn is_hubgate(&self) -> bool {
+        matches!(self.program, Program::Hubgate(_))
+    }
+
+    /// The connections of its load, where others have `usual`.
+    pub(crate) fn connections(&self, usual: usize) -> usize {
+        let own = self.connections.or(self.body.connections());
+        own.unwrap_or(usual)
     }
 
     /// Whether its rate decides the rate of the latency row.
     pub(crate) fn is_unchanged_v1(&self) -> bool {
         let unchanged = Self::unchanged_v1();
-        (self.work, self.name()) == (unchanged.work, unchanged.name())
+        (self.work, self.name(), self.body) == (unchanged.work, unchanged.name(), unchanged.body)
     }
 
     /// Whether it responds before the hub does, so that the sink has its samples later.
@@ -133,6 +208,7 @@ impl Subject {
     pub(crate) async fn start(&self, folder: &Path, hub: SocketAddr) -> anyhow::Result<Running> {
         match &self.program {
             Program::Hubgate(protocol) => start_hubgate(folder, hub, *protocol).await,
+            Program::Base(path, protocol) => start(path, folder, hub, *protocol).await,
             Program::Peer(peer) => {
                 let address = free_address()?;
                 let command = peer.command(folder, address, hub, TOKEN)?;
@@ -161,9 +237,18 @@ pub(crate) async fn start_hubgate(
     hub: SocketAddr,
     protocol: Option<Protocol>,
 ) -> anyhow::Result<Running> {
+    start(Path::new(HUBGATE), folder, hub, protocol).await
+}
+
+async fn start(
+    binary: &Path,
+    folder: &Path,
+    hub: SocketAddr,
+    protocol: Option<Protocol>,
+) -> anyhow::Result<Running> {
     let path = folder.join("hubgate.yaml");
     std::fs::write(&path, hubgate_yaml(hub, protocol))?;
-    let mut command = Command::new(HUBGATE);
+    let mut command = Command::new(binary);
     command
         .arg("serve")
         .arg(format!("--config.file={}", path.display()))
