@@ -96,7 +96,7 @@ pub struct Labels<'a> {
     /// The bytes that the list was read from, when they hold all of it and nothing else.
     block: &'a [u8],
     /// The bytes of each label in the block; empty when the list is out of step with it.
-    lengths: Vec<u8>,
+    lengths: Vec<u32>,
     tail: &'a [u8],
 }
 
@@ -132,7 +132,7 @@ impl<'a> Labels<'a> {
     /// `read` takes, which returns a label and what follows it. Returns what follows them all.
     ///
     /// `valid` says whether a string may be taken; bytes that were taken before are not read
-    /// again, but known to be the same label. A label may have at most 255 bytes.
+    /// again, but known to be the same label.
     #[inline]
     pub(super) fn follow(
         &mut self,
@@ -159,7 +159,7 @@ impl<'a> Labels<'a> {
             if !same_text(label.name, slot.name) || !valid(label.value) {
                 break;
             }
-            before = &before[bytes + usize::from(*length)..];
+            before = &before[bytes + *length as usize..];
             *slot = label;
             *length = length_of(rest, after);
             values |= 1 << place;
@@ -218,7 +218,7 @@ impl<'a> Labels<'a> {
 
     /// The memory that the list holds, in bytes.
     pub fn bytes(&self) -> usize {
-        self.list.capacity() * (size_of::<Label<'_>>() + size_of::<u8>())
+        self.list.capacity() * (size_of::<Label<'_>>() + size_of::<u32>())
     }
 
     /// The bytes of all names that were compared so far, here and where it was
@@ -272,8 +272,8 @@ pub(crate) fn recycle<A, B>(mut list: Vec<A>) -> Vec<B> {
 }
 
 #[inline]
-fn length_of(before: &[u8], after: &[u8]) -> u8 {
-    u8::try_from(before.len() - after.len()).expect("a label that is read has at most 255 bytes")
+fn length_of(before: &[u8], after: &[u8]) -> u32 {
+    u32::try_from(before.len() - after.len()).expect("a message of 4 GiB is never decoded")
 }
 
 /// Equality that need not look at a text which is the same one.
@@ -308,14 +308,14 @@ struct Unlike {
 /// Finds the first label of `before` that `bytes` does not begin with; `lengths` are those of its
 /// labels. `None` when there is no label.
 #[inline]
-fn first_unlike(bytes: &[u8], before: &[u8], lengths: &[u8]) -> Option<Unlike> {
+fn first_unlike(bytes: &[u8], before: &[u8], lengths: &[u32]) -> Option<Unlike> {
     let same = common_prefix(bytes, before);
     let mut unlike = Unlike {
         labels: 0,
         bytes: 0,
     };
-    for length in lengths {
-        let end = unlike.bytes + usize::from(*length);
+    while let Some(length) = lengths.get(unlike.labels) {
+        let end = unlike.bytes + *length as usize;
         if end > same {
             break;
         }

@@ -136,7 +136,88 @@ fn reuses_the_memory_of_labels() {
         (labels.list().as_ptr().addr(), labels.list().len()),
         (place, 0)
     );
-    assert!(labels.bytes() >= 100 * (size_of::<Label<'_>>() + 1));
+    assert!(labels.bytes() >= 100 * (size_of::<Label<'_>>() + size_of::<u32>()));
+}
+
+/// A label whose length takes more than one byte costs its series and the next no more than others.
+#[test]
+fn labels_of_any_length_are_followed() {
+    let lengths = [1, 64, 16_384, 70_000].into_iter();
+    for length in lengths.chain(100..140).chain(16_360..16_390) {
+        let series = |long: &str, zone: &str| {
+            let labels = [
+                ("__name__", "up"),
+                ("id", &long.repeat(length)),
+                (&"n".repeat(length), "long name"),
+                ("zone", zone),
+            ];
+            let label = |(name, value): (&str, &str)| proto::v1::Label {
+                name: name.to_owned(),
+                value: value.to_owned(),
+            };
+            let series = proto::v1::TimeSeries {
+                labels: labels.map(label).to_vec(),
+                samples: vec![proto::v1::Sample {
+                    value: 1.0,
+                    timestamp: 7,
+                }],
+                ..Default::default()
+            };
+            (series.encode_to_vec(), long.repeat(length))
+        };
+        let neighbours = [
+            (series("x", "a"), None),
+            (series("x", "b"), Some(vec![3])),
+            (series("y", "b"), Some(vec![1])),
+            (series("y", "b"), Some(vec![])),
+        ];
+        let mut labels = Labels::new(Labels::default(), 10);
+        for ((raw, long), values) in &neighbours {
+            let series = v1::series(raw, &mut labels).unwrap();
+            assert!(series.samples.is_some(), "{length}");
+            assert_eq!(labels.list()[1].value, long.as_bytes(), "{length}");
+            let change = labels.change();
+            match values {
+                None => assert_eq!(change.kept, 0, "{length}"),
+                Some(values) => {
+                    assert_eq!(change.kept, 4, "{length}");
+                    assert_eq!(&change.values().collect::<Vec<_>>(), values, "{length}");
+                }
+            }
+        }
+    }
+}
+
+/// `0x85 0x00` is 5 to every decoder.
+#[test]
+fn padded_lengths_are_read_as_others_are() {
+    for length in [1, 5, 100, 127, 128, 200, 16_383, 16_384] {
+        let value = "v".repeat(length);
+        for [label_padding, name_padding, value_padding] in
+            [[1, 0, 0], [0, 1, 0], [0, 0, 2], [3, 2, 1]]
+        {
+            let field = |field, padding, bytes| tree::Node {
+                field,
+                value: bytes,
+                padding: [0, padding],
+            };
+            let fields = vec![
+                field(1, name_padding, tree::Value::Bytes(b"job".to_vec())),
+                field(
+                    2,
+                    value_padding,
+                    tree::Value::Bytes(value.clone().into_bytes()),
+                ),
+            ];
+            let raw = tree::write(&[field(1, label_padding, tree::Value::Message(fields))]);
+            let mut labels = Labels::new(Labels::default(), 10);
+            for _ in 0..2 {
+                let series = v1::series(&raw, &mut labels).unwrap();
+                assert!(!series.foreign && series.fault.is_none());
+                assert_eq!(labels.list(), [label("job", &value)]);
+            }
+        }
+    }
 }
 
 #[test]

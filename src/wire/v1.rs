@@ -135,21 +135,38 @@ pub fn metadata(bytes: &[u8]) -> Result<bool, Malformed> {
     Ok(valid)
 }
 
-/// Reads a label that is encoded as every encoder does it, with lengths that take a byte each;
-/// that is nearly all of them. The others are for the strict [`label`].
+/// Reads a label that is encoded as every encoder does it: its name, its value and nothing else. The
+/// others are for the strict [`label`].
 #[inline]
 fn usual_label(bytes: &[u8]) -> Option<(Label<'_>, &[u8])> {
-    let [LABELS_KEY, length, NAME_KEY, name_len, rest @ ..] = bytes else {
-        return None;
+    // Below 128, the lengths are varints of one byte.
+    let (length, name_len, rest) = match bytes {
+        [LABELS_KEY, length @ 0..0x80, NAME_KEY, name_len, rest @ ..] => (length, name_len, rest),
+        [LABELS_KEY, 0x80..=0xff, ..] => return long_label(bytes),
+        _ => return None,
     };
     let (name, rest) = rest.split_at_checked(usize::from(*name_len))?;
     let [VALUE_KEY, value_len, rest @ ..] = rest else {
         return None;
     };
     let (value, rest) = rest.split_at_checked(usize::from(*value_len))?;
-    // Below 128 each, the lengths are varints of one byte.
-    let whole = usize::from(*length) == name.len() + value.len() + 4 && *length < 0x80;
+    let whole = usize::from(*length) == name.len() + value.len() + 4;
     whole.then_some((Label { name, value }, rest))
+}
+
+/// [`usual_label`] for a label of 128 bytes or more, such as the `id` that cAdvisor gives every
+/// series.
+#[inline(never)]
+fn long_label(bytes: &[u8]) -> Option<(Label<'_>, &[u8])> {
+    fn field<'a>(reader: &mut Reader<'a>, key: u8) -> Option<&'a [u8]> {
+        reader.pass(key).then(|| reader.bytes().ok()).flatten()
+    }
+    let mut reader = Reader::new(bytes);
+    let mut label = Reader::new(field(&mut reader, LABELS_KEY)?);
+    let name = field(&mut label, NAME_KEY)?;
+    let value = field(&mut label, VALUE_KEY)?;
+    let whole = label.rest().is_empty();
+    whole.then_some((Label { name, value }, reader.rest()))
 }
 
 pub(super) struct WalkedLabel<'a> {

@@ -100,6 +100,16 @@ fn text() -> impl Strategy<Value = Text> {
             .prop_map(|text| text.into()),
         2 => "\\PC{0,6}".prop_map(String::into_bytes),
         1 => "[a-z]{120,140}".prop_map(String::into_bytes),
+        1 => long_text(),
+    ]
+}
+
+/// Text whose length takes two bytes or, at the edge, three.
+fn long_text() -> impl Strategy<Value = Text> {
+    prop_oneof![
+        6 => "[a-z/]{100,300}".prop_map(String::into_bytes),
+        2 => "\\PC{60,100}".prop_map(String::into_bytes),
+        1 => (16_360usize..16_390).prop_map(|length| vec![b'x'; length]),
     ]
 }
 
