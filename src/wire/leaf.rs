@@ -51,13 +51,14 @@ fn usual_sample(bytes: &[u8]) -> Option<i64> {
         return None;
     };
     // Six bytes from 2004 to 2109.
-    if let [a, b, c, d, e, f] = timestamp
-        && (a & b & c & d & e) >= 0x80
-        && *f < 0x80
-    {
-        let bits = |byte: &u8, place: u32| u64::from(byte & 0x7f) << (7 * place);
-        let low = bits(a, 0) | bits(b, 1) | bits(c, 2);
-        return Some((low | bits(d, 3) | bits(e, 4) | bits(f, 5)).cast_signed());
+    if let &[a, b, c, d, e, f] = timestamp {
+        let bytes = u64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
+        if bytes & 0x8080_8080_8080 == 0x0080_8080_8080 {
+            // Seven bits of each byte, then 14 of each two.
+            let pairs = bytes & 0x007f_007f_007f | (bytes & 0x7f00_7f00_7f00) >> 1;
+            let bits = pairs & 0x3fff | (pairs >> 16 & 0x3fff) << 14 | pairs >> 32 << 28;
+            return Some(bits.cast_signed());
+        }
     }
     let mut reader = Reader::new(timestamp);
     let timestamp = reader.varint().ok()?.cast_signed();
@@ -289,4 +290,30 @@ fn histogram_fields(bytes: &[u8]) -> impl Iterator<Item = Result<(u32, &[u8]), M
         let skipped = reader.skip(wire_type);
         Some(skipped.map(|()| (field, &before[..before.len() - reader.rest().len()])))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+    use crate::wire::proto;
+
+    #[test]
+    fn reads_timestamps_of_any_length() {
+        let edges = (0..63).flat_map(|bits| [(1i64 << bits) - 1, 1 << bits]);
+        let others = [i64::MIN, i64::MAX, -1, 1_764_000_000_000, 0x1234_5678_9abc];
+        for timestamp in edges.chain(others) {
+            for value in [0.0, 1.5] {
+                let series = proto::v1::TimeSeries {
+                    samples: vec![proto::v1::Sample { value, timestamp }],
+                    ..Default::default()
+                };
+                let bytes = series.encode_to_vec();
+                // prost leaves out a timestamp of 0.
+                let expected = (timestamp != 0).then_some((timestamp, &b""[..]));
+                assert_eq!(first_sample(&bytes), expected);
+            }
+        }
+    }
 }

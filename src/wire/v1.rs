@@ -34,7 +34,7 @@ pub enum Field<'a> {
 }
 
 /// Reads the next top-level field; `None` at the end.
-#[inline]
+#[inline(always)] // Once for each series: its result would go through memory.
 pub fn next_field<'a>(reader: &mut Reader<'a>) -> Result<Option<Field<'a>>, Malformed> {
     if reader.pass(TIMESERIES_KEY) {
         return reader.bytes().map(|raw| Some(Field::Series(raw)));
