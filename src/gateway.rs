@@ -18,13 +18,16 @@ use crate::admin::{self, Admin};
 use crate::budget::Budget;
 use crate::config::{Config, SourceRanges};
 use crate::forward::Hub;
-use crate::listener::{self, Access, Drain};
+use crate::listener::{self, Access, Drain, GivesWay};
 use crate::metrics::Metrics;
 use crate::state::State;
 use crate::write::Endpoint;
 
 /// Connections to the admin listener: scrapers and people.
 const ADMIN_CONNECTIONS_MAX: usize = 256;
+
+/// The time for the head of a request to the admin listener. Whoever asks there is near.
+const ADMIN_HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A running gateway.
 #[derive(Debug)]
@@ -79,6 +82,8 @@ impl Gateway {
         };
         let write_access = Access {
             connections_max,
+            gives_way: GivesWay::Unheard,
+            head_timeout: listener::HEAD_TIMEOUT,
             source_ranges: {
                 let state = Arc::clone(&state);
                 Box::new(move || state.load().config.listen.source_ranges.clone())
@@ -100,6 +105,8 @@ impl Gateway {
         let pages = Admin::new(sources, admin_address);
         let admin_access = Access {
             connections_max: ADMIN_CONNECTIONS_MAX,
+            gives_way: GivesWay::Idle,
+            head_timeout: ADMIN_HEAD_TIMEOUT,
             source_ranges: Box::new(SourceRanges::everywhere),
             metrics: None,
         };

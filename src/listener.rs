@@ -3,12 +3,14 @@
 //! The accept loop is not a library's, because connections are refused by their source and their
 //! number before any HTTP is parsed, and hubgate waits for each of them when it drains. A connection
 //! meets these files in this order: `establish` decides whether it stays, `connection` speaks HTTP
-//! on it under the deadlines of `activity`, and a [`Handler`] responds to its requests.
+//! on it under the deadlines of `activity`, and a [`Handler`] responds to its requests. `places`
+//! keeps the number of connections.
 
 mod activity;
 mod connection;
 mod establish;
 mod peer;
+mod places;
 #[cfg(test)]
 mod tests;
 
@@ -20,7 +22,6 @@ use http::{Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -30,9 +31,12 @@ use crate::telemetry::Repeats;
 use activity::Deadlines;
 use connection::connection;
 use establish::establish;
+use places::Places;
 
+pub use activity::HEAD_TIMEOUT;
 pub use establish::Access;
 pub use peer::{AddressSource, Peer};
+pub use places::GivesWay;
 
 /// The pause after an accept that failed because file descriptors or memory ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -92,7 +96,11 @@ pub async fn serve<H: Handler>(
 ) {
     let _ended = drain.begun.clone().drop_guard();
     let access = Arc::new(access);
-    let places = Arc::new(Semaphore::new(access.connections_max));
+    let places = Places::new(access.connections_max, access.gives_way);
+    let deadlines = Deadlines {
+        head: access.head_timeout,
+        ..Deadlines::default()
+    };
     // While there are no file descriptors, an accept fails ten times a second.
     let mut failures = Repeats::default();
     loop {
@@ -110,7 +118,7 @@ pub async fn serve<H: Handler>(
                 continue;
             }
         };
-        let established = match establish(stream, address, &access, &places) {
+        let established = match establish(stream, address, &access, &places).await {
             Ok(established) => established,
             Err(refusal) => {
                 access.count_refusal(refusal);
@@ -123,7 +131,7 @@ pub async fn serve<H: Handler>(
             Arc::clone(&access),
             Arc::clone(&handler),
             drain.clone(),
-            Deadlines::default(),
+            deadlines,
         );
         drain.tasks.spawn(async move {
             if let Err(error) = connection.await {

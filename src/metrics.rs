@@ -112,7 +112,7 @@ impl Metrics {
         self.gate.auth_busy.inc();
     }
 
-    /// Counts a connection that was refused, or closed while no request was in flight.
+    /// Counts a connection that was refused, or closed because of its sender.
     pub fn count_refused_connection(&self, reason: ConnectionRefusal) {
         self.gate.connections_refused.of(reason).inc();
     }

@@ -7,11 +7,13 @@
 /// protocol of a request that was refused before its headers named one.
 pub const UNKNOWN: &str = "unknown";
 
-/// Why a connection was refused, or closed while no request was in flight.
+/// Why a connection was refused, or closed because of what its sender did or did not do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectionRefusal {
-    /// `connections_max` are open.
+    /// `connections_max` are open, and none of them gives way.
     ConnectionsMax,
+    /// `connections_max` were open, and this one gave way to a new one.
+    Evicted,
     /// The head of a request did not arrive in time.
     HeaderTimeout,
     /// The connection had no request for longer than senders keep idle connections.
@@ -22,8 +24,9 @@ pub enum ConnectionRefusal {
 
 impl ConnectionRefusal {
     /// All of them, in the order of their names.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::ConnectionsMax,
+        Self::Evicted,
         Self::HeaderTimeout,
         Self::IdleTimeout,
         Self::SourceRange,
@@ -33,6 +36,7 @@ impl ConnectionRefusal {
     pub fn name(self) -> &'static str {
         match self {
             Self::ConnectionsMax => "connections_max",
+            Self::Evicted => "evicted",
             Self::HeaderTimeout => "header_timeout",
             Self::IdleTimeout => "idle_timeout",
             Self::SourceRange => "source_range",

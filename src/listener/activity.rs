@@ -12,6 +12,11 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::reasons::ConnectionRefusal;
 
+use super::places::Turn;
+
+/// The time for the head of a request of a sender.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// The deadlines of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Deadlines {
@@ -23,6 +28,9 @@ pub(super) struct Deadlines {
     /// keeps an idle connection: the sender must be the one that closes, or a request may arrive
     /// just as hubgate closes.
     pub(super) idle: Duration,
+    /// For a connection without a request after a response that ends it. The rest of a refused body
+    /// is read for as long as this.
+    pub(super) closing: Duration,
     /// For a connection without a request while hubgate drains. The last response is still sent,
     /// and half a head does not delay the end of the process.
     pub(super) drain: Duration,
@@ -31,8 +39,9 @@ pub(super) struct Deadlines {
 impl Default for Deadlines {
     fn default() -> Self {
         Self {
-            head: Duration::from_secs(10),
+            head: HEAD_TIMEOUT,
             idle: Duration::from_secs(6 * 60),
+            closing: Duration::from_secs(10),
             drain: Duration::from_secs(1),
         }
     }
@@ -40,7 +49,10 @@ impl Default for Deadlines {
 
 /// What a connection is doing.
 #[derive(Debug)]
-pub(super) struct Activity(watch::Sender<Phase>);
+pub(super) struct Activity {
+    phase: watch::Sender<Phase>,
+    turn: Arc<Turn>,
+}
 
 #[derive(Debug, Clone, Copy)]
 enum Phase {
@@ -53,9 +65,13 @@ enum Phase {
 }
 
 impl Activity {
-    /// The activity of a connection that was just accepted.
-    pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self(watch::Sender::new(Phase::Head(Instant::now()))))
+    /// The activity of a connection that was just accepted and stands here among those that give
+    /// way.
+    pub(super) fn new(turn: Arc<Turn>) -> Arc<Self> {
+        Arc::new(Self {
+            phase: watch::Sender::new(Phase::Head(Instant::now())),
+            turn,
+        })
     }
 
     /// Records that bytes arrived. On an idle connection of HTTP/1.1 they begin a head. On one of
@@ -64,7 +80,7 @@ impl Activity {
     /// The version is known here without looking at the bytes, because a connection becomes idle
     /// only after a request.
     pub(super) fn received(&self) {
-        self.0.send_if_modified(|phase| {
+        self.phase.send_if_modified(|phase| {
             let begins = matches!(phase, Phase::Idle(_, version) if *version != Version::HTTP_2);
             if begins {
                 *phase = Phase::Head(Instant::now());
@@ -76,12 +92,13 @@ impl Activity {
     /// Records that the whole head of a request arrived. The request is in flight for as long as
     /// the returned value lives.
     pub(super) fn begin(self: &Arc<Self>, version: Version) -> InFlight {
-        self.0.send_if_modified(|phase| match phase {
+        self.phase.send_if_modified(|phase| match phase {
             Phase::Busy(requests) => {
                 *requests += 1;
                 false
             }
             Phase::Head(_) | Phase::Idle(..) => {
+                self.turn.stay();
                 *phase = Phase::Busy(1);
                 true
             }
@@ -93,12 +110,13 @@ impl Activity {
     }
 
     fn end(&self, version: Version) {
-        self.0.send_if_modified(|phase| match phase {
+        self.phase.send_if_modified(|phase| match phase {
             Phase::Busy(requests @ 2..) => {
                 *requests -= 1;
                 false
             }
             _ => {
+                self.turn.idle();
                 *phase = Phase::Idle(Instant::now(), version);
                 true
             }
@@ -107,7 +125,7 @@ impl Activity {
 
     /// Waits until the peer has missed a deadline.
     pub(super) async fn overdue(&self, deadlines: &Deadlines) -> ConnectionRefusal {
-        let mut phases = self.0.subscribe();
+        let mut phases = self.phase.subscribe();
         loop {
             let phase = *phases.borrow_and_update();
             let (since, patience, overdue) = match phase {
@@ -128,7 +146,7 @@ impl Activity {
 
     /// Waits until there has been no request for `time`, counted from now on.
     pub(super) async fn quiet(&self, time: Duration) {
-        let mut phases = self.0.subscribe();
+        let mut phases = self.phase.subscribe();
         loop {
             let busy = matches!(*phases.borrow_and_update(), Phase::Busy(_));
             tokio::select! {

@@ -10,7 +10,8 @@
 //! | why | counted as | decided in |
 //! |---|---|---|
 //! | the peer is outside `listen.source_ranges` | `source_range` | `establish.rs` |
-//! | `listen.connections_max` are open | `connections_max` | `establish.rs` |
+//! | all places are taken, and no connection gives way | `connections_max` | `places.rs` |
+//! | it gives way to another one, and had no request | `evicted` | `places.rs` |
 //! | the head of a request is late | `header_timeout` | `activity.rs` |
 //! | there was no request for long | `idle_timeout` | `activity.rs` |
 //! | a response says `Connection: close`, as before the spoke is identified | | `write/respond.rs` |
@@ -41,6 +42,7 @@ use crate::reasons::ConnectionRefusal;
 
 use super::activity::{Activity, Deadlines, InFlight};
 use super::establish::{Access, Established};
+use super::places::Place;
 use super::{Drain, Handler, ResponseBody};
 
 /// The read buffer of an HTTP/1.1 connection, in bytes. A head must fit into it.
@@ -77,7 +79,7 @@ where
         stream,
         peer,
         activity,
-        place: _place,
+        place,
     } = established;
     let lifetime = Lifetime {
         closing: drain.begun.child_token(),
@@ -107,7 +109,8 @@ where
     });
     let http = http();
     let connection = http.serve_connection(TokioIo::new(stream), service);
-    lifetime.run(connection, &access).await
+    let ended = lifetime.run(connection, &access, &place).await;
+    ended.unwrap_or(Ok(()))
 }
 
 /// Speaks HTTP/1.1, and HTTP/2 with prior knowledge. The first bytes of a connection tell which.
@@ -137,26 +140,39 @@ struct Lifetime {
 }
 
 impl Lifetime {
-    /// Drives a connection until its end.
-    async fn run<C>(&self, connection: C, access: &Access) -> Result<(), BoxError>
+    /// Drives a connection until its end. Returns `None` when it has to be cut.
+    async fn run<C>(
+        &self,
+        connection: C,
+        access: &Access,
+        place: &Place,
+    ) -> Option<Result<(), BoxError>>
     where
         C: GracefulConnection<Error: Into<BoxError>>,
     {
         let mut connection = pin!(connection);
         tokio::select! {
-            ended = connection.as_mut() => return ended.map_err(Into::into),
+            ended = connection.as_mut() => return Some(ended.map_err(Into::into)),
             () = self.closing.cancelled() => {}
+            () = place.evicted() => {
+                access.count_refusal(ConnectionRefusal::Evicted);
+                return None;
+            }
             overdue = self.activity.overdue(&self.deadlines) => {
                 access.count_refusal(overdue);
                 if overdue == ConnectionRefusal::HeaderTimeout {
-                    return Ok(());
+                    return None;
                 }
             }
         }
         connection.as_mut().graceful_shutdown();
         tokio::select! {
-            ended = connection => ended.map_err(Into::into),
-            () = self.closing_overdue() => Ok(()),
+            ended = connection => Some(ended.map_err(Into::into)),
+            () = self.closing_overdue() => None,
+            () = place.evicted() => {
+                access.count_refusal(ConnectionRefusal::Evicted);
+                None
+            }
         }
     }
 
@@ -168,8 +184,7 @@ impl Lifetime {
         };
         tokio::select! {
             () = drained => {}
-            // The rest of a refused body is read for as long as this.
-            () = self.activity.quiet(self.deadlines.head) => {}
+            () = self.activity.quiet(self.deadlines.closing) => {}
         }
     }
 }

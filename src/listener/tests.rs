@@ -1,6 +1,6 @@
 //! The deadlines of a connection under a paused clock, with pipes instead of sockets.
 
-use http::header::CONNECTION;
+use http::header::{CONNECTION, HOST};
 use http::{HeaderValue, StatusCode, Version};
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::{http1, http2};
@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use super::activity::Activity;
-use super::establish::{Established, Place};
+use super::establish::Established;
 use super::*;
 use crate::config::SourceRanges;
 use crate::metrics::{Metrics, PageFormat};
@@ -55,22 +55,27 @@ struct Served {
 }
 
 impl Served {
-    fn start() -> (Self, DuplexStream) {
+    async fn start() -> (Self, DuplexStream) {
         let (near, far) = tokio::io::duplex(64 * 1024);
         let metrics = Metrics::new();
         let access = Access {
             connections_max: 1,
+            gives_way: GivesWay::Unheard,
+            head_timeout: HEAD_TIMEOUT,
             source_ranges: Box::new(SourceRanges::everywhere),
             metrics: Some(metrics.clone()),
         };
         let drain = Drain::default();
         let accepted = Instant::now();
-        let places = Arc::new(Semaphore::new(access.connections_max));
+        let places = Places::new(access.connections_max, access.gives_way);
+        let gauge = metrics.connections().clone();
+        let place = places.take([127, 0, 0, 1].into(), Some(gauge)).await;
+        let place = place.unwrap();
         let established = Established {
             stream: far,
             peer: Peer::direct(([127, 0, 0, 1], 1).into()),
-            activity: Activity::new(),
-            place: Place::take(&access, &places).unwrap(),
+            activity: Activity::new(Arc::clone(place.turn())),
+            place,
         };
         let served = connection(
             established,
@@ -137,8 +142,8 @@ impl Client {
     }
 
     async fn get(&mut self, path: &str) -> hyper::Result<StatusCode> {
-        let request = Request::get(format!("http://gate{path}")).body(Empty::new());
-        let request = request.unwrap();
+        let request = Request::get(format!("http://gate{path}")).header(HOST, "gate");
+        let request = request.body(Empty::new()).unwrap();
         let response = match self {
             Self::Http1(client) => {
                 client.ready().await?;
@@ -156,7 +161,7 @@ impl Client {
 #[tokio::test(start_paused = true)]
 async fn the_first_head_must_arrive_within_ten_seconds_of_the_accept() {
     for opening in [b"".as_slice(), b"P", b"POST /api", HTTP2_OPENING] {
-        let (served, mut stream) = Served::start();
+        let (served, mut stream) = Served::start().await;
         stream.write_all(opening).await.unwrap();
         served
             .ends(Duration::from_secs(10), Some("header_timeout"))
@@ -166,7 +171,7 @@ async fn the_first_head_must_arrive_within_ten_seconds_of_the_accept() {
 
 #[tokio::test(start_paused = true)]
 async fn a_head_that_arrives_byte_by_byte_gets_no_more_time() {
-    let (served, mut stream) = Served::start();
+    let (served, mut stream) = Served::start().await;
     let trickle = tokio::spawn(async move {
         for byte in b"POST /api/v1/write HTTP/1.1" {
             sleep(Duration::from_secs(1)).await;
@@ -182,7 +187,7 @@ async fn a_head_that_arrives_byte_by_byte_gets_no_more_time() {
 
 #[tokio::test(start_paused = true)]
 async fn a_later_head_must_arrive_within_ten_seconds_of_its_first_byte() {
-    let (served, mut stream) = Served::start();
+    let (served, mut stream) = Served::start().await;
     let request = b"GET / HTTP/1.1\r\nHost: gate\r\n\r\n";
     for _ in 0..2 {
         stream.write_all(request).await.unwrap();
@@ -203,7 +208,7 @@ async fn a_later_head_must_arrive_within_ten_seconds_of_its_first_byte() {
 #[tokio::test(start_paused = true)]
 async fn an_idle_connection_is_closed_after_six_minutes() {
     for version in [Version::HTTP_11, Version::HTTP_2] {
-        let (served, stream) = Served::start();
+        let (served, stream) = Served::start().await;
         let mut client = Client::open(stream, version).await;
         client.get("/").await.unwrap();
         sleep(5 * MINUTE).await;
@@ -216,7 +221,7 @@ async fn an_idle_connection_is_closed_after_six_minutes() {
 #[tokio::test(start_paused = true)]
 async fn a_connection_with_a_request_in_flight_is_not_idle() {
     for version in [Version::HTTP_11, Version::HTTP_2] {
-        let (served, stream) = Served::start();
+        let (served, stream) = Served::start().await;
         let mut client = Client::open(stream, version).await;
         client.get("/long").await.unwrap();
         assert_eq!(served.accepted.elapsed().as_secs(), LONG.as_secs());
@@ -227,7 +232,7 @@ async fn a_connection_with_a_request_in_flight_is_not_idle() {
 #[tokio::test(start_paused = true)]
 async fn a_response_with_connection_close_ends_its_connection() {
     for version in [Version::HTTP_11, Version::HTTP_2] {
-        let (served, stream) = Served::start();
+        let (served, stream) = Served::start().await;
         let mut client = Client::open(stream, version).await;
         client.get("/close").await.unwrap();
         served.ends(Duration::ZERO, None).await;
@@ -238,7 +243,7 @@ async fn a_response_with_connection_close_ends_its_connection() {
 #[tokio::test]
 async fn a_head_of_http1_over_64_kib_is_refused() {
     for (bytes, expected) in [(60 * 1024, "HTTP/1.1 200"), (68 * 1024, "HTTP/1.1 431")] {
-        let (_served, stream) = Served::start();
+        let (_served, stream) = Served::start().await;
         let (mut reader, mut writer) = tokio::io::split(stream);
         let head = format!(
             "GET / HTTP/1.1\r\nHost: gate\r\nX: {}\r\n\r\n",
@@ -255,7 +260,7 @@ async fn a_head_of_http1_over_64_kib_is_refused() {
 
 #[tokio::test]
 async fn http2_connections_announce_their_bounds() {
-    let (_served, mut stream) = Served::start();
+    let (_served, mut stream) = Served::start().await;
     stream.write_all(HTTP2_OPENING).await.unwrap();
     let mut opening = [0; 1024];
     let length = stream.read(&mut opening).await.unwrap();
@@ -274,7 +279,7 @@ async fn http2_connections_announce_their_bounds() {
 #[tokio::test(start_paused = true)]
 async fn draining_closes_connections_without_a_request() {
     for opening in [b"".as_slice(), b"POST /api", HTTP2_OPENING] {
-        let (served, mut stream) = Served::start();
+        let (served, mut stream) = Served::start().await;
         stream.write_all(opening).await.unwrap();
         sleep(Duration::from_secs(3)).await;
         served.drain.begun.cancel();
@@ -282,7 +287,7 @@ async fn draining_closes_connections_without_a_request() {
         assert!(lasted <= Duration::from_millis(4100), "{lasted:?}");
     }
     for version in [Version::HTTP_11, Version::HTTP_2] {
-        let (served, stream) = Served::start();
+        let (served, stream) = Served::start().await;
         let mut client = Client::open(stream, version).await;
         client.get("/").await.unwrap();
         sleep(Duration::from_secs(3)).await;
@@ -294,7 +299,7 @@ async fn draining_closes_connections_without_a_request() {
 #[tokio::test(start_paused = true)]
 async fn draining_waits_for_requests_in_flight() {
     for version in [Version::HTTP_11, Version::HTTP_2] {
-        let (served, stream) = Served::start();
+        let (served, stream) = Served::start().await;
         let mut client = Client::open(stream, version).await;
         let asked = tokio::spawn(async move { client.get("/long").await });
         sleep(MINUTE).await;
@@ -311,6 +316,8 @@ async fn draining_begins_when_the_accept_loop_panics() {
     let drain = Drain::default();
     let access = Access {
         connections_max: 1,
+        gives_way: GivesWay::Unheard,
+        head_timeout: HEAD_TIMEOUT,
         source_ranges: Box::new(|| panic!("the fault of this test")),
         metrics: None,
     };

@@ -100,7 +100,7 @@ families! {
         connections: Gauge,
         /// The most open connections that senders may have, listen.connections_max.
         connections_limit: Gauge,
-        /// Connections that were refused, or closed while no request was in flight.
+        /// Connections that were refused, or closed because of what their senders did or did not do.
         connections_refused: Each<ConnectionRefusal, Counter>,
     }
 

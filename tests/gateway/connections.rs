@@ -17,22 +17,30 @@ async fn connections_beyond_connections_max_get_no_response() {
     let listen = "listen: {address: \"127.0.0.1:0\", connections_max: 3}\n";
     let yaml = format!("{listen}{}", config(&hub.url(), &[spoke("production", "")]));
     let gate = Gate::start(&yaml).await;
+    let request = Request::up().spoke("production");
     let mut held = Vec::new();
     for _ in 0..3 {
-        held.push(TcpStream::connect(gate.write_address()).await.unwrap());
+        let opened = Connection::open(gate.write_address(), None, false).await;
+        let mut connection = opened.unwrap();
+        connection.send(request.clone()).await.unwrap().expect(204);
+        held.push(connection);
     }
     gate.wait_for_metric("hubgate_connections", &[], 3.0).await;
     assert_eq!(gate.sum("hubgate_connections_limit", &[]).await, 3.0);
-    // A connection beyond the limit is closed, or waits until another one ends.
-    let fourth = gate.try_send(Request::up().spoke("production"));
-    let response = tokio::time::timeout(Duration::from_millis(300), fourth).await;
-    assert!(!matches!(response, Ok(Ok(_))), "{response:?}");
-    hub.expect_no_request();
+    gate.try_send(request.clone())
+        .await
+        .expect_err("it is closed");
+    let reason = [("reason", "connections_max")];
+    let refused = gate.sum("hubgate_connections_refused_total", &reason).await;
+    assert_eq!(refused, 1.0);
+    gate.wait_for_log(&["all connections", "\"refused\":1", "127.0.0.1: 3"])
+        .await;
+    for connection in &mut held {
+        connection.send(request.clone()).await.unwrap().expect(204);
+    }
     drop(held);
     gate.wait_for_metric("hubgate_connections", &[], 0.0).await;
-    gate.send(Request::up().spoke("production"))
-        .await
-        .expect(204);
+    gate.send(request).await.expect(204);
 }
 
 /// The start of a request line.

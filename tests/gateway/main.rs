@@ -22,6 +22,7 @@ mod foreign_label_encodings;
 mod forwarding;
 mod generated_types;
 mod held_bodies;
+mod hostile_connections;
 mod hub_protocol;
 mod hub_response_contents;
 mod hub_responses;

@@ -1,0 +1,117 @@
+//! What strangers do with connections alone, while a spoke beside them writes without an error.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinHandle;
+
+use crate::support::config::{config, spoke};
+use crate::support::gate::{Gate, start_hub_and_gate};
+use crate::support::hub::ScriptedHub;
+use crate::support::sender::{Connection, Request};
+
+/// The address of the strangers.
+const STRANGER: [u8; 4] = [127, 0, 0, 9];
+
+/// A spoke that writes all the time, each time on a new connection.
+struct HonestSpoke {
+    stop: Arc<AtomicBool>,
+    task: JoinHandle<usize>,
+}
+
+impl HonestSpoke {
+    fn start(gate: &Gate) -> Self {
+        let (to, stop) = (gate.write_address(), Arc::new(AtomicBool::new(false)));
+        let stopped = Arc::clone(&stop);
+        let task = tokio::spawn(async move {
+            let mut written = 0;
+            while !stopped.load(Ordering::Relaxed) {
+                let response = Request::up().spoke("production").send(to).await;
+                response.expect("a response").expect(204);
+                written += 1;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            written
+        });
+        Self { stop, task }
+    }
+
+    /// Fails if a write failed.
+    async fn stop(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        assert!(self.task.await.expect("no failed write") > 0);
+    }
+}
+
+async fn gate_with_connections_max(hub: &ScriptedHub, connections_max: usize) -> Gate {
+    let listen = format!("{{address: \"127.0.0.1:0\", connections_max: {connections_max}}}");
+    let config = config(&hub.url(), &[spoke("production", "")]);
+    Gate::start(&format!("listen: {listen}\n{config}")).await
+}
+
+/// Opens connections as a stranger, and sends these bytes on each.
+async fn open_many(to: std::net::SocketAddr, count: usize, bytes: &[u8]) -> Vec<TcpStream> {
+    let mut held = Vec::new();
+    for _ in 0..count {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((STRANGER, 0).into()).unwrap();
+        let mut stream = socket.connect(to).await.unwrap();
+        // The gate may have closed it.
+        let _ = stream.write_all(bytes).await;
+        held.push(stream);
+    }
+    held
+}
+
+async fn refused(gate: &Gate, reason: &str) -> f64 {
+    let reason = [("reason", reason)];
+    gate.sum("hubgate_connections_refused_total", &reason).await
+}
+
+#[tokio::test]
+async fn connections_without_a_request_give_way_to_new_ones() {
+    let hub = ScriptedHub::start().await;
+    let gate = gate_with_connections_max(&hub, 20).await;
+    let mut kept = Connection::open(gate.write_address(), None, false)
+        .await
+        .unwrap();
+    let request = Request::up().spoke("production");
+    kept.send(request.clone()).await.unwrap().expect(204);
+    let honest = HonestSpoke::start(&gate);
+    let mut held = Vec::new();
+    for bytes in [&b""[..], b"POST /api", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+        held.extend(open_many(gate.write_address(), 50, bytes).await);
+    }
+    for _ in 0..10 {
+        gate.send(request.clone()).await.expect(204);
+    }
+    honest.stop().await;
+    kept.send(request).await.unwrap().expect(204);
+    assert!(refused(&gate, "evicted").await >= 130.0);
+    assert_eq!(refused(&gate, "connections_max").await, 0.0);
+    let log = gate
+        .wait_for_log(&["all connections", "evicted", "127.0.0.9: "])
+        .await;
+    let lines = gate.log();
+    let lines = lines.iter().filter(|line| line.contains("all connections"));
+    assert!(lines.count() <= 2, "{log}");
+}
+
+#[tokio::test]
+async fn half_sent_and_idle_requests_leave_the_admin_port_open() {
+    let (_hub, gate) = start_hub_and_gate("").await;
+    let honest = HonestSpoke::start(&gate);
+    let ready = b"GET /-/ready HTTP/1.1\r\nHost: gate\r\n\r\n";
+    let mut held = Vec::new();
+    for bytes in [&b"GET /metr"[..], b"", ready] {
+        held.extend(open_many(gate.admin_address(), 300, bytes).await);
+        for _ in 0..10 {
+            gate.metrics().await;
+        }
+    }
+    gate.reload().await.expect(200);
+    honest.stop().await;
+}
