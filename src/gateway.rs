@@ -2,6 +2,8 @@
 //!
 //! Only this file starts long-lived tasks.
 
+pub mod files;
+
 use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -22,9 +24,6 @@ use crate::listener::{self, Access, Drain, GivesWay};
 use crate::metrics::Metrics;
 use crate::state::State;
 use crate::write::Endpoint;
-
-/// Connections to the admin listener: scrapers and people.
-const ADMIN_CONNECTIONS_MAX: usize = 256;
 
 /// The time for the head of a request to the admin listener. Whoever asks there is near.
 const ADMIN_HEAD_TIMEOUT: Duration = Duration::from_secs(5);
@@ -56,7 +55,10 @@ impl Gateway {
     pub async fn start(config: Config) -> anyhow::Result<Self> {
         let metrics = Metrics::new();
         let bytes_in_flight_max = config.limits.bytes_in_flight_max;
-        let connections_max = config.listen.connections_max;
+        let files::Shares {
+            connections_max,
+            admin_connections_max,
+        } = files::share(&config);
         metrics.record_limits(bytes_in_flight_max, connections_max);
         let budget = Budget::new(bytes_in_flight_max, metrics.bytes_in_flight().clone());
         let write_listener = bind("listen.address", config.listen.address).await?;
@@ -104,7 +106,7 @@ impl Gateway {
         };
         let pages = Admin::new(sources, admin_address);
         let admin_access = Access {
-            connections_max: ADMIN_CONNECTIONS_MAX,
+            connections_max: admin_connections_max,
             gives_way: GivesWay::Idle,
             head_timeout: ADMIN_HEAD_TIMEOUT,
             source_ranges: Box::new(SourceRanges::everywhere),

@@ -98,7 +98,8 @@ families! {
         config_last_reload_successful: Gauge,
         /// Open connections of senders.
         connections: Gauge,
-        /// The most open connections that senders may have, listen.connections_max.
+        /// The most open connections that senders may have: listen.connections_max, or fewer if open
+        /// files are few.
         connections_limit: Gauge,
         /// Connections that were refused, or closed because of what their senders did or did not do.
         connections_refused: Each<ConnectionRefusal, Counter>,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use rustix::process::{Resource, getrlimit};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
@@ -98,6 +99,36 @@ async fn connections_without_a_request_give_way_to_new_ones() {
     let lines = gate.log();
     let lines = lines.iter().filter(|line| line.contains("all connections"));
     assert!(lines.count() <= 2, "{log}");
+}
+
+#[tokio::test]
+async fn a_low_limit_of_open_files_leaves_some_for_hubs_and_operators() {
+    let hub = ScriptedHub::start().await;
+    let yaml = config(&hub.url(), &[spoke("production", "")]);
+    let gate = Gate::start_with_ulimit("-n 256", &yaml).await;
+    gate.wait_for_log(&["fewer connections are accepted", "\"connections_max\":64"])
+        .await;
+    assert_eq!(gate.sum("hubgate_connections_limit", &[]).await, 64.0);
+    let honest = HonestSpoke::start(&gate);
+    let held = open_many(gate.write_address(), 300, b"").await;
+    for _ in 0..15 {
+        gate.metrics().await;
+        gate.reload().await.expect(200);
+    }
+    honest.stop().await;
+    drop(held);
+    let log = gate.log();
+    let failed = |line: &&String| line.contains("cannot");
+    assert_eq!(log.iter().find(failed), None);
+}
+
+#[tokio::test]
+async fn the_soft_limit_of_open_files_is_raised() {
+    let hub = ScriptedHub::start().await;
+    let yaml = config(&hub.url(), &[spoke("production", "")]);
+    let gate = Gate::start_with_ulimit("-Sn 64", &yaml).await;
+    let hard = getrlimit(Resource::Nofile).maximum.unwrap();
+    assert_eq!(gate.sum("process_max_fds", &[]).await, hard as f64);
 }
 
 #[tokio::test]

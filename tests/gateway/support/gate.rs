@@ -23,11 +23,15 @@ use super::{DEADLINE, eventually, eventually_equal};
 /// The gate reloads only when it is asked to.
 const NO_AUTO_RELOAD: &str = "0s";
 
+/// Arguments of `ulimit` that change nothing.
+const UNCHANGED: &str = "-n";
+
 /// A running `hubgate serve`.
 pub(crate) struct Gate {
     process: Process,
     dir: TempDir,
     reload_interval: &'static str,
+    ulimit: &'static str,
     allowed_errors: Vec<&'static str>,
 }
 
@@ -71,13 +75,29 @@ impl Gate {
         Self::start(&config_with_hub_keys(hub_url, hub_keys, &spokes)).await
     }
 
+    /// As [`Gate::start`], in a shell that first runs `ulimit` with these arguments.
+    pub(crate) async fn start_with_ulimit(ulimit: &'static str, yaml: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("hubgate.yaml"), complete(yaml, None)).unwrap();
+        Self::start_process(dir, NO_AUTO_RELOAD, ulimit).await
+    }
+
     /// Starts with the `hubgate.yaml` of a folder.
     pub(crate) async fn start_in(dir: TempDir, reload_interval: &'static str) -> Self {
-        let process = Process::start(&dir, reload_interval).await;
+        Self::start_process(dir, reload_interval, UNCHANGED).await
+    }
+
+    async fn start_process(
+        dir: TempDir,
+        reload_interval: &'static str,
+        ulimit: &'static str,
+    ) -> Self {
+        let process = Process::start(&dir, reload_interval, ulimit).await;
         Self {
             process,
             dir,
             reload_interval,
+            ulimit,
             allowed_errors: Vec::new(),
         }
     }
@@ -86,7 +106,7 @@ impl Gate {
     pub(crate) async fn restart(&mut self, yaml: &str) {
         let addresses = Some((self.process.write, self.process.admin));
         std::fs::write(self.config_file(), complete(yaml, addresses)).unwrap();
-        self.process = Process::start(&self.dir, self.reload_interval).await;
+        self.process = Process::start(&self.dir, self.reload_interval, self.ulimit).await;
     }
 
     pub(crate) fn config_file(&self) -> PathBuf {
@@ -334,9 +354,12 @@ impl Drop for Gate {
 }
 
 impl Process {
-    async fn start(dir: &TempDir, reload_interval: &str) -> Self {
+    async fn start(dir: &TempDir, reload_interval: &str, ulimit: &str) -> Self {
         let config = dir.path().join("hubgate.yaml");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_hubgate"))
+        let mut child = Command::new("sh")
+            .arg("-c")
+            .arg(format!("ulimit {ulimit} >/dev/null && exec \"$0\" \"$@\""))
+            .arg(env!("CARGO_BIN_EXE_hubgate"))
             .arg("serve")
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--config.auto-reload-interval={reload_interval}"))
