@@ -54,7 +54,8 @@
 //!    so killing hubgate at any moment loses nothing.
 //! 2. A 4xx only for facts about the request itself, because Prometheus drops a batch on every
 //!    4xx. [`write::refusal`], [`forward::outcome`] and [`write::answer`] are the only places that
-//!    choose a status, but for heads that hyper refuses: those that are not HTTP or too large.
+//!    choose a status, but for heads that [`listener`] or hyper refuse: those that are not HTTP, can
+//!    be read in two ways, or are too large.
 //! 3. What is checked is what travels on. The hub gets canonical headers and either the bytes
 //!    that were walked, when they hold nothing else and nothing changed, or a message encoded
 //!    from the walk. Bytes of two requests never meet.

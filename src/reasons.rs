@@ -18,17 +18,20 @@ pub enum ConnectionRefusal {
     HeaderTimeout,
     /// The connection had no request for longer than senders keep idle connections.
     IdleTimeout,
+    /// The head of a request can be read in two ways, or has not one Host.
+    MalformedHead,
     /// The peer is outside `listen.source_ranges`.
     SourceRange,
 }
 
 impl ConnectionRefusal {
     /// All of them, in the order of their names.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::ConnectionsMax,
         Self::Evicted,
         Self::HeaderTimeout,
         Self::IdleTimeout,
+        Self::MalformedHead,
         Self::SourceRange,
     ];
 
@@ -39,6 +42,7 @@ impl ConnectionRefusal {
             Self::Evicted => "evicted",
             Self::HeaderTimeout => "header_timeout",
             Self::IdleTimeout => "idle_timeout",
+            Self::MalformedHead => "malformed_head",
             Self::SourceRange => "source_range",
         }
     }

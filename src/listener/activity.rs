@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Version;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -60,8 +59,8 @@ enum Phase {
     Head(Instant),
     /// This number of requests is in flight. It is never 0.
     Busy(usize),
-    /// There has been no request since this time. The last one was of this version.
-    Idle(Instant, Version),
+    /// There has been no request since this time.
+    Idle(Instant),
 }
 
 impl Activity {
@@ -74,14 +73,11 @@ impl Activity {
         })
     }
 
-    /// Records that bytes arrived. On an idle connection of HTTP/1.1 they begin a head. On one of
-    /// HTTP/2 they may be an acknowledgement, so its later heads have the idle deadline only.
-    ///
-    /// The version is known here without looking at the bytes, because a connection becomes idle
-    /// only after a request.
-    pub(super) fn received(&self) {
+    /// Records that a part of a head arrived. The heads of HTTP/2, but for the first, have the idle
+    /// deadline only.
+    pub(super) fn head_began(&self) {
         self.phase.send_if_modified(|phase| {
-            let begins = matches!(phase, Phase::Idle(_, version) if *version != Version::HTTP_2);
+            let begins = matches!(phase, Phase::Idle(_));
             if begins {
                 *phase = Phase::Head(Instant::now());
             }
@@ -91,13 +87,13 @@ impl Activity {
 
     /// Records that the whole head of a request arrived. The request is in flight for as long as
     /// the returned value lives.
-    pub(super) fn begin(self: &Arc<Self>, version: Version) -> InFlight {
+    pub(super) fn begin(self: &Arc<Self>) -> InFlight {
         self.phase.send_if_modified(|phase| match phase {
             Phase::Busy(requests) => {
                 *requests += 1;
                 false
             }
-            Phase::Head(_) | Phase::Idle(..) => {
+            Phase::Head(_) | Phase::Idle(_) => {
                 self.turn.stay();
                 *phase = Phase::Busy(1);
                 true
@@ -105,11 +101,10 @@ impl Activity {
         });
         InFlight {
             activity: Arc::clone(self),
-            version,
         }
     }
 
-    fn end(&self, version: Version) {
+    fn end(&self) {
         self.phase.send_if_modified(|phase| match phase {
             Phase::Busy(requests @ 2..) => {
                 *requests -= 1;
@@ -117,7 +112,7 @@ impl Activity {
             }
             _ => {
                 self.turn.idle();
-                *phase = Phase::Idle(Instant::now(), version);
+                *phase = Phase::Idle(Instant::now());
                 true
             }
         });
@@ -130,7 +125,7 @@ impl Activity {
             let phase = *phases.borrow_and_update();
             let (since, patience, overdue) = match phase {
                 Phase::Head(since) => (since, deadlines.head, ConnectionRefusal::HeaderTimeout),
-                Phase::Idle(since, _) => (since, deadlines.idle, ConnectionRefusal::IdleTimeout),
+                Phase::Idle(since) => (since, deadlines.idle, ConnectionRefusal::IdleTimeout),
                 Phase::Busy(_) => {
                     // This fails only without a sender, and the sender is in `self`.
                     let _ = phases.changed().await;
@@ -161,11 +156,10 @@ impl Activity {
 #[derive(Debug)]
 pub(super) struct InFlight {
     activity: Arc<Activity>,
-    version: Version,
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.activity.end(self.version);
+        self.activity.end();
     }
 }

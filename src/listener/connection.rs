@@ -14,6 +14,7 @@
 //! | it gives way to another one, and had no request | `evicted` | `places.rs` |
 //! | the head of a request is late | `header_timeout` | `activity.rs` |
 //! | there was no request for long | `idle_timeout` | `activity.rs` |
+//! | a head can be read in two ways, or has not one Host | `malformed_head` | `head.rs`, [`check`] |
 //! | a response says `Connection: close`, as before the spoke is identified | | `write/respond.rs` |
 //! | a refused body is not read to its end within 10 s and twice its limit | | `write/body.rs` |
 //! | hubgate drains | | [`Lifetime::run`] |
@@ -27,26 +28,28 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::CONNECTION;
-use http::{Request, Response};
+use http::header::{CONNECTION, CONTENT_TYPE, HOST};
+use http::{HeaderValue, Request, Response, StatusCode, Version};
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_util::io::InspectReader;
 use tokio_util::sync::CancellationToken;
 
 use crate::reasons::ConnectionRefusal;
 
 use super::activity::{Activity, Deadlines, InFlight};
 use super::establish::{Access, Established};
+use super::head::{HeadFault, Heads};
 use super::places::Place;
+use super::stream::Followed;
 use super::{Drain, Handler, ResponseBody};
 
 /// The read buffer of an HTTP/1.1 connection, in bytes. A head must fit into it.
-const READ_BUFFER_BYTES: usize = 64 * 1024;
+pub(super) const READ_BUFFER_BYTES: usize = 64 * 1024;
 
 /// The number of requests at once on one HTTP/2 connection. Prometheus has at most 50 shards by
 /// default.
@@ -87,17 +90,23 @@ where
         deadlines,
         drain,
     };
-    let stream = {
-        let activity = Arc::clone(&activity);
-        InspectReader::new(stream, move |_: &[u8]| activity.received())
-    };
+    let heads = Arc::new(Heads::default());
+    let stream = Followed::new(stream, Arc::clone(&activity), Arc::clone(&heads));
     let closing = lifetime.closing.clone();
+    let refuser = Arc::clone(&access);
     let service = service_fn(move |request: Request<Incoming>| {
-        let in_flight = activity.begin(request.version());
-        let closing = closing.clone();
-        let response = Arc::clone(&handler).handle(peer.clone(), request);
+        let in_flight = activity.begin();
+        let fault = check(&request, &heads).err();
+        let (handler, peer) = (Arc::clone(&handler), peer.clone());
+        let (refuser, closing) = (Arc::clone(&refuser), closing.clone());
         async move {
-            let response = response.await;
+            let response = match fault {
+                None => handler.handle(peer, request).await,
+                Some(fault) => {
+                    refuser.count_refusal(ConnectionRefusal::MalformedHead);
+                    refuse(fault)
+                }
+            };
             if closes(&response) {
                 closing.cancel();
             }
@@ -111,6 +120,38 @@ where
     let connection = http.serve_connection(TokioIo::new(stream), service);
     let ended = lifetime.run(connection, &access, &place).await;
     ended.unwrap_or(Ok(()))
+}
+
+/// Checks what must be clear about a request before anything else is.
+fn check(request: &Request<Incoming>, heads: &Heads) -> Result<(), HeadFault> {
+    let version = request.version();
+    if version != Version::HTTP_2 {
+        heads.next()?;
+    }
+    let needs_host = match version {
+        Version::HTTP_11 => true,
+        Version::HTTP_2 => request.uri().authority().is_none(),
+        _ => false,
+    };
+    match request.headers().get_all(HOST).iter().count() {
+        0 if needs_host => Err(HeadFault::MissingHost),
+        0 | 1 => Ok(()),
+        _ => Err(HeadFault::SecondHost),
+    }
+}
+
+/// The response to a request whose head is not taken.
+fn refuse(fault: HeadFault) -> Response<ResponseBody> {
+    let reason = ConnectionRefusal::MalformedHead.name();
+    let text = Full::from(format!("{reason}: {fault}\n"));
+    let body = text.map_err(|never| match never {}).boxed_unsync();
+    let mut response = Response::new(body);
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    let headers = response.headers_mut();
+    let text = HeaderValue::from_static("text/plain; charset=utf-8");
+    headers.insert(CONTENT_TYPE, text);
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 /// Speaks HTTP/1.1, and HTTP/2 with prior knowledge. The first bytes of a connection tell which.

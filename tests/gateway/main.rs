@@ -38,6 +38,7 @@ mod refused_requests;
 mod refused_series;
 mod reload;
 mod reload_storms;
+mod request_heads;
 mod salvage;
 mod sample_counts;
 mod several_hubs;
