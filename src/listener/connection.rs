@@ -160,6 +160,8 @@ fn http() -> auto::Builder<TokioExecutor> {
     builder
         .http1()
         .header_read_timeout(None)
+        // A sender may close its side after a request, and still wait for the response.
+        .half_close(true)
         .max_buf_size(READ_BUFFER_BYTES);
     builder
         .http2()

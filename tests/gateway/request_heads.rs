@@ -1,11 +1,15 @@
-//! Heads of requests that two servers could read in two ways.
+//! Heads of requests that two servers could read in two ways, and senders that close their side.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::support::DEADLINE;
 use crate::support::body::{self, Protocol};
 use crate::support::config::token;
-use crate::support::gate::start_hub_and_gate;
+use crate::support::gate::{Gate, start_hub_and_gate};
 use crate::support::sender::{Connection, Request, send_raw};
 
 /// Long enough that the gate has answered and closed.
@@ -170,4 +174,39 @@ async fn the_authority_of_http2_counts_as_host() {
     let twice = request.add_header("host", "a").add_header("host", "b");
     let response = connection.send(twice).await.unwrap();
     response.expect_refusal("two Hosts", 400, &["malformed_head", "Host"]);
+}
+
+/// Sends a write, closes the sender's side, and returns what came back.
+async fn half_close(gate: &Gate, meanwhile: impl Future<Output = ()>) -> String {
+    let (head, body) = write();
+    let head = format!("{head}Host: gate\r\nContent-Length: {}\r\n\r\n", body.len());
+    let mut stream = TcpStream::connect(gate.write_address()).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(&body).await.unwrap();
+    stream.shutdown().await.unwrap();
+    meanwhile.await;
+    let mut response = String::new();
+    let read = tokio::time::timeout(DEADLINE, stream.read_to_string(&mut response));
+    read.await.expect("the gate closes").unwrap();
+    response
+}
+
+#[tokio::test]
+async fn a_sender_that_closes_its_side_is_answered_and_counted() {
+    let (hub, gate) = start_hub_and_gate("").await;
+    let response = half_close(&gate, async {}).await;
+    assert!(response.starts_with("HTTP/1.1 204 "), "{response}");
+    hub.take_one();
+    hub.hold_responses();
+    let response = half_close(&gate, async {
+        hub.wait_for_requests(1).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        hub.release_responses();
+    });
+    let response = response.await;
+    assert!(response.starts_with("HTTP/1.1 204 "), "{response}");
+    let code = [("code", "204")];
+    assert_eq!(gate.sum("hubgate_requests_total", &code).await, 2.0);
+    assert_eq!(gate.samples("written", "float").await, 2.0);
+    gate.wait_for_metric("hubgate_connections", &[], 0.0).await;
 }
