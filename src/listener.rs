@@ -4,11 +4,12 @@
 //! number before any HTTP is parsed, and hubgate waits for each of them when it drains. A connection
 //! meets these files in this order: `establish` decides whether it stays, `connection` speaks HTTP
 //! on it under the deadlines of `activity`, and a [`Handler`] responds to its requests. `places`
-//! keeps the number of connections; `stream`, with `head`, follows what they receive.
+//! keeps the number of connections; `stream`, with `head` and `frames`, follows what they receive.
 
 mod activity;
 mod connection;
 mod establish;
+mod frames;
 mod head;
 mod peer;
 mod places;

@@ -16,6 +16,8 @@ pub enum ConnectionRefusal {
     Evicted,
     /// The head of a request did not arrive in time.
     HeaderTimeout,
+    /// The peer sent many HTTP/2 frames without a request.
+    Http2Flood,
     /// The connection had no request for longer than senders keep idle connections.
     IdleTimeout,
     /// The head of a request can be read in two ways, or has not one Host.
@@ -26,10 +28,11 @@ pub enum ConnectionRefusal {
 
 impl ConnectionRefusal {
     /// All of them, in the order of their names.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::ConnectionsMax,
         Self::Evicted,
         Self::HeaderTimeout,
+        Self::Http2Flood,
         Self::IdleTimeout,
         Self::MalformedHead,
         Self::SourceRange,
@@ -41,6 +44,7 @@ impl ConnectionRefusal {
             Self::ConnectionsMax => "connections_max",
             Self::Evicted => "evicted",
             Self::HeaderTimeout => "header_timeout",
+            Self::Http2Flood => "http2_flood",
             Self::IdleTimeout => "idle_timeout",
             Self::MalformedHead => "malformed_head",
             Self::SourceRange => "source_range",

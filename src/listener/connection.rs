@@ -15,6 +15,7 @@
 //! | the head of a request is late | `header_timeout` | `activity.rs` |
 //! | there was no request for long | `idle_timeout` | `activity.rs` |
 //! | a head can be read in two ways, or has not one Host | `malformed_head` | `head.rs`, [`check`] |
+//! | HTTP/2 frames come without progress | `http2_flood` | `frames.rs` |
 //! | a response says `Connection: close`, as before the spoke is identified | | `write/respond.rs` |
 //! | a refused body is not read to its end within 10 s and twice its limit | | `write/body.rs` |
 //! | hubgate drains | | [`Lifetime::run`] |
@@ -91,14 +92,19 @@ where
         drain,
     };
     let heads = Arc::new(Heads::default());
-    let stream = Followed::new(stream, Arc::clone(&activity), Arc::clone(&heads));
+    let stream = Followed::new(
+        stream,
+        Arc::clone(&activity),
+        Arc::clone(&heads),
+        Arc::clone(&access),
+    );
     let closing = lifetime.closing.clone();
     let refuser = Arc::clone(&access);
     let service = service_fn(move |request: Request<Incoming>| {
         let in_flight = activity.begin();
         let fault = check(&request, &heads).err();
         let (handler, peer) = (Arc::clone(&handler), peer.clone());
-        let (refuser, closing) = (Arc::clone(&refuser), closing.clone());
+        let (refuser, heads, closing) = (Arc::clone(&refuser), Arc::clone(&heads), closing.clone());
         async move {
             let response = match fault {
                 None => handler.handle(peer, request).await,
@@ -107,6 +113,7 @@ where
                     refuse(fault)
                 }
             };
+            heads.responded();
             if closes(&response) {
                 closing.cancel();
             }

@@ -35,7 +35,7 @@ pub(super) enum HeadFault {
     Unclear,
 }
 
-/// What the reader of a connection tells its service.
+/// What the reader of a connection and its service tell each other.
 #[derive(Debug, Default)]
 pub(super) struct Heads(Mutex<State>);
 
@@ -45,6 +45,8 @@ struct State {
     sound: usize,
     /// The fault of the head behind these. The connection ends with it.
     fault: Option<HeadFault>,
+    /// Responses that the reader has not asked for.
+    responses: u32,
 }
 
 impl Heads {
@@ -65,6 +67,17 @@ impl Heads {
             return Ok(());
         }
         Err(state.fault.unwrap_or(HeadFault::Unclear))
+    }
+
+    /// Records a response.
+    pub(super) fn responded(&self) {
+        let mut state = self.lock();
+        state.responses = state.responses.saturating_add(1);
+    }
+
+    /// The number of responses since the last call.
+    pub(super) fn take_responses(&self) -> u32 {
+        std::mem::take(&mut self.lock().responses)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -164,7 +177,7 @@ impl Requests {
     }
 
     /// Tells whether the last request that began has ended.
-    pub(super) fn is_between(&self) -> bool {
+    fn is_between(&self) -> bool {
         self.place == Place::Head && !self.head.begun && self.line.is_empty()
     }
 

@@ -7,8 +7,12 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::reasons::ConnectionRefusal;
+
 use super::activity::Activity;
 use super::connection::READ_BUFFER_BYTES;
+use super::establish::Access;
+use super::frames::Frames;
 use super::head::{Heads, Requests, Step};
 
 /// A stream whose received bytes are followed.
@@ -17,34 +21,53 @@ pub(super) struct Followed<S> {
     input: Input,
     activity: Arc<Activity>,
     heads: Arc<Heads>,
+    access: Arc<Access>,
 }
 
 enum Input {
     Http1(Requests),
-    Http2,
+    Http2(Frames),
 }
 
 impl<S> Followed<S> {
     /// Follows a stream.
-    pub(super) fn new(stream: S, activity: Arc<Activity>, heads: Arc<Heads>) -> Self {
+    pub(super) fn new(
+        stream: S,
+        activity: Arc<Activity>,
+        heads: Arc<Heads>,
+        access: Arc<Access>,
+    ) -> Self {
         Self {
             stream,
             input: Input::Http1(Requests::default()),
             activity,
             heads,
+            access,
         }
     }
 
-    /// Follows what was received.
-    fn follow(&mut self, received: &[u8]) {
-        let Input::Http1(requests) = &mut self.input else {
-            return;
-        };
-        match requests.read(received, READ_BUFFER_BYTES, &self.heads) {
-            Step::Read if requests.within_head() => self.activity.head_began(),
-            Step::Read => {}
-            Step::Http2(_) => self.input = Input::Http2,
+    /// Follows what was received. Fails when the peer sends frames for nothing.
+    fn follow(&mut self, received: &[u8]) -> io::Result<()> {
+        let mut rest = received;
+        if let Input::Http1(requests) = &mut self.input {
+            match requests.read(rest, READ_BUFFER_BYTES, &self.heads) {
+                Step::Read => {
+                    if requests.within_head() {
+                        self.activity.head_began();
+                    }
+                    return Ok(());
+                }
+                Step::Http2(read) => rest = &rest[read..],
+            }
+            self.input = Input::Http2(Frames::new());
         }
+        let Input::Http2(frames) = &mut self.input else {
+            return Ok(());
+        };
+        frames.read(rest, &self.heads).map_err(|flood| {
+            self.access.count_refusal(ConnectionRefusal::Http2Flood);
+            io::Error::other(flood)
+        })
     }
 }
 
@@ -62,8 +85,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Followed<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(self.stream().poll_read(context, buffer))?;
-        self.follow(&buffer.filled()[before..]);
-        Poll::Ready(Ok(()))
+        Poll::Ready(self.follow(&buffer.filled()[before..]))
     }
 }
 

@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 
-use crate::support::config::{config, spoke};
+use crate::support::DEADLINE;
+use crate::support::config::{config, spoke, token};
 use crate::support::gate::{Gate, start_hub_and_gate};
 use crate::support::hub::ScriptedHub;
 use crate::support::sender::{Connection, Request};
@@ -145,4 +146,91 @@ async fn half_sent_and_idle_requests_leave_the_admin_port_open() {
     }
     gate.reload().await.expect(200);
     honest.stop().await;
+}
+
+/// An HTTP/2 frame.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let head = [length[1], length[2], length[3], kind, flags];
+    [&head[..], &stream.to_be_bytes(), payload].concat()
+}
+
+/// The headers of a spoke's write, whose body is still to come.
+fn write_headers(stream: u32) -> Vec<u8> {
+    const END_HEADERS: u8 = 4;
+    // RFC 7541: indexes of the static table, and values that are not indexed.
+    let mut block = vec![0x83, 0x86];
+    let authorization = format!("Bearer {}", token("production"));
+    for (name, value) in [
+        (&[0x01][..], "gate"),
+        (&[0x04], "/api/v1/write"),
+        (&[0x0f, 0x08], &authorization),
+        (&[0x0f, 0x10], "application/x-protobuf"),
+    ] {
+        block.extend_from_slice(name);
+        block.push(u8::try_from(value.len()).unwrap());
+        block.extend_from_slice(value.as_bytes());
+    }
+    frame(1, END_HEADERS, stream, &block)
+}
+
+#[tokio::test]
+async fn a_flood_of_http2_frames_ends_its_connection() {
+    const MANY: usize = 5000;
+    const RESETS: &str = "resets";
+    let (_hub, gate) = start_hub_and_gate("").await;
+    let honest = HonestSpoke::start(&gate);
+    let empty_data = [write_headers(1), frame(0, 0, 1, b"").repeat(MANY)];
+    let resets = (0..5000).map(|number| {
+        let stream = 2 * number + 1;
+        [write_headers(stream), frame(3, 0, stream, &[0, 0, 0, 8])].concat()
+    });
+    let settings = frame(4, 0, 0, b"");
+    for (flooded, (case, flood)) in [
+        ("PING", frame(6, 0, 0, &[0; 8]).repeat(MANY)),
+        ("acknowledged PING", frame(6, 1, 0, &[0; 8]).repeat(MANY)),
+        ("SETTINGS", settings.repeat(MANY)),
+        ("WINDOW_UPDATE", frame(8, 0, 0, &[0, 0, 0, 1]).repeat(MANY)),
+        ("PRIORITY", frame(2, 0, 3, &[0; 5]).repeat(MANY)),
+        ("an unknown frame", frame(0x99, 0, 0, b"").repeat(MANY)),
+        ("empty DATA", empty_data.concat()),
+        // h2 has a limit for these, and counts nothing.
+        (RESETS, resets.collect::<Vec<_>>().concat()),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+        let stream = TcpStream::connect(gate.write_address()).await.unwrap();
+        let (mut reader, mut writer) = stream.into_split();
+        let bytes = [&preface[..], &settings, &flood].concat();
+        let sent = tokio::spawn(async move {
+            // The gate closes the connection meanwhile. The writer must not do so first.
+            let _ = writer.write_all(&bytes).await;
+            writer
+        });
+        let closed = async {
+            let mut buffer = vec![0; 64 * 1024];
+            while let Ok(1..) = reader.read(&mut buffer).await {}
+        };
+        let closed = tokio::time::timeout(DEADLINE / 2, closed).await;
+        closed.unwrap_or_else(|_| panic!("{case}: the connection stays open"));
+        drop(sent.await.unwrap());
+        let counted = if case == RESETS { flooded } else { flooded + 1 };
+        let seen = refused(&gate, "http2_flood").await;
+        assert_eq!(seen, counted as f64, "{case}");
+    }
+    honest.stop().await;
+}
+
+#[tokio::test]
+async fn many_writes_on_one_http2_connection_are_no_flood() {
+    let (_hub, gate) = start_hub_and_gate("").await;
+    let opened = Connection::open(gate.write_address(), None, true).await;
+    let mut connection = opened.unwrap();
+    for _ in 0..3000 {
+        let request = Request::up().spoke("production");
+        connection.send(request).await.unwrap().expect(204);
+    }
+    assert_eq!(refused(&gate, "http2_flood").await, 0.0);
 }
