@@ -100,7 +100,11 @@ impl Handler for Endpoint {
         let ended = match received {
             Ok(job) => self.finish(state, job).await,
             Err(refusal) => {
-                body::discard_in_background(&head, body, &state.config.limits);
+                // Of what a stranger sends, the listener reads a little when it closes.
+                let foreign = matches!(refusal, Refusal::SourceRange { .. });
+                if progress.spoke.is_some() && !foreign {
+                    body::discard_in_background(&head, body, &state.config.limits);
+                }
                 Err(refusal)
             }
         };

@@ -17,9 +17,11 @@
 //! | a head can be read in two ways, or has not one Host | `malformed_head` | `head.rs`, [`check`] |
 //! | HTTP/2 frames come without progress | `http2_flood` | `frames.rs` |
 //! | a response says `Connection: close`, as before the spoke is identified | | `write/respond.rs` |
-//! | a refused body is not read to its end within 10 s and twice its limit | | `write/body.rs` |
+//! | a refused body is not read, or not to its end | | `write/body.rs` |
 //! | hubgate drains | | [`Lifetime::run`] |
 //! | the bytes are not HTTP, a head is too large, or an HTTP/2 ping is not answered | | hyper |
+//!
+//! Where the peer may still be sending, [`linger`] closes the connection.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -46,7 +48,7 @@ use super::activity::{Activity, Deadlines, InFlight};
 use super::establish::{Access, Established};
 use super::head::{HeadFault, Heads};
 use super::places::Place;
-use super::stream::Followed;
+use super::stream::{Followed, linger};
 use super::{Drain, Handler, ResponseBody};
 
 /// The read buffer of an HTTP/1.1 connection, in bytes. A head must fit into it.
@@ -92,7 +94,7 @@ where
         drain,
     };
     let heads = Arc::new(Heads::default());
-    let stream = Followed::new(
+    let (stream, mut unread) = Followed::new(
         stream,
         Arc::clone(&activity),
         Arc::clone(&heads),
@@ -126,7 +128,16 @@ where
     let http = http();
     let connection = http.serve_connection(TokioIo::new(stream), service);
     let ended = lifetime.run(connection, &access, &place).await;
-    ended.unwrap_or(Ok(()))
+    let Some(ended) = ended else {
+        return Ok(());
+    };
+    if let (Ok(stream), Some(_permit)) = (unread.try_recv(), place.may_linger()) {
+        tokio::select! {
+            () = linger(stream) => {}
+            () = place.evicted() => access.count_refusal(ConnectionRefusal::Evicted),
+        }
+    }
+    ended
 }
 
 /// Checks what must be clear about a request before anything else is.

@@ -26,6 +26,7 @@ const PREFACE_REST: usize = b"\r\nSM\r\n\r\n".len();
 const HEADER_BYTES: usize = 9;
 
 const DATA: u8 = 0;
+const HEADERS: u8 = 1;
 const END_STREAM: u8 = 0x1;
 const PADDED: u8 = 0x8;
 
@@ -47,6 +48,8 @@ pub(super) struct Frames {
     allowance: u32,
     /// When time last gave something back.
     refilled: Instant,
+    /// The last frame of a request was not the last of its stream.
+    within_request: bool,
 }
 
 impl Frames {
@@ -57,6 +60,7 @@ impl Frames {
             header: Vec::with_capacity(HEADER_BYTES),
             allowance: ALLOWANCE_MAX,
             refilled: Instant::now(),
+            within_request: false,
         }
     }
 
@@ -79,9 +83,17 @@ impl Frames {
         }
     }
 
+    /// Tells whether the request that last sent something has not ended.
+    pub(super) fn within_request(&self) -> bool {
+        self.within_request || self.payload > 0
+    }
+
     /// Takes the header of a frame.
     fn frame(&mut self, kind: u8, flags: u8, heads: &Heads) -> Result<(), Flood> {
         let ends = flags & END_STREAM != 0;
+        if matches!(kind, DATA | HEADERS) {
+            self.within_request = !ends;
+        }
         if kind == DATA {
             let padding = if flags & PADDED == 0 { 0 } else { PADDING_MAX };
             if ends || self.payload > padding {
@@ -190,5 +202,22 @@ mod tests {
         let empty = frame(DATA, PADDED, PADDING_MAX);
         let read = (0..=ALLOWANCE_MAX).try_for_each(|_| frames.read(&empty, &heads));
         assert_eq!(read, Err(Flood));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_lasts_until_the_end_of_its_stream() {
+        let (mut frames, heads) = opened();
+        assert!(!frames.within_request());
+        for (sent, expected) in [
+            (frame(HEADERS, 0, 7), true),
+            (frame(PING, 0, 8), true),
+            (frame(DATA, END_STREAM, 0), false),
+            (frame(HEADERS, END_STREAM, 7), false),
+        ] {
+            frames.read(&sent, &heads).unwrap();
+            assert_eq!(frames.within_request(), expected, "{sent:?}");
+        }
+        frames.read(&frame(PING, 0, 8)[..10], &heads).unwrap();
+        assert!(frames.within_request());
     }
 }

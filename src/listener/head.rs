@@ -177,7 +177,7 @@ impl Requests {
     }
 
     /// Tells whether the last request that began has ended.
-    fn is_between(&self) -> bool {
+    pub(super) fn is_between(&self) -> bool {
         self.place == Place::Head && !self.head.begun && self.line.is_empty()
     }
 

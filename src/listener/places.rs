@@ -14,7 +14,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +26,10 @@ const GIVE_WAY_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// The number of holders that the log names.
 const HOLDERS_LOGGED: usize = 3;
+
+/// The number of connections that may be read at once after their last response. Anybody can cause
+/// that; beyond it a response may be lost.
+const LINGERING_MAX: usize = 64;
 
 /// Which connections give way to new ones when all places are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +46,7 @@ pub(super) struct Places {
     limit: usize,
     gives_way: GivesWay,
     free: Arc<Semaphore>,
+    lingering: Semaphore,
     open: Mutex<Open>,
 }
 
@@ -129,6 +134,7 @@ impl Places {
             limit,
             gives_way,
             free: Arc::new(Semaphore::new(limit)),
+            lingering: Semaphore::new(LINGERING_MAX),
             open: Mutex::default(),
         })
     }
@@ -213,6 +219,11 @@ impl Place {
     /// Where the connection stands among those that give way.
     pub(super) fn turn(&self) -> &Arc<Turn> {
         &self.turn
+    }
+
+    /// Lets the connection be read after its last response, unless many are.
+    pub(super) fn may_linger(&self) -> Option<SemaphorePermit<'_>> {
+        self.turn.places.lingering.try_acquire().ok()
     }
 
     /// Waits until the connection has to give way.

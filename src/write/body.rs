@@ -153,9 +153,9 @@ fn broken(error: hyper::Error) -> Refusal {
     Refusal::BodyTruncated
 }
 
-/// Reads what a refusal leaves unread, beside the response that is on its way. To close with bytes
-/// unread resets the connection, the response may be lost with it, and senders retry a reset for
-/// ever.
+/// Reads what the refusal of a spoke's request leaves unread, beside the response that is on its
+/// way. A sender that writes the whole body before it reads must see the response, or it sends the
+/// body again for ever. The connection stays open.
 pub(super) fn discard_in_background(head: &Parts, mut body: Incoming, limits: &Limits) {
     // Polling the body would send `100 Continue` to a sender that waits for it.
     if expects_continue(head) {

@@ -44,3 +44,4 @@ mod sample_counts;
 mod several_hubs;
 mod source_ranges;
 mod translation;
+mod unread_bodies;
