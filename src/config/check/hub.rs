@@ -1,11 +1,9 @@
 //! Checks the hub in `hub`, or those in `hubs`.
 
-use http::Uri;
-
 use super::entry::{Entry, Fields, UnknownKeys};
 use super::{Check, header, list, value};
 use crate::config::errors::{Report, Reported};
-use crate::config::{Hub, defaults};
+use crate::config::{Hub, HubUrl, defaults};
 
 const KEYS: &[&str] = &[
     "name",
@@ -60,7 +58,7 @@ pub(super) fn hubs(check: &mut Check<'_>, root: &Fields<'_>) -> Result<Vec<Hub>,
 fn hub(check: &mut Check<'_>, entry: &Entry<'_>) -> Result<Hub, Reported> {
     let report = &mut check.report;
     let fields = entry.fields(report, UnknownKeys::Shown, KEYS);
-    let url = fields.parse_required(report, "url", value::hub_url);
+    let url = fields.parse_required(report, "url", HubUrl::parse);
     if let (Some(entry), Ok(url)) = (fields.get("url"), &url) {
         warn_of_path(report, entry, url);
     }
@@ -91,7 +89,7 @@ fn hub(check: &mut Check<'_>, entry: &Entry<'_>) -> Result<Hub, Reported> {
 
 /// Warns of a path that is no endpoint of remote write. It is no error, since whatever answers there
 /// may have been told to take writes.
-fn warn_of_path(report: &mut Report, entry: &Entry<'_>, url: &Uri) {
+fn warn_of_path(report: &mut Report, entry: &Entry<'_>, url: &HubUrl) {
     let doubt = match url.path() {
         "/" => "has no path, so every write would be answered 502",
         path if OTHER_PATHS.contains(&path) => {
@@ -99,7 +97,7 @@ fn warn_of_path(report: &mut Report, entry: &Entry<'_>, url: &Uri) {
         }
         _ => return,
     };
-    let host = url.authority().map_or("", |authority| authority.as_str());
+    let host = url.authority();
     let message = format!("{doubt}; for a Prometheus, write http://{host}{WRITE_PATH}");
     entry.warn(report, message);
 }
@@ -107,15 +105,12 @@ fn warn_of_path(report: &mut Report, entry: &Entry<'_>, url: &Uri) {
 fn name(
     check: &mut Check<'_>,
     fields: &Fields<'_>,
-    url: Result<&Uri, &Reported>,
+    url: Result<&HubUrl, &Reported>,
 ) -> Result<String, Reported> {
     let name_entry = fields.get("name");
     let name = match name_entry {
         Some(entry) => entry.parse(&mut check.report, value::hub_name)?,
-        None => {
-            let authority = url.map_err(|reported| *reported)?.authority();
-            authority.map(ToString::to_string).unwrap_or_default()
-        }
+        None => url.map_err(|reported| *reported)?.authority().to_owned(),
     };
     let entry = name_entry.unwrap_or(fields.entry());
     check

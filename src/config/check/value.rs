@@ -1,16 +1,13 @@
 //! Parsers from the text of one value to its type. An error says what is allowed.
 //!
 //! They are pure functions that know no positions; the caller adds the position. A message may
-//! quote the text, except where it may contain a secret: in the URL of a hub and the path of a
-//! token file.
+//! quote the text, except where it may contain a secret: in the path of a token file.
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use http::Uri;
-use http::uri::Scheme;
 use ipnet::IpNet;
 
 use super::entry::quote;
@@ -233,33 +230,4 @@ pub(super) fn path(text: &str) -> Result<&Path, String> {
         return Err("contains a control character".to_owned());
     }
     Ok(Path::new(text))
-}
-
-/// Parses the URL of a hub. Messages do not quote it: it may contain a password.
-pub(super) fn hub_url(text: &str) -> Result<Uri, String> {
-    let wanted = "write http://HOST:PORT/PATH, such as http://127.0.0.1:9090/api/v1/write";
-    if text
-        .get(..8)
-        .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"))
-    {
-        return Err(format!("https is not supported yet; {wanted}"));
-    }
-    let url: Uri = text
-        .parse()
-        .map_err(|_| format!("is not a URL; {wanted}"))?;
-    let authority = url
-        .authority()
-        .filter(|_| url.scheme() == Some(&Scheme::HTTP));
-    let Some(authority) = authority.filter(|authority| !authority.host().is_empty()) else {
-        return Err(format!("is not an absolute http:// URL; {wanted}"));
-    };
-    if authority.as_str().contains('@') {
-        return Err(format!(
-            "must not contain a user name or password; {wanted}"
-        ));
-    }
-    if text.contains('#') {
-        return Err(format!("must not contain a fragment (#...); {wanted}"));
-    }
-    Ok(url)
 }
