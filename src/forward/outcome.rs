@@ -150,7 +150,7 @@ impl Failed {
             status: StatusCode::BAD_GATEWAY,
             reason: "the hub did not say what it wrote, so it may not speak remote write 2.0"
                 .to_owned(),
-            detail: response.text.clone(),
+            detail: detail(response),
             retry_after: RetryAfter::Soon,
         }
     }
@@ -175,7 +175,7 @@ impl Failed {
         Self {
             status,
             reason,
-            detail: response.text.clone(),
+            detail: detail(response),
             retry_after: match response.retry_after {
                 Some(seconds @ 1..) => RetryAfter::Seconds(seconds),
                 _ => otherwise,
@@ -259,6 +259,16 @@ impl Outcome {
             (_, Some(failed)) => Self::Failed(failed),
             (None, None) => Self::Failed(Failed::no_response(HubFailure::Skipped)),
         }
+    }
+}
+
+/// What the hub answered, for the log. Its text may be empty.
+fn detail(response: &HubResponse) -> String {
+    let answered = format!("the hub answered {}", response.status.as_u16());
+    if response.text.is_empty() {
+        answered
+    } else {
+        format!("{answered}: {}", response.text)
     }
 }
 
@@ -428,6 +438,8 @@ mod tests {
                 "{hub}: {}",
                 failed.reason
             );
+            let logged = format!("the hub answered {hub}: secret of the hub");
+            assert_eq!(failed.detail, logged);
         }
     }
 }

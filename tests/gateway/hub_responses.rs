@@ -131,6 +131,30 @@ async fn expect_status_for_each_hub_status(hub_protocol: Protocol) {
     gate.expect_balanced_counts("production").await;
 }
 
+/// The text of the response may be empty, and then nothing else says what is wrong with the hub.
+#[tokio::test]
+async fn the_log_has_the_status_of_a_hub_s_failure_with_or_without_a_text() {
+    for (status, text) in [
+        (307, ""),
+        (503, ""),
+        (404, "no such page"),
+        (500, "a fault"),
+    ] {
+        let hub = ScriptedHub::start().await;
+        let gate = start_without_retries(&hub, Protocol::V2).await;
+        hub.reply_once(Reply::status(status).text(text));
+        let response = gate.write(Protocol::V2, &up()).await;
+        assert!(response.status >= 500, "{response:?}");
+        let logged = format!("the hub answered {status}");
+        gate.wait_for_log(&["hub_failed", &logged, text]).await;
+    }
+    let hub = ScriptedHub::start_v1_only().await;
+    let gate = start_without_retries(&hub, Protocol::V2).await;
+    gate.write(Protocol::V2, &up()).await.expect(502);
+    gate.wait_for_log(&["hub_failed", "the hub answered 204"])
+        .await;
+}
+
 /// A 400 for the refused series would make the spoke drop the rest.
 #[tokio::test]
 async fn a_retryable_fault_of_the_hub_outweighs_refused_series() {
