@@ -123,6 +123,8 @@ pub struct Hub {
     /// Maximum time that one request of a spoke takes at this hub, including the wait for a
     /// connection and all requests for salvage.
     pub timeout: Duration,
+    /// Maximum age of a connection at which it gets another request.
+    pub connection_age_max: Duration,
     /// The version of remote write that is sent to it.
     pub protocol: HubProtocol,
     /// What happens to V1 metadata when V2 is sent to the hub.

@@ -1,12 +1,13 @@
 //! The way to the hubs: a checked request goes to each of them, in as many pieces as it takes, and
 //! what became of it comes back.
 //!
-//! Nothing is queued or repeated here: the spoke's write-ahead log is the queue, and the spoke
-//! retries. `fan_out` brings a request to all hubs, `delivery` to one of them, `hub` one message to
-//! that hub. `reaction` decides what follows from a response, and `outcome` says what became of the
+//! Nothing is queued here, and what failed is not repeated: the spoke's write-ahead log is the queue,
+//! and the spoke retries. `fan_out` brings a request to all hubs, `delivery` to one of them, `hub` one
+//! message to that hub, over one of its `connections`. `reaction` decides what follows from a response, and `outcome` says what became of the
 //! request.
 
 mod backlog;
+mod connections;
 mod delivery;
 mod fan_out;
 mod hub;

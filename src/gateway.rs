@@ -175,6 +175,10 @@ impl Gateway {
                 place.map_or_else(|| Probe::start(hub), |place| probes.swap_remove(place))
             })
             .collect();
+        // The name of an unchanged hub may lead elsewhere.
+        for hub in &state.hubs {
+            hub.renew_connections();
+        }
         let state = Arc::new(state);
         self.state.store(Arc::clone(&state));
         let bytes_in_flight_max = state.config.limits.bytes_in_flight_max;
@@ -204,7 +208,7 @@ impl Gateway {
 impl Probe {
     fn start(hub: &Arc<Hub>) -> Self {
         let probed = Arc::clone(hub);
-        let task = async move { probed.discover().await };
+        let task = async move { probed.run().await };
         Self {
             hub: Arc::clone(hub),
             _task: AbortOnDropHandle::new(tokio::spawn(task)),

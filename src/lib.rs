@@ -33,6 +33,7 @@
 //! | What happens when a hub responds with 413, or anything else? | `forward/reaction.rs`: the table, with what each step leads to |
 //! | Which statuses can a spoke see, and when? | `docs/responses.md`; chosen in `write/refusal.rs` before a hub is asked, in `forward/outcome.rs` after a hub's response, and in `write/answer.rs` for both together |
 //! | Why was a connection closed? | `listener/connection.rs`: the list at its head |
+//! | When does a hub get a new connection? | `forward/connections.rs` |
 //! | Why was a request or a series refused? | `reasons.rs` |
 //! | Where does a new credential scheme go? | `identify.rs`: the list at its head |
 //! | Where does a new metric go? | `metrics/families.rs`: the list at its head |

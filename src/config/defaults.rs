@@ -26,6 +26,10 @@ pub(super) const ADMIN_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr
 /// the reason.
 pub(super) const HUB_TIMEOUT: Duration = Duration::from_secs(25);
 
+/// A hub whose name moves is followed within this time, also while the old address works. A new
+/// connection in this time costs nothing.
+pub(super) const CONNECTION_AGE_MAX: Duration = Duration::from_secs(300);
+
 /// Only the spoke keeps data for a retry. With `any`, a hub that misses a write which another one
 /// accepted never gets it.
 pub(super) const ACK: Ack = Ack::All;

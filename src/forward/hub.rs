@@ -1,19 +1,15 @@
-//! One hub: its client, and what is known of it.
+//! One hub: its connections, and what is known of it.
 //!
-//! A request goes out and its response comes back, over pooled connections. Only a request of which
-//! the pool wrote no byte, because the hub had closed the idle connection, is sent again here.
+//! A request goes out and its response comes back, over connections that are kept.
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, USER_AGENT};
+use http::header::{CONTENT_ENCODING, HOST, USER_AGENT};
 use http::{HeaderValue, Method, Request};
 use http_body_util::Full;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::Semaphore;
 use tokio::time::timeout_at;
 
@@ -25,6 +21,7 @@ use crate::rewrite::Metadata;
 use crate::wire::Protocol;
 
 use super::backlog::Backlog;
+use super::connections::Connections;
 use super::probe::Discovery;
 use super::record::Recorder;
 use super::response::HubResponse;
@@ -32,12 +29,6 @@ use super::response::HubResponse;
 /// Prometheus takes 512 connections by default (`--web.max-connections`), for its users as well;
 /// more than that hang unaccepted.
 const REQUESTS_IN_FLIGHT_MAX: usize = 256;
-
-/// A hub that does not take a connection within this time is down.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Below the 5 minutes after which Prometheus closes an idle connection (`--web.read-timeout`).
-const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// An empty message as a snappy block.
 const EMPTY_MESSAGE: &[u8] = b"\0";
@@ -64,7 +55,7 @@ pub struct HubRequest<'r> {
 #[derive(Debug)]
 pub struct Hub {
     config: config::Hub,
-    client: Client<HttpConnector, Full<Bytes>>,
+    connections: Connections,
     in_flight: Semaphore,
     discovery: Discovery,
     backlog: Arc<Backlog>,
@@ -75,15 +66,6 @@ impl Hub {
     /// A hub of which nothing is known yet, unless the configuration says what it speaks. It keeps the
     /// counters of the hub of the same name `before` it.
     pub fn new(config: &config::Hub, before: Option<&Self>) -> Arc<Self> {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(REQUESTS_IN_FLIGHT_MAX)
-            .build(connector);
         let discovery = Discovery::new(config.protocol);
         let recorder = Recorder::new(&config.name, before.map(Self::metrics));
         match discovery.found() {
@@ -92,7 +74,7 @@ impl Hub {
         }
         Arc::new(Self {
             config: config.clone(),
-            client,
+            connections: Connections::new(config),
             in_flight: Semaphore::new(REQUESTS_IN_FLIGHT_MAX),
             discovery,
             backlog: Arc::default(),
@@ -152,11 +134,19 @@ impl Hub {
         self.recorder.metrics()
     }
 
-    /// Finds out what the hub speaks, and again whenever a response makes it doubtful. Does not
-    /// return.
-    pub async fn discover(&self) -> Infallible {
+    /// Finds out what the hub speaks, and again whenever a response makes it doubtful, and closes
+    /// idle connections. Does not return.
+    pub async fn run(&self) -> Infallible {
         let probe = || self.probe(self.deadline());
-        self.discovery.run(self.name(), probe).await
+        tokio::select! {
+            never = self.discovery.run(self.name(), probe) => never,
+            never = self.connections.sweep() => never,
+        }
+    }
+
+    /// Has all later requests use connections that are opened from now on.
+    pub fn renew_connections(&self) {
+        self.connections.renew();
     }
 
     /// Asks whether the hub speaks V2: the response to an empty message must carry the Written
@@ -175,11 +165,8 @@ impl Hub {
     /// Sends one compressed message and waits for the whole response.
     pub async fn send(&self, request: HubRequest<'_>) -> Result<HubResponse, HubFailure> {
         let started = Instant::now();
-        let (protocol, deadline) = (request.protocol, request.deadline);
-        let probing = request.spoke.is_none();
-        let exchange = self.exchange(self.http_request(request));
-        let result = timeout_at(deadline.into(), exchange).await;
-        let result = result.unwrap_or(Err(HubFailure::Timeout));
+        let (protocol, probing) = (request.protocol, request.spoke.is_none());
+        let result = self.exchange(&request).await;
         self.recorder.request(protocol, &result, started.elapsed());
         if let (Protocol::V2, Ok(response)) = (protocol, &result)
             && let Some(found) = self.discovery.learn(response, probing)
@@ -189,14 +176,12 @@ impl Hub {
         result
     }
 
-    fn http_request(&self, sent: HubRequest<'_>) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(sent.body));
+    fn http_request(&self, sent: &HubRequest<'_>) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(sent.body.clone()));
         *request.method_mut() = Method::POST;
-        let url = &self.config.url;
-        let url = format!("http://{}{}", url.authority(), url.target());
-        // Each part of it was checked.
-        *request.uri_mut() = url.parse().unwrap_or_default();
+        *request.uri_mut() = self.config.url.target().clone();
         let headers = request.headers_mut();
+        headers.insert(HOST, self.config.url.host_header().clone());
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("snappy"));
         headers.insert(USER_AGENT, HeaderValue::from_static(crate::USER_AGENT));
         remote_write::insert_message_headers(headers, sent.protocol);
@@ -211,21 +196,17 @@ impl Hub {
         request
     }
 
-    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<HubResponse, HubFailure> {
+    async fn exchange(&self, sent: &HubRequest<'_>) -> Result<HubResponse, HubFailure> {
+        let deadline = sent.deadline;
+        let permit = timeout_at(deadline.into(), self.in_flight.acquire()).await;
+        let permit = permit.map_err(|_| HubFailure::Timeout)?;
         // It is never closed: the semaphore lives as long as the hub.
-        let _permit = self
-            .in_flight
-            .acquire()
-            .await
-            .map_err(|_| HubFailure::Connect)?;
-        let response = self.client.request(request).await.map_err(|error| {
-            tracing::debug!(hub = self.name(), %error, "no response from the hub");
-            if error.is_connect() {
-                HubFailure::Connect
-            } else {
-                HubFailure::Reset
-            }
-        })?;
-        HubResponse::read(response).await
+        let _permit = permit.map_err(|_| HubFailure::Connect)?;
+        let held = match self.connections.take() {
+            Some(kept) => kept,
+            None => self.connections.open(deadline).await?,
+        };
+        let request = self.http_request(sent);
+        self.connections.send(held, request, sent).await
     }
 }

@@ -6,7 +6,6 @@ use http::{HeaderMap, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use crate::reasons::HubFailure;
 use crate::remote_write::{self, RETRY_AFTER_SECONDS_MAX};
 use crate::wire::Counts;
 
@@ -31,7 +30,7 @@ pub struct HubResponse {
 
 impl HubResponse {
     /// Reads a response to its end. Fails when the connection breaks before.
-    pub(super) async fn read(response: Response<Incoming>) -> Result<Self, HubFailure> {
+    pub(super) async fn read(response: Response<Incoming>) -> hyper::Result<Self> {
         let (head, body) = response.into_parts();
         Ok(Self {
             status: head.status,
@@ -60,11 +59,11 @@ fn retry_after(headers: &HeaderMap) -> Option<u64> {
 }
 
 /// Reads a text to its end, so that the connection can be used again, and keeps its start.
-async fn text(mut body: Incoming) -> Result<String, HubFailure> {
+async fn text(mut body: Incoming) -> hyper::Result<String> {
     let mut kept = Vec::new();
     let mut read = 0;
     while let Some(frame) = body.frame().await {
-        let Ok(mut data) = frame.map_err(|_| HubFailure::Reset)?.into_data() else {
+        let Ok(mut data) = frame?.into_data() else {
             continue;
         };
         read += data.remaining();

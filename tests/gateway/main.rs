@@ -23,6 +23,7 @@ mod forwarding;
 mod generated_types;
 mod held_bodies;
 mod hostile_connections;
+mod hub_connections;
 mod hub_protocol;
 mod hub_response_contents;
 mod hub_responses;

@@ -14,6 +14,7 @@ pub(crate) mod gate;
 pub(crate) mod hub;
 pub(crate) mod metrics;
 pub(crate) mod prometheus;
+pub(crate) mod raw_hub;
 pub(crate) mod reply;
 pub(crate) mod scrape_target;
 pub(crate) mod sender;

@@ -26,7 +26,7 @@ const SPAWNS: Exceptions = &[
     ("demo", "runs all the parts of a set-up in one process"),
     (
         "forward",
-        "sends to several hubs at once, within a tracked request",
+        "sends to several hubs at once, and dials several addresses, within a tracked request",
     ),
     (
         "listener",

@@ -112,6 +112,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("prometheus_client", &["metrics"]),
     ("prost", &["demo", "load", "wire"]),
     ("snap", &["demo", "load", "rewrite", "wire", "write"]),
+    ("socket2", &["forward"]),
     ("tracing_logfmt", &["telemetry"]),
     ("tracing_subscriber", &["telemetry"]),
 ];

@@ -9,6 +9,7 @@ const KEYS: &[&str] = &[
     "name",
     "url",
     "timeout",
+    "connection_age_max",
     "protocol",
     "metadata",
     "headers",
@@ -64,6 +65,8 @@ fn hub(check: &mut Check<'_>, entry: &Entry<'_>) -> Result<Hub, Reported> {
     }
     let timeout = defaults::HUB_TIMEOUT;
     let timeout = fields.parse_or(report, "timeout", value::duration, timeout);
+    let age_max = defaults::CONNECTION_AGE_MAX;
+    let age_max = fields.parse_or(report, "connection_age_max", value::duration, age_max);
     let protocol = defaults::HUB_PROTOCOL;
     let protocol = fields.parse_or(report, "protocol", value::hub_protocol, protocol);
     let metadata = defaults::HUB_METADATA;
@@ -80,6 +83,7 @@ fn hub(check: &mut Check<'_>, entry: &Entry<'_>) -> Result<Hub, Reported> {
         name: name?,
         url: url?,
         timeout: timeout?,
+        connection_age_max: age_max?,
         protocol: protocol?,
         metadata: metadata?,
         headers: headers?,

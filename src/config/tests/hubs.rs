@@ -1,5 +1,7 @@
 //! Tests of hubs: one or several, their names, and the headers of the requests to them.
 
+use std::time::Duration;
+
 use super::values::{refuses, refuses_each, with_line};
 use super::{COMPLETE, DIGEST, errors};
 use crate::config::{Ack, Config, Hub, HubMetadata, HubProtocol, parse};
@@ -50,13 +52,15 @@ fn values_of_a_hub_are_read() {
     assert_eq!(hub.protocol, HubProtocol::V2);
     assert_eq!(hub.metadata, HubMetadata::ForwardV1);
     assert_eq!(hub.salvage_requests_max, 0);
+    assert_eq!(hub.connection_age_max, Duration::from_secs(300));
     let written = "hubs: [{url: http://hub/, protocol: auto, metadata: drop, \
-                   salvage_requests_max: 10000, headers: {}}]\nack: all";
+                   connection_age_max: 30s, salvage_requests_max: 10000, headers: {}}]\nack: all";
     let config = hubs(written);
     assert_eq!(config.ack, Ack::All);
     assert_eq!(config.hubs[0].protocol, HubProtocol::Auto);
     assert_eq!(config.hubs[0].metadata, HubMetadata::Drop);
     assert_eq!(config.hubs[0].salvage_requests_max, 10_000);
+    assert_eq!(config.hubs[0].connection_age_max, Duration::from_secs(30));
     assert_eq!(config.hubs[0].headers, []);
 }
 
@@ -116,6 +120,9 @@ hub: {url: 'ftp://hub/'} => 1:12: hub.url => not an absolute http:// URL
 hub: {url: http://hub/, timeout: 0s} => 1:34: hub.timeout => allowed: above 0 to 1h
 hub: {url: http://hub/, timeout: 2h} => 1:34: hub.timeout => allowed: above 0 to 1h
 hub: {url: http://hub/, timeout: soon} => 1:34: hub.timeout => write 25s or 1m30s
+hub: {url: http://hub/, connection_age_max: 0s} => 1:45: hub.connection_age_max => allowed: above 0 to 1h
+hub: {url: http://hub/, connection_age_max: 2h} => 1:45: hub.connection_age_max => allowed: above 0 to 1h
+hub: {url: http://hub/, connection_age_max: old} => 1:45: hub.connection_age_max => write 25s or 1m30s
 hub: {url: http://hub/, name: ''} => 1:31: hub.name => is empty; leave the key out
 hub: {url: http://hub/, name: ~} => 1:31: hub.name => has no value
 hub: {url: http://hub/, name: ' a'} => 1:31: hub.name => begins or ends with a space
@@ -126,7 +133,7 @@ hub: {url: http://hub/, salvage_requests_max: 10001} => 1:47: hub.salvage_reques
 hub: {url: http://hub/, salvage_requests_max: 1} => 1:47: hub.salvage_requests_max => a halved request takes two
 hub: {url: http://hub/, salvage_requests_max: -1} => 1:47: hub.salvage_requests_max => not a count
 hub: {url: http://hub/, salvage_requests_max: ''} => 1:47: hub.salvage_requests_max => not a count
-hub: {url: http://hub/, ack: all} => 1:25: hub => unknown key \"ack\"; allowed: name, url, timeout, protocol, metadata, headers, salvage_requests_max
+hub: {url: http://hub/, ack: all} => 1:25: hub => unknown key \"ack\"; allowed: name, url, timeout, connection_age_max, protocol, metadata, headers, salvage_requests_max
 hubs: {url: http://hub/} => 1:7: hubs => wanted a list, found a mapping
 hubs: http://hub/ => 1:7: hubs => wanted a list, found a single value
 hubs: [http://hub/] => 1:8: hubs[0] => wanted a mapping

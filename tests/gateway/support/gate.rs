@@ -26,6 +26,9 @@ const NO_AUTO_RELOAD: &str = "0s";
 /// Arguments of `ulimit` that change nothing.
 const UNCHANGED: &str = "-n";
 
+/// The file of a gate's folder that is its `/etc/hosts`, if it exists.
+const HOSTS_FILE: &str = "hosts";
+
 /// A running `hubgate serve`.
 pub(crate) struct Gate {
     process: Process,
@@ -66,6 +69,24 @@ impl Gate {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("hubgate.yaml"), complete(yaml, None)).unwrap();
         Self::start_in(dir, NO_AUTO_RELOAD).await
+    }
+
+    /// Starts with an `/etc/hosts` of its own. `None` where this user may not have one.
+    pub(crate) async fn start_with_hosts(yaml: &str, hosts: &str) -> Option<Self> {
+        let allowed = Command::new("unshare").args(["-rm", "true"]).status();
+        if !allowed.is_ok_and(|status| status.success()) {
+            eprintln!("skipped: no mount namespace for this user (unshare -rm)");
+            return None;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(HOSTS_FILE), hosts).unwrap();
+        std::fs::write(dir.path().join("hubgate.yaml"), complete(yaml, None)).unwrap();
+        Some(Self::start_in(dir, NO_AUTO_RELOAD).await)
+    }
+
+    /// Replaces the `/etc/hosts` of [`Self::start_with_hosts`].
+    pub(crate) fn set_hosts(&self, hosts: &str) {
+        std::fs::write(self.dir.path().join(HOSTS_FILE), hosts).unwrap();
     }
 
     /// Starts with one hub and the spoke `production`. `hub_keys` are further keys of the hub in
@@ -356,9 +377,19 @@ impl Drop for Gate {
 impl Process {
     async fn start(dir: &TempDir, reload_interval: &str, ulimit: &str) -> Self {
         let config = dir.path().join("hubgate.yaml");
-        let mut child = Command::new("sh")
-            .arg("-c")
-            .arg(format!("ulimit {ulimit} >/dev/null && exec \"$0\" \"$@\""))
+        let hosts = dir.path().join(HOSTS_FILE);
+        let limited = format!("ulimit {ulimit} >/dev/null && exec \"$@\"");
+        let mut command = if hosts.exists() {
+            let mut command = Command::new("unshare");
+            let script = format!("mount --bind \"$0\" /etc/hosts && {limited}");
+            command.args(["-rm", "sh", "-c", &script]).arg(hosts);
+            command
+        } else {
+            let mut command = Command::new("sh");
+            command.args(["-c", &limited, "sh"]);
+            command
+        };
+        let mut child = command
             .arg(env!("CARGO_BIN_EXE_hubgate"))
             .arg("serve")
             .arg(format!("--config.file={}", config.display()))

@@ -86,6 +86,16 @@ struct State {
     received: watch::Sender<Vec<Received>>,
     probe_reply: Mutex<Option<Reply>>,
     probes: watch::Sender<usize>,
+    connections: watch::Sender<Connections>,
+}
+
+/// The numbers of connections to a hub.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Connections {
+    /// Those since the start.
+    pub(crate) accepted: usize,
+    /// Those that are open now.
+    pub(crate) open: usize,
 }
 
 impl ScriptedHub {
@@ -109,6 +119,7 @@ impl ScriptedHub {
             received: watch::Sender::new(Vec::new()),
             probe_reply: Mutex::default(),
             probes: watch::Sender::new(0),
+            connections: watch::Sender::default(),
         });
         tokio::spawn(accept(listener, Arc::clone(&state)));
         Self { address, state }
@@ -190,6 +201,19 @@ impl ScriptedHub {
         *self.state.probes.borrow()
     }
 
+    /// The number of connections since the start, and of those that are open.
+    pub(crate) fn connections(&self) -> Connections {
+        *self.state.connections.borrow()
+    }
+
+    /// Waits until the numbers of connections are as `expected`.
+    pub(crate) async fn wait_for_connections(&self, expected: impl Fn(Connections) -> bool) {
+        let mut connections = self.state.connections.subscribe();
+        let seen = connections.wait_for(|it| expected(*it));
+        let in_time = tokio::time::timeout(DEADLINE, seen).await.is_ok();
+        assert!(in_time, "{:?}", self.connections());
+    }
+
     /// Records and stores nothing from now on, for tests with much data.
     pub(crate) fn keep_nothing(&self) {
         self.state.keeps.send_replace(false);
@@ -259,9 +283,14 @@ async fn serve(stream: TcpStream, state: Arc<State>) {
     let stream = TokioIo::new(TcpStream::from_std(stream).unwrap());
     let handle = Arc::new(handle);
     let service = service_fn(|request| respond(request, Arc::clone(&state), Arc::clone(&handle)));
+    state.connections.send_modify(|it| {
+        it.accepted += 1;
+        it.open += 1;
+    });
     let _ = hyper::server::conn::http1::Builder::new()
         .serve_connection(stream, service)
         .await;
+    state.connections.send_modify(|it| it.open -= 1);
 }
 
 async fn respond(

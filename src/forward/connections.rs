@@ -1,0 +1,201 @@
+//! The connections to one hub: opened, kept for the next request, and left when they are not to be
+//! trusted any more.
+//!
+//! A kept connection holds on to the address that the name of the hub had when it was opened, and to
+//! the instance that a load balancer chose. So it is left when it is too old, when a reload asks for
+//! it, and when the hub fails several times in a row. One that stays silent says that the others to
+//! the same address may be silent as well. What follows from each response is in `addresses`, which
+//! connection is used next in `pool`, and how a new one is made in `dial`.
+//!
+//! There is no task for a connection: whoever sends a request drives it. The lock is held for moments
+//! only, never over a wait.
+
+mod addresses;
+mod connection;
+mod dial;
+mod pool;
+
+use std::convert::Infallible;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+use tokio::time::{sleep, timeout_at};
+
+use crate::config;
+use crate::reasons::HubFailure;
+use crate::wire::Protocol;
+
+use super::hub::HubRequest;
+use super::response::HubResponse;
+
+use addresses::Addresses;
+use connection::Connection;
+use dial::Dialer;
+use pool::{Pool, Pooled};
+
+/// How often idle connections are looked through for those that ended or were idle for too long.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A connection that one request has for itself.
+#[derive(Debug)]
+pub(super) struct Held(Pooled<Box<Connection>>);
+
+/// The connections to one hub.
+#[derive(Debug)]
+pub(super) struct Connections {
+    hub: String,
+    age_max: Duration,
+    dialer: Dialer,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    pool: Pool<Box<Connection>>,
+    addresses: Addresses,
+}
+
+impl Connections {
+    /// No connections yet.
+    pub(super) fn new(hub: &config::Hub) -> Self {
+        Self {
+            hub: hub.name.clone(),
+            age_max: hub.connection_age_max,
+            dialer: Dialer::new(&hub.url),
+            known: Mutex::default(),
+        }
+    }
+
+    /// Takes the kept connection that was used last, so that the others grow old. `None` when there
+    /// is none.
+    pub(super) fn take(&self) -> Option<Held> {
+        loop {
+            let mut held = self.known().pool.take(Instant::now())?;
+            if held.connection.is_open() {
+                return Some(Held(held));
+            }
+        }
+    }
+
+    /// Opens a connection. The name of the hub is resolved for it.
+    pub(super) async fn open(&self, deadline: Instant) -> Result<Held, HubFailure> {
+        match timeout_at(deadline.into(), self.dial()).await {
+            Ok(opened) => opened,
+            Err(_) => Err(HubFailure::Timeout),
+        }
+    }
+
+    async fn dial(&self) -> Result<Held, HubFailure> {
+        let (hub, opened) = (&self.hub, Instant::now());
+        let mut addresses = self.dialer.resolve().await.map_err(|error| {
+            tracing::debug!(hub, %error, "cannot resolve the name of the hub");
+            HubFailure::Connect
+        })?;
+        self.known().addresses.order(&mut addresses, Instant::now());
+        let race = dial::race(&addresses).await;
+        for address in race.lost {
+            self.known().addresses.avoid(address, Instant::now());
+        }
+        let (address, stream) = race.won.map_err(|error| {
+            tracing::debug!(hub, %error, "cannot connect to the hub");
+            HubFailure::Connect
+        })?;
+        tracing::debug!(hub, %address, "connected to the hub");
+        let connection = Connection::new(stream).await.map_err(|error| {
+            tracing::debug!(hub, %address, %error, "cannot use a connection to the hub");
+            HubFailure::Connect
+        })?;
+        let connection = Box::new(connection);
+        // The address is as old as the question for it.
+        let pooled = Pooled::new(connection, address, self.age_max, opened);
+        Ok(Held(pooled))
+    }
+
+    /// Sends a request, made of `sent`, over a connection, waits for the whole response, and keeps the
+    /// connection unless something speaks against it.
+    pub(super) async fn send(
+        &self,
+        Held(mut held): Held,
+        request: Request<Full<Bytes>>,
+        sent: &HubRequest<'_>,
+    ) -> Result<HubResponse, HubFailure> {
+        let address = held.address;
+        let exchange = held.connection.exchange(request);
+        match timeout_at(sent.deadline.into(), exchange).await {
+            Ok(Ok(response)) => {
+                self.keep(held, sent, &response);
+                Ok(response)
+            }
+            Ok(Err(error)) => {
+                let hub = &self.hub;
+                tracing::debug!(hub, %address, ?error, "no response from the hub");
+                Err(HubFailure::Reset)
+            }
+            Err(_) => {
+                let mut known = self.known();
+                known.pool.leave(address);
+                known.addresses.avoid(address, Instant::now());
+                Err(HubFailure::Timeout)
+            }
+        }
+    }
+
+    /// Keeps a connection whose response was read, unless it ended or its address fails again and
+    /// again.
+    fn keep(
+        &self,
+        mut held: Pooled<Box<Connection>>,
+        sent: &HubRequest<'_>,
+        response: &HubResponse,
+    ) {
+        let is_open = held.connection.is_open();
+        let (address, now) = (held.address, Instant::now());
+        let mut known = self.known();
+        if is_failure(sent, response) {
+            if known.addresses.fail(address, now) {
+                known.pool.leave(address);
+            }
+        } else if sent.spoke.is_some() {
+            // The response to a probe does not show that the hub takes writes.
+            known.addresses.succeed(address);
+        }
+        if is_open && known.addresses.keeps(address, held.opened()) {
+            known.pool.put(held, now);
+        }
+    }
+
+    /// Closes the idle connections, and each other one after its request.
+    pub(super) fn renew(&self) {
+        self.known().pool.renew(Instant::now());
+    }
+
+    /// Closes connections that ended or were idle for too long, again and again. Does not return.
+    pub(super) async fn sweep(&self) -> Infallible {
+        loop {
+            sleep(SWEEP_INTERVAL).await;
+            let mut known = self.known();
+            known.pool.sweep(Instant::now(), |it| it.is_open());
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // Nothing under the lock can leave it half done.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// True for a response that says something about the hub, or about whatever has its address today,
+/// rather than about the message.
+fn is_failure(sent: &HubRequest<'_>, response: &HubResponse) -> bool {
+    match response.status.as_u16() {
+        // A write that is sent as V2 to a V1 hub is followed by the same as V1, which succeeds.
+        200..=299 => {
+            sent.protocol == Protocol::V2 && sent.spoke.is_some() && response.written.is_none()
+        }
+        400 | 409 | 413 | 415 | 422 | 429 => false,
+        _ => true,
+    }
+}
