@@ -21,8 +21,8 @@ rustc --version >/dev/null 2>&1 || export RUSTUP_TOOLCHAIN=stable
 [[ "$(rustc --version)" == "rustc $rust "* ]] || fail "Rust $rust is needed, not $(rustc --version)"
 
 # What the tests start, and the packages that hold it.
-programs=(prometheus promtool victoria-metrics)
-packages=(prometheus victoria-metrics)
+programs=(nginx prometheus promtool victoria-metrics)
+packages=(nginx prometheus victoria-metrics)
 
 missing() {
   local program
@@ -54,7 +54,7 @@ unpack_packages() {
 }
 
 if [[ -n "$(missing)" ]]; then
-  PATH="$tools/usr/bin:$PATH"
+  PATH="$tools/usr/bin:$tools/usr/sbin:$PATH"
   [[ -z "$(missing)" ]] || unpack_packages
   [[ -z "$(missing)" ]] || fail "the packages ${packages[*]} do not hold: $(missing)"
 fi

@@ -58,6 +58,16 @@ struct Known {
     addresses: Addresses,
 }
 
+/// Why a request got no response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lost {
+    /// The hub closed a kept connection before it said anything, as servers do with idle ones. It did
+    /// not read the request, or it does no harm to send it again.
+    Unread,
+    /// Anything else.
+    Failed(HubFailure),
+}
+
 impl Connections {
     /// No connections yet.
     pub(super) fn new(hub: &config::Hub) -> Self {
@@ -121,7 +131,7 @@ impl Connections {
         Held(mut held): Held,
         request: Request<Full<Bytes>>,
         sent: &HubRequest<'_>,
-    ) -> Result<HubResponse, HubFailure> {
+    ) -> Result<HubResponse, Lost> {
         let address = held.address;
         let exchange = held.connection.exchange(request);
         match timeout_at(sent.deadline.into(), exchange).await {
@@ -129,16 +139,21 @@ impl Connections {
                 self.keep(held, sent, &response);
                 Ok(response)
             }
-            Ok(Err(error)) => {
-                let hub = &self.hub;
+            Ok(Err(broken)) => {
+                let (hub, error) = (&self.hub, broken.error);
                 tracing::debug!(hub, %address, ?error, "no response from the hub");
-                Err(HubFailure::Reset)
+                if held.is_reused() && !broken.heard {
+                    // What closed this one may have closed the others, or lost them.
+                    self.known().pool.leave(address);
+                    return Err(Lost::Unread);
+                }
+                Err(Lost::Failed(HubFailure::Reset))
             }
             Err(_) => {
                 let mut known = self.known();
                 known.pool.leave(address);
                 known.addresses.avoid(address, Instant::now());
-                Err(HubFailure::Timeout)
+                Err(Lost::Failed(HubFailure::Timeout))
             }
         }
     }
@@ -184,6 +199,16 @@ impl Connections {
     fn known(&self) -> MutexGuard<'_, Known> {
         // Nothing under the lock can leave it half done.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lost {
+    /// What it is when the request is not sent again.
+    pub(super) fn failure(self) -> HubFailure {
+        match self {
+            Self::Unread => HubFailure::Reset,
+            Self::Failed(failure) => failure,
+        }
     }
 }
 

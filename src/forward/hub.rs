@@ -1,6 +1,8 @@
 //! One hub: its connections, and what is known of it.
 //!
-//! A request goes out and its response comes back, over connections that are kept.
+//! A request goes out and its response comes back, over connections that are kept. Only a request that
+//! the hub did not read, because it closed the kept connection, is sent again here: once, over a new
+//! one. Writes may be repeated, since the samples are the same.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -21,7 +23,7 @@ use crate::rewrite::Metadata;
 use crate::wire::Protocol;
 
 use super::backlog::Backlog;
-use super::connections::Connections;
+use super::connections::{Connections, Lost};
 use super::probe::Discovery;
 use super::record::Recorder;
 use super::response::HubResponse;
@@ -196,17 +198,24 @@ impl Hub {
         request
     }
 
+    /// Sends a request, and once more if a kept connection turns out to be closed.
     async fn exchange(&self, sent: &HubRequest<'_>) -> Result<HubResponse, HubFailure> {
         let deadline = sent.deadline;
         let permit = timeout_at(deadline.into(), self.in_flight.acquire()).await;
         let permit = permit.map_err(|_| HubFailure::Timeout)?;
         // It is never closed: the semaphore lives as long as the hub.
         let _permit = permit.map_err(|_| HubFailure::Connect)?;
-        let held = match self.connections.take() {
-            Some(kept) => kept,
-            None => self.connections.open(deadline).await?,
+        let send = |held| {
+            let request = self.http_request(sent);
+            self.connections.send(held, request, sent)
         };
-        let request = self.http_request(sent);
-        self.connections.send(held, request, sent).await
+        if let Some(kept) = self.connections.take() {
+            match send(kept).await {
+                Err(Lost::Unread) => self.recorder.resent(sent.protocol),
+                result => return result.map_err(Lost::failure),
+            }
+        }
+        let opened = self.connections.open(deadline).await?;
+        send(opened).await.map_err(Lost::failure)
     }
 }

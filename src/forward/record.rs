@@ -12,6 +12,9 @@ use crate::wire::{Counts, Protocol};
 
 use super::response::HubResponse;
 
+/// The code of a request that is counted again with what comes of it.
+const RESENT: &str = "resent";
+
 /// Records the events of one hub.
 #[derive(Debug)]
 pub(super) struct Recorder {
@@ -49,6 +52,11 @@ impl Recorder {
             Err(failure) => failure.name(),
         };
         self.metrics.count_request(protocol, code, Some(duration));
+    }
+
+    /// A request is sent once more, because the hub closed the connection without reading it.
+    pub(super) fn resent(&self, protocol: Protocol) {
+        self.metrics.count_request(protocol, RESENT, None);
     }
 
     /// A request was not sent, because too many wait for the hub.

@@ -153,7 +153,7 @@ families! {
         hub_protocol: Each<Protocol, Gauge>,
         /// Time from sending a request to the hub to the end of its response.
         hub_request_duration_seconds: Durations,
-        /// Requests to the hub, by status code or connect_error, reset, timeout, skipped.
+        /// Requests to the hub, by status code or connect_error, resent, reset, timeout, skipped.
         hub_requests: Each<Protocol, Codes>,
         /// Samples that the hub wrote, also when the spoke got an error because of another hub.
         hub_samples_written: Each<Kind, Counter>,

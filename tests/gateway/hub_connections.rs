@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
-use crate::support::body::{Protocol, up};
+use crate::support::body::{Protocol, series, up};
 use crate::support::config::{config_with_hub_keys, spoke};
 use crate::support::gate::{Gate, start_hub_and_gate};
 use crate::support::hub::{ScriptedHub, V2};
-use crate::support::raw_hub::{Network, shared_port};
+use crate::support::nginx::Nginx;
+use crate::support::raw_hub::{Act, Network, RawHub, shared_port};
 use crate::support::reply::Reply;
 use crate::support::sender::{Failure, Request, Response};
 use crate::support::{DEADLINE, eventually};
@@ -233,5 +234,110 @@ async fn connections_that_went_silent_cost_one_timeout_together() {
     }
     assert!(started.elapsed() < Duration::from_secs(1));
     assert_eq!(network.connections(), 9);
+    gate.expect_balanced_counts("production").await;
+}
+
+/// The requests of the only hub so far, by code.
+async fn requests(gate: &Gate, code: &str) -> f64 {
+    let (metrics, labels) = (gate.metrics().await, [("code", code)]);
+    let name = "hubgate_hub_requests_total";
+    if metrics.has(name, &labels) {
+        metrics.sum(name, &labels)
+    } else {
+        0.0
+    }
+}
+
+#[tokio::test]
+async fn a_hub_that_closes_a_kept_connection_unread_gets_the_request_again() {
+    for second in [Act::CloseUnread, Act::CloseRead] {
+        let acts: &'static [&'static [Act]] = match second {
+            Act::CloseUnread => &[&[Act::Take, Act::CloseUnread], &[Act::Take]],
+            _ => &[&[Act::Take, Act::CloseRead], &[Act::Take]],
+        };
+        let hub = RawHub::start(acts).await;
+        let gate = Gate::start_for(&hub.url(), "protocol: v1").await;
+        for sent in [1, 3, 4] {
+            gate.write(Protocol::V1, &up()).await.expect(204);
+            assert_eq!(hub.requests(), sent, "{second:?}");
+        }
+        assert_eq!(requests(&gate, "204").await, 3.0);
+        assert_eq!(requests(&gate, "resent").await, 1.0);
+        assert_eq!(requests(&gate, "reset").await, 0.0);
+        gate.expect_balanced_counts("production").await;
+    }
+}
+
+/// Most of it is not even written when the connection breaks.
+#[tokio::test]
+async fn a_large_request_is_sent_again_as_well() {
+    let hub = RawHub::start(&[&[Act::Take, Act::CloseUnread], &[Act::Take]]).await;
+    let gate = Gate::start_for(&hub.url(), "protocol: v1").await;
+    gate.write(Protocol::V1, &up()).await.expect(204);
+    let large: Vec<_> = (0..40_000_u64)
+        .map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        .map(|id| {
+            series(&format!(
+                "__name__=up,cluster=production,id={id:x}{:x}",
+                !id
+            ))
+        })
+        .collect();
+    gate.write(Protocol::V1, &large).await.expect(204);
+    assert_eq!(hub.requests(), 3);
+    assert_eq!(requests(&gate, "resent").await, 1.0);
+    gate.expect_balanced_counts("production").await;
+}
+
+#[tokio::test]
+async fn a_request_is_sent_again_once_at_most() {
+    let hub = RawHub::start(&[&[Act::Take, Act::CloseUnread], &[Act::CloseUnread]]).await;
+    let gate = Gate::start_for(&hub.url(), "protocol: v1").await;
+    gate.write(Protocol::V1, &up()).await.expect(204);
+    gate.write(Protocol::V1, &up()).await.expect(502);
+    assert_eq!(hub.requests(), 3);
+    // There is no kept connection.
+    gate.write(Protocol::V1, &up()).await.expect(502);
+    assert_eq!(hub.requests(), 4);
+    assert_eq!(requests(&gate, "resent").await, 1.0);
+    assert_eq!(requests(&gate, "reset").await, 2.0);
+    gate.expect_balanced_counts("production").await;
+}
+
+#[tokio::test]
+async fn a_request_is_not_sent_again_after_a_part_of_the_response() {
+    let hub = RawHub::start(&[&[Act::Take, Act::CloseInHead], &[Act::Take]]).await;
+    let gate = Gate::start_for(&hub.url(), "protocol: v1").await;
+    gate.write(Protocol::V1, &up()).await.expect(204);
+    gate.write(Protocol::V1, &up()).await.expect(502);
+    assert_eq!(hub.requests(), 2);
+    gate.write(Protocol::V1, &up()).await.expect(204);
+    assert_eq!(requests(&gate, "resent").await, 0.0);
+    gate.expect_balanced_counts("production").await;
+}
+
+/// It closes each connection after some requests, after 30 ms without one, and at a reload; all of
+/// these meet requests on their way.
+#[tokio::test]
+async fn no_write_fails_while_an_nginx_before_the_hub_closes_connections() {
+    let hub = ScriptedHub::start().await;
+    let directives = "keepalive_timeout 30ms; keepalive_requests 7;";
+    let nginx = Nginx::start(hub.default_name().parse().unwrap(), directives).await;
+    let gate = Gate::start_for(&nginx.url(), "protocol: v1").await;
+    let writer = async |pause: u64| {
+        for _ in 0..60 {
+            gate.write(Protocol::V1, &up()).await.expect(204);
+            // About the time after which idle connections are closed.
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+        }
+    };
+    let reloads = async {
+        for _ in 0..4 {
+            hub.wait_for_requests(40).await;
+            hub.take_received();
+            nginx.reload();
+        }
+    };
+    tokio::join!(writer(27), writer(29), writer(30), writer(31), reloads);
     gate.expect_balanced_counts("production").await;
 }

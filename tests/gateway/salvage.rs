@@ -253,7 +253,7 @@ async fn a_hub_fault_during_salvage_makes_the_whole_write_retryable() {
         (Reply::status(503), 503),
         (Reply::status(429), 503),
         (Reply::status(401), 502),
-        (Reply::reset(), 502),
+        (Reply::cut_off(500), 502),
     ] {
         for protocol in Protocol::BOTH {
             for _ in 0..3 {

@@ -13,6 +13,7 @@ pub(crate) mod config;
 pub(crate) mod gate;
 pub(crate) mod hub;
 pub(crate) mod metrics;
+pub(crate) mod nginx;
 pub(crate) mod prometheus;
 pub(crate) mod raw_hub;
 pub(crate) mod reply;

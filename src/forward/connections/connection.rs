@@ -5,7 +5,10 @@
 //! While it is idle nobody reads from it, so it is looked at before it is used again.
 
 use std::future::poll_fn;
+use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -13,6 +16,7 @@ use http::Request;
 use http_body_util::Full;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::forward::response::HubResponse;
@@ -24,19 +28,36 @@ type Stream = TcpStream;
 #[derive(Debug)]
 pub(super) struct Connection {
     handle: SendRequest<Full<Bytes>>,
-    driver: http1::Connection<TokioIo<Stream>, Full<Bytes>>,
+    driver: http1::Connection<TokioIo<Watched<Stream>>, Full<Bytes>>,
     /// The driver has ended, and must not be polled again.
     ended: bool,
+    /// A byte was read since the last request began.
+    heard: Arc<AtomicBool>,
+}
+
+/// A connection ended without a whole response.
+#[derive(Debug)]
+pub(super) struct Broken {
+    /// Some of a response had come.
+    pub heard: bool,
+    /// What happened, if it is known.
+    pub error: Option<hyper::Error>,
 }
 
 impl Connection {
     /// Makes HTTP/1.1 of a stream.
     pub(super) async fn new(stream: Stream) -> hyper::Result<Self> {
-        let (handle, driver) = http1::handshake(TokioIo::new(stream)).await?;
+        let heard = Arc::new(AtomicBool::new(false));
+        let watched = Watched {
+            stream,
+            heard: Arc::clone(&heard),
+        };
+        let (handle, driver) = http1::handshake(TokioIo::new(watched)).await?;
         Ok(Self {
             handle,
             driver,
             ended: false,
+            heard,
         })
     }
 
@@ -48,26 +69,29 @@ impl Connection {
         !self.ended && self.handle.is_ready()
     }
 
-    /// Sends a request and reads the response to its end. The error is what broke the connection, if it
-    /// is known.
+    /// Sends a request and reads the response to its end.
     pub(super) async fn exchange(
         &mut self,
         request: Request<Full<Bytes>>,
-    ) -> Result<HubResponse, Option<hyper::Error>> {
+    ) -> Result<HubResponse, Broken> {
+        self.heard.store(false, Ordering::Relaxed);
         let response = self.handle.try_send_request(request);
         let mut exchange = pin!(async {
             let response = response.await.map_err(|error| error.into_error())?;
             HubResponse::read(response).await
         });
-        poll_fn(|context| {
+        let result = poll_fn(|context| {
             self.drive(context);
             match exchange.as_mut().poll(context) {
                 Poll::Ready(result) => Poll::Ready(result.map_err(Some)),
                 Poll::Pending if self.ended => Poll::Ready(Err(None)),
                 Poll::Pending => Poll::Pending,
             }
+        });
+        result.await.map_err(|error| Broken {
+            heard: self.heard.load(Ordering::Relaxed),
+            error,
         })
-        .await
     }
 
     /// Reads and writes as far as possible.
@@ -76,5 +100,57 @@ impl Connection {
             // Its error reaches the request, if there is one.
             self.ended = Pin::new(&mut self.driver).poll(context).is_ready();
         }
+    }
+}
+
+/// A stream that notes when something is read from it.
+#[derive(Debug)]
+struct Watched<S> {
+    stream: S,
+    heard: Arc<AtomicBool>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let result = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            self.heard.store(true, Ordering::Relaxed);
+        }
+        result
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

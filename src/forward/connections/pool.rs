@@ -56,6 +56,11 @@ impl<C> Pooled<C> {
         self.opened
     }
 
+    /// True when it had a request before.
+    pub(super) fn is_reused(&self) -> bool {
+        self.used.is_some()
+    }
+
     /// True when it may have another request.
     fn is_fresh(&self, now: Instant) -> bool {
         let idle = self.used.is_some_and(|it| now - it >= IDLE_TIMEOUT);
@@ -130,9 +135,11 @@ mod tests {
     #[test]
     fn the_connection_that_was_used_last_is_used_next() {
         let (mut pool, now) = (Pool::default(), Instant::now());
+        assert!(!opened(0, now).is_reused());
         pool.put(opened(1, now), now);
         pool.put(opened(2, now), now);
         let second = pool.take(now).unwrap();
+        assert!(second.is_reused());
         assert_eq!(second.connection, 2);
         pool.put(second, now);
         assert_eq!(take(&mut pool, now), Some(2));

@@ -1,12 +1,100 @@
-//! Hubs below HTTP: a network before a hub that can go silent.
+//! Hubs below HTTP: one that does with each connection what a test says, and a network before a hub
+//! that can go silent.
 
 use std::net::SocketAddr;
 
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::DEADLINE;
+
+/// The response to a V1 write.
+const STORED: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
+
+/// What is done with a request on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Act {
+    /// It is read and taken.
+    Take,
+    /// The connection is closed when it begins to arrive, and nothing of it is read.
+    CloseUnread,
+    /// It is read, and the connection is closed without a response.
+    CloseRead,
+    /// It is read, and the connection is closed within the head of the response.
+    CloseInHead,
+}
+
+/// A hub of V1 that acts as told.
+pub(crate) struct RawHub {
+    address: SocketAddr,
+    requests: watch::Sender<usize>,
+}
+
+impl RawHub {
+    /// Starts a hub. The first element of `acts` is for the first connection, and so on, and has what
+    /// to do with its requests in turn; the last act and the last connection stand for all later ones.
+    pub(crate) async fn start(acts: &'static [&'static [Act]]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let requests = watch::Sender::new(0);
+        let counter = requests.clone();
+        tokio::spawn(async move {
+            for connection in 0.. {
+                let (stream, _) = listener.accept().await.unwrap();
+                let acts = acts[connection.min(acts.len() - 1)];
+                tokio::spawn(serve(stream, acts, counter.clone()));
+            }
+        });
+        Self { address, requests }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}/api/v1/write", self.address)
+    }
+
+    /// The number of requests that began to arrive.
+    pub(crate) fn requests(&self) -> usize {
+        *self.requests.borrow()
+    }
+}
+
+async fn serve(mut stream: TcpStream, acts: &[Act], requests: watch::Sender<usize>) {
+    for request in 0.. {
+        if stream.peek(&mut [0]).await.unwrap_or(0) == 0 {
+            return;
+        }
+        requests.send_modify(|count| *count += 1);
+        let act = acts[request.min(acts.len() - 1)];
+        if act == Act::CloseUnread {
+            return;
+        }
+        read_request(&mut stream).await;
+        match act {
+            Act::Take => stream.write_all(STORED).await.unwrap(),
+            Act::CloseInHead => return stream.write_all(&STORED[..10]).await.unwrap(),
+            Act::CloseRead | Act::CloseUnread => return,
+        }
+    }
+}
+
+/// Reads a request with a Content-Length to its end.
+async fn read_request(stream: &mut TcpStream) {
+    let mut read = Vec::new();
+    let head = loop {
+        assert_ne!(stream.read_buf(&mut read).await.unwrap(), 0);
+        let end = read.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+        if let Some(end) = end {
+            break end + 4;
+        }
+    };
+    let text = String::from_utf8_lossy(&read[..head]).to_lowercase();
+    let (_, length) = text.split_once("content-length: ").unwrap();
+    let length: usize = length.lines().next().unwrap().parse().unwrap();
+    while read.len() < head + length {
+        assert_ne!(stream.read_buf(&mut read).await.unwrap(), 0);
+    }
+}
 
 /// A network before a hub.
 pub(crate) struct Network {

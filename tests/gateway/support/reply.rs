@@ -119,6 +119,7 @@ impl Reply {
         let body = CutBody {
             text: Bytes::from(self.text),
             missing: if cut_off { CUT_BYTES } else { 0 },
+            sent: false,
         };
         response.body(body.boxed()).unwrap()
     }
@@ -129,6 +130,8 @@ impl Reply {
 struct CutBody {
     text: Bytes,
     missing: usize,
+    /// What comes before the failure is on its way.
+    sent: bool,
 }
 
 impl Body for CutBody {
@@ -137,12 +140,18 @@ impl Body for CutBody {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         let text = std::mem::take(&mut self.text);
         Poll::Ready(match (text.is_empty(), self.missing) {
             (false, _) => Some(Ok(Frame::data(text))),
             (true, 0) => None,
+            (true, _) if !self.sent => {
+                // The server sends what it has before it asks again.
+                self.sent = true;
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             (true, _) => Some(Err(io::ErrorKind::UnexpectedEof.into())),
         })
     }
