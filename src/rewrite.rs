@@ -19,6 +19,7 @@ use crate::policy::{self, Rules, Verdict};
 use crate::spoke::Spoke;
 pub(crate) use crate::wire::encoder::{Lost, Metadata};
 use crate::wire::snappy::SnappyError;
+use crate::wire::transcode::{Part, Unit};
 use crate::wire::{Malformed, Protocol, snappy};
 
 use buffers::{Buffers, Lender, with_buffers};
@@ -236,6 +237,48 @@ impl Rewriter {
                 (half, kept)
             };
             Ok(halves.map(|halves| halves.map(keep)))
+        })
+        .await?
+    }
+
+    /// Lists the units of a message that was made for a spoke. The room of the list comes from
+    /// `reservation`.
+    pub(crate) async fn units(
+        &self,
+        payload: &Payload,
+        reservation: &Arc<Reservation>,
+    ) -> Result<(Vec<Unit>, Permit), RewriteError> {
+        let decoded = decoded_len(payload)?;
+        let mut held = reservation.permit(decoded)?;
+        let payload = payload.clone();
+        self.run(decoded, move |buffers| {
+            let units = buffers.units(&payload, &mut held)?;
+            let kept = held.split(size_of_val(units.as_slice()));
+            Ok((units, kept))
+        })
+        .await?
+    }
+
+    /// Makes a message of parts of one that was made for a spoke; `None` when they hold nothing. Its
+    /// room comes from `reservation`.
+    pub(crate) async fn cut(
+        &self,
+        payload: &Payload,
+        parts: Vec<Part>,
+        spoke: &Spoke,
+        reservation: &Arc<Reservation>,
+    ) -> Result<Option<(Payload, Permit)>, RewriteError> {
+        let protocol = payload.protocol;
+        let decoded = decoded_len(payload)?;
+        let room = first_room(protocol, protocol, decoded, &spoke.rules);
+        let mut held = reservation.permit(decoded + room)?;
+        let payload = payload.clone();
+        self.run(decoded, move |buffers| {
+            let cut = buffers.cut(&payload, &parts, room, &mut held)?;
+            Ok(cut.map(|cut| {
+                let kept = held.split(cut.memory);
+                (cut, kept)
+            }))
         })
         .await?
     }

@@ -1,14 +1,14 @@
 //! The way back, when a hub turns out not to take what it was sent: the message that was made for
-//! it is encoded once more, in the other version or in halves. Nothing is judged.
+//! it is encoded once more, in the other version or in parts. Nothing is judged.
 
 use crate::budget::Permit;
-use crate::wire::encoder::{Form, Metadata, V1_BYTES_MAX};
-use crate::wire::transcode::{self, Part};
-use crate::wire::{Protocol, snappy};
+use crate::wire::encoder::{Encoded, Form, Metadata, V1_BYTES_MAX};
+use crate::wire::transcode::{self, Part, Unit};
+use crate::wire::{Malformed, Protocol, snappy};
 
 use super::RewriteError;
 use super::buffers::Buffers;
-use super::payload::{Outgoing, Payload, compression_room};
+use super::payload::{Compressor, Outgoing, Payload, compression_room};
 use super::request::malformed;
 
 /// What became of a message in the other version.
@@ -37,7 +37,7 @@ impl Buffers {
             v1_room,
         };
         let (scratch, encoder) = (&mut self.transcode, &mut self.encoders.first(1)[0]);
-        let encoded = transcode::transcode(message, from, form, Part::WHOLE, scratch, encoder);
+        let encoded = transcode::transcode(message, from, form, &[Part::WHOLE], scratch, encoder);
         let encoded = encoded.map_err(malformed(from))?;
         Ok(match encoded.overflow {
             Some(v1_bytes) if to == Protocol::V1 => {
@@ -75,17 +75,63 @@ impl Buffers {
         };
         let mut half = |part| {
             let (scratch, encoder) = (&mut self.transcode, &mut self.encoders.first(1)[0]);
-            let encoded = transcode::transcode(message, protocol, form, part, scratch, encoder);
-            let encoded = encoded.map_err(malformed(protocol))?;
-            if encoded.overflow.is_some() && protocol == Protocol::V1 {
-                tracing::error!("a half outgrew its whole");
-                return Err(RewriteError::Internal);
-            }
-            held.grow(compression_room(&encoded))?;
-            let outgoing = self.compressor.outgoing(protocol, &encoded);
-            Ok::<_, RewriteError>(outgoing.message)
+            let cut = transcode::transcode(message, protocol, form, &[part], scratch, encoder);
+            compress_part(protocol, cut, &mut self.compressor, held)
         };
         let halves = half(first)?.zip(half(second)?);
         Ok(halves.map(|(first, second)| [first, second]))
     }
+
+    /// Makes a message of parts of another; `None` when they hold nothing. `held` grows by what it
+    /// takes to compress it.
+    pub(super) fn cut(
+        &mut self,
+        payload: &Payload,
+        parts: &[Part],
+        v1_room: usize,
+        held: &mut Permit,
+    ) -> Result<Option<Payload>, RewriteError> {
+        let protocol = payload.protocol;
+        let message = snappy::decompress(&payload.body, usize::MAX, &mut self.decoded)?;
+        let form = Form {
+            protocol,
+            metadata: Metadata::Forward,
+            v1_room,
+        };
+        let (scratch, encoder) = (&mut self.transcode, &mut self.encoders.first(1)[0]);
+        let cut = transcode::transcode(message, protocol, form, parts, scratch, encoder);
+        compress_part(protocol, cut, &mut self.compressor, held)
+    }
+
+    /// Lists the units of a message. `held` grows by what the list takes.
+    pub(super) fn units(
+        &mut self,
+        payload: &Payload,
+        held: &mut Permit,
+    ) -> Result<Vec<Unit>, RewriteError> {
+        let protocol = payload.protocol;
+        let message = snappy::decompress(&payload.body, usize::MAX, &mut self.decoded)?;
+        let extent = transcode::extent(message, protocol, &mut self.transcode);
+        let extent = extent.map_err(malformed(protocol))?;
+        let units = usize::try_from(extent.end).map_err(|_| RewriteError::Internal)?;
+        held.grow(units.saturating_mul(size_of::<Unit>()))?;
+        let units = transcode::units(message, protocol, &mut self.transcode);
+        units.map_err(malformed(protocol))
+    }
+}
+
+/// Compresses a part of a message of this version. `held` grows by what it takes.
+fn compress_part(
+    protocol: Protocol,
+    encoded: Result<Encoded<'_>, Malformed>,
+    compressor: &mut Compressor,
+    held: &mut Permit,
+) -> Result<Option<Payload>, RewriteError> {
+    let encoded = encoded.map_err(malformed(protocol))?;
+    if encoded.overflow.is_some() && protocol == Protocol::V1 {
+        tracing::error!("a part outgrew its whole");
+        return Err(RewriteError::Internal);
+    }
+    held.grow(compression_room(&encoded))?;
+    Ok(compressor.outgoing(protocol, &encoded).message)
 }

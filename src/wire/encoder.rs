@@ -10,6 +10,7 @@ mod v1;
 mod v2;
 
 use super::protobuf::{Malformed, Reader};
+use super::transcode::Part;
 use super::v2::Symbols;
 use super::{Change, Counts, Kind, Label, Protocol, Series};
 
@@ -37,22 +38,40 @@ impl Source<'_, '_> {
     }
 }
 
-/// A range of the samples and histograms of a series, counted from its front. Everything else that
-/// the series carries belongs to the last of them.
+/// Some of the samples and histograms of a series. Everything else that the series carries belongs to
+/// the last of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Piece {
-    /// The first.
-    pub first: u64,
-    /// The one after the last.
-    pub end: u64,
+pub struct Piece<'p> {
+    /// Parts of the message, in order; `None` for all of it.
+    parts: Option<&'p [Part]>,
+    /// Units of the message before the series.
+    before: u64,
 }
 
-impl Piece {
+impl<'p> Piece<'p> {
     /// All of them.
     pub const WHOLE: Self = Self {
-        first: 0,
-        end: u64::MAX,
+        parts: None,
+        before: 0,
     };
+
+    /// Those in `parts` of the message, which are in order and do not overlap. There are `before`
+    /// units before the series.
+    pub(super) fn of(parts: &'p [Part], before: u64) -> Self {
+        Self {
+            parts: Some(parts),
+            before,
+        }
+    }
+
+    /// True for the sample or histogram at this place in the series.
+    fn contains(&self, place: u64) -> bool {
+        self.parts.is_none_or(|parts| {
+            let unit = self.before + place;
+            let next = parts.partition_point(|part| part.end <= unit);
+            parts.get(next).is_some_and(|part| part.first <= unit)
+        })
+    }
 }
 
 /// What was left out, since the version of the message has no place for it.
@@ -182,7 +201,7 @@ impl Encoder {
         labels: &[Label<'a>],
         change: Change,
         source: Source<'_, 'a>,
-        piece: Piece,
+        piece: Piece<'_>,
     ) -> Result<(), Malformed> {
         let put = Put {
             series,
@@ -258,7 +277,7 @@ struct Put<'p, 'a> {
     labels: &'p [Label<'a>],
     change: Change,
     source: Source<'p, 'a>,
-    piece: Piece,
+    piece: Piece<'p>,
 }
 
 impl<'a> Put<'_, 'a> {
@@ -273,8 +292,8 @@ impl<'a> Put<'_, 'a> {
     fn items(&self) -> impl Iterator<Item = Result<Item<'a>, Malformed>> {
         let mut reader = Reader::new(self.series.raw);
         let mut place = 0;
-        let units = self.series.units();
-        let Piece { first, end } = self.piece;
+        let piece = self.piece;
+        let has_last = piece.contains(self.series.units() - 1);
         let protocol = self.source.protocol();
         std::iter::from_fn(move || {
             loop {
@@ -286,9 +305,9 @@ impl<'a> Put<'_, 'a> {
                 let wanted = match item {
                     Item::Sample(_) | Item::Histogram(_) => {
                         place += 1;
-                        (first..end).contains(&(place - 1))
+                        piece.contains(place - 1)
                     }
-                    Item::Exemplar(_) | Item::Metadata(_) => end >= units,
+                    Item::Exemplar(_) | Item::Metadata(_) => has_last,
                     Item::Other => false,
                 };
                 if wanted {
@@ -301,7 +320,7 @@ impl<'a> Put<'_, 'a> {
 
 /// Something that a series carries, with its bytes in the message.
 #[derive(Debug, Clone, Copy)]
-enum Item<'a> {
+pub(super) enum Item<'a> {
     Sample(&'a [u8]),
     Histogram(&'a [u8]),
     Exemplar(&'a [u8]),
@@ -310,7 +329,10 @@ enum Item<'a> {
 }
 
 impl<'a> Item<'a> {
-    fn next(reader: &mut Reader<'a>, protocol: Protocol) -> Result<Option<Self>, Malformed> {
+    pub(super) fn next(
+        reader: &mut Reader<'a>,
+        protocol: Protocol,
+    ) -> Result<Option<Self>, Malformed> {
         use super::{v1, v2};
         let Some((field, wire_type)) = reader.key()? else {
             return Ok(None);

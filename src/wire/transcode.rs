@@ -3,9 +3,11 @@
 //! This is the way back when a hub turns out not to take what it was sent. Nothing is judged here.
 //! Bytes that are not well-formed are an error all the same.
 
-use super::encoder::{Encoded, Encoder, Form, Piece, Source};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use super::encoder::{Encoded, Encoder, Form, Item, Piece, Source};
 use super::protobuf::Reader;
-use super::{Change, Labels, Malformed, Protocol, v1, v2};
+use super::{Change, Kind, Labels, Malformed, Protocol, leaf, v1, v2};
 
 /// Memory that is reused from message to message.
 #[derive(Debug, Default)]
@@ -57,6 +59,74 @@ impl Part {
     }
 }
 
+/// What a unit of a message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unit {
+    /// A hash of the labels of its series. Units of one series have the same.
+    pub series: u64,
+    /// What it carries: a series without a sample or histogram is taken for its exemplars.
+    pub kind: Kind,
+    /// The timestamp of its sample or histogram, in milliseconds since the Unix epoch.
+    pub time: Option<i64>,
+}
+
+/// All units of a message, in their order.
+pub fn units(
+    message: &[u8],
+    protocol: Protocol,
+    scratch: &mut Scratch,
+) -> Result<Vec<Unit>, Malformed> {
+    let mut units = Vec::new();
+    walk(message, protocol, scratch, |found| {
+        let (series, labels) = match found {
+            Found::Series(series, labels, _) => (series, labels),
+            Found::Metadata(raw) => {
+                units.push(Unit {
+                    series: hash(raw),
+                    kind: Kind::Metadata,
+                    time: None,
+                });
+                return Ok(());
+            }
+        };
+        let mut hasher = DefaultHasher::new();
+        for label in labels.list() {
+            (label.name, label.value).hash(&mut hasher);
+        }
+        let of = |kind, time| Unit {
+            series: hasher.finish(),
+            kind,
+            time,
+        };
+        if series.counts.samples() == 0 {
+            units.push(of(Kind::Exemplar, None));
+            return Ok(());
+        }
+        let mut reader = Reader::new(series.raw);
+        while let Some(item) = Item::next(&mut reader, protocol)? {
+            match item {
+                Item::Sample(bytes) => {
+                    let time = leaf::sample(bytes, protocol)?.timestamp;
+                    units.push(of(Kind::Float, Some(time)));
+                }
+                Item::Histogram(bytes) => {
+                    let time = leaf::histogram(bytes, protocol)?;
+                    units.push(of(Kind::Histogram, Some(time)));
+                }
+                Item::Exemplar(_) | Item::Metadata(_) | Item::Other => {}
+            }
+        }
+        Ok(())
+    })?;
+    Ok(units)
+}
+
+fn hash(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    hasher.finish()
+}
+
 /// The part that is all of a message, with its end.
 pub fn extent(
     message: &[u8],
@@ -64,10 +134,10 @@ pub fn extent(
     scratch: &mut Scratch,
 ) -> Result<Part, Malformed> {
     let mut units = 0;
-    walk(message, protocol, scratch, |unit| {
-        units += match unit {
-            Unit::Series(series, ..) => series.units(),
-            Unit::Metadata(_) => 1,
+    walk(message, protocol, scratch, |found| {
+        units += match found {
+            Found::Series(series, ..) => series.units(),
+            Found::Metadata(_) => 1,
         };
         Ok(())
     })?;
@@ -77,42 +147,45 @@ pub fn extent(
     })
 }
 
-/// Encodes a part of a message as `form` says.
+/// Encodes parts of a message as `form` says. The parts are in the order of the message and do not
+/// overlap.
 pub fn transcode<'w>(
     message: &[u8],
     from: Protocol,
     form: Form,
-    part: Part,
+    parts: &[Part],
     scratch: &mut Scratch,
     encoder: &'w mut Encoder,
 ) -> Result<Encoded<'w>, Malformed> {
     encoder.start(form, message.len());
-    let mut unit_before = 0;
+    let mut parts = parts;
+    let mut end = 0;
     let mut pending = Change::ALL;
-    walk(message, from, scratch, |unit| {
-        let first = unit_before;
-        let (series, labels, source) = match unit {
-            Unit::Series(series, labels, source) => (series, labels, source),
-            Unit::Metadata(raw) => {
-                unit_before += 1;
-                if (part.first..part.end).contains(&first) {
+    walk(message, from, scratch, |found| {
+        let first = end;
+        // Parts that end before this series are done with.
+        while let [part, rest @ ..] = parts
+            && part.end <= first
+        {
+            parts = rest;
+        }
+        let (series, labels, source) = match found {
+            Found::Series(series, labels, source) => (series, labels, source),
+            Found::Metadata(raw) => {
+                end += 1;
+                if parts.first().is_some_and(|part| part.first <= first) {
                     encoder.put_metadata(raw);
                 }
                 return Ok(());
             }
         };
-        unit_before += series.units();
+        end += series.units();
         pending = pending.then(labels.change());
-        if unit_before <= part.first || first >= part.end {
-            return Ok(());
-        }
-        let piece = if first >= part.first && unit_before <= part.end {
-            Piece::WHOLE
-        } else {
-            Piece {
-                first: part.first.saturating_sub(first),
-                end: part.end - first,
-            }
+        let here = parts.partition_point(|part| part.first < end);
+        let piece = match &parts[..here] {
+            [] => return Ok(()),
+            [part] if part.first <= first && end <= part.end => Piece::WHOLE,
+            here => Piece::of(here, first),
         };
         let change = std::mem::replace(&mut pending, Change::NONE);
         encoder.put_series(series, labels.list(), change, source, piece)
@@ -120,7 +193,8 @@ pub fn transcode<'w>(
     encoder.finish()
 }
 
-enum Unit<'u, 'a> {
+/// Something that a message holds.
+enum Found<'u, 'a> {
     Series(&'u super::Series<'a>, &'u Labels<'a>, Source<'u, 'a>),
     Metadata(&'a [u8]),
 }
@@ -130,7 +204,7 @@ fn walk<'a>(
     message: &'a [u8],
     protocol: Protocol,
     scratch: &mut Scratch,
-    mut each: impl FnMut(Unit<'_, 'a>) -> Result<(), Malformed>,
+    mut each: impl FnMut(Found<'_, 'a>) -> Result<(), Malformed>,
 ) -> Result<(), Malformed> {
     let mut labels = Labels::new(std::mem::take(&mut scratch.labels), usize::MAX);
     let mut symbols = v2::Symbols::new(std::mem::take(&mut scratch.symbols), usize::MAX);
@@ -142,7 +216,7 @@ fn walk<'a>(
                 match field {
                     v1::Field::Series(raw) => {
                         let series = v1::series(raw, &mut labels)?;
-                        each(Unit::Series(&series, &labels, Source::V1))?;
+                        each(Found::Series(&series, &labels, Source::V1))?;
                     }
                     v1::Field::Metadata(raw) => entries.push(raw),
                     v1::Field::Foreign => {}
@@ -154,14 +228,14 @@ fn walk<'a>(
             while let Some(field) = v2::next_field(&mut reader)? {
                 if let v2::Field::Series(raw) = field {
                     let series = v2::series(raw, &symbols, &mut labels)?;
-                    each(Unit::Series(&series, &labels, Source::V2(&symbols)))?;
+                    each(Found::Series(&series, &labels, Source::V2(&symbols)))?;
                 }
             }
         }
     }
     entries
         .into_iter()
-        .try_for_each(|raw| each(Unit::Metadata(raw)))?;
+        .try_for_each(|raw| each(Found::Metadata(raw)))?;
     scratch.labels = Labels::new(labels, 0);
     scratch.symbols = v2::Symbols::new(symbols, 0);
     Ok(())

@@ -342,7 +342,7 @@ fn leaves_exemplars_with_the_last_sample_of_their_series() {
             &message,
             v1,
             Form::new(v1, Metadata::Forward),
-            half,
+            &[half],
             scratch,
             &mut encoder,
         );

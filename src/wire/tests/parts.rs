@@ -4,7 +4,7 @@
 use super::mirror::PlainMessage;
 use super::translation::{self, Items, Translation, plain};
 use crate::wire::encoder::{Encoded, Encoder, Form, Lost, Metadata};
-use crate::wire::transcode::{Part, Scratch, extent, transcode};
+use crate::wire::transcode::{Part, Scratch, extent, transcode, units};
 use crate::wire::{Kind, Protocol};
 
 const BOTH: [Protocol; 2] = [Protocol::V1, Protocol::V2];
@@ -17,6 +17,7 @@ pub(crate) fn check(protocol: Protocol, message: &[u8]) {
         cutter.check_whole(protocol, to, message, &whole);
         cutter.check_parts(protocol, to, message, &whole);
     }
+    cutter.check_units(protocol, message, &whole);
     let mut leaves = Vec::new();
     cutter.halve(protocol, message, &mut leaves);
     assert_eq!(Items::from_iter(&leaves), Items::from_iter([&whole]));
@@ -32,7 +33,7 @@ struct Cutter {
 
 impl Cutter {
     fn check_whole(&mut self, from: Protocol, to: Protocol, message: &[u8], whole: &PlainMessage) {
-        let encoded = self.cut(from, to, message, Part::WHOLE);
+        let encoded = self.cut(from, to, message, &[Part::WHOLE]);
         translation::check(whole.clone(), from, to, Metadata::Forward, &encoded);
     }
 
@@ -48,7 +49,7 @@ impl Cutter {
                 continue;
             }
             assert!(part.end - part.first <= 1, "{part:?}");
-            let encoded = self.cut(from, to, message, part);
+            let encoded = self.cut(from, to, message, &[part]);
             for (protocol, message) in [(to, encoded.message), (Protocol::V1, encoded.side)] {
                 let samples = message.counts.of(Kind::Float) + message.counts.of(Kind::Histogram);
                 assert!(samples <= 1);
@@ -65,6 +66,30 @@ impl Cutter {
         assert_eq!(items.sorted(), whole.sorted());
     }
 
+    /// Every second unit and the others hold together what the whole does.
+    fn check_units(&mut self, protocol: Protocol, message: &[u8], whole: &PlainMessage) {
+        let units = units(message, protocol, &mut self.scratch).expect("it was checked before");
+        let end = units.len() as u64;
+        assert_eq!(self.extent(protocol, message), Part { first: 0, end });
+        for kind in [Kind::Float, Kind::Histogram] {
+            let of_kind = units.iter().filter(|unit| unit.kind == kind);
+            assert_eq!(of_kind.count() as u64, whole.counts().of(kind));
+        }
+        let mut items = Items::default();
+        for first in [0, 1] {
+            let picked = (first..end).step_by(2).map(|first| Part {
+                first,
+                end: first + 1,
+            });
+            let picked: Vec<_> = picked.collect();
+            let encoded = self.cut(protocol, protocol, message, &picked);
+            // Labels are not repeated for each unit of a series.
+            assert!(protocol == Protocol::V2 || encoded.message.bytes.len() <= message.len());
+            items.add(&plain(protocol, &encoded.message));
+        }
+        assert_eq!(items.sorted(), Items::from_iter([whole]).sorted());
+    }
+
     /// Halves a message and then the halves, as long as there is something to halve.
     fn halve(&mut self, protocol: Protocol, message: &[u8], leaves: &mut Vec<PlainMessage>) {
         let Some(halves) = self.extent(protocol, message).halves() else {
@@ -74,7 +99,7 @@ impl Cutter {
             return leaves.push(leaf);
         };
         for half in halves {
-            let encoded = self.cut(protocol, protocol, message, half);
+            let encoded = self.cut(protocol, protocol, message, &[half]);
             assert_eq!(
                 (encoded.lost, encoded.side.bytes),
                 (Lost::default(), &b""[..])
@@ -92,10 +117,10 @@ impl Cutter {
             Protocol::V1 => Protocol::V2,
             Protocol::V2 => Protocol::V1,
         };
-        let there = self.cut(protocol, other, message, Part::WHOLE);
+        let there = self.cut(protocol, other, message, &[Part::WHOLE]);
         let side = plain(Protocol::V1, &there.side);
         let there = there.message.bytes.to_vec();
-        let back = self.cut(other, protocol, &there, Part::WHOLE);
+        let back = self.cut(other, protocol, &there, &[Part::WHOLE]);
         let messages = [
             side,
             plain(protocol, &back.message),
@@ -112,13 +137,13 @@ impl Cutter {
         extent(message, protocol, &mut self.scratch).expect("it was checked before")
     }
 
-    fn cut(&mut self, from: Protocol, to: Protocol, message: &[u8], part: Part) -> Encoded<'_> {
+    fn cut(&mut self, from: Protocol, to: Protocol, message: &[u8], parts: &[Part]) -> Encoded<'_> {
         let (scratch, encoder) = (&mut self.scratch, &mut self.encoder);
         transcode(
             message,
             from,
             Form::new(to, Metadata::Forward),
-            part,
+            parts,
             scratch,
             encoder,
         )
