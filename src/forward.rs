@@ -3,14 +3,16 @@
 //!
 //! Nothing is queued here, and what failed is not repeated: the spoke's write-ahead log is the queue,
 //! and the spoke retries. `fan_out` brings a request to all hubs, `delivery` to one of them, `hub` one
-//! message to that hub, over one of its `connections`. `reaction` decides what follows from a response, and `outcome` says what became of the
-//! request.
+//! message to that hub, over one of its `connections`. `reaction` decides what follows from a response,
+//! `inquire` looks into what a hub answers with a fault, and `outcome` says what became of the request.
 
 mod backlog;
 mod connections;
 mod delivery;
+mod failed;
 mod fan_out;
 mod hub;
+mod inquire;
 pub mod outcome;
 mod probe;
 mod reaction;

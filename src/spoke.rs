@@ -2,18 +2,17 @@
 
 mod status;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::budget::Account;
 use crate::config::{self, SourceRanges};
 use crate::metrics::SpokeMetrics;
 use crate::policy::Rules;
+use crate::suspects::Docket;
 
 pub use status::{Refusals, Snapshot, Status};
-
-/// How many times in a row a spoke is told to retry when the hub is too slow for salvage.
-const SALVAGE_PUT_OFF_MAX: u32 = 2;
 
 /// A spoke as the request path uses it.
 #[derive(Debug)]
@@ -56,23 +55,22 @@ impl Spoke {
 pub struct Throttles {
     /// The rules changed something in the last request, so they may well in the next.
     pub changes: AtomicBool,
-    /// Salvages in a row that the hub was too slow for.
-    salvage_put_off: AtomicU32,
+    /// What is remembered at each hub, by its name.
+    dockets: Mutex<HashMap<String, Arc<Mutex<Docket>>>>,
 }
 
 impl Throttles {
-    /// Records that the hub is too slow to salvage a request, and returns true when the spoke is to
-    /// retry it. Every third time the rest is refused instead; otherwise the spoke would send the
-    /// same request for ever.
-    pub fn put_off_salvage(&self) -> bool {
-        let next = |before| Some((before + 1) % (SALVAGE_PUT_OFF_MAX + 1));
-        let counter = &self.salvage_put_off;
-        let before = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
-        before.is_ok_and(|before| before < SALVAGE_PUT_OFF_MAX)
-    }
-
-    /// Remembers that a salvage ended in time.
-    pub fn record_salvage(&self) {
-        self.salvage_put_off.store(0, Ordering::Relaxed);
+    /// What is remembered of the spoke's requests at the hub of this name.
+    pub fn docket(&self, hub: &str) -> Arc<Mutex<Docket>> {
+        // Nothing under the lock can leave it half done.
+        let mut dockets = self.dockets.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(docket) = dockets.get(hub) {
+            return Arc::clone(docket);
+        }
+        // Hubs that a reload took away leave no names behind.
+        dockets.retain(|_, docket| Arc::strong_count(docket) > 1);
+        let docket = Arc::default();
+        dockets.insert(hub.to_owned(), Arc::clone(&docket));
+        docket
     }
 }

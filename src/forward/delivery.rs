@@ -6,9 +6,10 @@
 //! the message is halved as well, again and again, until the bad sample is alone. The pieces are
 //! sent one after the other, in the order of the request, so that the samples of a series stay in
 //! order. All of them have the time of one request. When the time does not suffice for more halves,
-//! the spoke retries, at most twice in a row; then what is left is refused.
+//! the spoke retries, at most twice in a row; then what is left is refused. A message that a hub
+//! answers with a fault is looked into apart, see `inquire`.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
@@ -17,6 +18,7 @@ use crate::budget::{Permit, Reservation};
 use crate::reasons::HubFailure;
 use crate::rewrite::{Outgoing, Payload, RewriteError, Rewriter};
 use crate::spoke::Spoke;
+use crate::suspects::{Digest, Docket, digest};
 use crate::wire::Counts;
 
 use super::hub::{Hub, HubRequest};
@@ -45,14 +47,14 @@ pub(super) struct Delivery {
 
 /// A message that is still to be sent.
 #[derive(Debug)]
-struct Pending {
-    payload: Payload,
+pub(super) struct Pending {
+    pub(super) payload: Payload,
     /// The memory of the payload, where it was made here.
-    _permit: Option<Permit>,
+    pub(super) _permit: Option<Permit>,
     /// See [`Sent::translatable`].
-    translatable: bool,
+    pub(super) translatable: bool,
     /// See [`Sent::side`].
-    side: bool,
+    pub(super) side: bool,
 }
 
 impl Delivery {
@@ -65,9 +67,12 @@ impl Delivery {
             gave_up: false,
             pending: Vec::with_capacity(1),
             settled: Settled::default(),
+            ahead: None,
+            docket: self.spoke.throttles.docket(self.hub.name()),
             delivery: &self,
         };
         let sent = run.send_all().await;
+        let sent = sent.and_then(|()| run.check_present());
         let settled = run.settled;
         self.hub.recorder().written(&settled.written);
         match sent {
@@ -78,47 +83,66 @@ impl Delivery {
 }
 
 /// A delivery under way.
-struct Run<'d> {
-    delivery: &'d Delivery,
-    deadline: Instant,
+pub(super) struct Run<'d> {
+    pub(super) delivery: &'d Delivery,
+    pub(super) deadline: Instant,
     /// How many more requests the hub may get for what it refuses.
-    salvage_requests: usize,
+    pub(super) salvage_requests: usize,
     /// The longest time that the hub took to respond.
-    slowest: Duration,
+    pub(super) slowest: Duration,
     /// The time did not suffice for more halves, and the spoke is not to retry any more.
     gave_up: bool,
     /// The messages to send; the last one is next.
     pending: Vec<Pending>,
-    settled: Settled,
+    pub(super) settled: Settled,
+    /// The first message of the present that was refused for its time, and what the hub said.
+    pub(super) ahead: Option<(Digest, HubResponse)>,
+    /// What is remembered of the spoke at the hub.
+    pub(super) docket: Arc<Mutex<Docket>>,
 }
 
 impl Run<'_> {
     async fn send_all(&mut self) -> Result<(), Failed> {
-        let Delivery { hub, spoke, .. } = self.delivery;
+        let hub = &self.delivery.hub;
         self.push(&self.delivery.outgoing, &self.delivery.kept, None);
         while let Some(pending) = self.pending.pop() {
+            if self.is_known(&pending) {
+                self.inquire(&pending, None).await?;
+                continue;
+            }
             let response = self.send(&pending).await.map_err(Failed::no_response)?;
             match self.react(&pending, &response).await {
-                Reaction::Written(written) => self.settled.written.add_all(&written),
+                Reaction::Written(written) => {
+                    self.settled.written.add_all(&written);
+                    self.stored(&pending).await?;
+                }
+                Reaction::Inquire => self.inquire(&pending, Some(&response)).await?,
                 Reaction::Fail(failed) => return Err(failed),
                 Reaction::Translate => self.translate(&pending).await?,
                 Reaction::Halve if self.halve(&pending).await? => {}
                 Reaction::Halve => {
+                    self.check_newest(&pending, &response).await?;
                     self.settled.unhalved(&pending.payload.counts);
                     self.refuse(&pending, &response);
                 }
                 Reaction::Drop => self.settled.unsupported.add_all(&pending.payload.counts),
                 // `Self::react` has probed already, so `Probe` cannot come back from it.
-                Reaction::Refuse | Reaction::Probe => self.refuse(&pending, &response),
+                Reaction::Refuse | Reaction::Probe => {
+                    self.check_newest(&pending, &response).await?;
+                    self.refuse(&pending, &response);
+                }
             }
         }
         if self.salvage_requests < hub.salvage_requests_max() {
-            spoke.throttles.record_salvage();
+            let mut docket = self.docket();
+            if docket.has_put_off() {
+                docket.record_salvage(&self.digest());
+            }
         }
         Ok(())
     }
 
-    async fn send(&mut self, pending: &Pending) -> Result<HubResponse, HubFailure> {
+    pub(super) async fn send(&mut self, pending: &Pending) -> Result<HubResponse, HubFailure> {
         let Delivery { hub, spoke, .. } = self.delivery;
         let started = Instant::now();
         let request = HubRequest {
@@ -145,7 +169,7 @@ impl Run<'_> {
         react(&sent, response, self.known(true))
     }
 
-    fn known(&self, probed: bool) -> Known {
+    pub(super) fn known(&self, probed: bool) -> Known {
         let hub = &self.delivery.hub;
         Known {
             speaks: hub.speaks(),
@@ -204,7 +228,13 @@ impl Run<'_> {
             reservation,
             ..
         } = self.delivery;
-        if self.salvage_requests < 2 {
+        // What is open in a message keeps a share, or it would never be settled.
+        let share = if self.docket().is_idle() {
+            0
+        } else {
+            self.delivery.hub.salvage_requests_max() / 4
+        };
+        if self.salvage_requests < 2 + share {
             return Ok(false);
         }
         let halves = rewriter.halve(&pending.payload, spoke, reservation).await;
@@ -215,7 +245,7 @@ impl Run<'_> {
         let requests = u32::try_from(self.pending.len() + 3).unwrap_or(u32::MAX);
         if Instant::now() + self.slowest.saturating_mul(requests) > self.deadline {
             // Asked once for each request: every answer counts as one.
-            self.gave_up = self.gave_up || !spoke.throttles.put_off_salvage();
+            self.gave_up = self.gave_up || !self.docket().put_off_salvage(&self.digest());
             return if self.gave_up {
                 Ok(false)
             } else {
@@ -233,6 +263,13 @@ impl Run<'_> {
         Ok(true)
     }
 
+    /// What tells the request from others of the spoke.
+    fn digest(&self) -> Digest {
+        let Outgoing { message, side, .. } = &self.delivery.outgoing;
+        let payload = message.as_ref().or(side.as_ref());
+        digest(payload.map_or(&[], |payload| &payload.body))
+    }
+
     fn refuse(&mut self, pending: &Pending, response: &HubResponse) {
         let sent = pending.sent();
         self.settled.uncounted |= reaction::is_uncounted(&sent, response, self.known(false));
@@ -243,7 +280,7 @@ impl Run<'_> {
 }
 
 impl Pending {
-    fn sent(&self) -> Sent {
+    pub(super) fn sent(&self) -> Sent {
         Sent {
             protocol: self.payload.protocol,
             counts: self.payload.counts,
@@ -254,7 +291,7 @@ impl Pending {
 }
 
 /// A message that was checked could not be rewritten.
-fn failed_here(error: &RewriteError) -> Failed {
+pub(super) fn failed_here(error: &RewriteError) -> Failed {
     if !matches!(error, RewriteError::Overloaded(_)) {
         tracing::error!(%error, "a message that was checked cannot be rewritten");
     }

@@ -8,8 +8,7 @@ use crate::config::Ack;
 use crate::reasons::HubFailure;
 use crate::wire::{Counts, Kind};
 
-use crate::rewrite::RewriteError;
-
+pub use super::failed::{Failed, RetryAfter};
 use super::response::HubResponse;
 
 /// What became of a request at one hub, or at all of them.
@@ -77,7 +76,8 @@ impl Settled {
         self.refuse_for((StatusCode::PAYLOAD_TOO_LARGE, text.to_owned()));
     }
 
-    fn refuse_for(&mut self, refusal: (StatusCode, String)) {
+    /// Records a refusal: its status for the spoke, and what the spoke is told.
+    pub(super) fn refuse_for(&mut self, refusal: (StatusCode, String)) {
         match &mut self.refusal {
             None => self.refusal = Some(refusal),
             // Refusals with different statuses become a 400: all of them are about the request.
@@ -112,105 +112,6 @@ impl Settled {
     fn says_too_large(&self) -> bool {
         let status = self.refusal.as_ref().map(|(status, _)| *status);
         status == Some(StatusCode::PAYLOAD_TOO_LARGE) && self.written.is_empty()
-    }
-}
-
-/// A request that the spoke has to send again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failed {
-    /// The status for the spoke.
-    pub status: StatusCode,
-    /// What the spoke is told.
-    pub reason: String,
-    /// What only the log is told, since it may describe the hub's side.
-    detail: String,
-    /// When the spoke is to send again.
-    pub retry_after: RetryAfter,
-}
-
-impl Failed {
-    /// There is no response of the hub.
-    pub fn no_response(failure: HubFailure) -> Self {
-        let status = match failure {
-            HubFailure::Connect | HubFailure::Reset => StatusCode::BAD_GATEWAY,
-            HubFailure::Skipped => StatusCode::SERVICE_UNAVAILABLE,
-            HubFailure::Timeout => StatusCode::GATEWAY_TIMEOUT,
-        };
-        Self {
-            status,
-            reason: failure.to_string(),
-            detail: failure.to_string(),
-            retry_after: RetryAfter::Soon,
-        }
-    }
-
-    /// The hub responded to a V2 message with a success that does not say what was written.
-    pub(super) fn silent(response: &HubResponse) -> Self {
-        Self {
-            status: StatusCode::BAD_GATEWAY,
-            reason: "the hub did not say what it wrote, so it may not speak remote write 2.0"
-                .to_owned(),
-            detail: detail(response),
-            retry_after: RetryAfter::Soon,
-        }
-    }
-
-    /// The hub has a fault, or it refuses hubgate itself, which is a fault of the set-up.
-    pub(super) fn hub_fault(response: &HubResponse) -> Self {
-        let (status, otherwise) = match response.status.as_u16() {
-            // Most senders drop what is answered 429.
-            429 => (StatusCode::SERVICE_UNAVAILABLE, RetryAfter::Soon),
-            500 | 502 | 504 => (response.status, RetryAfter::Unsaid),
-            503 => (response.status, RetryAfter::Soon),
-            _ => (StatusCode::BAD_GATEWAY, RetryAfter::Unsaid),
-        };
-        let reason = match response.status.as_u16() {
-            415 => {
-                "the hub answered 415 to every version of remote write that its protocol setting \
-                 allows"
-                    .to_owned()
-            }
-            code => format!("the hub answered {code}"),
-        };
-        Self {
-            status,
-            reason,
-            detail: detail(response),
-            retry_after: match response.retry_after {
-                Some(seconds @ 1..) => RetryAfter::Seconds(seconds),
-                _ => otherwise,
-            },
-        }
-    }
-
-    /// The hub is too slow for the further requests that would find the bad samples of this one.
-    pub(super) fn slow() -> Self {
-        let reason = "the hub refused some samples and is too slow to find out which";
-        Self {
-            status: StatusCode::SERVICE_UNAVAILABLE,
-            reason: reason.to_owned(),
-            detail: reason.to_owned(),
-            retry_after: RetryAfter::Soon,
-        }
-    }
-
-    /// hubgate could not make what the hub is to get.
-    pub(super) fn here(error: &RewriteError) -> Self {
-        let detail = error.to_string();
-        match error {
-            RewriteError::Overloaded(overloaded) => Self {
-                status: StatusCode::SERVICE_UNAVAILABLE,
-                reason: overloaded.to_string(),
-                detail,
-                retry_after: RetryAfter::Soon,
-            },
-            _ => Self {
-                status: StatusCode::INTERNAL_SERVER_ERROR,
-                reason: "internal error; the log of hubgate says more".to_owned(),
-                detail,
-                retry_after: RetryAfter::Unsaid,
-            },
-        }
     }
 }
 
@@ -262,18 +163,8 @@ impl Outcome {
     }
 }
 
-/// What the hub answered, for the log. Its text may be empty.
-fn detail(response: &HubResponse) -> String {
-    let answered = format!("the hub answered {}", response.status.as_u16());
-    if response.text.is_empty() {
-        answered
-    } else {
-        format!("{answered}: {}", response.text)
-    }
-}
-
 /// What the hub said of a message that carried `sent`, for the spoke to read.
-fn said(response: &HubResponse, sent: &Counts) -> String {
+pub(super) fn said(response: &HubResponse, sent: &Counts) -> String {
     let code = response.status.as_u16();
     if response.status.is_success() {
         let written = response.written.map_or(0, |written| written.samples());
@@ -284,17 +175,6 @@ fn said(response: &HubResponse, sent: &Counts) -> String {
     } else {
         format!("the hub says ({code}): {}", response.text)
     }
-}
-
-/// When the spoke is to send again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RetryAfter {
-    /// Nothing is said: the sender's own backoff suits, or there is nothing to send again.
-    Unsaid,
-    /// In a few seconds.
-    Soon,
-    /// In the seconds that the hub named.
-    Seconds(u64),
 }
 
 #[cfg(test)]
@@ -403,43 +283,5 @@ mod tests {
             assert_eq!(told(&with_all), all, "{row}, all");
         }
         assert_eq!(told(&Outcome::combine(Ack::All, Vec::new())), None);
-    }
-
-    #[test]
-    fn a_fault_of_the_hub_is_never_a_4xx() {
-        use RetryAfter::{Seconds, Soon, Unsaid};
-        let rows = [
-            (401, None, 502, Unsaid),
-            (403, None, 502, Unsaid),
-            (404, None, 502, Unsaid),
-            (415, None, 502, Unsaid),
-            (429, None, 503, Soon),
-            (429, Some(7), 503, Seconds(7)),
-            (301, None, 502, Unsaid),
-            (500, None, 500, Unsaid),
-            (500, Some(3), 500, Seconds(3)),
-            (502, None, 502, Unsaid),
-            (503, None, 503, Soon),
-            (503, Some(0), 503, Soon),
-            (504, None, 504, Unsaid),
-            (599, None, 502, Unsaid),
-        ];
-        for (hub, said, status, retry_after) in rows {
-            let failed = Failed::hub_fault(&HubResponse {
-                status: StatusCode::from_u16(hub).unwrap(),
-                written: None,
-                retry_after: said,
-                text: "secret of the hub".to_owned(),
-            });
-            assert_eq!(failed.status.as_u16(), status, "{hub}");
-            assert_eq!(failed.retry_after, retry_after, "{hub}");
-            assert!(
-                !failed.reason.contains("secret"),
-                "{hub}: {}",
-                failed.reason
-            );
-            let logged = format!("the hub answered {hub}: secret of the hub");
-            assert_eq!(failed.detail, logged);
-        }
     }
 }

@@ -53,6 +53,8 @@ pub(super) enum Reaction {
     Halve,
     /// The hub refused samples of the message for good; the spoke gets 400, or 413.
     Refuse,
+    /// The hub has a fault, or it has one for this message alone. See [`crate::suspects`].
+    Inquire,
     /// The hub does not take the side message, whose samples are counted as unsupported.
     Drop,
 }
@@ -81,22 +83,23 @@ pub(super) fn react(sent: &Sent, response: &HubResponse, known: Known) -> Reacti
         },
         // A hub that stored something of V2 would say so. This one may decode V2 as V1, or find the
         // whole too large.
-        (Protocol::V2, 400) if written.is_none() && translatable => Reaction::Translate,
-        (Protocol::V2, 400) if written.is_none() => Reaction::Halve,
+        (Protocol::V2, 400 | 422) if written.is_none() && translatable => Reaction::Translate,
+        (Protocol::V2, 400 | 422) if written.is_none() => Reaction::Halve,
         // V2 saves the good samples of a request, and V1 does not.
-        (Protocol::V1, 400) if translatable && known.speaks == Some(Protocol::V2) => {
+        (Protocol::V1, 400 | 422) if translatable && known.speaks == Some(Protocol::V2) => {
             Reaction::Translate
         }
-        (Protocol::V1, 400) if translatable && known.speaks.is_none() && !known.probed => {
+        (Protocol::V1, 400 | 422) if translatable && known.speaks.is_none() && !known.probed => {
             Reaction::Probe
         }
-        (Protocol::V1, 400) if written.unwrap_or(0) == 0 && !side => Reaction::Halve,
-        (Protocol::V1, 500) if !side && known.salvages && is_too_old(response) => Reaction::Halve,
-        // 409 is Thanos for conflicting samples.
-        (_, 400 | 409) => Reaction::Refuse,
+        (Protocol::V1, 400 | 422) if written.unwrap_or(0) == 0 && !side => Reaction::Halve,
+        // 409 is Thanos for conflicting samples. 422 is a 400 by another name.
+        (_, 400 | 409 | 422) => Reaction::Refuse,
         (_, 413) => Reaction::Halve,
         (_, 415) if translatable => Reaction::Translate,
         (_, 415) if side => Reaction::Drop,
+        // Other 5xx say what they mean: an outage, an overload, or a fault of the set-up.
+        (_, 500) if known.salvages && response.retry_after.is_none() => Reaction::Inquire,
         _ => Reaction::Fail(Failed::hub_fault(response)),
     }
 }
@@ -116,17 +119,11 @@ pub(super) fn written_of(sent: &Sent, response: &HubResponse) -> Counts {
 /// which stores what it can.
 pub(super) fn is_uncounted(sent: &Sent, response: &HubResponse, known: Known) -> bool {
     let uncertain = match response.status {
-        StatusCode::BAD_REQUEST => !known.salvages,
+        StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => !known.salvages,
         StatusCode::CONFLICT => true,
         _ => false,
     };
     uncertain && response.written.is_none() && sent.protocol == Protocol::V1
-}
-
-/// Before prometheus#13335 (2.50) a hub with an out-of-order window said 500 for a sample that is
-/// older than the window, and would for ever.
-fn is_too_old(response: &HubResponse) -> bool {
-    response.text == "too old sample"
 }
 
 #[cfg(test)]
@@ -181,6 +178,7 @@ mod tests {
             Reaction::Translate => "translate",
             Reaction::Halve => "halve",
             Reaction::Refuse => "refuse",
+            Reaction::Inquire => "inquire",
             Reaction::Drop => "drop",
         }
     }
@@ -211,10 +209,13 @@ mod tests {
             ("bad V1 sample, nothing written",  sent(V1),         response(400, Some(0), "bad"),         "halve"),
             ("bad V1 sample, others written",   sent(V1),         response(400, Some(9), "bad"),         "refuse"),
             ("bad sample beside V2",            side(),           response(400, None, "bad"),            "refuse"),
-            ("too old before 2.50",             sent(V1),         response(500, None, "too old sample"), "halve"),
-            ("too old beside V2",               side(),           response(500, None, "too old sample"), "fail"),
-            ("too old to V2",                   sent(V2),         response(500, None, "too old sample"), "fail"),
-            ("another 500",                     sent(V1),         response(500, None, "disk full"),      "fail"),
+            ("422 to V1",                       sent(V1),         response(422, None, "bad"),            "halve"),
+            ("422 to V1 of an unknown hub",     translatable(V1), response(422, None, "bad"),            "halve"),
+            ("422 to V2",                       sent(V2),         response(422, Some(9), "bad"),         "refuse"),
+            ("422 to V2, not counted",          translatable(V2), response(422, None, "bad"),            "translate"),
+            ("500 to V1",                       sent(V1),         response(500, None, "too old sample"), "inquire"),
+            ("500 beside V2",                   side(),           response(500, None, "boom"),           "inquire"),
+            ("500 to V2",                       sent(V2),         response(500, Some(0), "disk full"),   "inquire"),
             ("conflict at Thanos",              sent(V1),         response(409, None, "conflict"),       "refuse"),
             ("conflict, V2",                    sent(V2),         response(409, None, "conflict"),       "refuse"),
             ("too large",                       sent(V1),         response(413, None, ""),               "halve"),
@@ -223,11 +224,17 @@ mod tests {
             ("415 to V1",                       translatable(V1), response(415, None, ""),               "translate"),
             ("415, nothing else allowed",       sent(V2),         response(415, None, ""),               "fail"),
             ("415 beside V2",                   side(),           response(415, None, ""),               "drop"),
+            ("405",                             sent(V1),         response(405, None, ""),               "fail"),
+            ("406",                             sent(V1),         response(406, None, ""),               "fail"),
+            ("407",                             sent(V1),         response(407, None, ""),               "fail"),
+            ("408",                             sent(V1),         response(408, None, ""),               "fail"),
+            ("426",                             sent(V2),         response(426, None, ""),               "fail"),
             ("401",                             sent(V1),         response(401, None, ""),               "fail"),
             ("403",                             sent(V2),         response(403, None, ""),               "fail"),
             ("404",                             sent(V1),         response(404, None, ""),               "fail"),
             ("429",                             sent(V1),         response(429, None, ""),               "fail"),
             ("301",                             sent(V1),         response(301, None, ""),               "fail"),
+            ("501",                             sent(V1),         response(501, None, ""),               "fail"),
             ("502",                             sent(V2),         response(502, None, ""),               "fail"),
             ("503",                             sent(V1),         response(503, None, ""),               "fail"),
             ("504",                             sent(V1),         response(504, None, ""),               "fail"),
@@ -259,13 +266,19 @@ mod tests {
     }
 
     #[test]
-    fn without_salvage_too_old_is_a_fault_of_the_hub() {
-        let known = Known {
+    fn a_500_is_a_fault_of_the_hub_without_salvage_and_where_it_says_when_to_retry() {
+        let without_salvage = Known {
             salvages: false,
             ..KNOWN
         };
-        let too_old = response(500, None, "too old sample");
-        assert_eq!(step(react(&sent(Protocol::V1), &too_old, known)), "fail");
+        let fault = response(500, None, "boom");
+        let sent = sent(Protocol::V1);
+        assert_eq!(step(react(&sent, &fault, without_salvage)), "fail");
+        let later = HubResponse {
+            retry_after: Some(7),
+            ..fault
+        };
+        assert_eq!(step(react(&sent, &later, KNOWN)), "fail");
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub(super) struct Recorder {
     /// The parts of [`LostPart::ALL`] whose loss was logged.
     logged_losses: [AtomicBool; LostPart::ALL.len()],
     failures: Mutex<Repeats>,
+    cuts: Mutex<Repeats>,
 }
 
 impl Recorder {
@@ -33,6 +34,7 @@ impl Recorder {
             metrics: HubMetrics::new(hub, before),
             logged_losses: Default::default(),
             failures: Mutex::default(),
+            cuts: Mutex::default(),
         }
     }
 
@@ -74,6 +76,28 @@ impl Recorder {
             let hub = &self.hub;
             tracing::warn!(hub, count, example, "a hub did not take a write");
         }
+    }
+
+    /// A request is cut, since the hub answers it with a fault and stores others.
+    pub(super) fn cut(&self, spoke: &str, example: &str) {
+        // Nothing under the lock can leave it half done.
+        let mut cuts = self.cuts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = cuts.add(1, Instant::now()) {
+            let hub = &self.hub;
+            tracing::warn!(
+                hub,
+                spoke,
+                count,
+                example,
+                "the hub answers a write with 500 and takes others, so the write is cut to find what \
+                 it does not take"
+            );
+        }
+    }
+
+    /// Samples were refused because the hub answered them with a fault alone.
+    pub(super) fn isolated(&self, counts: &Counts) {
+        self.metrics.count_isolated(counts);
     }
 
     /// The hub wrote this.

@@ -155,6 +155,8 @@ families! {
         hub_request_duration_seconds: Durations,
         /// Requests to the hub, by status code or connect_error, resent, reset, timeout, skipped.
         hub_requests: Each<Protocol, Codes>,
+        /// Samples refused because the hub answered them alone with 500 and stored others in between.
+        hub_samples_isolated: Each<Kind, Counter>,
         /// Samples that the hub wrote, also when the spoke got an error because of another hub.
         hub_samples_written: Each<Kind, Counter>,
     }

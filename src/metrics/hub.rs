@@ -65,6 +65,11 @@ impl HubMetrics {
         }
     }
 
+    /// Counts what was refused because the hub answered it alone with a fault.
+    pub fn count_isolated(&self, counts: &Counts) {
+        add(&self.families.hub_samples_isolated, counts);
+    }
+
     /// Counts what the hub wrote.
     pub fn count_written(&self, counts: &Counts) {
         add(&self.families.hub_samples_written, counts);

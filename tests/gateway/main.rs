@@ -18,6 +18,7 @@ mod authentication;
 mod command_line;
 mod connections;
 mod docs;
+mod faults;
 mod foreign_label_encodings;
 mod forwarding;
 mod generated_types;

@@ -342,26 +342,6 @@ async fn salvage_of_several_bad_samples_is_put_off_twice_and_not_for_ever() {
     gate.expect_balanced_counts("production").await;
 }
 
-/// Prometheus before 2.50 replies 500 to samples older than its out-of-order window.
-#[tokio::test]
-async fn a_500_for_a_too_old_sample_loses_only_that_sample() {
-    let (hub, gate) = start_hub_and_gate("protocol: v1").await;
-    for protocol in Protocol::BOTH {
-        let sent = batch(2, &[]);
-        hub.reply_once(Reply::status(500).text("too old sample\n"));
-        hub.reply_once(Reply::as_usual());
-        hub.reply_once(Reply::status(500).text("too old sample\n"));
-        let response = gate.write(protocol, &sent).await;
-        response.expect_refusal("too old", 400, &["the hub says (500): too old sample"]);
-        assert_eq!(response.written(), Some((1, 0, 0)), "{protocol:?}");
-        assert_eq!(hub.take_stored(), sent[..1]);
-        // A 500 with any other text is a fault of the hub.
-        hub.reply_once(Reply::status(500).text("too old sample, among others"));
-        gate.write(protocol, &sent).await.expect(500);
-    }
-    gate.expect_balanced_counts("production").await;
-}
-
 #[tokio::test]
 async fn the_response_names_what_salvage_did_not_reach() {
     let hub = hub_that_refuses_bad().await;

@@ -20,9 +20,18 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("policy", &["config", "reasons", "wire"]),
     ("metrics", &["reasons", "wire"]),
     ("budget", &["metrics"]),
+    ("suspects", &["wire"]),
     (
         "spoke",
-        &["budget", "config", "metrics", "policy", "telemetry", "wire"],
+        &[
+            "budget",
+            "config",
+            "metrics",
+            "policy",
+            "suspects",
+            "telemetry",
+            "wire",
+        ],
     ),
     ("rewrite", &["budget", "policy", "spoke", "wire"]),
     (
@@ -35,6 +44,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "remote_write",
             "rewrite",
             "spoke",
+            "suspects",
             "telemetry",
             "wire",
         ],

@@ -74,11 +74,17 @@ pub(crate) enum V2 {
 /// nothing else.
 type IsBad = Box<dyn Fn(&Series) -> bool + Send>;
 
+/// Returns the text of a 500, or nothing to have a request stored. The samples, histograms and
+/// exemplars of the request are passed as series that hold nothing else.
+type Fault500 = Box<dyn FnMut(&[Series]) -> Option<String> + Send>;
+
 struct State {
     script: Mutex<VecDeque<Reply>>,
     always: Mutex<Option<Reply>>,
     v2: watch::Sender<V2>,
     is_bad: Mutex<IsBad>,
+    bad_text: Mutex<&'static str>,
+    fault: Mutex<Fault500>,
     message_bytes_max: Mutex<usize>,
     stored: Mutex<Vec<Series>>,
     keeps: watch::Sender<bool>,
@@ -112,6 +118,8 @@ impl ScriptedHub {
             always: Mutex::default(),
             v2: watch::Sender::new(V2::Speaks),
             is_bad: Mutex::new(Box::new(|_| false)),
+            bad_text: Mutex::new("bad"),
+            fault: Mutex::new(Box::new(|_| None)),
             message_bytes_max: Mutex::new(usize::MAX),
             stored: Mutex::default(),
             keeps: watch::Sender::new(true),
@@ -150,6 +158,21 @@ impl ScriptedHub {
     /// true for. Each is passed as a series that holds nothing else.
     pub(crate) fn refuse_if(&self, is_bad: impl Fn(&Series) -> bool + Send + 'static) {
         *self.state.is_bad.lock().unwrap() = Box::new(is_bad);
+    }
+
+    /// As [`Self::refuse_if`], with this text.
+    pub(crate) fn refuse_with(
+        &self,
+        text: &'static str,
+        is_bad: impl Fn(&Series) -> bool + Send + 'static,
+    ) {
+        *self.state.bad_text.lock().unwrap() = text;
+        self.refuse_if(is_bad);
+    }
+
+    /// Replies 500 to every request for which `fault` returns a text.
+    pub(crate) fn fail_if(&self, fault: impl FnMut(&[Series]) -> Option<String> + Send + 'static) {
+        *self.state.fault.lock().unwrap() = Box::new(fault);
     }
 
     /// Replies 413 to every message that is longer before compression.
@@ -367,14 +390,23 @@ impl State {
             return Reply::status(413).text("message too large");
         }
         let is_bad = self.is_bad.lock().unwrap();
-        let units = received.series.iter().flat_map(Series::units);
-        let (bad, mut good): (Vec<_>, Vec<_>) = units.partition(|unit| is_bad(unit));
+        let units: Vec<_> = received.series.iter().flat_map(Series::units).collect();
+        if !units.is_empty()
+            && let Some(text) = (self.fault.lock().unwrap())(&units)
+        {
+            return Reply::status(500).text(&text);
+        }
+        let (bad, mut good): (Vec<_>, Vec<_>) = units.into_iter().partition(|unit| is_bad(unit));
         if received.protocol == Protocol::V1 && !bad.is_empty() {
             good.clear();
         }
         let mut reply = Reply::status(if bad.is_empty() { 204 } else { 400 });
         if let [first, ..] = bad.as_slice() {
-            reply = reply.text(&format!("bad: {}", first.notation()));
+            reply = reply.text(&format!(
+                "{}: {}",
+                self.bad_text.lock().unwrap(),
+                first.notation()
+            ));
         }
         if received.protocol == Protocol::V2 {
             let (samples, histograms, exemplars) = counts(&good);

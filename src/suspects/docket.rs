@@ -1,0 +1,168 @@
+//! What is remembered of one spoke at one hub from request to request, within bounds.
+
+use std::time::{Duration, Instant};
+
+use sha2::{Digest as _, Sha256};
+
+use super::Closed;
+use super::case::Case;
+use super::inquiry::Control;
+
+/// Most cases of a spoke at a hub. A Prometheus has 50 shards by default, each with one request on
+/// its way.
+const CASES_MAX: usize = 64;
+
+/// A case that was not looked at for so long is forgotten: the spoke gave the request up. Senders wait
+/// seconds between attempts, some a minute.
+const CASE_AGE_MAX: Duration = Duration::from_secs(600);
+
+/// So long a text of a refusal shortens the way for others with the same text.
+const LEARNED_AGE_MAX: Duration = Duration::from_secs(600);
+
+/// Most texts that are remembered.
+const LEARNED_MAX: usize = 16;
+
+/// How many times in a row a request is put off when the hub is too slow for salvage.
+const PUT_OFF_MAX: u32 = 2;
+
+/// What tells a message from others: a part of the SHA-256 of its bytes.
+pub type Digest = [u8; 16];
+
+/// The digest of a message as it is sent.
+pub fn digest(body: &[u8]) -> Digest {
+    let whole: [u8; 32] = Sha256::digest(body).into();
+    std::array::from_fn(|place| whole[place])
+}
+
+/// What is remembered of the requests of one spoke at one hub.
+#[derive(Debug, Default)]
+pub struct Docket {
+    /// The last one was looked at last.
+    cases: Vec<(Digest, Case)>,
+    learned: Vec<(String, Instant)>,
+    histograms_refused: Option<Instant>,
+    last_stored: Option<Instant>,
+    unreliable: Option<Instant>,
+    control: Option<Control>,
+    /// Requests for whose salvage the hub was too slow, and how many times in a row.
+    put_off: Vec<(Digest, u32)>,
+}
+
+impl Docket {
+    /// True when nothing is open, and so nothing of the next request matters here.
+    pub fn is_idle(&self) -> bool {
+        self.cases.is_empty() && self.histograms_refused.is_none()
+    }
+
+    /// The hub stored samples of a request as usual.
+    pub fn stored(&mut self, now: Instant) {
+        self.last_stored = Some(now);
+    }
+
+    /// When the hub last stored samples of the spoke as usual.
+    pub fn last_stored(&self) -> Option<Instant> {
+        self.last_stored
+    }
+
+    /// Takes the case of a message out, to work on it.
+    pub fn take(&mut self, digest: &Digest, now: Instant) -> Option<Case> {
+        self.cases
+            .retain(|(_, case)| now.duration_since(case.used) < CASE_AGE_MAX);
+        let place = self.cases.iter().position(|(known, _)| known == digest)?;
+        Some(self.cases.remove(place).1)
+    }
+
+    /// Keeps a case until the message comes again.
+    pub fn put(&mut self, digest: Digest, case: Case) {
+        self.cases.retain(|(known, _)| *known != digest);
+        if self.cases.len() >= CASES_MAX {
+            self.cases.remove(0);
+        }
+        self.cases.push((digest, case));
+    }
+
+    /// Takes in what an inquiry found out.
+    pub fn close(&mut self, digest: Digest, closed: Closed, now: Instant) {
+        if closed.unreliable {
+            self.unreliable = Some(now);
+            self.learned.clear();
+            self.histograms_refused = None;
+        } else {
+            if closed.histograms_refused {
+                self.histograms_refused = Some(now);
+            }
+            for text in closed.learned {
+                self.learned.retain(|(known, _)| *known != text);
+                self.learned.truncate(LEARNED_MAX - 1);
+                self.learned.insert(0, (text, now));
+            }
+        }
+        if closed.control_failed {
+            self.control = None;
+        }
+        if !closed.complete {
+            self.put(digest, closed.case);
+        }
+    }
+
+    /// The texts whose refusals are recent.
+    pub fn learned(&mut self, now: Instant) -> Vec<String> {
+        self.learned
+            .retain(|(_, since)| now.duration_since(*since) < LEARNED_AGE_MAX);
+        self.learned.iter().map(|(text, _)| text.clone()).collect()
+    }
+
+    /// True when the hub refused native histograms as such, and recently.
+    pub fn refuses_histograms(&mut self, now: Instant) -> bool {
+        self.histograms_refused = self
+            .histograms_refused
+            .filter(|since| now.duration_since(*since) < LEARNED_AGE_MAX);
+        self.histograms_refused.is_some()
+    }
+
+    /// When the hub last turned out to fail at random.
+    pub fn unreliable(&self) -> Option<Instant> {
+        self.unreliable
+    }
+
+    /// True when a sample of another request would help as a control.
+    pub fn wants_control(&self) -> bool {
+        !self.cases.is_empty()
+    }
+
+    /// Keeps a sample that the hub has stored just now.
+    pub fn keep_control(&mut self, control: Control) {
+        self.control = Some(control);
+    }
+
+    /// A sample that the hub has stored.
+    pub fn control(&self) -> Option<Control> {
+        self.control.clone()
+    }
+
+    /// Records that the hub is too slow to salvage a request, and returns true when the spoke is to
+    /// retry it. Every third time the rest is refused instead; otherwise the spoke would send the
+    /// same request for ever.
+    pub fn put_off_salvage(&mut self, digest: &Digest) -> bool {
+        let place = self.put_off.iter().position(|(known, _)| known == digest);
+        let (_, times) = place.map_or((*digest, 0), |place| self.put_off.remove(place));
+        if times >= PUT_OFF_MAX {
+            return false;
+        }
+        if self.put_off.len() >= CASES_MAX {
+            self.put_off.remove(0);
+        }
+        self.put_off.push((*digest, times + 1));
+        true
+    }
+
+    /// Remembers that the salvage of a request ended in time.
+    pub fn record_salvage(&mut self, digest: &Digest) {
+        self.put_off.retain(|(known, _)| known != digest);
+    }
+
+    /// True when a request was put off.
+    pub fn has_put_off(&self) -> bool {
+        !self.put_off.is_empty()
+    }
+}
