@@ -152,6 +152,39 @@ async fn a_sample_older_than_the_out_of_order_window_loses_only_itself() {
     }
 }
 
+/// A hub compares ages with its newest sample, which another spoke may have put far ahead. Prometheus
+/// takes such a sample before 2.54. It is no fault of the samples of the present.
+#[tokio::test]
+async fn nothing_of_the_present_is_refused_where_the_hub_is_a_year_ahead() {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    let old = |binary: &Binary| binary.receives() == Protocol::V1;
+    for binary in Binary::all().into_iter().filter(old) {
+        for hub in [
+            Prometheus::start_hub(&binary).await,
+            Prometheus::start_strict_hub(&binary).await,
+        ] {
+            let gate = Gate::start_for(&hub.url(), "").await;
+            gate.wait_for_protocol(None, binary.receives()).await;
+            let ahead = bare("__name__=ahead,cluster=other").sample(1.0, now() + 365 * 86_400_000);
+            write_directly(&hub, ahead).await;
+            for protocol in Protocol::BOTH {
+                let batch: Vec<_> = (0..50)
+                    .map(|n| bare(&format!("__name__=up,cluster=production,n={n}")))
+                    .map(|series| series.sample(1.0, now()))
+                    .collect();
+                for sent in [&batch[..], &batch[..1]] {
+                    for _ in 0..12 {
+                        let response = gate.write(protocol, sent).await;
+                        assert!(response.status >= 500, "{response:?}");
+                    }
+                }
+            }
+            assert_eq!(gate.rejected("float", "hub").await, 0.0);
+            gate.expect_balanced_counts("production").await;
+        }
+    }
+}
+
 /// A target with 20 series. When a time is set, one scrape also gets a sample of that time.
 async fn target_with_a_late_sample() -> (ScrapeTarget, Arc<AtomicI64>) {
     let late = Arc::new(AtomicI64::new(0));
@@ -248,6 +281,74 @@ async fn bad_sample_of_a_real_sender(
     } else {
         // It counts the whole batch and ignores the Written headers.
         assert!(failed >= 1.0, "{failed}");
+    }
+    gate.expect_balanced_counts("production").await;
+}
+
+/// A Prometheus before 3.8 replies 500 to every request with a native histogram unless a feature flag
+/// is set.
+#[tokio::test]
+async fn the_floats_of_a_spoke_with_native_histograms_reach_a_hub_without() {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    for hub_binary in Binary::all() {
+        if !hub_binary.has_a_flag_for_histograms() {
+            continue;
+        }
+        for sender_binary in Binary::all() {
+            for protocol in sender_binary.protocols() {
+                eprintln!("{sender_binary:?} {protocol:?} to {hub_binary:?}");
+                floats_reach_a_hub_without_histograms(&hub_binary, &sender_binary, *protocol).await;
+            }
+        }
+    }
+}
+
+async fn floats_reach_a_hub_without_histograms(
+    hub_binary: &Binary,
+    sender_binary: &Binary,
+    protocol: Protocol,
+) {
+    let hub = Prometheus::start_hub_without_histograms(hub_binary).await;
+    let gate = Gate::start_for(&hub.url(), "").await;
+    gate.wait_for_protocol(None, hub_binary.receives()).await;
+    let target = ScrapeTarget::with_native_histograms(20).await;
+    let spoke = spoke_of(&gate, protocol, &target);
+    let spoke = Prometheus::start_spoke(sender_binary, &spoke).await;
+    let count = "count(steady{cluster=\"production\"})";
+    eventually_equal("series at the hub", ARRIVAL_DEADLINE, 20.0, async || {
+        hub.value(count).await
+    })
+    .await;
+    // They go on arriving: the spoke and the hub have the same samples of the next 10 s.
+    let to = u64::try_from(now() / 1000).unwrap() + 10;
+    eventually("the same floats at the hub", ARRIVAL_DEADLINE, async || {
+        if now() / 1000 < to as i64 + 2 {
+            return Err("not yet".to_owned());
+        }
+        let own = spoke.samples("steady", 10, to).await;
+        let there = hub.samples("steady{cluster=\"production\"}", 10, to).await;
+        if own.len() == 20 && own == there {
+            Ok(())
+        } else {
+            Err(format!("{own:?} at the spoke, {there:?} at the hub"))
+        }
+    })
+    .await;
+    let metrics = gate.metrics().await;
+    let refused = |kind| {
+        let labels = [("spoke", "production"), ("reason", "hub"), ("kind", kind)];
+        metrics.sum("hubgate_samples_rejected_total", &labels)
+    };
+    assert!(refused("histogram") >= 200.0, "{}", refused("histogram"));
+    assert_eq!(refused("float"), 0.0);
+    let metrics = spoke.metrics().await;
+    let failed = |kind: &str| {
+        let name = format!("prometheus_remote_storage_{kind}_failed_total");
+        metrics.sum(&name, &[])
+    };
+    assert!(failed("histograms") >= 200.0, "{}", failed("histograms"));
+    if sender_binary.major >= 3 {
+        assert_eq!(failed("samples"), 0.0);
     }
     gate.expect_balanced_counts("production").await;
 }

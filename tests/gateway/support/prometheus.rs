@@ -79,6 +79,11 @@ impl Binary {
         (self.major, self.minor) >= (3, 12)
     }
 
+    /// True when a hub takes native histograms only if a feature flag is set.
+    pub(crate) fn has_a_flag_for_histograms(&self) -> bool {
+        (self.major, self.minor) < (3, 8)
+    }
+
     /// The protocols that it can send.
     pub(crate) fn protocols(&self) -> &'static [Protocol] {
         if self.major >= 3 {
@@ -130,6 +135,7 @@ pub(crate) struct Prometheus {
     address: SocketAddr,
     child: Option<Child>,
     is_hub: bool,
+    native_histograms: bool,
 }
 
 impl Prometheus {
@@ -142,6 +148,11 @@ impl Prometheus {
     /// Starts a hub without configuration: of each series it accepts only newer samples.
     pub(crate) async fn start_strict_hub(binary: &Binary) -> Self {
         Self::start(binary, true, |_| String::new()).await
+    }
+
+    /// Starts a hub that replies 500 to native histograms, if it is older than 3.8.
+    pub(crate) async fn start_hub_without_histograms(binary: &Binary) -> Self {
+        Self::start_with(binary, true, false, |_| String::new()).await
     }
 
     /// Starts a spoke that scrapes itself every second and writes everything to a gate.
@@ -264,6 +275,15 @@ impl Prometheus {
     }
 
     async fn start(binary: &Binary, is_hub: bool, config: impl Fn(SocketAddr) -> String) -> Self {
+        Self::start_with(binary, is_hub, true, config).await
+    }
+
+    async fn start_with(
+        binary: &Binary,
+        is_hub: bool,
+        native_histograms: bool,
+        config: impl Fn(SocketAddr) -> String,
+    ) -> Self {
         for _ in 0..5 {
             let address = free_address();
             let dir = tempfile::tempdir().unwrap();
@@ -274,6 +294,7 @@ impl Prometheus {
                 address,
                 child: None,
                 is_hub,
+                native_histograms,
             };
             server.child = Some(server.spawn());
             if server.is_ready().await {
@@ -308,7 +329,9 @@ impl Prometheus {
             .stderr(log.unwrap());
         if self.is_hub {
             command.arg("--web.enable-remote-write-receiver");
-            // Without it a release before 3.8 replies 500 to every native histogram.
+        }
+        if self.native_histograms {
+            // Without it a release before 3.8 replies 500 to every native histogram, and scrapes none.
             command.arg("--enable-feature=native-histograms");
         }
         command.arg("--enable-feature=exemplar-storage");

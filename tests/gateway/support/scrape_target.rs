@@ -11,8 +11,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
+use super::body::field;
+
 /// Writes the page for a scrape from the number of scrapes before it.
-type Page = Box<dyn FnMut(u64) -> String + Send>;
+type Page = Box<dyn FnMut(u64) -> Vec<u8> + Send>;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -28,11 +30,26 @@ impl ScrapeTarget {
         Self::serving(OPEN_METRICS, move |before| page(before) + "# EOF\n").await
     }
 
+    /// Serves `count` gauges `steady` and as many native histograms `native`, as the protobuf messages
+    /// that a Prometheus asks for if it scrapes native histograms.
+    pub(crate) async fn with_native_histograms(count: usize) -> Self {
+        const DELIMITED: &str = "application/vnd.google.protobuf; \
+                                 proto=io.prometheus.client.MetricFamily; encoding=delimited";
+        Self::serving_bytes(DELIMITED, move |before| families(count, before)).await
+    }
+
     /// Serves pages of a content type. `page` is called for each scrape with the number of scrapes
     /// before it.
     pub(crate) async fn serving(
         content_type: &'static str,
-        page: impl FnMut(u64) -> String + Send + 'static,
+        mut page: impl FnMut(u64) -> String + Send + 'static,
+    ) -> Self {
+        Self::serving_bytes(content_type, move |before| page(before).into_bytes()).await
+    }
+
+    async fn serving_bytes(
+        content_type: &'static str,
+        page: impl FnMut(u64) -> Vec<u8> + Send + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -65,4 +82,48 @@ async fn serve(
     let _ = hyper::server::conn::http1::Builder::new()
         .serve_connection(stream, service)
         .await;
+}
+
+/// Two `io.prometheus.client.MetricFamily`, each after its length.
+fn families(count: usize, before: u64) -> Vec<u8> {
+    const GAUGE: u8 = 1;
+    const HISTOGRAM: u8 = 4;
+    let varint = |number: u8, value: u64| {
+        let mut field = vec![number << 3];
+        prost::encoding::encode_varint(value, &mut field);
+        field
+    };
+    let double =
+        |number: u8, value: f64| [vec![number << 3 | 1], value.to_le_bytes().to_vec()].concat();
+    let gauge = || field(2, &double(1, before as f64));
+    // Schema 3, a span of one bucket at offset 1, and a delta, all in zigzag encoding.
+    let span = [varint(1, 2), varint(2, 1)].concat();
+    let histogram = || {
+        let fields = [
+            varint(1, before + 1),
+            double(2, 4.5),
+            varint(5, 6),
+            double(6, 0.001),
+            varint(7, 0),
+            field(12, &span),
+            varint(13, 2 * (before + 1)),
+        ];
+        field(7, &fields.concat())
+    };
+    let family = |name: &str, metric_type, value: &dyn Fn() -> Vec<u8>| {
+        let mut message = [field(1, name.as_bytes()), varint(3, u64::from(metric_type))].concat();
+        for n in 0..count {
+            let label = [field(1, b"n"), field(2, n.to_string().as_bytes())].concat();
+            message.extend(field(4, &[field(1, &label), value()].concat()));
+        }
+        let mut delimited = Vec::new();
+        prost::encoding::encode_varint(message.len() as u64, &mut delimited);
+        delimited.extend(message);
+        delimited
+    };
+    [
+        family("steady", GAUGE, &gauge),
+        family("native", HISTOGRAM, &histogram),
+    ]
+    .concat()
 }
