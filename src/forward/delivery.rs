@@ -51,6 +51,8 @@ pub(super) struct Pending {
     pub(super) payload: Payload,
     /// The memory of the payload, where it was made here.
     pub(super) _permit: Option<Permit>,
+    /// It is V2, too large as V1 for a hub that speaks V1. It is cut before anything is sent.
+    pub(super) too_large: bool,
     /// See [`Sent::translatable`].
     pub(super) translatable: bool,
     /// See [`Sent::side`].
@@ -106,6 +108,10 @@ impl Run<'_> {
         let hub = &self.delivery.hub;
         self.push(&self.delivery.outgoing, &self.delivery.kept, None);
         while let Some(pending) = self.pending.pop() {
+            if pending.too_large {
+                self.translate(&pending).await?;
+                continue;
+            }
             if self.is_known(&pending) {
                 self.inquire(&pending, None).await?;
                 continue;
@@ -183,8 +189,9 @@ impl Run<'_> {
     /// and `permit` covers it if it was translated here.
     fn push(&mut self, outgoing: &Outgoing, counts: &Counts, mut permit: Option<Permit>) {
         let hub = &self.delivery.hub;
-        if outgoing.too_large {
-            return self.settled.refuse_too_large();
+        let too_large = outgoing.too_large;
+        if too_large && outgoing.message.is_none() {
+            return self.settled.refuse_too_large(counts);
         }
         let left_out = counts.minus(&outgoing.counts());
         self.settled.unsupported.add_all(&left_out);
@@ -196,7 +203,8 @@ impl Run<'_> {
             self.pending.push(Pending {
                 payload: payload.clone(),
                 _permit: permit.as_mut().map(|permit| permit.split(payload.memory)),
-                translatable: translatable && !side,
+                too_large,
+                translatable: translatable && !side && !too_large,
                 side,
             });
         }

@@ -167,6 +167,7 @@ impl Run<'_> {
             let part = Pending {
                 payload,
                 _permit: None,
+                too_large: false,
                 translatable: false,
                 side: pending.side,
             };

@@ -69,8 +69,10 @@ impl Settled {
         }
     }
 
-    /// Records that a message is too large in the version that the hub speaks.
-    pub(super) fn refuse_too_large(&mut self) {
+    /// Records that a message that carries `counts` is too large in the version that the hub speaks. The
+    /// hub was not asked.
+    pub(super) fn refuse_too_large(&mut self, counts: &Counts) {
+        self.unsupported.add_all(counts);
         let text = "encoded as remote write 1.0 for the hub, it is larger than 32 MiB; lower \
                     max_samples_per_send at the spoke";
         self.refuse_for((StatusCode::PAYLOAD_TOO_LARGE, text.to_owned()));

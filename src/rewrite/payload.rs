@@ -31,7 +31,8 @@ pub(crate) struct Outgoing {
     pub side: Option<Payload>,
     /// What neither message holds.
     pub lost: Lost,
-    /// There is no message, since a V1 message would be larger than it may be.
+    /// As V1 it would be larger than it may be. A message that is there is V2; it is cut before it is
+    /// sent as V1.
     pub too_large: bool,
 }
 

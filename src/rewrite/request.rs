@@ -81,7 +81,8 @@ impl Buffers {
         Ok((rewritten, long))
     }
 
-    /// Makes a long downgrade by the decisions on its request.
+    /// Makes a long downgrade by the decisions on its request. If it would be too large, its parts may
+    /// not be: then the message stays V2, to be cut before it is sent.
     pub(super) fn rewrite_long(
         &mut self,
         request: &Request,
@@ -91,11 +92,18 @@ impl Buffers {
         let protocol = Protocol::V2;
         let rules = &request.spoke.rules;
         let message = snappy::decompress(&request.body, usize::MAX, &mut self.decoded)?;
+        let too_large = long.v1_bytes > V1_BYTES_MAX.max(message.len());
+        let (to, room) = if too_large {
+            let room = first_room(protocol, protocol, message.len(), rules);
+            (protocol, room)
+        } else {
+            (Protocol::V1, long.v1_bytes)
+        };
         let mut payloads = Payloads {
             protocol,
             message,
             targets: &[Target {
-                protocol: Protocol::V1,
+                protocol: to,
                 metadata: Metadata::Forward,
             }],
             source_bytes: request.reservation.bytes(),
@@ -105,7 +113,7 @@ impl Buffers {
             outgoing: vec![Outgoing::default()],
             long: None,
         };
-        payloads.start(&[0], |_| long.v1_bytes)?;
+        payloads.start(&[0], |_| room)?;
         self.policy.set_decisions(long.decisions);
         let encoders = payloads.encoders.first(1);
         policy::replay(protocol, message, rules, &mut self.policy, encoders)
@@ -115,7 +123,10 @@ impl Buffers {
             tracing::error!("a replayed message is longer than the one that was judged");
             return Err(RewriteError::Internal);
         };
-        rewritten.outgoing[long.place] = outgoing.ok_or(RewriteError::Internal)?;
+        rewritten.outgoing[long.place] = Outgoing {
+            too_large,
+            ..outgoing.ok_or(RewriteError::Internal)?
+        };
         let outgoing_bytes = rewritten.outgoing.iter().map(Outgoing::bytes).sum();
         request.reservation.resize(outgoing_bytes)?;
         Ok(())
@@ -226,9 +237,7 @@ impl Payloads<'_> {
             let to = self.targets[*place].protocol;
             self.outgoing[*place] = match encoded.overflow {
                 Some(v1_bytes) if to == Protocol::V1 => {
-                    if v1_bytes > V1_BYTES_MAX.max(self.message.len()) {
-                        Outgoing::too_large()
-                    } else if self.protocol == Protocol::V2 {
+                    if self.protocol == Protocol::V2 {
                         self.long = Some((*place, v1_bytes));
                         continue;
                     } else {

@@ -381,6 +381,35 @@ async fn a_v2_body_too_large_as_v1_is_halved_first() {
     gate.expect_balanced_counts("production").await;
 }
 
+/// The gate knows that the hub speaks V1, so the V2 message is cut before anything is sent.
+#[tokio::test]
+async fn a_v2_body_too_large_as_v1_is_cut_before_it_is_sent() {
+    let value = "v".repeat(60_000);
+    let sent: Vec<_> = (0..1000)
+        .map(|n| {
+            bare(&format!(
+                "__name__=up,cluster=production,id={n:04},note={value}"
+            ))
+        })
+        .map(|series| series.sample(1.0, 1))
+        .collect();
+    let (hub, gate) = start_hub_and_gate("protocol: v1").await;
+    let response = gate.write(Protocol::V2, &sent).await.expect(204);
+    assert_eq!(response.written(), Some((1000, 0, 0)), "{response:?}");
+    assert_eq!(hub.take_stored(), sent);
+    assert_eq!(protocols(&hub.take_received()), [Protocol::V1; 2]);
+    gate.expect_balanced_counts("production").await;
+
+    // Nothing is cut without further requests. The hub refused nothing.
+    let (hub, gate) = start_hub_and_gate("protocol: v1, salvage_requests_max: 0").await;
+    let response = gate.write(Protocol::V2, &sent).await;
+    response.expect_refusal("too large", 413, &["hub_protocol", "larger than 32 MiB"]);
+    assert_eq!(response.written(), Some((0, 0, 0)), "{response:?}");
+    hub.expect_no_request();
+    assert_eq!(gate.rejected("float", "hub_protocol").await, 1000.0);
+    gate.expect_balanced_counts("production").await;
+}
+
 /// Some receivers also send Written headers of zero with a refused V1 request.
 #[tokio::test]
 async fn a_400_to_v1_with_written_headers_of_zero_is_halved() {
