@@ -7,12 +7,15 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::budget::Account;
-use crate::config::{self, SourceRanges};
+use crate::config::{self, HubUrl, SourceRanges};
 use crate::metrics::SpokeMetrics;
 use crate::policy::Rules;
 use crate::suspects::Docket;
 
 pub use status::{Refusals, Snapshot, Status};
+
+/// Most hubs of which something is remembered, and those in use.
+const DOCKETS_MAX: usize = 64;
 
 /// A spoke as the request path uses it.
 #[derive(Debug)]
@@ -55,22 +58,27 @@ impl Spoke {
 pub struct Throttles {
     /// The rules changed something in the last request, so they may well in the next.
     pub changes: AtomicBool,
-    /// What is remembered at each hub, by its name.
-    dockets: Mutex<HashMap<String, Arc<Mutex<Docket>>>>,
+    /// What is remembered at each hub, by its name and with its URL.
+    dockets: Mutex<HashMap<String, (HubUrl, Arc<Mutex<Docket>>)>>,
 }
 
 impl Throttles {
-    /// What is remembered of the spoke's requests at the hub of this name.
-    pub fn docket(&self, hub: &str) -> Arc<Mutex<Docket>> {
+    /// What is remembered of the spoke's requests at the hub of this name and URL.
+    pub fn docket(&self, hub: &str, url: &HubUrl) -> Arc<Mutex<Docket>> {
         // Nothing under the lock can leave it half done.
         let mut dockets = self.dockets.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(docket) = dockets.get(hub) {
+        // A reload may give a name to another hub, which has stored nothing yet.
+        if let Some((known, docket)) = dockets.get(hub)
+            && known == url
+        {
             return Arc::clone(docket);
         }
-        // Hubs that a reload took away leave no names behind.
-        dockets.retain(|_, docket| Arc::strong_count(docket) > 1);
+        // Hubs that reloads took away do not add up.
+        if dockets.len() >= DOCKETS_MAX {
+            dockets.retain(|_, (_, docket)| Arc::strong_count(docket) > 1);
+        }
         let docket = Arc::default();
-        dockets.insert(hub.to_owned(), Arc::clone(&docket));
+        dockets.insert(hub.to_owned(), (url.clone(), Arc::clone(&docket)));
         docket
     }
 }

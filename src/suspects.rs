@@ -31,7 +31,7 @@ mod search;
 mod tests;
 mod texts;
 
-pub use case::Case;
+pub use case::{Case, Learned};
 pub use docket::{Digest, Docket, digest};
 pub use inquiry::{Answer, Closed, Control, Inquiry, Shot, Terms};
 pub use texts::{Complaint, compares_with_newest};

@@ -70,7 +70,7 @@ impl Delivery {
             pending: Vec::with_capacity(1),
             settled: Settled::default(),
             ahead: None,
-            docket: self.spoke.throttles.docket(self.hub.name()),
+            docket: self.spoke.throttles.docket(self.hub.name(), self.hub.url()),
             delivery: &self,
         };
         let sent = run.send_all().await;

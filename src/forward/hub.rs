@@ -15,7 +15,7 @@ use http_body_util::Full;
 use tokio::sync::Semaphore;
 use tokio::time::timeout_at;
 
-use crate::config::{self, HubMetadata};
+use crate::config::{self, HubMetadata, HubUrl};
 use crate::metrics::HubMetrics;
 use crate::reasons::{HubFailure, UNKNOWN};
 use crate::remote_write;
@@ -87,6 +87,11 @@ impl Hub {
     /// Its name in metrics and logs.
     pub fn name(&self) -> &str {
         &self.config.name
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> &HubUrl {
+        &self.config.url
     }
 
     /// The newest protocol that it was found to speak.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::wire::Counts;
 use crate::wire::transcode::Part;
 
-use super::texts::{Complaint, fingerprint};
+use super::texts::{Complaint, fingerprint, is_telling};
 
 /// What is known of a message that a hub answered with a fault.
 #[derive(Debug)]
@@ -44,6 +44,15 @@ pub(super) struct Suspect {
     pub(super) fingerprint: String,
     /// What the hub said of it last.
     pub(super) said: String,
+}
+
+/// A refusal that shortens the way for others like it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Learned {
+    /// What stays the same in the hub's text from sample to sample.
+    pub(super) fingerprint: String,
+    /// The series, if the text does not tell what is wrong.
+    pub(super) series: Option<u64>,
 }
 
 impl Case {
@@ -85,6 +94,14 @@ impl Suspect {
             complaint: Complaint::of(text),
             fingerprint: fingerprint(text),
             said: said.to_owned(),
+        }
+    }
+
+    /// What its refusal teaches, if it is a sample of this series.
+    pub(super) fn lesson(&self, series: u64) -> Learned {
+        Learned {
+            fingerprint: self.fingerprint.clone(),
+            series: (!is_telling(&self.fingerprint)).then_some(series),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use sha2::{Digest as _, Sha256};
 
 use super::Closed;
-use super::case::Case;
+use super::case::{Case, Learned};
 use super::inquiry::Control;
 
 /// Most cases of a spoke at a hub. A Prometheus has 50 shards by default, each with one request on
@@ -16,11 +16,11 @@ const CASES_MAX: usize = 64;
 /// seconds between attempts, some a minute.
 const CASE_AGE_MAX: Duration = Duration::from_secs(600);
 
-/// So long a text of a refusal shortens the way for others with the same text.
+/// So long a refusal shortens the way for others like it.
 const LEARNED_AGE_MAX: Duration = Duration::from_secs(600);
 
-/// Most texts that are remembered.
-const LEARNED_MAX: usize = 16;
+/// Most of what refusals taught that is remembered.
+const LEARNED_MAX: usize = 256;
 
 /// How many times in a row a request is put off when the hub is too slow for salvage.
 const PUT_OFF_MAX: u32 = 2;
@@ -39,7 +39,7 @@ pub fn digest(body: &[u8]) -> Digest {
 pub struct Docket {
     /// The last one was looked at last.
     cases: Vec<(Digest, Case)>,
-    learned: Vec<(String, Instant)>,
+    learned: Vec<(Learned, Instant)>,
     histograms_refused: Option<Instant>,
     last_stored: Option<Instant>,
     unreliable: Option<Instant>,
@@ -91,10 +91,10 @@ impl Docket {
             if closed.histograms_refused {
                 self.histograms_refused = Some(now);
             }
-            for text in closed.learned {
-                self.learned.retain(|(known, _)| *known != text);
+            for lesson in closed.learned {
+                self.learned.retain(|(known, _)| *known != lesson);
                 self.learned.truncate(LEARNED_MAX - 1);
-                self.learned.insert(0, (text, now));
+                self.learned.insert(0, (lesson, now));
             }
         }
         if closed.control_failed {
@@ -105,11 +105,12 @@ impl Docket {
         }
     }
 
-    /// The texts whose refusals are recent.
-    pub fn learned(&mut self, now: Instant) -> Vec<String> {
+    /// What recent refusals taught.
+    pub fn learned(&mut self, now: Instant) -> Vec<Learned> {
         self.learned
             .retain(|(_, since)| now.duration_since(*since) < LEARNED_AGE_MAX);
-        self.learned.iter().map(|(text, _)| text.clone()).collect()
+        let learned = self.learned.iter();
+        learned.map(|(lesson, _)| lesson.clone()).collect()
     }
 
     /// True when the hub refused native histograms as such, and recently.
@@ -164,5 +165,80 @@ impl Docket {
     /// True when a request was put off.
     pub fn has_put_off(&self) -> bool {
         !self.put_off.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_request_is_put_off_twice_whatever_becomes_of_others() {
+        let mut docket = Docket::default();
+        let (stuck, other) = (digest(b"stuck"), digest(b"other"));
+        for _ in 0..2 {
+            assert!(docket.put_off_salvage(&stuck));
+            // Another shard of the spoke is salvaged in time.
+            assert!(docket.put_off_salvage(&other));
+            docket.record_salvage(&other);
+        }
+        assert!(!docket.put_off_salvage(&stuck));
+        assert!(!docket.has_put_off());
+        for request in 0..1000_u32 {
+            docket.put_off_salvage(&digest(&request.to_le_bytes()));
+        }
+        assert_eq!(docket.put_off.len(), CASES_MAX);
+    }
+
+    #[test]
+    fn cases_are_kept_in_bounds() {
+        let start = Instant::now();
+        let mut docket = Docket::default();
+        for message in 0..1000_u32 {
+            docket.put(digest(&message.to_le_bytes()), Case::new(start));
+        }
+        assert_eq!(docket.cases.len(), CASES_MAX);
+        assert!(docket.take(&digest(&0_u32.to_le_bytes()), start).is_none());
+        let last = digest(&999_u32.to_le_bytes());
+        let case = docket.take(&last, start).unwrap();
+        docket.put(last, case);
+        assert!(docket.take(&last, start + CASE_AGE_MAX).is_none());
+        assert!(docket.is_idle());
+    }
+
+    #[test]
+    fn what_was_learned_expires_and_is_dropped_when_the_hub_fails_at_random() {
+        let start = Instant::now();
+        let lesson = |number: u64| Learned {
+            fingerprint: String::new(),
+            series: Some(number),
+        };
+        let closed = |learned: Vec<Learned>, unreliable| Closed {
+            case: Case::new(start),
+            complete: true,
+            cut: true,
+            convicted: Default::default(),
+            unreliable,
+            learned,
+            histograms_refused: true,
+            control_failed: false,
+        };
+        let mut docket = Docket::default();
+        let message = digest(b"message");
+        docket.close(
+            message,
+            closed((0..1000).map(lesson).collect(), false),
+            start,
+        );
+        assert_eq!(docket.learned(start).len(), LEARNED_MAX);
+        assert!(docket.learned(start).contains(&lesson(999)));
+        assert!(docket.refuses_histograms(start));
+        docket.close(message, closed(vec![lesson(7)], true), start);
+        assert_eq!(docket.learned(start), []);
+        assert!(!docket.refuses_histograms(start));
+        docket.close(message, closed(vec![lesson(7)], false), start);
+        assert_eq!(docket.learned(start), [lesson(7)]);
+        assert_eq!(docket.learned(start + LEARNED_AGE_MAX), []);
+        assert!(!docket.refuses_histograms(start + LEARNED_AGE_MAX));
     }
 }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use crate::wire::transcode::{Part, Unit};
 use crate::wire::{Counts, Kind, Protocol};
 
-use super::case::Case;
+use super::case::{Case, Learned};
 use super::lineup::LineUp;
 use super::parts;
 use super::search::PROBES_MAX;
@@ -48,8 +48,8 @@ pub struct Terms {
     pub clock: i64,
     /// Most requests to the hub.
     pub requests_max: usize,
-    /// Texts that stood for a refusal lately.
-    pub learned: Vec<String>,
+    /// What refusals taught lately.
+    pub learned: Vec<Learned>,
     /// The hub refused native histograms as such lately.
     pub histograms_refused: bool,
     /// When the hub last failed a control.
@@ -116,8 +116,8 @@ pub struct Closed {
     pub convicted: Counts,
     /// The hub failed what it had stored, or stored what it had failed.
     pub unreliable: bool,
-    /// Texts of what was refused.
-    pub learned: Vec<String>,
+    /// What refusals taught.
+    pub learned: Vec<Learned>,
     /// Native histograms were refused as such.
     pub histograms_refused: bool,
     /// The sample of another message was not stored.

@@ -90,9 +90,18 @@ impl Inquiry {
                 Some(Standard::KNOWN)
             }
             Complaint::Sample => Some(Standard::KNOWN),
-            _ if self.terms.learned.contains(&suspect.fingerprint) => Some(Standard::LEARNED),
+            _ if self.is_learned(suspect) => Some(Standard::LEARNED),
             _ => Some(Standard::UNKNOWN),
         }
+    }
+
+    /// True if one like this suspect was refused lately: with the same text, and of the same series if
+    /// the text does not tell what is wrong.
+    pub(super) fn is_learned(&self, suspect: &Suspect) -> bool {
+        parts::places(&suspect.parts).any(|place| {
+            let lesson = suspect.lesson(self.units[place].series);
+            self.terms.learned.contains(&lesson)
+        })
     }
 
     /// Begins the next line-up of this attempt, if there is one.
@@ -270,7 +279,13 @@ impl Inquiry {
         self.out.case.refuse(400, suspect.said.clone());
         match suspect.complaint {
             Complaint::HistogramsDisabled => self.out.histograms_refused = true,
-            Complaint::Other => self.out.learned.push(suspect.fingerprint.clone()),
+            Complaint::Other => {
+                let mut places = parts::places(&suspect.parts);
+                let lesson = places
+                    .next()
+                    .map(|it| suspect.lesson(self.units[it].series));
+                self.out.learned.extend(lesson);
+            }
             _ => {}
         }
     }

@@ -106,8 +106,7 @@ impl Inquiry {
                 self.stack.push(kind);
             }
         } else {
-            let known =
-                complaint != Complaint::Other || self.terms.learned.contains(&suspect.fingerprint);
+            let known = complaint != Complaint::Other || self.is_learned(&suspect);
             // What comes for the first time may come again when the hub is up again.
             if (!known && self.out.case.arrivals < 2) || self.faults > FAULTS_MAX {
                 self.ended = self.out.case.suspects.is_empty();

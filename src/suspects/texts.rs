@@ -81,6 +81,15 @@ pub fn compares_with_newest(text: &str) -> bool {
     !future && (text.contains("out of bounds") || text.contains("too old"))
 }
 
+/// Texts with fewer letters, and these, say nothing of what is wrong.
+const TELLING_CHARS_MIN: usize = 8;
+const UNTELLING: &[&str] = &["internalservererror", "internalerror"];
+
+/// True for a fingerprint that tells what is wrong, so that it may be about other series as well.
+pub(super) fn is_telling(fingerprint: &str) -> bool {
+    fingerprint.len() >= TELLING_CHARS_MIN && !UNTELLING.contains(&fingerprint)
+}
+
 /// What stays the same in a text from sample to sample: its letters, outside of braces and quotes.
 pub(super) fn fingerprint(text: &str) -> String {
     let mut depth = 0_usize;
@@ -171,5 +180,9 @@ mod tests {
         let other = fingerprint(r#"cannot take up{job="b", x="y"} at 1700000000999: broken"#);
         assert_eq!(one, other);
         assert_ne!(one, fingerprint("cannot take it: broken"));
+        assert!(is_telling(&one));
+        for text in ["", "boom", "500 Internal Server Error", "{...}"] {
+            assert!(!is_telling(&fingerprint(text)), "{text}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! A hub that answers 500: what it will never take loses only itself, and what it takes later is
 //! never refused.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -8,7 +9,8 @@ use std::time::Duration;
 use crate::support::body::{Protocol, Series, bare, now, success_headers};
 use crate::support::config::{config_hubs, hub_named, spoke};
 use crate::support::gate::{Gate, start_hub_and_gate};
-use crate::support::hub::ScriptedHub;
+use crate::support::hub::{Received, ScriptedHub};
+use crate::support::reply::Reply;
 use crate::support::sender::Response;
 
 /// Longest time in which a sample is refused that a hub answers with an unknown text.
@@ -326,9 +328,76 @@ async fn a_400_for_samples_of_the_present_out_of_bounds_is_a_503_until_some_are_
     }
 }
 
+/// Whatever a hub answers, each sample ends as written, rejected or failed once, the hub gets a bounded
+/// number of requests, and nothing is refused that it has not refused.
+#[tokio::test]
+async fn a_hub_that_answers_anything_is_believed_in_its_refusals_alone() {
+    const STATUSES: [u16; 16] = [
+        204, 204, 204, 400, 409, 413, 415, 422, 429, 500, 500, 500, 502, 503, 504, 404,
+    ];
+    const REFUSING: [u16; 4] = [400, 409, 413, 422];
+    for to in Protocol::BOTH {
+        let (hub, gate) = start_hub_and_gate(&to.hub_key()).await;
+        for round in 0..150 {
+            let mut random = fastrand::Rng::with_seed(round);
+            let sent = batch(&format!("m{round}"), random.usize(1..40));
+            let from = Protocol::BOTH[random.usize(0..2)];
+            let mut refused = HashSet::new();
+            let mut all = HashSet::new();
+            let response = loop {
+                let mut may_refuse = false;
+                for _ in 0..random.usize(0..12) {
+                    let status = STATUSES[random.usize(0..STATUSES.len())];
+                    may_refuse |= REFUSING.contains(&status);
+                    hub.reply_once(match status {
+                        204 => Reply::as_usual(),
+                        _ if random.u8(0..20) == 0 => Reply::reset(),
+                        status => Reply::status(status).text("boom"),
+                    });
+                }
+                let response = gate.write(from, &sent).await;
+                let received = hub.take_received();
+                assert!(received.len() <= REQUESTS_MAX, "{}", received.len());
+                all.extend(hub.take_stored().iter().map(Series::notation));
+                // Which of them was refused is not recorded, so each may be.
+                if may_refuse {
+                    refused.extend(received.iter().flat_map(Received::labels));
+                }
+                hub.forget_replies();
+                if response.status < 500 {
+                    break response;
+                }
+                assert_eq!(response.written(), None, "{response:?}");
+            };
+            let told = response.written().map_or(0, |(floats, ..)| floats);
+            assert!(
+                told <= all.len(),
+                "{round}: {response:?}, {} stored",
+                all.len()
+            );
+            match response.status {
+                204 => assert_eq!(all.len(), sent.len(), "{round}"),
+                400 | 413 => {
+                    let lost = sent
+                        .iter()
+                        .map(Series::notation)
+                        .filter(|it| !all.contains(it));
+                    let lost: Vec<_> = lost.collect();
+                    assert!(
+                        lost.iter().all(|it| refused.contains(it)),
+                        "{round}: {lost:?}"
+                    );
+                    assert!(!response.text.contains("(500)"), "{response:?}");
+                }
+                _ => panic!("{response:?}"),
+            }
+        }
+        gate.expect_balanced_counts("production").await;
+    }
+}
+
 #[tokio::test]
 async fn a_503_or_a_500_with_retry_after_is_never_cut() {
-    use crate::support::reply::Reply;
     let (hub, gate) = start_hub_and_gate("protocol: v1").await;
     let sent = batch("up", 100);
     for reply in [

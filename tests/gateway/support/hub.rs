@@ -191,6 +191,11 @@ impl ScriptedHub {
         self.state.script.lock().unwrap().push_back(reply);
     }
 
+    /// Takes back what [`Self::reply_once`] set and no request came for.
+    pub(crate) fn forget_replies(&self) {
+        self.state.script.lock().unwrap().clear();
+    }
+
     /// Sets the reply to every request from now on, except those of [`Self::reply_once`].
     pub(crate) fn reply_always(&self, reply: Reply) {
         *self.state.always.lock().unwrap() = Some(reply);
