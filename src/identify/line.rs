@@ -53,7 +53,6 @@ impl Sender {
 }
 
 /// Checks that wait, in the order of their arrival.
-#[derive(Debug)]
 pub(super) struct Line<T> {
     places: usize,
     waiting: Vec<(Sender, T)>,
@@ -159,7 +158,7 @@ enum Failing {
 }
 
 /// The failed checks of the last minutes.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Failures(HashMap<Failing, Count>);
 
 /// Ordered by the number of failures, and by the time of the last one among equal numbers.
@@ -370,7 +369,8 @@ mod tests {
         let persistent = alone(1, 1);
         line.failed(persistent, now);
         line.failed(persistent, now);
-        for n in 0..REMEMBERED_MAX {
+        // Each adds its network and its user name there.
+        for n in 0..REMEMBERED_MAX / 2 + 100 {
             let address = Ipv6Addr::from_bits((n as u128) << 64);
             line.failed(Sender::new(address.into(), [2; 32]), now);
             assert!(line.failures.0.len() <= REMEMBERED_MAX);

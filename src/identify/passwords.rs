@@ -6,7 +6,6 @@
 //! users exist, so it stays valid over a reload.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,7 +29,6 @@ type Key = [u8; 32];
 type Found = Option<Result<bool, NotIdentified>>;
 
 /// The password checks of the process.
-#[derive(Debug)]
 pub(super) struct Passwords {
     key: Key,
     results: Mutex<HashMap<Key, bool>>,
@@ -38,7 +36,6 @@ pub(super) struct Passwords {
 }
 
 /// The checks that are not done yet.
-#[derive(Debug)]
 struct Checks {
     running: Option<(Key, watch::Receiver<Found>)>,
     line: Line<Check>,
@@ -50,12 +47,6 @@ struct Check {
     key: Key,
     verify: Box<dyn FnOnce() -> bool + Send>,
     found: watch::Sender<Found>,
-}
-
-impl fmt::Debug for Check {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Check(..)")
-    }
 }
 
 impl Passwords {
