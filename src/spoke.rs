@@ -59,12 +59,15 @@ pub struct Throttles {
     /// The rules changed something in the last request, so they may well in the next.
     pub changes: AtomicBool,
     /// What is remembered at each hub, by its name and with its URL.
-    dockets: Mutex<HashMap<String, (HubUrl, Arc<Mutex<Docket>>)>>,
+    dockets: Mutex<HashMap<String, (HubUrl, SharedDocket)>>,
 }
+
+/// What is remembered of the requests at one hub.
+type SharedDocket = Arc<Mutex<Docket>>;
 
 impl Throttles {
     /// What is remembered of the spoke's requests at the hub of this name and URL.
-    pub fn docket(&self, hub: &str, url: &HubUrl) -> Arc<Mutex<Docket>> {
+    pub fn docket(&self, hub: &str, url: &HubUrl) -> SharedDocket {
         // Nothing under the lock can leave it half done.
         let mut dockets = self.dockets.lock().unwrap_or_else(PoisonError::into_inner);
         // A reload may give a name to another hub, which has stored nothing yet.
