@@ -4,7 +4,6 @@ mod check_config;
 mod demo;
 mod hash_password;
 mod load;
-mod open_files;
 mod serve;
 mod token;
 mod version;

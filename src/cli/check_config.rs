@@ -5,8 +5,9 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use super::{ConfigFile, open_files};
+use super::ConfigFile;
 use crate::config::{self, Config, Load};
+use crate::gateway::files;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct CheckConfigArgs {
@@ -47,7 +48,7 @@ impl Report {
         let mut warnings: Vec<_> = load.warnings.iter().map(ToString::to_string).collect();
         let mut errors = Vec::new();
         match &load.result {
-            Ok(config) => warnings.extend(open_files::doubt(config)),
+            Ok(config) => warnings.extend(files::shortage(config).map(|it| it.to_string())),
             Err(found) => errors.extend(found.iter().map(ToString::to_string)),
         }
         if strict {
