@@ -16,8 +16,11 @@ use crate::support::metrics::Metrics;
 use crate::support::prometheus::find_on_path;
 
 /// Flags of Prometheus that the pages name.
-const PROMETHEUS_FLAGS: [&str; 2] = [
+const PROMETHEUS_FLAGS: [&str; 5] = [
+    "--enable-feature",
+    "--storage.tsdb.path",
     "--web.enable-remote-write-receiver",
+    "--web.listen-address",
     "--web.max-connections",
 ];
 
