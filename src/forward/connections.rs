@@ -224,3 +224,52 @@ fn is_failure(sent: &HubRequest<'_>, response: &HubResponse) -> bool {
         _ => true,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+
+    use crate::wire::Counts;
+
+    use super::*;
+
+    #[test]
+    fn a_failure_says_something_about_the_hub() {
+        use Protocol::{V1, V2};
+        let rows = [
+            (V1, true, 204, false, false),
+            (V2, true, 204, true, false),
+            (V2, true, 200, false, true),
+            (V2, false, 204, false, false),
+            (V2, false, 503, false, true),
+            (V1, true, 301, false, true),
+            (V2, true, 400, false, false),
+            (V1, true, 401, false, true),
+            (V1, true, 404, false, true),
+            (V1, true, 409, false, false),
+            (V1, true, 413, false, false),
+            (V2, true, 415, false, false),
+            (V1, true, 422, false, false),
+            (V1, true, 429, false, false),
+            (V2, true, 500, true, true),
+            (V1, true, 503, false, true),
+        ];
+        for (protocol, is_write, status, written, expected) in rows {
+            let sent = HubRequest {
+                protocol,
+                body: Bytes::new(),
+                spoke: is_write.then_some("production"),
+                retry_attempt: None,
+                deadline: Instant::now(),
+            };
+            let response = HubResponse {
+                status: StatusCode::from_u16(status).unwrap(),
+                written: written.then(Counts::default),
+                retry_after: None,
+                text: String::new(),
+            };
+            let case = format!("{status} to {protocol:?}, a write: {is_write}");
+            assert_eq!(is_failure(&sent, &response), expected, "{case}");
+        }
+    }
+}
