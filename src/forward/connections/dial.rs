@@ -23,6 +23,10 @@ const NEXT_ADDRESS_DELAY: Duration = Duration::from_millis(250);
 /// Most addresses of a name that are tried.
 const ADDRESSES_MAX: usize = 16;
 
+/// For this long the addresses of a name are used while it cannot be resolved, so that connections
+/// can reach their age while a name server is down.
+const OUTAGE_TIME: Duration = Duration::from_secs(600);
+
 /// When to ask whether the other side of an idle connection is still there, how often, and how many
 /// times before it is not.
 const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
@@ -48,7 +52,10 @@ pub(super) struct Dialer {
 
 #[derive(Debug)]
 struct Resolved {
+    /// When the last answer came.
     at: Instant,
+    /// When `result` was an answer.
+    found: Instant,
     result: Result<Vec<SocketAddr>, Arc<io::Error>>,
 }
 
@@ -84,9 +91,9 @@ impl Dialer {
         let addresses = match &*resolved {
             Some(recent) if recent.at >= called => recent.result.clone(),
             _ => {
-                let result = lookup(name, self.port).await.map_err(Arc::new);
-                let at = Instant::now();
-                let result = &resolved.insert(Resolved { at, result }).result;
+                let answer = lookup(name, self.port).await;
+                let before = resolved.take();
+                let result = &resolved.insert(Resolved::new(answer, before)).result;
                 result.clone()
             }
         };
@@ -94,6 +101,25 @@ impl Dialer {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % addresses.len();
         addresses.rotate_left(turn);
         Ok(addresses)
+    }
+}
+
+impl Resolved {
+    /// What is held after an answer: its addresses, or those of `before` if it has none.
+    fn new(answer: io::Result<Vec<SocketAddr>>, before: Option<Self>) -> Self {
+        let now = Instant::now();
+        let before = before.filter(|it| it.result.is_ok() && it.found.elapsed() < OUTAGE_TIME);
+        match (answer, before) {
+            (Err(error), Some(before)) => {
+                tracing::debug!(%error, "the name of a hub is not resolved, so it is what it was");
+                Self { at: now, ..before }
+            }
+            (answer, _) => Self {
+                at: now,
+                found: now,
+                result: answer.map_err(Arc::new),
+            },
+        }
     }
 }
 
@@ -247,11 +273,15 @@ mod tests {
 
     /// A dialer that resolved a name at some time.
     fn dialer(name: &str, at: Instant, addresses: &[SocketAddr]) -> Dialer {
-        let result = Ok(addresses.to_vec());
+        let resolved = Resolved {
+            at,
+            found: at,
+            result: Ok(addresses.to_vec()),
+        };
         Dialer {
             host: Host::Name(name.to_owned()),
             port: 1,
-            resolved: Mutex::new(Some(Resolved { at, result })),
+            resolved: Mutex::new(Some(resolved)),
             turn: AtomicUsize::new(0),
         }
     }
@@ -274,5 +304,18 @@ mod tests {
         let addresses = dialer.resolve().await.unwrap();
         let loopback = addresses.iter().all(|it| it.ip().is_loopback());
         assert!(loopback, "{addresses:?}");
+    }
+
+    #[tokio::test]
+    async fn a_name_that_is_not_resolved_keeps_its_addresses_for_some_minutes() {
+        let address = ([192, 0, 2, 1], 1).into();
+        let now = Instant::now();
+        // Nothing is asked for an empty name.
+        let recent = dialer("", now - OUTAGE_TIME / 2, &[address]);
+        for _ in 0..2 {
+            assert_eq!(recent.resolve().await.unwrap(), [address]);
+        }
+        let old = dialer("", now - OUTAGE_TIME, &[address]);
+        old.resolve().await.unwrap_err();
     }
 }
