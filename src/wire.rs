@@ -5,6 +5,7 @@
 //! message. A walked message can be encoded in either version.
 
 pub mod encoder;
+mod item;
 pub(crate) mod labels;
 mod leaf;
 pub mod proto;

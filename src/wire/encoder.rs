@@ -9,6 +9,7 @@ mod interner;
 mod v1;
 mod v2;
 
+use super::item::Item;
 use super::protobuf::{Malformed, Reader};
 use super::transcode::Part;
 use super::v2::Symbols;
@@ -315,43 +316,5 @@ impl<'a> Put<'_, 'a> {
                 }
             }
         })
-    }
-}
-
-/// Something that a series carries, with its bytes in the message.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Item<'a> {
-    Sample(&'a [u8]),
-    Histogram(&'a [u8]),
-    Exemplar(&'a [u8]),
-    Metadata(&'a [u8]),
-    Other,
-}
-
-impl<'a> Item<'a> {
-    pub(super) fn next(
-        reader: &mut Reader<'a>,
-        protocol: Protocol,
-    ) -> Result<Option<Self>, Malformed> {
-        use super::{v1, v2};
-        let Some((field, wire_type)) = reader.key()? else {
-            return Ok(None);
-        };
-        Ok(Some(match (protocol, field) {
-            (Protocol::V1, v1::SAMPLES) | (Protocol::V2, v2::SAMPLES) => {
-                Self::Sample(reader.bytes()?)
-            }
-            (Protocol::V1, v1::HISTOGRAMS) | (Protocol::V2, v2::HISTOGRAMS) => {
-                Self::Histogram(reader.bytes()?)
-            }
-            (Protocol::V1, v1::EXEMPLARS) | (Protocol::V2, v2::EXEMPLARS) => {
-                Self::Exemplar(reader.bytes()?)
-            }
-            (Protocol::V2, v2::METADATA) => Self::Metadata(reader.bytes()?),
-            _ => {
-                reader.skip(wire_type)?;
-                Self::Other
-            }
-        }))
     }
 }

@@ -5,7 +5,8 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::encoder::{Encoded, Encoder, Form, Item, Piece, Source};
+use super::encoder::{Encoded, Encoder, Form, Piece, Source};
+use super::item::Item;
 use super::protobuf::Reader;
 use super::{Change, Kind, Labels, Malformed, Protocol, leaf, v1, v2};
 

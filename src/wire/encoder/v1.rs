@@ -1,5 +1,6 @@
 //! Encodes `prometheus.WriteRequest`.
 
+use crate::wire::item::Item;
 use crate::wire::leaf::{self, EXEMPLAR_LABELS};
 use crate::wire::protobuf::{
     Malformed, WireType, field_len, put_bytes, put_key, put_varint, varints,
@@ -10,7 +11,7 @@ use crate::wire::v1::{
 use crate::wire::{Counts, Kind, Label, Protocol};
 
 use super::encoded_labels::EncodedLabels;
-use super::{Item, Lost, Message, Put, Source, V1_BYTES_MAX};
+use super::{Lost, Message, Put, Source, V1_BYTES_MAX};
 
 /// A message being encoded.
 #[derive(Debug, Default)]

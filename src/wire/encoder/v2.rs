@@ -3,6 +3,7 @@
 
 mod orphans;
 
+use crate::wire::item::Item;
 use crate::wire::leaf::{self, EXEMPLAR_LABELS};
 use crate::wire::protobuf::{
     Malformed, Reader, WireType, field_len, put_bytes, put_key, put_varint, varints,
@@ -15,7 +16,7 @@ use crate::wire::{Counts, Kind, Label, Protocol, v1 as walk_v1};
 
 use super::encoded_labels::EncodedLabels;
 use super::interner::Interner;
-use super::{Item, Lost, Message, Put, Source, v1};
+use super::{Lost, Message, Put, Source, v1};
 
 pub(super) use orphans::Folded;
 use orphans::OrphanExemplars;

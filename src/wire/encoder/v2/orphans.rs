@@ -7,12 +7,13 @@
 
 use std::collections::HashMap;
 
+use crate::wire::item::Item;
 use crate::wire::protobuf::{Malformed, Reader, put_varint};
 use crate::wire::v2::{HISTOGRAMS, METADATA, SAMPLES};
 use crate::wire::{Counts, Kind, Label};
 
 use super::super::interner::Interner;
-use super::super::{Item, Lost, Put, v1};
+use super::super::{Lost, Put, v1};
 use super::{ExemplarParts, put_label, put_series};
 
 /// The series that are held back.
