@@ -5,6 +5,7 @@
 //! message. A walked message can be encoded in either version.
 
 pub mod encoder;
+mod histogram;
 mod item;
 pub(crate) mod labels;
 mod leaf;
@@ -17,6 +18,7 @@ pub mod transcode;
 pub mod v1;
 pub mod v2;
 
+pub use histogram::HistogramFault;
 pub use labels::{Change, Label, Labels};
 pub use protobuf::Malformed;
 
@@ -215,6 +217,12 @@ pub struct Series<'a> {
     pub counts: Counts,
     /// The timestamps of its samples and histograms.
     pub times: Times,
+    /// The newest timestamp of its exemplars.
+    pub exemplars_newest: i64,
+    /// How many of its histograms are faulty.
+    pub faulty_histograms: u64,
+    /// How many of its histograms have custom buckets.
+    pub custom_buckets: u64,
     /// True when it holds fields that the message does not define, here or in its labels.
     pub foreign: bool,
     /// The first fault found.
@@ -230,6 +238,9 @@ impl<'a> Series<'a> {
             raw,
             counts: Counts::default(),
             times: Times::default(),
+            exemplars_newest: i64::MIN,
+            faulty_histograms: 0,
+            custom_buckets: 0,
             foreign: false,
             fault: None,
             samples: None,
@@ -239,6 +250,18 @@ impl<'a> Series<'a> {
     /// How many [pieces](encoder::Piece) it can be cut into: one a sample or histogram, at least 1.
     pub fn units(&self) -> u64 {
         self.counts.samples().max(1)
+    }
+
+    fn add_histogram(&mut self, histogram: histogram::Histogram) {
+        self.times.add(histogram.timestamp);
+        self.counts.add(Kind::Histogram, 1);
+        self.custom_buckets += u64::from(histogram.custom_buckets);
+        self.faulty_histograms += u64::from(histogram.fault.is_some());
+    }
+
+    fn add_exemplar(&mut self, timestamp: i64) {
+        self.exemplars_newest = self.exemplars_newest.max(timestamp);
+        self.counts.add(Kind::Exemplar, 1);
     }
 
     fn fail(&mut self, fault: SeriesFault) {

@@ -1,13 +1,11 @@
 //! The messages that V1 and V2 share: samples, histograms, and exemplars except for their labels.
 //!
-//! They are checked and copied, and never decoded into numbers: values must arrive bit for bit, and
+//! They are checked and copied, and never encoded from numbers: values must arrive bit for bit, and
 //! a stale marker is a NaN that arithmetic could change. V2 defines one more field in samples and
 //! histograms, the start timestamp. Histograms of custom buckets exist in V2 only.
 
 use super::Protocol;
-use super::protobuf::{
-    Malformed, Reader, WireType, doubles, expect, put_key, put_varint, varint_len, varints,
-};
+use super::protobuf::{Malformed, Reader, WireType, expect, put_key, put_varint, varint_len};
 
 const SAMPLE_VALUE: u32 = 1;
 const SAMPLE_TIMESTAMP: u32 = 2;
@@ -19,8 +17,7 @@ pub(super) const EXEMPLAR_VALUE: u32 = 2;
 pub(super) const EXEMPLAR_TIMESTAMP: u32 = 3;
 
 const HISTOGRAM_SCHEMA: u32 = 4;
-const HISTOGRAM_TIMESTAMP: u32 = 15;
-const HISTOGRAM_CUSTOM_VALUES: u32 = 16;
+pub(super) const HISTOGRAM_CUSTOM_VALUES: u32 = 16;
 const HISTOGRAM_START_TIMESTAMP: u32 = 17;
 
 /// -53 in zigzag encoding: the schema of custom buckets (Prometheus `model/histogram/generic.go`,
@@ -130,54 +127,6 @@ pub(super) fn sample(bytes: &[u8], protocol: Protocol) -> Result<Sample, Malform
         timestamp,
         usual: false,
     })
-}
-
-/// Walks a `Histogram` and returns its timestamp in milliseconds.
-pub(super) fn histogram(bytes: &[u8], protocol: Protocol) -> Result<i64, Malformed> {
-    let mut reader = Reader::new(bytes);
-    let mut timestamp = 0;
-    while let Some((field, wire_type)) = reader.key()? {
-        match field {
-            // count_int, schema, zero_count_int, reset_hint
-            1 | HISTOGRAM_SCHEMA | 6 | 14 => {
-                expect(wire_type, WireType::Varint)?;
-                reader.varint()?;
-            }
-            // count_float, sum, zero_threshold, zero_count_float
-            2 | 3 | 5 | 7 => {
-                expect(wire_type, WireType::Fixed64)?;
-                reader.fixed64()?;
-            }
-            8 | 11 => {
-                expect(wire_type, WireType::Len)?;
-                bucket_span(reader.bytes()?)?;
-            }
-            9 | 12 => varints(&mut reader, wire_type, drop)?,
-            // negative_counts, positive_counts
-            10 | 13 | HISTOGRAM_CUSTOM_VALUES => doubles(&mut reader, wire_type)?,
-            HISTOGRAM_TIMESTAMP => {
-                expect(wire_type, WireType::Varint)?;
-                timestamp = reader.varint()?.cast_signed();
-            }
-            HISTOGRAM_START_TIMESTAMP if protocol == Protocol::V2 => {
-                expect(wire_type, WireType::Varint)?;
-                reader.varint()?;
-            }
-            _ => reader.skip(wire_type)?,
-        }
-    }
-    Ok(timestamp)
-}
-
-fn bucket_span(bytes: &[u8]) -> Result<(), Malformed> {
-    let mut reader = Reader::new(bytes);
-    while let Some((field, wire_type)) = reader.key()? {
-        if field == 1 || field == 2 {
-            expect(wire_type, WireType::Varint)?;
-        }
-        reader.skip(wire_type)?;
-    }
-    Ok(())
 }
 
 /// What was left out, since the other version has no place for it.

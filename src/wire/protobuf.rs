@@ -139,6 +139,14 @@ impl<'a> Reader<'a> {
         self.take(8).map(drop)
     }
 
+    /// Reads a `double`.
+    #[inline]
+    pub fn double(&mut self) -> Result<f64, Malformed> {
+        let (bytes, rest) = self.rest.split_first_chunk().ok_or(Malformed::Truncated)?;
+        self.rest = rest;
+        Ok(f64::from_le_bytes(*bytes))
+    }
+
     /// Passes over the value of a field.
     pub fn skip(&mut self, wire_type: WireType) -> Result<(), Malformed> {
         match wire_type {
@@ -179,14 +187,23 @@ pub fn varints(
     Ok(())
 }
 
-/// Passes over a repeated double field, packed or not.
-pub fn doubles(reader: &mut Reader<'_>, wire_type: WireType) -> Result<(), Malformed> {
+/// Calls `each` with the values of a repeated double field, packed or not.
+pub fn doubles(
+    reader: &mut Reader<'_>,
+    wire_type: WireType,
+    mut each: impl FnMut(f64),
+) -> Result<(), Malformed> {
     match wire_type {
-        WireType::Fixed64 => reader.fixed64(),
-        WireType::Len if reader.bytes()?.len().is_multiple_of(8) => Ok(()),
-        WireType::Len => Err(Malformed::Truncated),
-        _ => Err(Malformed::WireType),
+        WireType::Fixed64 => each(reader.double()?),
+        WireType::Len => {
+            let mut packed = Reader::new(reader.bytes()?);
+            while !packed.rest().is_empty() {
+                each(packed.double()?);
+            }
+        }
+        _ => return Err(Malformed::WireType),
     }
+    Ok(())
 }
 
 /// Fails unless a field has the wire type its message defines.

@@ -1,5 +1,6 @@
 //! `prometheus.WriteRequest`: the walk over its fields.
 
+use super::histogram::histogram;
 use super::labels::is_utf8;
 use super::leaf::{self, EXEMPLAR_LABELS, EXEMPLAR_TIMESTAMP, EXEMPLAR_VALUE};
 use super::protobuf::{Malformed, Reader, WireType, expect};
@@ -99,14 +100,14 @@ pub fn series<'a>(raw: &'a [u8], labels: &mut Labels<'a>) -> Result<Series<'a>, 
                 continue;
             }
             EXEMPLARS => {
-                if !exemplar(bytes)? {
+                let exemplar = exemplar(bytes)?;
+                if !exemplar.utf8 {
                     series.fail(SeriesFault::InvalidUtf8);
                 }
-                series.counts.add(Kind::Exemplar, 1);
+                series.add_exemplar(exemplar.timestamp);
             }
             _ => {
-                series.times.add(leaf::histogram(bytes, Protocol::V1)?);
-                series.counts.add(Kind::Histogram, 1);
+                series.add_histogram(histogram(bytes, Protocol::V1)?);
             }
         }
         usual = false;
@@ -210,16 +211,23 @@ pub(super) fn label(bytes: &[u8]) -> Result<WalkedLabel<'_>, Malformed> {
     })
 }
 
-/// Walks an `Exemplar`; false when a string of its labels is not UTF-8. Its labels are no part of
-/// the series' identity, so no policy looks at them.
-fn exemplar(bytes: &[u8]) -> Result<bool, Malformed> {
+struct WalkedExemplar {
+    /// Milliseconds since the Unix epoch.
+    timestamp: i64,
+    /// Every string of its labels is UTF-8.
+    utf8: bool,
+}
+
+/// Walks an `Exemplar`. Its labels are no part of the series' identity, so no policy looks at them.
+fn exemplar(bytes: &[u8]) -> Result<WalkedExemplar, Malformed> {
     let mut reader = Reader::new(bytes);
-    let mut valid = true;
+    let mut timestamp = 0;
+    let mut utf8 = true;
     while let Some((field, wire_type)) = reader.key()? {
         match field {
             EXEMPLAR_LABELS => {
                 expect(wire_type, WireType::Len)?;
-                valid &= label(reader.bytes()?)?.utf8;
+                utf8 &= label(reader.bytes()?)?.utf8;
             }
             EXEMPLAR_VALUE => {
                 expect(wire_type, WireType::Fixed64)?;
@@ -227,10 +235,10 @@ fn exemplar(bytes: &[u8]) -> Result<bool, Malformed> {
             }
             EXEMPLAR_TIMESTAMP => {
                 expect(wire_type, WireType::Varint)?;
-                reader.varint()?;
+                timestamp = reader.varint()?.cast_signed();
             }
             _ => reader.skip(wire_type)?,
         }
     }
-    Ok(valid)
+    Ok(WalkedExemplar { timestamp, utf8 })
 }

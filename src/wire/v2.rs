@@ -4,6 +4,7 @@
 //! symbols, once for the series. Names are compared as strings, never by index: a string may
 //! stand twice in the table.
 
+use super::histogram::histogram;
 use super::labels::{is_utf8, recycle};
 use super::leaf::{self, EXEMPLAR_LABELS, EXEMPLAR_TIMESTAMP, EXEMPLAR_VALUE};
 use super::protobuf::{Malformed, Reader, WireType, expect, varints};
@@ -229,17 +230,15 @@ pub fn series<'a>(
             }
             HISTOGRAMS => {
                 expect(wire_type, WireType::Len)?;
-                series
-                    .times
-                    .add(leaf::histogram(reader.bytes()?, Protocol::V2)?);
-                series.counts.add(Kind::Histogram, 1);
+                series.add_histogram(histogram(reader.bytes()?, Protocol::V2)?);
             }
             EXEMPLARS => {
                 expect(wire_type, WireType::Len)?;
-                if let Err(fault) = exemplar(reader.bytes()?, symbols)? {
+                let exemplar = exemplar(reader.bytes()?, symbols)?;
+                if let Err(fault) = exemplar.references {
                     series.fail(fault);
                 }
-                series.counts.add(Kind::Exemplar, 1);
+                series.add_exemplar(exemplar.timestamp);
             }
             METADATA => {
                 expect(wire_type, WireType::Len)?;
@@ -342,10 +341,18 @@ impl Metadata {
     }
 }
 
+struct WalkedExemplar {
+    /// Milliseconds since the Unix epoch.
+    timestamp: i64,
+    /// Whether the references of its labels hold.
+    references: Result<(), SeriesFault>,
+}
+
 /// Walks an `Exemplar`. Its labels are no part of the series' identity, so no policy looks at
 /// them; their references must hold.
-fn exemplar(bytes: &[u8], symbols: &Symbols<'_>) -> Result<Result<(), SeriesFault>, Malformed> {
+fn exemplar(bytes: &[u8], symbols: &Symbols<'_>) -> Result<WalkedExemplar, Malformed> {
     let mut reader = Reader::new(bytes);
+    let mut timestamp = 0;
     let mut references = 0usize;
     let mut result = Ok(());
     while let Some((field, wire_type)) = reader.key()? {
@@ -360,7 +367,7 @@ fn exemplar(bytes: &[u8], symbols: &Symbols<'_>) -> Result<Result<(), SeriesFaul
             }
             EXEMPLAR_TIMESTAMP => {
                 expect(wire_type, WireType::Varint)?;
-                reader.varint()?;
+                timestamp = reader.varint()?.cast_signed();
             }
             _ => reader.skip(wire_type)?,
         }
@@ -368,5 +375,8 @@ fn exemplar(bytes: &[u8], symbols: &Symbols<'_>) -> Result<Result<(), SeriesFaul
     if !references.is_multiple_of(2) {
         result = result.and(Err(SeriesFault::SymbolReference));
     }
-    Ok(result)
+    Ok(WalkedExemplar {
+        timestamp,
+        references: result,
+    })
 }
