@@ -8,6 +8,7 @@
 use std::hint::black_box;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -217,8 +218,15 @@ fn decode<'b>(body: &[u8], buffer: &'b mut Vec<u8>) -> &'b [u8] {
 }
 
 fn inspect(protocol: Protocol, message: &[u8], rules: &Rules, scratch: &mut Scratch) {
-    let verdict = policy::inspect(protocol, black_box(message), rules, scratch, &mut []);
-    let verdict = verdict.expect("an honest body");
+    let verdict = policy::inspect(
+        protocol,
+        black_box(message),
+        rules,
+        NOW_MILLIS,
+        scratch,
+        &mut [],
+    );
+    let verdict = verdict.expect("a honest body");
     assert!(!verdict.changed(), "it may travel on as it is");
 }
 
@@ -231,9 +239,16 @@ fn encode(
 ) {
     encoder.start(Form::new(to, Metadata::Drop), message.len());
     let encoders = std::slice::from_mut(encoder);
-    let verdict = policy::inspect(from, black_box(message), rules, scratch, encoders);
-    assert!(verdict.expect("an honest body").keeps());
-    black_box(encoder.finish().expect("an honest body"));
+    let verdict = policy::inspect(
+        from,
+        black_box(message),
+        rules,
+        NOW_MILLIS,
+        scratch,
+        encoders,
+    );
+    assert!(verdict.expect("a honest body").keeps());
+    black_box(encoder.finish().expect("a honest body"));
 }
 
 fn replay(
@@ -242,13 +257,23 @@ fn replay(
     rules: &Rules,
     (scratch, encoder): (&mut Scratch, &mut Encoder),
 ) {
-    let verdict = policy::inspect(protocol, black_box(message), rules, scratch, &mut []);
-    assert!(verdict.expect("an honest body").changed());
+    let verdict = policy::inspect(
+        protocol,
+        black_box(message),
+        rules,
+        NOW_MILLIS,
+        scratch,
+        &mut [],
+    );
+    assert!(verdict.expect("a honest body").changed());
     encoder.start(Form::new(protocol, Metadata::Drop), message.len());
     let encoders = std::slice::from_mut(encoder);
     policy::replay(protocol, black_box(message), rules, scratch, encoders).expect("it was judged");
     black_box(encoder.finish().expect("an honest body"));
 }
+
+/// A time after those of all captured bodies, in milliseconds since the Unix epoch.
+const NOW_MILLIS: i64 = 1_800_000_000_000;
 
 fn rules(cluster_label: &str) -> Rules {
     let policy = LabelPolicy {
@@ -259,6 +284,7 @@ fn rules(cluster_label: &str) -> Rules {
         series_per_request_max: 50_000,
         labels_per_series_max: 128,
         label_value_bytes_max: 65_536,
+        samples_ahead_max: Some(Duration::from_secs(600)),
     };
     Rules::new(cluster_label, "production", policy, limits)
 }

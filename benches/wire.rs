@@ -4,6 +4,7 @@
 //! here. The baseline is prost with a fresh message each time, as a server would use it.
 
 use std::hint::black_box;
+use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use hubgate::config::{Absent, LabelPolicy, Mismatch, SpokeLimits};
@@ -79,6 +80,9 @@ fn decompress(compressed: &[u8], buffer: &mut Vec<u8>) -> usize {
     message.expect("a captured body").len()
 }
 
+/// A time after those of all captured bodies, in milliseconds since the Unix epoch.
+const NOW_MILLIS: i64 = 1_800_000_000_000;
+
 fn rules(spoke: &str, cluster_label: &str) -> Rules {
     let policy = LabelPolicy {
         absent: Absent::Inject,
@@ -88,6 +92,7 @@ fn rules(spoke: &str, cluster_label: &str) -> Rules {
         series_per_request_max: 50_000,
         labels_per_series_max: 128,
         label_value_bytes_max: 65_536,
+        samples_ahead_max: Some(Duration::from_secs(600)),
     };
     Rules::new(cluster_label, spoke, policy, limits)
 }
@@ -115,6 +120,7 @@ fn inspect(criterion: &mut Criterion) {
                 body.protocol,
                 black_box(&message),
                 &rules,
+                NOW_MILLIS,
                 &mut scratch,
                 &mut [],
             )
@@ -150,8 +156,15 @@ fn encode(criterion: &mut Criterion) {
                     let message = black_box(message.as_slice());
                     encoder.start(Form::new(to, Metadata::Drop), message.len());
                     let encoders = std::slice::from_mut(&mut encoder);
-                    policy::inspect(body.protocol, message, &rules, &mut scratch, encoders)
-                        .expect("a captured body");
+                    policy::inspect(
+                        body.protocol,
+                        message,
+                        &rules,
+                        NOW_MILLIS,
+                        &mut scratch,
+                        encoders,
+                    )
+                    .expect("a captured body");
                     let encoded = encoder.finish().expect("a captured body");
                     encoded.message.bytes.len()
                 });
@@ -189,7 +202,14 @@ fn hostile(criterion: &mut Criterion) {
         group.throughput(Throughput::Bytes(message.len() as u64));
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
-                policy::inspect(protocol, black_box(&message), &rules, &mut scratch, &mut [])
+                policy::inspect(
+                    protocol,
+                    black_box(&message),
+                    &rules,
+                    NOW_MILLIS,
+                    &mut scratch,
+                    &mut [],
+                )
             });
         });
     }

@@ -260,4 +260,6 @@ pub struct SpokeLimits {
     pub labels_per_series_max: usize,
     /// Maximum length of a label name or value, in bytes.
     pub label_value_bytes_max: usize,
+    /// Maximum time by which a sample may be ahead of the time of its request; `None` for no limit.
+    pub samples_ahead_max: Option<Duration>,
 }

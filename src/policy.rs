@@ -2,7 +2,8 @@
 //!
 //! Pure and synchronous: bytes and rules in, a verdict out. No tokio, no HTTP, no metrics.
 //!
-//! Every series is judged once. The walk that judges hands what may travel on to the encoders of all
+//! Every series is judged once, and so are its samples: those that are too far ahead of the time of
+//! the request, and histograms whose numbers cannot be, are refused one by one. The walk that judges hands what may travel on to the encoders of all
 //! targets. An encoder may also be needed later: when a walk without one finds that the original
 //! bytes may not travel on, or when a message turns out longer than its room. Then a second walk
 //! replays the decisions of the first.
@@ -81,6 +82,8 @@ impl Scratch {
 /// Inspects a decoded request: judges each series once, and puts what may travel on into each of
 /// the `encoders`, which were started and are to be finished by the caller.
 ///
+/// `now_millis` is the time of the request in milliseconds since the Unix epoch; here is no clock.
+///
 /// An error means that the bytes are not the message they are said to be; then nothing of them
 /// may travel on. Where the verdict says that nothing changed, the bytes may travel on as they
 /// are. Where it says that nothing may travel on, neither may what the encoders hold.
@@ -88,13 +91,15 @@ pub fn inspect(
     protocol: Protocol,
     message: &[u8],
     rules: &Rules,
+    now_millis: i64,
     scratch: &mut Scratch,
     encoders: &mut [Encoder],
 ) -> Result<Verdict, Malformed> {
     let mut decisions = std::mem::take(&mut scratch.decisions);
     let edited = recycle(std::mem::take(&mut scratch.edited));
-    let output = Output::new(rules, encoders, edited);
-    let mut judging = Judging::new(rules, &mut decisions, output);
+    decisions.start(rules.sieve(now_millis));
+    let output = Output::new(rules, encoders, edited, decisions.sieve());
+    let mut judging = Judging::new(rules, now_millis, &mut decisions, output);
     let walked = walk(protocol, message, rules, scratch, &mut judging);
     let (verdict, output) = judging.finish();
     scratch.edited = recycle(output.into_edited());
@@ -114,7 +119,7 @@ pub fn replay(
 ) -> Result<(), Malformed> {
     let decisions = std::mem::take(&mut scratch.decisions);
     let edited = recycle(std::mem::take(&mut scratch.edited));
-    let output = Output::new(rules, encoders, edited);
+    let output = Output::new(rules, encoders, edited, decisions.sieve());
     let mut replaying = Replaying::new(decisions.iter(), output);
     let walked = walk(protocol, message, rules, scratch, &mut replaying);
     let output = replaying.finish();

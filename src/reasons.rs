@@ -196,6 +196,8 @@ pub enum Reason {
     Hub,
     /// The version that the hub speaks cannot hold it.
     HubProtocol,
+    /// The numbers of a histogram do not fit together; the example says what is wrong.
+    InvalidHistogram,
     /// A string that is not UTF-8.
     InvalidUtf8,
     /// A label name or value is longer than `label_value_bytes_max`, or the names of the request
@@ -215,16 +217,19 @@ pub enum Reason {
     SymbolReference,
     /// The request has more symbols than its series limit allows for.
     SymbolsPerRequest,
+    /// The timestamp is later than the time of the request by more than `samples_ahead_max`.
+    TooFarInFuture,
 }
 
 impl Reason {
     /// All reasons, in the order of their names.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::AbsentLabel,
         Self::DuplicateLabelName,
         Self::EmptyLabelName,
         Self::Hub,
         Self::HubProtocol,
+        Self::InvalidHistogram,
         Self::InvalidUtf8,
         Self::LabelLength,
         Self::LabelsPerSeries,
@@ -234,6 +239,7 @@ impl Reason {
         Self::SeriesPerRequest,
         Self::SymbolReference,
         Self::SymbolsPerRequest,
+        Self::TooFarInFuture,
     ];
 
     /// The value of the label `reason` of `hubgate_samples_rejected_total`.
@@ -244,6 +250,7 @@ impl Reason {
             Self::EmptyLabelName => "empty_label_name",
             Self::Hub => "hub",
             Self::HubProtocol => "hub_protocol",
+            Self::InvalidHistogram => "invalid_histogram",
             Self::InvalidUtf8 => "invalid_utf8",
             Self::LabelLength => "label_length",
             Self::LabelsPerSeries => "labels_per_series",
@@ -253,6 +260,7 @@ impl Reason {
             Self::SeriesPerRequest => "series_per_request",
             Self::SymbolReference => "symbol_reference",
             Self::SymbolsPerRequest => "symbols_per_request",
+            Self::TooFarInFuture => "too_far_in_future",
         }
     }
 
@@ -264,6 +272,7 @@ impl Reason {
             Self::EmptyLabelName => "every label needs a name",
             Self::Hub => "the hub says why",
             Self::HubProtocol => "the remote write that the hub speaks has no place for it",
+            Self::InvalidHistogram => "its numbers do not fit together; check the sender",
             Self::InvalidUtf8 => "strings must be UTF-8",
             Self::LabelLength => {
                 "shorten label names and values or raise limits.label_value_bytes_max"
@@ -281,6 +290,26 @@ impl Reason {
             Self::SymbolsPerRequest => {
                 "lower max_samples_per_send at the spoke or raise limits.series_per_request_max"
             }
+            Self::TooFarInFuture => "check the clocks, or raise limits.samples_ahead_max",
+        }
+    }
+
+    /// True when it refuses single samples, histograms and exemplars, and not whole series.
+    pub fn is_of_samples(self) -> bool {
+        match self {
+            Self::Hub | Self::HubProtocol | Self::InvalidHistogram | Self::TooFarInFuture => true,
+            Self::AbsentLabel
+            | Self::DuplicateLabelName
+            | Self::EmptyLabelName
+            | Self::InvalidUtf8
+            | Self::LabelLength
+            | Self::LabelsPerSeries
+            | Self::MismatchedLabel
+            | Self::MissingMetricName
+            | Self::RepeatedLabelField
+            | Self::SeriesPerRequest
+            | Self::SymbolReference
+            | Self::SymbolsPerRequest => false,
         }
     }
 }

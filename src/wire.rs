@@ -11,6 +11,7 @@ pub(crate) mod labels;
 mod leaf;
 pub mod proto;
 pub mod protobuf;
+mod sieve;
 pub mod snappy;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -21,6 +22,7 @@ pub mod v2;
 pub use histogram::HistogramFault;
 pub use labels::{Change, Label, Labels};
 pub use protobuf::Malformed;
+pub use sieve::{SampleFault, Sieve};
 
 /// A version of remote write, and of its message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

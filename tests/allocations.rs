@@ -3,6 +3,8 @@
 //! This is a binary of its own because it replaces the allocator. It must hold one test only, because
 //! the allocations of every thread are counted.
 
+use std::time::Duration;
+
 use hubgate::config::{Absent, LabelPolicy, Mismatch, SpokeLimits};
 use hubgate::policy::{self, Rules, Scratch};
 use hubgate::wire::{Protocol, snappy};
@@ -11,6 +13,9 @@ use hubgate::wire::{Protocol, snappy};
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 
 const DECODED_BYTES_MAX: usize = 32 << 20;
+
+/// A time after those of all captured bodies.
+const NOW_MILLIS: i64 = 1_800_000_000_000;
 
 /// Captured bodies of 2,000 series.
 const BODIES: [(Protocol, &[u8]); 2] = [
@@ -33,6 +38,7 @@ fn rules() -> Rules {
         series_per_request_max: 50_000,
         labels_per_series_max: 128,
         label_value_bytes_max: 65_536,
+        samples_ahead_max: Some(Duration::from_secs(600)),
     };
     Rules::new("cluster", "production", policy, limits)
 }
@@ -52,7 +58,8 @@ fn decodes_and_inspects_a_warm_unchanged_request_without_allocating() {
         let mut inspect = || {
             let message = snappy::decompress(body, DECODED_BYTES_MAX, &mut buffer).unwrap();
             let verdict =
-                policy::inspect(protocol, message, &rules, &mut scratch, &mut []).unwrap();
+                policy::inspect(protocol, message, &rules, NOW_MILLIS, &mut scratch, &mut [])
+                    .unwrap();
             assert!(!verdict.changed());
             assert_eq!(verdict.kept_series, 2000);
         };

@@ -69,6 +69,10 @@ pub(super) const LABELS_PER_SERIES_MAX: usize = 128;
 /// Large enough for the texts that people put into info metrics.
 pub(super) const LABEL_VALUE_BYTES_MAX: usize = 64 << 10;
 
+/// What Prometheus takes since 2.54 (`storage/remote/write_handler.go`, `maxAheadTime`). Before, one
+/// sample far ahead makes the samples of everybody too old for its out-of-order window.
+pub(super) const SAMPLES_AHEAD_MAX: Duration = Duration::from_secs(600);
+
 /// Ceiling of counts. A higher limit would never be reached.
 pub(super) const COUNT_CEILING: usize = 10_000_000;
 
@@ -84,3 +88,6 @@ pub(super) const BYTES_IN_FLIGHT_CEILING: u64 = 1024 * GIB;
 
 /// Ceiling of a timeout. Senders give up long before.
 pub(super) const TIMEOUT_CEILING: Duration = Duration::from_secs(3600);
+
+/// Ceiling of the time by which a sample may be ahead. Whoever wants more wants no limit.
+pub(super) const SAMPLES_AHEAD_CEILING: Duration = Duration::from_secs(365 * 24 * 3600);

@@ -111,6 +111,7 @@ fn each_key_of_a_spoke_overrides_its_default() {
         series_per_request_max: 50_000,
         labels_per_series_max: 64,
         label_value_bytes_max: 65_536,
+        samples_ahead_max: Some(Duration::from_secs(600)),
     };
     assert_eq!(config.spokes[0].limits, limits);
 }

@@ -2,16 +2,19 @@
 //!
 //! Neighbours mostly get the same decision, so a run of equal decisions takes one entry of twelve
 //! bytes. A request of which everything is kept takes a single entry.
+//!
+//! The decisions on single samples take no entry: the sieve that made them is kept, and what it does
+//! depends on nothing but the sample.
 
 use crate::reasons::Reason;
-use crate::wire::Protocol;
+use crate::wire::{Protocol, Sieve};
 
 use super::{Rules, series_len_min};
 
 /// What becomes of a series.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Decision {
-    /// It may travel on as it lies.
+    /// It may travel on as it lies, but for the samples that the sieve leaves out.
     Keep,
     /// It may travel on with the spoke's label added at this place of its sorted labels.
     Insert(u32),
@@ -33,9 +36,22 @@ pub(super) struct Edit {
 }
 
 /// The decisions on one request, in the order of its series.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Decisions {
     runs: Vec<Run>,
+    /// Decided on the samples of what may travel on.
+    sieve: Sieve,
+}
+
+impl Default for Decisions {
+    fn default() -> Self {
+        Self {
+            runs: Vec::new(),
+            sieve: Sieve {
+                newest_max: i64::MAX,
+            },
+        }
+    }
 }
 
 /// The same decision, several times in a row.
@@ -66,8 +82,15 @@ impl Decisions {
         self.runs.len()
     }
 
-    pub(super) fn clear(&mut self) {
+    /// Forgets the decisions on the request before, and keeps what decides on the samples of this.
+    pub(super) fn start(&mut self, sieve: Sieve) {
         self.runs.clear();
+        self.sieve = sieve;
+    }
+
+    /// What decided on the samples of what may travel on.
+    pub(super) fn sieve(&self) -> Sieve {
+        self.sieve
     }
 
     #[inline]
@@ -113,7 +136,8 @@ mod tests {
         pushed.iter().for_each(|it| decisions.push(*it));
         assert_eq!(decisions.runs(), 5);
         assert_eq!(decisions.iter().collect::<Vec<_>>(), pushed);
-        decisions.clear();
-        assert_eq!(decisions.iter().count(), 0);
+        let sieve = Sieve { newest_max: 7 };
+        decisions.start(sieve);
+        assert_eq!((decisions.iter().count(), decisions.sieve()), (0, sieve));
     }
 }

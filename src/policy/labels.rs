@@ -2,7 +2,7 @@
 
 use crate::config::{Absent, LabelPolicy, Mismatch, SpokeLimits};
 use crate::reasons::Reason;
-use crate::wire::{Label, Labels, Series, SeriesFault};
+use crate::wire::{Label, Labels, SampleFault, Series, SeriesFault, Sieve};
 
 use super::decisions::{Decision, Edit};
 
@@ -97,6 +97,15 @@ impl Rules {
         self.series_max()
             .saturating_mul(SYMBOLS_PER_SERIES)
             .saturating_add(SYMBOLS_SHARED)
+    }
+
+    /// What decides on the samples of a request of this time.
+    pub(super) fn sieve(&self, now_millis: i64) -> Sieve {
+        let ahead_max = self.limits.samples_ahead_max;
+        let ahead_max = ahead_max.and_then(|ahead| i64::try_from(ahead.as_millis()).ok());
+        Sieve {
+            newest_max: ahead_max.map_or(i64::MAX, |ahead| now_millis.saturating_add(ahead)),
+        }
     }
 
     fn name_bytes_max(&self) -> u64 {
@@ -379,6 +388,15 @@ impl From<SeriesFault> for Reason {
             SeriesFault::RepeatedLabelField => Self::RepeatedLabelField,
             SeriesFault::InvalidUtf8 => Self::InvalidUtf8,
             SeriesFault::SymbolReference => Self::SymbolReference,
+        }
+    }
+}
+
+impl From<SampleFault> for Reason {
+    fn from(fault: SampleFault) -> Self {
+        match fault {
+            SampleFault::Ahead(_) => Self::TooFarInFuture,
+            SampleFault::Histogram(_) => Self::InvalidHistogram,
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Hands series that may travel on to encoders, with the labels that were decided.
+//! Hands series that may travel on to encoders, with the labels and the samples that were decided.
 
 use crate::wire::encoder::{Encoder, Piece, Source};
-use crate::wire::{Change, Label, Labels, Malformed, Series};
+use crate::wire::{Change, Label, Labels, Malformed, Series, Sieve};
 
 use super::Rules;
 use super::decisions::Decision;
@@ -12,6 +12,7 @@ pub(super) struct Output<'e, 'a> {
     encoders: &'e mut [Encoder],
     /// The labels of the series at hand after an edit.
     edited: Vec<Label<'a>>,
+    sieve: Sieve,
     /// How the labels of the message changed since the last series that was handed on.
     since: Change,
     /// What was decided of that series.
@@ -24,11 +25,13 @@ impl<'e, 'a> Output<'e, 'a> {
         rules: &'a Rules,
         encoders: &'e mut [Encoder],
         edited: Vec<Label<'a>>,
+        sieve: Sieve,
     ) -> Self {
         Self {
             rules,
             encoders,
             edited,
+            sieve,
             since: Change::ALL,
             last: Decision::Keep,
         }
@@ -67,6 +70,7 @@ impl<'e, 'a> Output<'e, 'a> {
             rules,
             encoders,
             edited,
+            sieve,
             since,
             last,
         } = self;
@@ -92,8 +96,14 @@ impl<'e, 'a> Output<'e, 'a> {
         let same = std::mem::replace(last, decision) == decision;
         let change = if same { change } else { Change::ALL };
         *since = Change::NONE;
+        let (mut series, mut piece) = (series, Piece::WHOLE);
+        let left;
+        if sieve.catches(series) {
+            left = sieve.sift(series, source.protocol(), |_, _| {})?;
+            (series, piece) = (&left, Piece::sifted(*sieve));
+        }
         for encoder in &mut **encoders {
-            encoder.put_series(series, list, change, source, Piece::WHOLE)?;
+            encoder.put_series(series, list, change, source, piece)?;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use crate::reasons::Reason;
 use crate::wire::encoder::Source;
-use crate::wire::{Counts, Kind, Labels, Malformed, Series, v1, v2};
+use crate::wire::{Counts, Kind, Labels, Malformed, SampleFault, Series, v1, v2};
 
 use super::decisions::{Decision, Decisions};
 use super::labels::PreviousLabels;
@@ -13,6 +13,8 @@ use super::{Rules, Verdict};
 /// Judges each series and each metadata entry once, and takes them into the verdict.
 pub(super) struct Judging<'j, 'a> {
     rules: &'a Rules,
+    /// The time of the request, in milliseconds since the Unix epoch.
+    now_millis: i64,
     previous: PreviousLabels,
     verdict: Verdict,
     symbols_overflow: bool,
@@ -23,12 +25,13 @@ pub(super) struct Judging<'j, 'a> {
 impl<'j, 'a> Judging<'j, 'a> {
     pub(super) fn new(
         rules: &'a Rules,
+        now_millis: i64,
         decisions: &'j mut Decisions,
         output: Output<'j, 'a>,
     ) -> Self {
-        decisions.clear();
         Self {
             rules,
+            now_millis,
             previous: PreviousLabels::default(),
             verdict: Verdict::default(),
             symbols_overflow: false,
@@ -41,6 +44,51 @@ impl<'j, 'a> Judging<'j, 'a> {
     pub(super) fn finish(mut self) -> (Verdict, Output<'j, 'a>) {
         self.verdict.finish(self.rules, self.symbols_overflow);
         (self.verdict, self.output)
+    }
+}
+
+impl<'a> Judging<'_, 'a> {
+    /// Takes in a series of which single samples are refused. When neither a sample nor an exemplar is
+    /// left, the series is refused with the last of them.
+    #[cold]
+    fn put_sifted(
+        &mut self,
+        series: &Series<'a>,
+        labels: &Labels<'a>,
+        mut decision: Decision,
+        source: Source<'_, 'a>,
+    ) -> Result<(), Malformed> {
+        let Self { rules, verdict, .. } = self;
+        let mut last = None;
+        let sieve = self.decisions.sieve();
+        let sifted = sieve.sift(series, source.protocol(), |fault, kind| {
+            let reason = Reason::from(fault);
+            let describe = || {
+                let labels = rules.describe(labels.list());
+                match fault {
+                    SampleFault::Ahead(timestamp) => {
+                        let seconds = timestamp.saturating_sub(self.now_millis) / 1000;
+                        format!("{labels}: {seconds} s ahead")
+                    }
+                    SampleFault::Histogram(fault) => format!("{labels}: {fault}"),
+                }
+            };
+            verdict.reject_sample(reason, kind, describe);
+            last = Some(reason);
+        })?;
+        let left = sifted.counts.samples() + sifted.counts.of(Kind::Exemplar);
+        match last {
+            Some(reason) if left == 0 => {
+                verdict.reject(reason, &sifted.counts, || rules.describe(labels.list()));
+                decision = Decision::Refuse(reason);
+                self.decisions.push_refusal(reason);
+            }
+            _ => {
+                self.decisions.push(decision);
+                verdict.keep(&sifted);
+            }
+        }
+        self.output.put(series, labels, decision, source)
     }
 }
 
@@ -62,6 +110,11 @@ impl<'a> Visitor<'a> for Judging<'_, 'a> {
             verdict.observed.count(reason);
         }
         match decision {
+            Decision::Keep | Decision::Insert(_) | Decision::Edit(_)
+                if self.decisions.sieve().catches(series) =>
+            {
+                return self.put_sifted(series, labels, decision, source);
+            }
             Decision::Keep => {
                 self.decisions.push(decision);
                 verdict.keep(series);

@@ -2,20 +2,24 @@
 
 mod decisions;
 mod fixtures;
+mod histograms;
 mod hostile;
-mod invariants;
+pub(crate) mod invariants;
 pub(crate) mod judged;
+mod leavings;
 mod limits;
 mod model;
 mod properties;
 mod references;
 mod refusals;
+mod samples;
 mod translations;
 
 use prost::Message;
 
 use crate::wire::Protocol;
 use crate::wire::proto::{v1, v2};
+use crate::wire::tests::faults;
 use crate::wire::tests::mirror::{self, V1Label, V1Request, V1Series, V2Request};
 use crate::wire::tests::translation;
 

@@ -10,12 +10,24 @@ use super::Rules;
 pub struct Rejection {
     /// The reason.
     pub reason: Reason,
-    /// The number of series or metadata entries.
+    /// The number of series or metadata entries that were refused whole. Of a reason that refuses
+    /// single samples, these are the series that have nothing else.
     pub series: u64,
-    /// What they carried.
+    /// What was refused.
     pub counts: Counts,
     /// The first of them, cut to some 160 bytes. The sender chose the text, so it is not trusted.
     pub example: String,
+}
+
+impl Rejection {
+    /// How many were refused, of what the reason refuses.
+    pub fn refused(&self) -> u64 {
+        if self.reason.is_of_samples() {
+            self.counts.samples() + self.counts.of(Kind::Exemplar)
+        } else {
+            self.series
+        }
+    }
 }
 
 /// Series that broke a rule, counted by its reason. A rule that refuses nothing, or that changes a
@@ -104,29 +116,43 @@ impl Verdict {
         self.times.add_all(&series.times);
     }
 
+    /// Refuses a series or a metadata entry.
     pub(super) fn reject(
         &mut self,
         reason: Reason,
         counts: &Counts,
         example: impl FnOnce() -> String,
     ) {
+        let rejection = self.rejection(reason, example);
+        rejection.series += 1;
+        rejection.counts.add_all(counts);
+    }
+
+    /// Refuses a single sample, histogram or exemplar.
+    pub(super) fn reject_sample(
+        &mut self,
+        reason: Reason,
+        kind: Kind,
+        example: impl FnOnce() -> String,
+    ) {
+        self.rejection(reason, example).counts.add(kind, 1);
+    }
+
+    /// What was refused for a reason so far.
+    fn rejection(&mut self, reason: Reason, example: impl FnOnce() -> String) -> &mut Rejection {
         self.changed = true;
-        match self
-            .rejections
-            .iter_mut()
-            .find(|rejection| rejection.reason == reason)
-        {
-            Some(rejection) => {
-                rejection.series += 1;
-                rejection.counts.add_all(counts);
-            }
-            None => self.rejections.push(Rejection {
+        let rejections = &mut self.rejections;
+        let known = rejections.iter().position(|known| known.reason == reason);
+        let place = known.unwrap_or_else(|| {
+            rejections.push(Rejection {
                 reason,
-                series: 1,
-                counts: *counts,
+                series: 0,
+                counts: Counts::default(),
                 example: example(),
-            }),
-        }
+            });
+            rejections.len() - 1
+        });
+        &mut rejections[place]
     }
 
     /// True when the request holds more than its limit, and all of it will be refused.

@@ -7,6 +7,7 @@
 //! after all, and for a downgrade that turned out longer than its room.
 
 use std::sync::atomic::Ordering;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
@@ -171,7 +172,8 @@ impl Payloads<'_> {
         let mut left = encoded.split_off(self.start(&encoded, room)?);
         left.extend(looked_at);
         let encoders = self.encoders.first(encoded.len());
-        let verdict = policy::inspect(protocol, message, rules, scratch, encoders);
+        let now = now_millis();
+        let verdict = policy::inspect(protocol, message, rules, now, scratch, encoders);
         let verdict = verdict.map_err(malformed(protocol))?;
         if verdict.foreign && verdict.series == 0 && verdict.received.is_empty() {
             return Err(RewriteError::WrongMessage(protocol));
@@ -271,6 +273,12 @@ fn original(protocol: Protocol, body: &Bytes, verdict: &Verdict) -> Option<Paylo
         memory: body.len(),
         counts: verdict.kept(),
     })
+}
+
+/// The time, in milliseconds since the Unix epoch.
+fn now_millis() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    i64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Makes an error of what is wrong with a message.

@@ -203,7 +203,7 @@ impl Fixture {
         let (mut scratch, mut encoder) = (Scratch::default(), Encoder::default());
         encoder.start(Form::new(target.protocol, target.metadata), message.len());
         let encoders = std::slice::from_mut(&mut encoder);
-        policy::inspect(from, message, &rules, &mut scratch, encoders).unwrap();
+        policy::inspect(from, message, &rules, 0, &mut scratch, encoders).unwrap();
         encoder.finish().unwrap().message.bytes.to_vec()
     }
 

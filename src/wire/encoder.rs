@@ -13,7 +13,7 @@ use super::item::Item;
 use super::protobuf::{Malformed, Reader};
 use super::transcode::Part;
 use super::v2::Symbols;
-use super::{Change, Counts, Kind, Label, Protocol, Series};
+use super::{Change, Counts, Kind, Label, Protocol, Series, Sieve};
 
 pub use interner::SYMBOL_BYTES;
 
@@ -31,7 +31,8 @@ pub enum Source<'s, 'a> {
 }
 
 impl Source<'_, '_> {
-    fn protocol(self) -> Protocol {
+    /// That version.
+    pub fn protocol(self) -> Protocol {
         match self {
             Self::V1 => Protocol::V1,
             Self::V2(_) => Protocol::V2,
@@ -47,6 +48,8 @@ pub struct Piece<'p> {
     parts: Option<&'p [Part]>,
     /// Units of the message before the series.
     before: u64,
+    /// What it leaves out is not encoded.
+    sieve: Option<Sieve>,
 }
 
 impl<'p> Piece<'p> {
@@ -54,7 +57,16 @@ impl<'p> Piece<'p> {
     pub const WHOLE: Self = Self {
         parts: None,
         before: 0,
+        sieve: None,
     };
+
+    /// All of them that a sieve leaves.
+    pub fn sifted(sieve: Sieve) -> Self {
+        Self {
+            sieve: Some(sieve),
+            ..Self::WHOLE
+        }
+    }
 
     /// Those in `parts` of the message, which are in order and do not overlap. There are `before`
     /// units before the series.
@@ -62,6 +74,7 @@ impl<'p> Piece<'p> {
         Self {
             parts: Some(parts),
             before,
+            sieve: None,
         }
     }
 
@@ -190,7 +203,8 @@ impl Encoder {
         self.lost = Lost::default();
     }
 
-    /// Appends a series that was walked without a fault, with `labels` instead of its own labels.
+    /// Appends a series that was walked without a fault, with `labels` instead of its own labels. Of a
+    /// piece with a sieve, `series` is what the sieve left.
     /// `change` is how these labels differ from those of the series that was put before.
     ///
     /// The strings of `labels` must stay where they are until the message is finished, since long ones
@@ -311,8 +325,13 @@ impl<'a> Put<'_, 'a> {
                     Item::Exemplar(_) | Item::Metadata(_) => has_last,
                     Item::Other => false,
                 };
-                if wanted {
-                    return Some(Ok(item));
+                if !wanted {
+                    continue;
+                }
+                match piece.sieve.map(|sieve| sieve.stops(item, protocol)) {
+                    Some(Ok(true)) => {}
+                    Some(Err(malformed)) => return Some(Err(malformed)),
+                    Some(Ok(false)) | None => return Some(Ok(item)),
                 }
             }
         })

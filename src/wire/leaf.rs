@@ -86,6 +86,20 @@ pub(super) fn exemplar<'a>(
     }
 }
 
+/// The timestamp of an exemplar that was walked before, in milliseconds since the Unix epoch.
+pub(super) fn exemplar_timestamp(bytes: &[u8]) -> Result<i64, Malformed> {
+    let mut reader = Reader::new(bytes);
+    let mut timestamp = 0;
+    while let Some((field, wire_type)) = reader.key()? {
+        if field == EXEMPLAR_TIMESTAMP {
+            timestamp = reader.varint()?.cast_signed();
+        } else {
+            reader.skip(wire_type)?;
+        }
+    }
+    Ok(timestamp)
+}
+
 /// A sample after its walk.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sample {

@@ -1,6 +1,7 @@
 //! The walks against prost, over random messages and over a table of malformed ones.
 
 mod blocks;
+pub(crate) mod faults;
 pub(crate) mod generate;
 mod malformed;
 pub(crate) mod mirror;

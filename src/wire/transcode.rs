@@ -8,7 +8,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use super::encoder::{Encoded, Encoder, Form, Piece, Source};
 use super::item::Item;
 use super::protobuf::Reader;
-use super::{Change, Kind, Labels, Malformed, Protocol, leaf, v1, v2};
+use super::{Change, Kind, Labels, Malformed, Protocol, histogram, leaf, v1, v2};
 
 /// Memory that is reused from message to message.
 #[derive(Debug, Default)]
@@ -111,7 +111,7 @@ pub fn units(
                     units.push(of(Kind::Float, Some(time)));
                 }
                 Item::Histogram(bytes) => {
-                    let time = leaf::histogram(bytes, protocol)?;
+                    let time = histogram::histogram(bytes, protocol)?.timestamp;
                     units.push(of(Kind::Histogram, Some(time)));
                 }
                 Item::Exemplar(_) | Item::Metadata(_) | Item::Other => {}

@@ -6,7 +6,7 @@
 
 use http::StatusCode;
 
-use crate::policy::Verdict;
+use crate::policy::{Rejection, Verdict};
 use crate::reasons::Reason;
 use crate::wire::{Counts, Kind, Protocol};
 
@@ -116,17 +116,32 @@ impl Case<'_> {
         }
     }
 
+    /// Of how many something was refused, and of what if it was single samples.
+    fn out_of(&self, rejection: &Rejection) -> String {
+        if !rejection.reason.is_of_samples() {
+            return self.verdict.series.max(rejection.series).to_string();
+        }
+        let received = &self.verdict.received;
+        if rejection.counts.of(Kind::Exemplar) > 0 {
+            let exemplars = received.of(Kind::Exemplar);
+            format!("{} samples and exemplars", received.samples() + exemplars)
+        } else {
+            format!("{} samples", received.samples())
+        }
+    }
+
     /// The text of a refusal. The first 200 bytes, which a log line shows, hold spoke, reason, count,
     /// advice and the start of an example. The example comes last, since it may be long.
     fn text(&self, unsupported: &Counts, settled: &Settled) -> String {
         let mut parts = Vec::new();
         for rejection in &self.verdict.rejections {
+            let reason = rejection.reason;
             parts.push(format!(
                 "{}: {} of {} refused: {}; e.g. {}",
-                rejection.reason.name(),
-                rejection.series,
-                self.verdict.series.max(rejection.series),
-                rejection.reason.advice(),
+                reason.name(),
+                rejection.refused(),
+                self.out_of(rejection),
+                reason.advice(),
                 rejection.example,
             ));
         }
@@ -165,7 +180,6 @@ pub(super) fn cut(mut text: String) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::policy::Rejection;
     use crate::reasons::HubFailure;
 
     use super::*;
@@ -329,7 +343,7 @@ mod tests {
             verdict.rejections = vec![Rejection {
                 reason,
                 series: 1999,
-                counts: Counts::default(),
+                counts: floats(1999),
                 example: format!("up{{cluster=\"staging\",{}", "x".repeat(200)),
             }];
             let outcome = Outcome::default();

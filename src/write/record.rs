@@ -173,7 +173,7 @@ pub(super) fn processed(spoke: &Spoke, verdict: &Verdict, answer: &Answer, hub_t
         spoke
             .metrics
             .count_rejected(rejection.reason, &rejection.counts);
-        let (reason, count) = (rejection.reason.name(), rejection.series);
+        let (reason, count) = (rejection.reason.name(), rejection.refused());
         refuse(spoke, reason, count, &rejection.example, answer.status);
     }
     spoke.metrics.count_written(&samples.written, newest);

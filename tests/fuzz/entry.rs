@@ -8,8 +8,12 @@
 
 #[path = "../../src/wire/tests/blocks.rs"]
 mod blocks;
+#[path = "../../src/wire/tests/faults.rs"]
+mod faults;
 #[path = "../../src/policy/tests/invariants.rs"]
 mod invariants;
+#[path = "../../src/policy/tests/leavings.rs"]
+mod leavings;
 #[path = "../../src/wire/tests/mirror.rs"]
 mod mirror;
 #[path = "../../src/wire/tests/parts.rs"]
@@ -38,6 +42,7 @@ pub(crate) fn transcode(message: &[u8]) {
         series_per_request_max: 10_000,
         labels_per_series_max: 100,
         label_value_bytes_max: 100_000,
+        samples_ahead_max: Some(invariants::AHEAD_MAX),
     };
     let rules = Rules::new("cluster", "production", policy, limits);
     let mut scratch = Scratch::default();
@@ -45,7 +50,14 @@ pub(crate) fn transcode(message: &[u8]) {
         let mut encoder = Encoder::default();
         encoder.start(Form::new(to, Forward), message.len());
         let encoders = std::slice::from_mut(&mut encoder);
-        let verdict = policy::inspect(from, message, &rules, &mut scratch, encoders);
+        let verdict = policy::inspect(
+            from,
+            message,
+            &rules,
+            invariants::NOW,
+            &mut scratch,
+            encoders,
+        );
         if verdict.is_ok_and(|verdict| verdict.keeps()) {
             let encoded = encoder.finish().expect("it was inspected");
             parts::check(to, encoded.message.bytes);

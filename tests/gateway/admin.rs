@@ -186,7 +186,9 @@ async fn metrics_show_the_freshness_and_size_of_a_write() {
 /// One wrong clock must not hide for ever that a spoke has stopped writing.
 #[tokio::test]
 async fn a_timestamp_in_the_far_future_does_not_become_the_newest() {
-    let (_hub, gate) = start_hub_and_gate("").await;
+    let hub = ScriptedHub::start().await;
+    let spokes = [spoke("production", "limits: {samples_ahead_max: 0s}")];
+    let gate = Gate::start(&config(&hub.url(), &spokes)).await;
     let name = "hubgate_newest_sample_timestamp_seconds";
     for protocol in [Protocol::V2, Protocol::V1] {
         let batch = [bare("__name__=up").sample(1.0, i64::MAX)];

@@ -1,6 +1,6 @@
 //! The label policy of a spoke: the labels that the hub gets under each setting.
 
-use crate::support::body::{Protocol, bare, series};
+use crate::support::body::{Protocol, bare, now, series};
 use crate::support::config::{config, spoke};
 use crate::support::gate::Gate;
 use crate::support::hub::ScriptedHub;
@@ -172,7 +172,7 @@ async fn values_stay_the_same_bits_when_labels_change() {
         let mut batch = vec![
             bare("__name__=up,z=1")
                 .sample(stale, 1)
-                .sample(f64::from_bits(1), i64::MAX)
+                .sample(f64::from_bits(1), now())
                 .sample(f64::INFINITY, i64::MIN)
                 .exemplar("trace_id=abc,cluster=elsewhere", 5),
             bare("__name__=h").histogram(1_700_000_000_000),

@@ -37,6 +37,7 @@ mod password_attacks;
 mod real_hubs;
 mod real_prometheus;
 mod refused_requests;
+mod refused_samples;
 mod refused_series;
 mod reload;
 mod reload_storms;

@@ -1,5 +1,7 @@
 //! Checks spokes, in the main file and in files of their own, and `spoke_defaults`.
 
+use std::time::Duration;
+
 use super::Check;
 use super::credential::credential;
 use super::entry::{Entry, Fields, UnknownKeys};
@@ -15,6 +17,7 @@ const LIMITS_KEYS: &[&str] = &[
     "series_per_request_max",
     "labels_per_series_max",
     "label_value_bytes_max",
+    "samples_ahead_max",
 ];
 
 /// The keys of `spoke_defaults`: those of a spoke, except its name and credentials.
@@ -29,6 +32,8 @@ pub(super) struct Settings {
     series_per_request_max: Option<usize>,
     labels_per_series_max: Option<usize>,
     label_value_bytes_max: Option<usize>,
+    /// 0 for no limit.
+    samples_ahead_max: Option<Duration>,
 }
 
 impl Settings {
@@ -56,6 +61,11 @@ impl Settings {
                 "label_value_bytes_max",
                 label_value_size,
             ),
+            samples_ahead_max: limits.parse_optional(
+                report,
+                "samples_ahead_max",
+                value::samples_ahead,
+            ),
         }
     }
 
@@ -76,6 +86,7 @@ impl Settings {
             label_value_bytes_max: self
                 .label_value_bytes_max
                 .or(defaults.label_value_bytes_max),
+            samples_ahead_max: self.samples_ahead_max.or(defaults.samples_ahead_max),
         }
     }
 
@@ -87,6 +98,8 @@ impl Settings {
     }
 
     fn limits(&self) -> SpokeLimits {
+        let samples_ahead_max = self.samples_ahead_max;
+        let samples_ahead_max = samples_ahead_max.unwrap_or(defaults::SAMPLES_AHEAD_MAX);
         SpokeLimits {
             series_per_request_max: self
                 .series_per_request_max
@@ -97,6 +110,7 @@ impl Settings {
             label_value_bytes_max: self
                 .label_value_bytes_max
                 .unwrap_or(defaults::LABEL_VALUE_BYTES_MAX),
+            samples_ahead_max: Some(samples_ahead_max).filter(|ahead| !ahead.is_zero()),
         }
     }
 }

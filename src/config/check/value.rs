@@ -12,7 +12,9 @@ use ipnet::IpNet;
 
 use super::entry::quote;
 use super::visible::check_visible;
-use crate::config::defaults::{COUNT_CEILING, SALVAGE_REQUESTS_CEILING, TIMEOUT_CEILING};
+use crate::config::defaults::{
+    COUNT_CEILING, SALVAGE_REQUESTS_CEILING, SAMPLES_AHEAD_CEILING, TIMEOUT_CEILING,
+};
 use crate::config::source_ranges::parse_range;
 use crate::config::{Absent, Ack, HubMetadata, HubProtocol, Mismatch};
 use crate::reasons::UNKNOWN;
@@ -149,10 +151,27 @@ pub(super) fn size(ceiling: u64) -> impl FnOnce(&str) -> Result<usize, String> {
     }
 }
 
+/// Parses the time by which a sample may be ahead, where 0 is no limit.
+pub(super) fn samples_ahead(text: &str) -> Result<Duration, String> {
+    let duration = any_duration(text)?;
+    if duration > SAMPLES_AHEAD_CEILING {
+        let most = humantime::format_duration(SAMPLES_AHEAD_CEILING);
+        return Err(format!(
+            "{} is out of range; allowed: up to {most}, or 0s for no limit",
+            quote(text)
+        ));
+    }
+    Ok(duration)
+}
+
+fn any_duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|_| format!("{} is not a duration; write 25s or 1m30s", quote(text)))
+}
+
 /// Parses a timeout.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let duration = humantime::parse_duration(text)
-        .map_err(|_| format!("{} is not a duration; write 25s or 1m30s", quote(text)))?;
+    let duration = any_duration(text)?;
     if duration.is_zero() || duration > TIMEOUT_CEILING {
         let most = humantime::format_duration(TIMEOUT_CEILING);
         return Err(format!(

@@ -81,6 +81,8 @@ limits: {body_bytes_max: 225MiB} => 1:26: limits.body_bytes_max => make 26948403
 spoke_files: a.yaml => 1:14: spoke_files => wanted a list
 spoke_files: ['['] => 1:15: spoke_files[0] => is not a glob
 spoke_defaults: {limits: {labels_per_series_max: 0}} => 1:50: spoke_defaults.limits.labels_per_series_max => from 1 to
+spoke_defaults: {limits: {samples_ahead_max: 10}} => 1:46: spoke_defaults.limits.samples_ahead_max => not a duration
+spoke_defaults: {limits: {samples_ahead_max: 366d}} => 1:46: spoke_defaults.limits.samples_ahead_max => or 0s for no limit
 ";
     refuses_each(table, with_line);
 }

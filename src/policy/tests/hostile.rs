@@ -13,7 +13,7 @@ use crate::wire::protobuf::put_bytes;
 use crate::wire::tests::mirror::V2Request;
 use crate::wire::{Kind, Protocol};
 
-use super::invariants::{Inspection, Memory, encode, inspect, rules};
+use super::invariants::{AHEAD_MAX, Inspection, Memory, NOW, encode, inspect, rules};
 use super::message;
 
 /// The limits that a spoke has by default.
@@ -21,6 +21,7 @@ const LIMITS: SpokeLimits = SpokeLimits {
     series_per_request_max: 50_000,
     labels_per_series_max: 128,
     label_value_bytes_max: 65_536,
+    samples_ahead_max: Some(AHEAD_MAX),
 };
 
 const POLICY: LabelPolicy = LabelPolicy {
@@ -153,7 +154,7 @@ fn a_flood_of_decisions_stays_within_its_room() {
     ] {
         let (rules, mut memory) = (rules(POLICY, limits), Memory::default());
         let scratch = &mut memory.scratch;
-        let verdict = policy::inspect(protocol, &body, &rules, scratch, &mut []).unwrap();
+        let verdict = policy::inspect(protocol, &body, &rules, NOW, scratch, &mut []).unwrap();
         assert_eq!((verdict.series, verdict.kept_series), (200_000, 100_000));
         let room = policy::Decisions::room(protocol, body.len(), &rules);
         let decisions = scratch.take_decisions();

@@ -2,16 +2,18 @@
 //!
 //! The property tests and the fuzz targets share this file, so that both look for the same.
 
-use prost::Message;
+use std::time::Duration;
 
-use super::mirror::{PlainLabels, PlainMessage, PlainSeries};
+use super::faults;
+use super::leavings::{check_defined_fields, check_leaving};
+use super::mirror::{PlainMessage, PlainSeries};
 use super::translation::{self, fields, plain};
 use crate::config::{Absent, LabelPolicy, Mismatch, SpokeLimits};
 use crate::policy::{self, Rules, Scratch, Verdict};
 use crate::reasons::Reason;
 use crate::wire::encoder::{Encoded, Encoder, Form, Metadata};
 use crate::wire::protobuf::put_bytes;
-use crate::wire::{Kind, Malformed, Protocol, proto};
+use crate::wire::{Kind, Malformed, Protocol};
 
 /// What a request of one spoke becomes in the version that it came in.
 #[derive(Debug)]
@@ -37,7 +39,7 @@ pub(crate) fn inspect(
     rules: &Rules,
     memory: &mut Memory,
 ) -> Result<Inspection, Malformed> {
-    let verdict = policy::inspect(protocol, message, rules, &mut memory.scratch, &mut [])?;
+    let verdict = policy::inspect(protocol, message, rules, NOW, &mut memory.scratch, &mut [])?;
     let mut inspection = Inspection {
         verdict,
         rewritten: None,
@@ -64,7 +66,7 @@ pub(crate) fn encode<'m>(
     let Memory { scratch, encoder } = memory;
     encoder.start(form, message.len());
     let encoders = std::slice::from_mut(encoder);
-    let verdict = policy::inspect(from, message, rules, scratch, encoders)?;
+    let verdict = policy::inspect(from, message, rules, NOW, scratch, encoders)?;
     if !verdict.keeps() {
         return Ok((verdict, Encoded::default()));
     }
@@ -101,7 +103,17 @@ pub(crate) const LIMITS: SpokeLimits = SpokeLimits {
     series_per_request_max: 10_000,
     labels_per_series_max: 100,
     label_value_bytes_max: 100_000,
+    samples_ahead_max: Some(AHEAD_MAX),
 };
+
+/// How far ahead samples may be.
+pub(crate) const AHEAD_MAX: Duration = Duration::from_secs(600);
+
+/// The time of all requests, in milliseconds: after that of most generated samples.
+pub(crate) const NOW: i64 = 1_799_000_000_000;
+
+/// The latest timestamp that may travel on.
+pub(crate) const NEWEST_MAX: i64 = NOW + 600_000;
 
 /// Every label policy there is.
 pub(crate) fn policies() -> impl Iterator<Item = LabelPolicy> {
@@ -136,7 +148,7 @@ pub(crate) fn check(protocol: Protocol, message: &[u8]) {
     for policy in policies() {
         let rules = rules(policy, LIMITS);
         let scratch = &mut memory.scratch;
-        let inspected = policy::inspect(protocol, message, &rules, scratch, &mut []);
+        let inspected = policy::inspect(protocol, message, &rules, NOW, scratch, &mut []);
         match (inspected, PlainMessage::decode(protocol, message)) {
             // The one rule of structure that is stricter than prost's.
             (Err(Malformed::Group), _) | (Err(_), Err(_)) => {
@@ -229,7 +241,7 @@ impl Case<'_> {
             encoder.start(Form::new(to, metadata), message.len());
         }
         let scratch = &mut memory.scratch;
-        let found = policy::inspect(from, message, &rules, scratch, &mut together);
+        let found = policy::inspect(from, message, &rules, NOW, scratch, &mut together);
         assert_eq!(found.as_ref(), Ok(self.verdict));
         if !self.verdict.keeps() {
             return;
@@ -280,17 +292,20 @@ fn kept(
     let alone = |field, bytes: &[u8]| {
         let mut alone = symbols.clone();
         put_bytes(&mut alone, field, bytes);
-        let mut memory = Memory::default();
-        let form = Form::new(protocol, Metadata::Forward);
-        let encoded = encode(protocol, &alone, rules, &mut memory, form);
-        let (verdict, encoded) = encoded.expect("a part of what is well-formed");
-        verdict.keeps().then(|| {
-            let mut message = plain(protocol, &encoded.message);
-            message
-                .series
-                .extend(plain(Protocol::V1, &encoded.side).series);
-            message.series.into_iter().next()
-        })
+        let mut first = None;
+        // V1 holds no custom buckets, and V2 made of V1 no empty series.
+        for to in [protocol, Protocol::V2] {
+            let (mut memory, form) = (Memory::default(), Form::new(to, Metadata::Forward));
+            let encoded = encode(protocol, &alone, rules, &mut memory, form);
+            let (verdict, encoded) = encoded.expect("a part of what is well-formed");
+            if !verdict.keeps() {
+                return None;
+            }
+            let mut series = plain(to, &encoded.message).series;
+            series.extend(plain(Protocol::V1, &encoded.side).series);
+            first = first.or(series.into_iter().next());
+        }
+        Some(first)
     };
     let mut kept = PlainMessage::default();
     let (mut series, mut metadata) = (input.series.iter(), input.metadata.iter());
@@ -299,8 +314,8 @@ fn kept(
             let series = series.next().expect("prost sees as many");
             if let Some(alone) = alone(field, bytes) {
                 let labels = alone.expect("it is encoded").labels;
-                kept.series
-                    .push(PlainSeries::new(labels, series.payload.clone()));
+                let (payload, _) = faults::sift(series.payload.clone(), NEWEST_MAX);
+                kept.series.push(PlainSeries::new(labels, payload));
             }
         } else if Some(field) == metadata_field {
             let entry = metadata.next().expect("prost sees as many");
@@ -357,78 +372,9 @@ fn check_counts(verdict: &Verdict, input: &PlainMessage) {
         "{verdict:?}"
     );
     for rejection in &verdict.rejections {
-        assert!(rejection.example.len() <= 180, "{rejection:?}");
+        assert!(rejection.example.len() <= 240, "{rejection:?}");
     }
     assert!(!verdict.rejections.is_empty() || verdict.rejected().is_empty());
-}
-
-/// Series under labels that the spoke may write, and nothing that another decoder would see
-/// beside.
-fn check_leaving(protocol: Protocol, leaving: &[u8]) {
-    decode_strictly(protocol, leaving);
-    let output = PlainMessage::decode(protocol, leaving).expect("what leaves is well-formed");
-    let labels = output.series.iter().map(|series| &series.labels);
-    labels.for_each(|labels| check_labels(labels.as_ref().expect("references hold")));
-    check_hides_nothing(protocol, leaving);
-}
-
-/// A hub that is strict about UTF-8 must be able to read it as well.
-fn decode_strictly(protocol: Protocol, leaving: &[u8]) {
-    let decoded = match protocol {
-        Protocol::V1 => proto::v1::WriteRequest::decode(leaving).map(drop),
-        Protocol::V2 => proto::v2::Request::decode(leaving).map(drop),
-    };
-    decoded.expect("what leaves is what the schema says");
-}
-
-fn check_labels(labels: &PlainLabels) {
-    assert!(labels.is_sorted_by(|a, b| a.0 < b.0), "{labels:?}");
-    assert!(
-        labels
-            .iter()
-            .all(|(name, value)| !name.is_empty() && !value.is_empty())
-    );
-    assert!(labels.iter().any(|(name, _)| name == b"__name__"));
-    let cluster = labels.iter().find(|(name, _)| name == b"cluster");
-    assert_eq!(
-        cluster.map(|(_, value)| value.as_slice()),
-        Some(SPOKE.as_bytes())
-    );
-}
-
-/// Read as the other version, what leaves is empty.
-fn check_hides_nothing(protocol: Protocol, leaving: &[u8]) {
-    let other = match protocol {
-        Protocol::V1 => PlainMessage::decode(Protocol::V2, leaving),
-        Protocol::V2 => PlainMessage::decode(Protocol::V1, leaving),
-    };
-    let other = other.expect("fields of the other version are unknown ones");
-    assert!(
-        other.series.is_empty() && other.metadata.is_empty(),
-        "{other:?}"
-    );
-}
-
-/// The message, its series and the labels of these hold no field that the schema does not define.
-fn check_defined_fields(protocol: Protocol, leaving: &[u8]) {
-    let (defined, series_field, series_fields) = match protocol {
-        Protocol::V1 => (&[1, 3][..], 1, 1..=4),
-        Protocol::V2 => (&[4, 5][..], 5, 1..=5),
-    };
-    for (field, message) in fields(leaving) {
-        assert!(defined.contains(&field), "field {field} of the message");
-        if field != series_field {
-            continue;
-        }
-        for (field, label) in fields(message) {
-            assert!(series_fields.contains(&field), "field {field} of a series");
-            if protocol == Protocol::V1 && field == 1 {
-                let mut numbers: Vec<u32> = fields(label).map(|(field, _)| field).collect();
-                numbers.sort_unstable();
-                assert_eq!(numbers, [1, 2], "a label");
-            }
-        }
-    }
 }
 
 /// Inspected again, what leaves is left alone. The label that the gate adds does not count against
@@ -439,8 +385,15 @@ fn inspect_again(protocol: Protocol, leaving: &[u8], policy: LabelPolicy) -> Ver
         ..LIMITS
     };
     let rules = rules(policy, limits);
-    let verdict = policy::inspect(protocol, leaving, &rules, &mut Scratch::default(), &mut [])
-        .expect("what leaves is well-formed");
+    let verdict = policy::inspect(
+        protocol,
+        leaving,
+        &rules,
+        NOW,
+        &mut Scratch::default(),
+        &mut [],
+    )
+    .expect("what leaves is well-formed");
     assert!(!verdict.changed(), "{verdict:?}");
     assert_eq!(verdict.observed.series(Reason::MismatchedLabel), 0);
     verdict

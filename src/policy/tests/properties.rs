@@ -3,14 +3,17 @@
 use proptest::prelude::*;
 
 use crate::config::LabelPolicy;
+use crate::policy::Verdict;
 use crate::reasons::Reason;
-use crate::wire::Protocol;
 use crate::wire::encoder::{Form, Metadata};
 use crate::wire::protobuf::{Reader, put_bytes};
 use crate::wire::tests::mirror::{PlainMessage, PlainSeries};
-use crate::wire::tests::{generate, translation};
+use crate::wire::tests::{faults, generate, translation};
+use crate::wire::{Counts, Kind, Protocol};
 
-use super::invariants::{LIMITS, Memory, check, encode, inspect, leaving, policies, rules};
+use super::invariants::{
+    LIMITS, Memory, NEWEST_MAX, check, encode, inspect, leaving, policies, rules,
+};
 use super::model;
 
 /// Each series of a message as a message of its own, its bytes as they lie: which of two faults is
@@ -39,14 +42,29 @@ fn singles(protocol: Protocol, message: &[u8]) -> Vec<Vec<u8>> {
     singles
 }
 
-fn reason(protocol: Protocol, message: &[u8], policy: LabelPolicy) -> Option<Reason> {
+fn alone(protocol: Protocol, message: &[u8], policy: LabelPolicy) -> Verdict {
     let rules = rules(policy, LIMITS);
-    let inspection = inspect(protocol, message, &rules, &mut Memory::default()).unwrap();
-    inspection
-        .verdict
-        .rejections
-        .first()
-        .map(|rejection| rejection.reason)
+    let inspection = inspect(protocol, message, &rules, &mut Memory::default());
+    inspection.unwrap().verdict
+}
+
+fn reason(verdict: &Verdict) -> Option<Reason> {
+    let first = verdict.rejections.first();
+    first.map(|rejection| rejection.reason)
+}
+
+/// The samples that are refused of a single series are those with a fault.
+fn check_faults(verdict: &Verdict, faults: &[(Kind, Reason)]) {
+    let mut reasons: Vec<_> = faults.iter().map(|(_, reason)| *reason).collect();
+    reasons.dedup();
+    assert_eq!(verdict.rejections.is_empty(), reasons.is_empty());
+    for reason in reasons {
+        let mut rejections = verdict.rejections.iter();
+        let rejection = rejections.find(|rejection| rejection.reason == reason);
+        let mut counts = rejection.expect("it is refused").counts;
+        counts.clear(Kind::Metadata);
+        assert_eq!(counts, faults::counts(faults, reason), "{verdict:?}");
+    }
 }
 
 /// Each series fares as the model says, alone and among its neighbours.
@@ -55,13 +73,22 @@ fn check_against_model(protocol: Protocol, message: &[u8], policy: LabelPolicy) 
     let mut kept = PlainMessage::default();
     let mut refused = Vec::new();
     for (series, single) in input.series.iter().zip(singles(protocol, message)) {
-        let reason = reason(protocol, &single, policy);
-        match (model::judge(series, policy), reason) {
-            (Ok(labels), None) => {
-                let series = PlainSeries::new(Some(labels), series.payload.clone());
-                kept.series.push(series);
+        let alone = alone(protocol, &single, policy);
+        match (model::judge(series, policy), reason(&alone)) {
+            (Ok(labels), _) => {
+                let (payload, faults) = faults::sift(series.payload.clone(), NEWEST_MAX);
+                check_faults(&alone, &faults);
+                let keeps = faults.is_empty() || !faults::is_void(&payload);
+                assert_eq!(alone.keeps(), keeps, "{alone:?}");
+                refused.extend(alone.rejections);
+                if keeps {
+                    kept.series.push(PlainSeries::new(Some(labels), payload));
+                }
             }
-            (Err(reasons), Some(reason)) if reasons.contains(&reason) => refused.push(reason),
+            (Err(reasons), Some(reason)) if reasons.contains(&reason) => {
+                assert!(!alone.keeps());
+                refused.extend(alone.rejections);
+            }
             (expected, reason) => panic!("expected {expected:?}, not {reason:?}: {series:?}"),
         }
     }
@@ -73,16 +100,16 @@ fn check_against_model(protocol: Protocol, message: &[u8], policy: LabelPolicy) 
     let mut memory = Memory::default();
     let inspection = inspect(protocol, message, &rules, &mut memory).unwrap();
     for rejection in &inspection.verdict.rejections {
-        let expected = refused
-            .iter()
-            .filter(|reason| **reason == rejection.reason)
-            .count() as u64;
-        let metadata = if protocol == Protocol::V1 {
-            rejection.counts.total()
-        } else {
-            0
-        };
-        assert!(rejection.series >= expected && rejection.series <= expected + metadata);
+        let (mut series, mut counts) = (0, Counts::default());
+        for alone in refused.iter().filter(|it| it.reason == rejection.reason) {
+            series += alone.series;
+            counts.add_all(&alone.counts);
+        }
+        // What is left are metadata entries of V1.
+        let mut entries = rejection.counts.minus(&counts);
+        assert_eq!(rejection.series, series + entries.total(), "{rejection:?}");
+        entries.clear(Kind::Metadata);
+        assert!(entries.is_empty(), "{rejection:?}");
     }
     if let Some(leaving) = leaving(message, &inspection)
         && inspection.rewritten.is_none()

@@ -1,6 +1,7 @@
 //! Random requests of both versions, valid protobuf throughout, with the labels that honest,
 //! careless and hostile spokes send.
 
+mod histograms;
 mod neighbours;
 mod symbols;
 
@@ -9,10 +10,12 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use prost::Message;
 
+use self::histograms::histogram;
 use super::mirror::{V1Exemplar, V1Label, V1Metadata, V1Request, V1Series};
 use super::tree;
+use crate::policy::tests::invariants::NEWEST_MAX;
 use crate::wire::Protocol;
-use crate::wire::proto::{v1, v2};
+use crate::wire::proto::v1;
 
 /// The value of a stale marker, which is a NaN.
 const STALE_BITS: u64 = 0x7ff0_0000_0000_0002;
@@ -179,7 +182,12 @@ fn number() -> impl Strategy<Value = f64> {
 }
 
 fn timestamp() -> impl Strategy<Value = i64> {
-    prop_oneof![4 => 1_700_000_000_000i64..1_800_000_000_000, 1 => Just(0), 1 => any::<i64>()]
+    prop_oneof![
+        20 => 1_700_000_000_000i64..1_800_000_000_000,
+        5 => Just(0),
+        3 => any::<i64>(),
+        2 => NEWEST_MAX..NEWEST_MAX + 2,
+    ]
 }
 
 fn exemplar_labels() -> impl Strategy<Value = TextPairs> {
@@ -193,73 +201,8 @@ fn v1_labels(labels: TextPairs) -> Vec<V1Label> {
         .collect()
 }
 
-/// A histogram as V2 has it, which holds all that V1 has.
-fn histogram() -> impl Strategy<Value = v2::Histogram> {
-    let counts = prop_oneof![
-        any::<(u64, u64)>().prop_map(|(count, zero)| (
-            Some(v2::histogram::Count::CountInt(count)),
-            Some(v2::histogram::ZeroCount::ZeroCountInt(zero)),
-        )),
-        (number(), number()).prop_map(|(count, zero)| (
-            Some(v2::histogram::Count::CountFloat(count)),
-            Some(v2::histogram::ZeroCount::ZeroCountFloat(zero)),
-        )),
-        Just((None, None)),
-    ];
-    let spans = || {
-        vec((any::<i32>(), any::<u32>()), 0..3).prop_map(|spans| {
-            let span = |(offset, length)| v2::BucketSpan { offset, length };
-            spans.into_iter().map(span).collect::<Vec<_>>()
-        })
-    };
-    let schema = prop_oneof![-4..9i32, Just(-53), any::<i32>()];
-    let numbers = || vec(number(), 0..4);
-    let deltas = || vec(any::<i64>(), 0..4);
-    (
-        (counts, number(), schema, number(), spans(), spans()),
-        (deltas(), deltas(), numbers(), numbers(), numbers()),
-        (0..5i32, timestamp(), timestamp()),
-    )
-        .prop_map(
-            |(head, buckets, (reset_hint, timestamp, start_timestamp))| {
-                let (
-                    (count, zero_count),
-                    sum,
-                    schema,
-                    zero_threshold,
-                    negative_spans,
-                    positive_spans,
-                ) = head;
-                let (
-                    negative_deltas,
-                    positive_deltas,
-                    negative_counts,
-                    positive_counts,
-                    custom_values,
-                ) = buckets;
-                v2::Histogram {
-                    sum,
-                    schema,
-                    zero_threshold,
-                    negative_spans,
-                    negative_deltas,
-                    negative_counts,
-                    positive_spans,
-                    positive_deltas,
-                    positive_counts,
-                    reset_hint,
-                    timestamp,
-                    custom_values,
-                    start_timestamp,
-                    count,
-                    zero_count,
-                }
-            },
-        )
-}
-
 /// The bytes of one message read as another that has the same fields.
-fn recoded<M: Message + Default>(message: &impl Message) -> M {
+pub(crate) fn recoded<M: Message + Default>(message: &impl Message) -> M {
     M::decode(message.encode_to_vec().as_slice()).unwrap()
 }
 

@@ -110,13 +110,13 @@ pub(crate) struct PlainHistogram {
     pub(crate) timestamp: i64,
     pub(crate) start_timestamp: i64,
     /// Count and zero count, and whether each is a float.
-    counts: [Option<(bool, u64)>; 2],
+    pub(crate) counts: [Option<(bool, u64)>; 2],
     reset_hint: i32,
     /// Offsets and lengths, negative and positive.
-    spans: [Vec<(i32, u32)>; 2],
-    deltas: [Vec<i64>; 2],
+    pub(crate) spans: [Vec<(i32, u32)>; 2],
+    pub(crate) deltas: [Vec<i64>; 2],
     /// Sum and zero threshold, negative counts, positive counts, custom values.
-    doubles: [Vec<u64>; 4],
+    pub(crate) doubles: [Vec<u64>; 4],
 }
 
 /// Labels, bits of the value, timestamp; the labels are `None` as in [`PlainSeries`].

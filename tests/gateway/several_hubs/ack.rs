@@ -257,9 +257,7 @@ async fn ack_any_succeeds_when_only_the_v2_hub_can_hold_a_sample() {
         let (v1, v2, gate) = start_v1_and_v2("any", swapped).await;
         // The V1 hub replies first.
         v2.reply_always(Reply::as_usual().after(Duration::from_millis(200)));
-        let mut custom = bare("__name__=h,cluster=production").histogram(1);
-        custom.histograms[0].schema = -53;
-        custom.histograms[0].custom_values = vec![1.0, 2.0];
+        let custom = bare("__name__=h,cluster=production").custom_buckets(1);
         let batch = [three().to_vec(), vec![custom]].concat();
         let response = gate.write(Protocol::V2, &batch).await.expect(204);
         assert_eq!(response.written(), Some((3, 1, 0)));

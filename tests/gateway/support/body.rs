@@ -132,6 +132,24 @@ impl Series {
         self
     }
 
+    /// Adds a native histogram with two custom buckets, which V1 cannot hold.
+    pub(crate) fn custom_buckets(mut self, timestamp: i64) -> Self {
+        self.histograms.push(v2::Histogram {
+            count: Some(v2::histogram::Count::CountInt(3)),
+            sum: 4.5,
+            schema: -53,
+            positive_spans: vec![v2::BucketSpan {
+                offset: 0,
+                length: 2,
+            }],
+            positive_deltas: vec![1, 1],
+            custom_values: vec![1.0, 2.0],
+            timestamp,
+            ..v2::Histogram::default()
+        });
+        self
+    }
+
     pub(crate) fn exemplar(mut self, notation: &str, timestamp: i64) -> Self {
         self.exemplars.push(Exemplar {
             labels: labels(notation),

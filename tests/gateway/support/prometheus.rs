@@ -73,12 +73,6 @@ impl Binary {
         }
     }
 
-    /// True when as a hub it replies 400 to a histogram with a negative count. 3.12 does; 2.42 and
-    /// 3.5 reply 500; the releases between were not tried.
-    pub(crate) fn refuses_bad_histograms(&self) -> bool {
-        (self.major, self.minor) >= (3, 12)
-    }
-
     /// True when a hub takes native histograms only if a feature flag is set.
     pub(crate) fn has_a_flag_for_histograms(&self) -> bool {
         (self.major, self.minor) < (3, 8)
@@ -327,9 +321,8 @@ impl Prometheus {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log.unwrap());
-        if self.is_hub {
-            command.arg("--web.enable-remote-write-receiver");
-        }
+        // A test puts samples into a spoke that no scrape takes.
+        command.arg("--web.enable-remote-write-receiver");
         if self.native_histograms {
             // Without it a release before 3.8 replies 500 to every native histogram, and scrapes none.
             command.arg("--enable-feature=native-histograms");

@@ -1,0 +1,114 @@
+//! Which samples of a series may travel on, where not all of them may.
+
+use super::histogram::{HistogramFault, histogram};
+use super::item::Item;
+use super::protobuf::{Malformed, Reader};
+use super::{Counts, Kind, Protocol, Series, Times, leaf};
+
+/// Why a sample, a histogram or an exemplar may not travel on, where its series may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SampleFault {
+    /// Its timestamp, in milliseconds since the Unix epoch, is too far ahead.
+    Ahead(i64),
+    /// It is a histogram that cannot be.
+    Histogram(HistogramFault),
+}
+
+/// Leaves out what is too far ahead, and histograms that are faulty. A start timestamp is not looked
+/// at: hubs use none that is not before its sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sieve {
+    /// The latest timestamp of a sample, a histogram or an exemplar, in milliseconds since the Unix
+    /// epoch.
+    pub newest_max: i64,
+}
+
+impl Sieve {
+    /// True when it leaves something of a series out.
+    #[inline]
+    pub fn catches(self, series: &Series<'_>) -> bool {
+        series.times.newest > self.newest_max
+            || series.exemplars_newest > self.newest_max
+            || series.faulty_histograms > 0
+    }
+
+    /// What is left of a series that came as `protocol`. What is left out is told to `each`.
+    pub fn sift<'a>(
+        self,
+        series: &Series<'a>,
+        protocol: Protocol,
+        mut each: impl FnMut(SampleFault, Kind),
+    ) -> Result<Series<'a>, Malformed> {
+        let metadata = series.counts.of(Kind::Metadata);
+        let mut sifted = Series {
+            counts: Counts::one(Kind::Metadata).times(metadata),
+            times: Times::default(),
+            exemplars_newest: i64::MIN,
+            faulty_histograms: 0,
+            custom_buckets: 0,
+            samples: None,
+            ..*series
+        };
+        let mut reader = Reader::new(series.raw);
+        while let Some(item) = Item::next(&mut reader, protocol)? {
+            let Some(looked) = self.look(item, protocol)? else {
+                continue;
+            };
+            match looked.fault {
+                Some(fault) => each(fault, looked.kind),
+                None => sifted.take(&looked),
+            }
+        }
+        Ok(sifted)
+    }
+
+    /// True when it leaves an item out.
+    pub(super) fn stops(self, item: Item<'_>, protocol: Protocol) -> Result<bool, Malformed> {
+        let looked = self.look(item, protocol)?;
+        Ok(looked.is_some_and(|looked| looked.fault.is_some()))
+    }
+
+    /// Looks at an item that has a timestamp.
+    fn look(self, item: Item<'_>, protocol: Protocol) -> Result<Option<Looked>, Malformed> {
+        let (mut fault, mut custom_buckets) = (None, false);
+        let (kind, timestamp) = match item {
+            Item::Sample(bytes) => (Kind::Float, leaf::sample(bytes, protocol)?.timestamp),
+            Item::Histogram(bytes) => {
+                let histogram = histogram(bytes, protocol)?;
+                fault = histogram.fault.map(SampleFault::Histogram);
+                custom_buckets = histogram.custom_buckets;
+                (Kind::Histogram, histogram.timestamp)
+            }
+            Item::Exemplar(bytes) => (Kind::Exemplar, leaf::exemplar_timestamp(bytes)?),
+            Item::Metadata(_) | Item::Other => return Ok(None),
+        };
+        if timestamp > self.newest_max {
+            fault = Some(SampleFault::Ahead(timestamp));
+        }
+        Ok(Some(Looked {
+            kind,
+            timestamp,
+            custom_buckets,
+            fault,
+        }))
+    }
+}
+
+/// An item that was looked at.
+struct Looked {
+    kind: Kind,
+    timestamp: i64,
+    custom_buckets: bool,
+    fault: Option<SampleFault>,
+}
+
+impl Series<'_> {
+    fn take(&mut self, looked: &Looked) {
+        self.counts.add(looked.kind, 1);
+        self.custom_buckets += u64::from(looked.custom_buckets);
+        match looked.kind {
+            Kind::Exemplar => self.exemplars_newest = self.exemplars_newest.max(looked.timestamp),
+            _ => self.times.add(looked.timestamp),
+        }
+    }
+}
