@@ -63,6 +63,8 @@ pub struct Verdict {
     pub kept_series: u64,
     /// How many of these hold exemplars and no sample. A V2 hub refuses such a series.
     pub orphan_series: u64,
+    /// How many histograms of custom buckets may travel on. V1 has no place for them.
+    pub custom_buckets: u64,
     /// How many V1 metadata entries may travel on.
     pub kept_metadata: u64,
     /// How many V1 metadata entries it held.
@@ -113,6 +115,7 @@ impl Verdict {
         let samples = counts.samples();
         self.kept_series += 1;
         self.orphan_series += u64::from(samples == 0 && counts.of(Kind::Exemplar) > 0);
+        self.custom_buckets += series.custom_buckets;
         self.times.add_all(&series.times);
     }
 

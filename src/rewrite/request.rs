@@ -265,7 +265,10 @@ impl Payloads<'_> {
 
 /// The original body as a payload, if it may travel on.
 fn original(protocol: Protocol, body: &Bytes, verdict: &Verdict) -> Option<Payload> {
-    let takes_all = protocol == Protocol::V1 || verdict.orphan_series == 0;
+    let takes_all = match protocol {
+        Protocol::V1 => verdict.custom_buckets == 0,
+        Protocol::V2 => verdict.orphan_series == 0,
+    };
     let unchanged = !verdict.changed() && verdict.keeps() && takes_all;
     unchanged.then(|| Payload {
         protocol,

@@ -91,7 +91,7 @@ impl<'p> Piece<'p> {
 /// What was left out, since the version of the message has no place for it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Lost {
-    /// Histograms of custom buckets.
+    /// Histograms of custom buckets. The V1 of some hubs drops their bounds and stores the rest.
     pub custom_buckets: u64,
     /// Metadata: in V1 that of series, in V2 that of metric families and of exemplars without a
     /// sample.

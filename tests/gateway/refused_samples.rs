@@ -2,7 +2,7 @@
 
 use hubgate::wire::proto::v2;
 
-use crate::support::body::{Protocol, Series, bare, now, series, sorted_units};
+use crate::support::body::{Protocol, Series, bare, now, series, sorted_units, success_headers};
 use crate::support::config::{config, config_hubs, hub_named, spoke};
 use crate::support::gate::{Gate, start_hub_and_gate};
 use crate::support::hub::ScriptedHub;
@@ -188,4 +188,28 @@ async fn hubs_of_both_versions_get_the_same_samples() {
         }
     }
     gate.expect_balanced_counts("production").await;
+}
+
+/// V1 has no place for them: a Prometheus before 3.4 drops their bounds and stores the counts.
+#[tokio::test]
+async fn histograms_of_custom_buckets_are_no_samples_for_a_v1_hub() {
+    for from in Protocol::BOTH {
+        let batch = [
+            own("a").custom_buckets(now()),
+            series("__name__=b,cluster=production"),
+        ];
+        let (hub, gate) = start_hub_and_gate("protocol: v1").await;
+        let response = gate.write(from, &batch).await;
+        let texts = ["production", "hub_protocol", "1 of 1 histograms"];
+        response.expect_refusal("custom buckets", 400, &texts);
+        assert_eq!(response.written(), Some((1, 0, 0)), "{from:?}");
+        assert_eq!(hub.take_one().series, batch[1..], "{from:?}");
+        assert_eq!(gate.rejected("histogram", "hub_protocol").await, 1.0);
+        gate.expect_balanced_counts("production").await;
+
+        let (hub, gate) = start_hub_and_gate("protocol: v2").await;
+        let response = gate.write(from, &batch).await.expect(204);
+        assert_eq!(response.written(), success_headers(from, (1, 1, 0)));
+        assert_eq!(hub.take_one().series, batch, "{from:?}");
+    }
 }

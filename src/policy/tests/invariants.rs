@@ -219,6 +219,9 @@ impl Case<'_> {
         assert_eq!(left_out.of(Kind::Float), 0);
         assert_eq!(left_out.of(Kind::Exemplar), 0);
         assert_eq!(left_out.of(Kind::Histogram), encoded.lost.custom_buckets);
+        if to == Protocol::V1 {
+            assert_eq!(encoded.lost.custom_buckets, verdict.custom_buckets);
+        }
         let metadata = encoded.lost.metadata + encoded.merged_metadata;
         assert_eq!(left_out.of(Kind::Metadata), metadata);
         let messages = [(to, encoded.message), (Protocol::V1, encoded.side)]
@@ -228,6 +231,7 @@ impl Case<'_> {
             let second = inspect_again(protocol, &bytes, self.policy);
             assert_eq!(second.received, counts);
             assert!(protocol == Protocol::V1 || second.orphan_series == 0);
+            assert!(protocol == Protocol::V2 || second.custom_buckets == 0);
         }
     }
 

@@ -126,7 +126,7 @@ fn takes_no_start_timestamp_from_fields_foreign_to_v1() {
 }
 
 #[test]
-fn keeps_the_custom_values_of_a_v1_histogram() {
+fn v1_histograms_of_custom_buckets_go_to_v2_hubs_alone() {
     // Schema -53, timestamp, two custom values.
     let histogram = v2::Histogram {
         schema: -53,
@@ -136,10 +136,11 @@ fn keeps_the_custom_values_of_a_v1_histogram() {
     };
     let message = with_field(Protocol::V1, 4, &histogram.encode_to_vec());
     let input = PlainMessage::decode(Protocol::V1, &message).unwrap();
-    for to in BOTH {
-        let payload = only_payload(Protocol::V1, to, &message);
-        assert_eq!(payload, input.series[0].payload);
-    }
+    let payload = only_payload(Protocol::V1, Protocol::V2, &message);
+    assert_eq!(payload, input.series[0].payload);
+    let (v1, side, lost) = encoded(Protocol::V1, Protocol::V1, &message);
+    assert_eq!((v1, side), (Vec::new(), Vec::new()));
+    assert_eq!(lost.custom_buckets, 1);
 }
 
 #[test]

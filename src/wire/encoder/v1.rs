@@ -1,5 +1,6 @@
 //! Encodes `prometheus.WriteRequest`.
 
+use crate::wire::histogram::histogram;
 use crate::wire::item::Item;
 use crate::wire::leaf::{self, EXEMPLAR_LABELS};
 use crate::wire::protobuf::{
@@ -203,6 +204,10 @@ impl Encoder {
                 Kind::Float
             }
             (Item::Histogram(bytes), Source::V1) => {
+                if histogram(bytes, Protocol::V1)?.custom_buckets {
+                    lost.custom_buckets += 1;
+                    return Ok(());
+                }
                 put_bytes(&mut self.histograms, HISTOGRAMS, bytes);
                 Kind::Histogram
             }

@@ -27,17 +27,14 @@ impl Translation {
     /// What `kept`, series and metadata of the version `from`, must become.
     pub(crate) fn of(kept: PlainMessage, from: Protocol, to: Protocol, metadata: Metadata) -> Self {
         match (from, to) {
-            (Protocol::V1, Protocol::V1) => Self {
-                message: kept,
-                ..Self::default()
-            },
-            (Protocol::V2, Protocol::V1) => Self::downgrade(kept),
+            (_, Protocol::V1) => Self::downgrade(kept),
             (_, Protocol::V2) => Self::upgrade(kept, from, metadata),
         }
     }
 
     fn downgrade(kept: PlainMessage) -> Self {
         let mut translation = Self::default();
+        translation.message.metadata = kept.metadata;
         for series in kept.series {
             let nothing_before = series.payload == Payload::default();
             let payload = translation.lose(series.payload);
