@@ -1,5 +1,7 @@
 //! Refused samples: each is refused alone, and the rest of its series and of its request is written.
 
+mod real_hubs;
+
 use hubgate::wire::proto::v2;
 
 use crate::support::body::{Protocol, Series, bare, now, series, sorted_units, success_headers};
