@@ -67,9 +67,10 @@ impl Body {
         format!("{}, {} series{label}", self.mix, self.series)
     }
 
-    /// Connections, if not so many as usual: a few large bodies fill what hubgate holds at once.
+    /// Connections, if not so many as usual: an upgrade of 50,000 series takes more than half of the
+    /// bytes that hubgate may hold.
     pub(crate) fn connections(self) -> Option<usize> {
-        (self.series > 10_000).then_some(2)
+        (self.series > 10_000).then_some(1)
     }
 }
 
