@@ -15,7 +15,7 @@ use crate::suspects::Docket;
 pub use status::{Refusals, Snapshot, Status};
 
 /// Most hubs of which something is remembered, and those in use.
-const DOCKETS_MAX: usize = 64;
+const HUBS_MAX: usize = 64;
 
 /// A spoke as the request path uses it.
 #[derive(Debug)]
@@ -53,35 +53,43 @@ impl Spoke {
     }
 }
 
+/// What is remembered of a spoke's last requests at a hub.
+#[derive(Debug)]
+struct AtHub {
+    url: HubUrl,
+    docket: Arc<Mutex<Docket>>,
+}
+
 /// What is remembered of a spoke's last requests to treat its next ones.
 #[derive(Debug, Default)]
 pub struct Throttles {
     /// The rules changed something in the last request, so they may well in the next.
     pub changes: AtomicBool,
-    /// What is remembered at each hub, by its name and with its URL.
-    dockets: Mutex<HashMap<String, (HubUrl, SharedDocket)>>,
+    /// What is remembered at each hub, by its name.
+    hubs: Mutex<HashMap<String, AtHub>>,
 }
-
-/// What is remembered of the requests at one hub.
-type SharedDocket = Arc<Mutex<Docket>>;
 
 impl Throttles {
     /// What is remembered of the spoke's requests at the hub of this name and URL.
-    pub fn docket(&self, hub: &str, url: &HubUrl) -> SharedDocket {
+    pub fn docket(&self, hub: &str, url: &HubUrl) -> Arc<Mutex<Docket>> {
         // Nothing under the lock can leave it half done.
-        let mut dockets = self.dockets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut hubs = self.hubs.lock().unwrap_or_else(PoisonError::into_inner);
         // A reload may give a name to another hub, which has stored nothing yet.
-        if let Some((known, docket)) = dockets.get(hub)
-            && known == url
+        if let Some(known) = hubs.get(hub)
+            && known.url == *url
         {
-            return Arc::clone(docket);
+            return Arc::clone(&known.docket);
         }
         // Hubs that reloads took away do not add up.
-        if dockets.len() >= DOCKETS_MAX {
-            dockets.retain(|_, (_, docket)| Arc::strong_count(docket) > 1);
+        if hubs.len() >= HUBS_MAX {
+            hubs.retain(|_, known| Arc::strong_count(&known.docket) > 1);
         }
         let docket = Arc::default();
-        dockets.insert(hub.to_owned(), (url.clone(), Arc::clone(&docket)));
+        let at_hub = AtHub {
+            url: url.clone(),
+            docket: Arc::clone(&docket),
+        };
+        hubs.insert(hub.to_owned(), at_hub);
         docket
     }
 }
