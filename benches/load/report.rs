@@ -81,8 +81,10 @@ pub(crate) fn sizes(mix: Body, costs: &[(Subject, f64)]) -> anyhow::Result<()> {
     table(&head, 1, bodies.map(row))?;
     let of_hubgate = costs.iter().filter(|(subject, _)| subject.is_hubgate());
     let times = of_hubgate.filter_map(|(subject, own)| Some(own / cost(mix, subject.column())?));
-    let most = times.fold(1.0, f64::max);
-    line(&format!("hubgate: at most {most:.2} times\n"))
+    match times.reduce(f64::max) {
+        Some(most) => line(&format!("hubgate: at most {most:.2} times\n")),
+        None => Ok(()),
+    }
 }
 
 /// Prints the table of latencies at one rate, with and without the gate.
