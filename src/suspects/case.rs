@@ -35,6 +35,8 @@ pub struct Case {
 pub(super) struct Suspect {
     pub(super) parts: Vec<Part>,
     pub(super) since: Instant,
+    /// It got its first fault in this attempt.
+    pub(super) is_new: bool,
     /// Line-ups in which it failed and every control was stored.
     pub(super) rounds: u32,
     /// What these say against it, in bits.
@@ -89,6 +91,7 @@ impl Suspect {
         Self {
             parts,
             since: now,
+            is_new: true,
             rounds: 0,
             bits: 0,
             complaint: Complaint::of(text),

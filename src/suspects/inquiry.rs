@@ -185,7 +185,8 @@ impl Inquiry {
             }
         };
         mark(&case.settled, State::Settled);
-        for suspect in &case.suspects {
+        for suspect in &mut case.suspects {
+            suspect.is_new = false;
             mark(&suspect.parts, State::Suspected);
         }
         let mut inquiry = Self {

@@ -145,7 +145,14 @@ impl Inquiry {
         } else {
             0
         };
+        if controls == 0 {
+            // It only shows whether the hub is up again.
+            line.retain(|index| !suspects[*index].is_new);
+        }
         line.truncate(LINE_MAX.min(self.requests_left.saturating_sub(controls)));
+        if line.is_empty() {
+            return false;
+        }
         let mut left: Vec<_> = line.into_iter().map(Sent::Suspect).collect();
         for _ in 0..controls {
             left.push(match control {

@@ -90,12 +90,16 @@ impl Inquiry {
         let is_histogram = |place: usize| self.units[place].kind == Kind::Histogram;
         let histograms = parts::places(&suspect.parts).filter(|place| is_histogram(*place));
         let (length, histograms) = (parts::len(&suspect.parts), histograms.count());
+        // What comes for the first time may come again when the hub is up again.
+        let known = complaint != Complaint::Other || self.is_learned(&suspect);
+        let is_first = !known && self.out.case.arrivals < 2;
         if complaint == Complaint::Outage || length == 0 {
             self.ended = true;
         } else if length == 1
             || (complaint == Complaint::HistogramsDisabled && histograms == length)
         {
             self.suspect(suspect);
+            self.ended |= is_first;
         } else if complaint == Complaint::HistogramsDisabled && histograms > 0 {
             self.out.cut = true;
             for wanted in [true, false] {
@@ -105,15 +109,11 @@ impl Inquiry {
                 });
                 self.stack.push(kind);
             }
+        } else if is_first || self.faults > FAULTS_MAX {
+            self.ended = self.out.case.suspects.is_empty();
+            self.stack.clear();
         } else {
-            let known = complaint != Complaint::Other || self.is_learned(&suspect);
-            // What comes for the first time may come again when the hub is up again.
-            if (!known && self.out.case.arrivals < 2) || self.faults > FAULTS_MAX {
-                self.ended = self.out.case.suspects.is_empty();
-                self.stack.clear();
-            } else {
-                self.probe_or_halve(suspect.parts, complaint);
-            }
+            self.probe_or_halve(suspect.parts, complaint);
         }
     }
 

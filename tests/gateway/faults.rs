@@ -82,15 +82,15 @@ async fn a_sample_that_a_hub_never_takes_loses_only_itself() {
 
 async fn one_never_taken(from: Protocol, to: Protocol) {
     let (hub, gate) = start_hub_and_gate(&to.hub_key()).await;
-    hub.fail_if(fails("id=0007", "boom"));
+    hub.fail_if(fails("id=0007", "cannot be appended"));
     let sent = batch("up", 500);
     let case = format!("{from:?} as {to:?}");
     let response = deliver(&gate, from, &sent).await;
-    let parts = ["production", "the hub says (500): boom"];
+    let parts = ["production", "the hub says (500): cannot be appended"];
     response.expect_refusal(&case, 400, &parts);
     assert_eq!(response.written(), Some((499, 0, 0)), "{case}");
     assert_eq!(stored(&hub), notations(&sent, "id=0007"), "{case}");
-    gate.wait_for_log(&["the write is cut", "boom", "production"])
+    gate.wait_for_log(&["the write is cut", "cannot be appended", "production"])
         .await;
     let labels = [("hub", hub.default_name()), ("kind", "float".to_owned())];
     let labels = labels
