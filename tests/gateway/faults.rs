@@ -102,12 +102,12 @@ async fn one_never_taken(from: Protocol, to: Protocol) {
     assert_eq!(isolated, 1.0, "{case}");
     assert_eq!(gate.rejected("float", "hub").await, 1.0, "{case}");
     gate.expect_balanced_counts("production").await;
-    // The next write with the same text needs few attempts.
+    // The next write with the same text needs no half minute.
     let before = tokio::time::Instant::now();
     hub.take_received();
     let response = deliver(&gate, from, &batch("next", 500)).await;
     assert_eq!(response.written(), Some((499, 0, 0)), "{case}");
-    assert!(before.elapsed() < Duration::from_secs(10), "{case}");
+    assert!(before.elapsed() < Duration::from_secs(25), "{case}");
 }
 
 /// Other requests of the spoke show that the hub takes something.

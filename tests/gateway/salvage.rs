@@ -297,8 +297,8 @@ async fn refusals_by_the_gate_and_by_the_hub_add_up() {
 #[tokio::test]
 async fn salvage_is_put_off_twice_while_the_hub_is_too_slow() {
     let hub = hub_that_refuses_bad().await;
-    let gate = Gate::start_for(&hub.url(), "protocol: v1, timeout: 2s").await;
-    let slow = Reply::as_usual().after(Duration::from_millis(450));
+    let gate = Gate::start_for(&hub.url(), "protocol: v1, timeout: 4s").await;
+    let slow = Reply::as_usual().after(Duration::from_millis(900));
     let sent = batch(1000, &[3]);
     hub.reply_always(slow.clone());
     for _ in 0..2 {
@@ -333,8 +333,8 @@ async fn salvage_is_put_off_twice_while_the_hub_is_too_slow() {
 #[tokio::test]
 async fn salvage_of_several_bad_samples_is_put_off_twice_and_not_for_ever() {
     let hub = hub_that_refuses_bad().await;
-    let gate = Gate::start_for(&hub.url(), "protocol: v1, timeout: 2s").await;
-    hub.reply_always(Reply::as_usual().after(Duration::from_millis(450)));
+    let gate = Gate::start_for(&hub.url(), "protocol: v1, timeout: 4s").await;
+    hub.reply_always(Reply::as_usual().after(Duration::from_millis(900)));
     let sent = batch(1000, &[3, 900]);
     for status in [503, 503, 400, 503, 503, 400] {
         gate.write(Protocol::V1, &sent).await.expect(status);
