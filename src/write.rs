@@ -97,26 +97,22 @@ impl Handler for Endpoint {
             received = self.receive(&state, &head, &mut body, &mut progress) => received,
             () = self.drained() => Err(Refusal::Draining),
         };
+        let progress = Arc::new(progress);
         let ended = match received {
-            Ok(job) => self.finish(state, job).await,
+            Ok(job) => self.finish(state, job, &progress).await,
             Err(refusal) => {
                 // Of what a stranger sends, the listener reads a little when it closes.
                 let foreign = matches!(refusal, Refusal::SourceRange { .. });
                 if progress.spoke.is_some() && !foreign {
                     body::discard_in_background(&head, body, &state.config.limits);
                 }
+                self.recorder.refused(&progress, &refusal);
                 Err(refusal)
             }
         };
         match ended {
-            Ok(answer) => {
-                self.recorder.answered(&progress, &answer);
-                respond::with_answer(&answer)
-            }
-            Err(refusal) => {
-                self.recorder.refused(&progress, &refusal);
-                respond::with_refusal(&progress, &refusal)
-            }
+            Ok(answer) => respond::with_answer(&answer),
+            Err(refusal) => respond::with_refusal(&progress, &refusal),
         }
     }
 }
@@ -164,15 +160,25 @@ impl Endpoint {
     }
 
     /// Processes a request that was read. The sender may go away meanwhile; what it sent is finished
-    /// all the same.
-    async fn finish(self: &Arc<Self>, state: Arc<State>, job: Job) -> Result<Answer, Refusal> {
-        let endpoint = Arc::clone(self);
-        let task = self
-            .drain
-            .tasks()
-            .spawn(async move { endpoint.process(&state, job).await });
+    /// and counted all the same.
+    async fn finish(
+        self: &Arc<Self>,
+        state: Arc<State>,
+        job: Job,
+        progress: &Arc<Progress>,
+    ) -> Result<Answer, Refusal> {
+        let (endpoint, shared) = (Arc::clone(self), Arc::clone(progress));
+        let task = self.drain.tasks().spawn(async move {
+            let ended = endpoint.process(&state, job).await;
+            match &ended {
+                Ok(answer) => endpoint.recorder.answered(&shared, answer),
+                Err(refusal) => endpoint.recorder.refused(&shared, refusal),
+            }
+            ended
+        });
         task.await.unwrap_or_else(|error| {
             tracing::error!(%error, "a request panicked");
+            self.recorder.refused(progress, &Refusal::Internal);
             Err(Refusal::Internal)
         })
     }

@@ -107,7 +107,7 @@ families! {
 
     /// The metrics of a sender: of each spoke, and of all unidentified senders together.
     struct SenderFamilies {
-        /// Requests that got a response, by status code.
+        /// Requests that ended, by the status code of the response.
         requests: Each<Option<Protocol>, Codes>,
     }
 

@@ -210,3 +210,23 @@ async fn a_sender_that_closes_its_side_is_answered_and_counted() {
     assert_eq!(gate.samples("written", "float").await, 2.0);
     gate.wait_for_metric("hubgate_connections", &[], 0.0).await;
 }
+
+/// It may be gone before the hub has responded.
+#[tokio::test]
+async fn what_is_written_for_a_sender_that_has_left_is_counted() {
+    let (hub, gate) = start_hub_and_gate("").await;
+    for (done, request) in [(1.0, Request::up()), (2.0, Request::up().http2())] {
+        hub.hold_responses();
+        let request = request.spoke("production");
+        let sender = tokio::spawn(request.send(gate.write_address()));
+        hub.wait_for_requests(1).await;
+        hub.take_received();
+        sender.abort();
+        assert!(sender.await.unwrap_err().is_cancelled());
+        hub.release_responses();
+        let code = [("code", "204")];
+        gate.wait_for_metric("hubgate_requests_total", &code, done)
+            .await;
+        assert_eq!(gate.samples("written", "float").await, done);
+    }
+}
