@@ -24,7 +24,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tower::ServiceExt;
 
-use crate::listener::{Drain, Handler, Peer, ResponseBody};
+use crate::listener::{Drain, Handler, Peer, ResponseBody, Turn};
 use crate::metrics::{Metrics, PageFormat};
 use crate::state::State;
 use crate::telemetry::Repeats;
@@ -93,6 +93,7 @@ impl Handler for Admin {
     async fn handle(
         self: Arc<Self>,
         peer: Peer,
+        _: Arc<Turn>,
         request: Request<Incoming>,
     ) -> Response<ResponseBody> {
         let (head, body) = request.into_parts();

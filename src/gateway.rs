@@ -84,7 +84,7 @@ impl Gateway {
         };
         let write_access = Access {
             connections_max,
-            gives_way: GivesWay::Unheard,
+            gives_way: GivesWay::Unknown,
             head_timeout: listener::HEAD_TIMEOUT,
             source_ranges: {
                 let state = Arc::clone(&state);

@@ -39,7 +39,7 @@ use places::Places;
 pub use activity::HEAD_TIMEOUT;
 pub use establish::Access;
 pub use peer::{AddressSource, Peer};
-pub use places::GivesWay;
+pub use places::{GivesWay, Turn};
 
 /// The pause after an accept that failed because file descriptors or memory ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -49,10 +49,12 @@ pub type ResponseBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + 
 
 /// Responds to the requests of one listener.
 pub trait Handler: Send + Sync + 'static {
-    /// Responds to one request of `peer`.
+    /// Responds to one request of `peer`. Its connection may give way to others until the handler
+    /// has it [`stay`](Turn::stay).
     fn handle(
         self: Arc<Self>,
         peer: Peer,
+        turn: Arc<Turn>,
         request: Request<Incoming>,
     ) -> impl Future<Output = Response<ResponseBody>> + Send;
 }

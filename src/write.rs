@@ -24,7 +24,7 @@ use hyper::body::Incoming;
 use crate::budget::{Budget, Reservation};
 use crate::forward::outcome::Outcome;
 use crate::forward::{Plan, Sending, Terms};
-use crate::listener::{Drain, Handler, Peer, ResponseBody};
+use crate::listener::{Drain, Handler, Peer, ResponseBody, Turn};
 use crate::metrics::Metrics;
 use crate::remote_write;
 use crate::rewrite::{self, Rewriter, Rewritten};
@@ -88,13 +88,14 @@ impl Handler for Endpoint {
     async fn handle(
         self: Arc<Self>,
         peer: Peer,
+        turn: Arc<Turn>,
         request: Request<Incoming>,
     ) -> Response<ResponseBody> {
         let state = self.state.load_full();
         let (head, mut body) = request.into_parts();
         let mut progress = Progress::new(peer.ip());
         let received = tokio::select! {
-            received = self.receive(&state, &head, &mut body, &mut progress) => received,
+            received = self.receive(&state, &head, &mut body, &turn, &mut progress) => received,
             () = self.drained() => Err(Refusal::Draining),
         };
         let progress = Arc::new(progress);
@@ -124,6 +125,7 @@ impl Endpoint {
         state: &State,
         head: &Parts,
         body: &mut Incoming,
+        turn: &Turn,
         progress: &mut Progress,
     ) -> Result<Job, Refusal> {
         negotiate::route(head)?;
@@ -135,6 +137,7 @@ impl Endpoint {
         if !spoke.source_ranges.contains(address) {
             return Err(Refusal::SourceRange { address });
         }
+        turn.stay();
         record::identified(&identity);
         let protocol = negotiate::negotiate(&head.headers)?;
         progress.protocol = Some(protocol);

@@ -94,7 +94,7 @@ impl Activity {
                 false
             }
             Phase::Head(_) | Phase::Idle(_) => {
-                self.turn.stay();
+                self.turn.busy();
                 *phase = Phase::Busy(1);
                 true
             }

@@ -11,7 +11,7 @@
 //! |---|---|---|
 //! | the peer is outside `listen.source_ranges` | `source_range` | `establish.rs` |
 //! | all places are taken, and no connection gives way | `connections_max` | `places.rs` |
-//! | it gives way to another one, and had no request | `evicted` | `places.rs` |
+//! | it gives way to another one | `evicted` | `places.rs` |
 //! | the head of a request is late | `header_timeout` | `activity.rs` |
 //! | there was no request for long | `idle_timeout` | `activity.rs` |
 //! | a head can be read in two ways, or has not one Host | `malformed_head` | `head.rs`, [`check`] |
@@ -25,6 +25,7 @@
 
 use std::convert::Infallible;
 use std::error::Error;
+use std::future::pending;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -40,6 +41,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::reasons::ConnectionRefusal;
@@ -101,15 +103,16 @@ where
         Arc::clone(&access),
     );
     let closing = lifetime.closing.clone();
+    let turn = Arc::clone(place.turn());
     let refuser = Arc::clone(&access);
     let service = service_fn(move |request: Request<Incoming>| {
         let in_flight = activity.begin();
         let fault = check(&request, &heads).err();
-        let (handler, peer) = (Arc::clone(&handler), peer.clone());
+        let (handler, peer, turn) = (Arc::clone(&handler), peer.clone(), Arc::clone(&turn));
         let (refuser, heads, closing) = (Arc::clone(&refuser), Arc::clone(&heads), closing.clone());
         async move {
             let response = match fault {
-                None => handler.handle(peer, request).await,
+                None => handler.handle(peer, turn, request).await,
                 Some(fault) => {
                     refuser.count_refusal(ConnectionRefusal::MalformedHead);
                     refuse(fault)
@@ -229,7 +232,7 @@ impl Lifetime {
         connection.as_mut().graceful_shutdown();
         tokio::select! {
             ended = connection => Some(ended.map_err(Into::into)),
-            () = self.closing_overdue() => None,
+            () = self.closing_overdue(place) => None,
             () = place.evicted() => {
                 access.count_refusal(ConnectionRefusal::Evicted);
                 None
@@ -238,12 +241,20 @@ impl Lifetime {
     }
 
     /// Waits until a connection that was asked to end has had enough time to do so.
-    async fn closing_overdue(&self) {
+    async fn closing_overdue(&self, place: &Place) {
+        // A request of a stranger, whose response may never be read, is not waited for.
+        let unknown = async {
+            sleep(self.deadlines.closing).await;
+            if !place.turn().waits() {
+                pending::<()>().await;
+            }
+        };
         let drained = async {
             self.drain.begun.cancelled().await;
             self.activity.quiet(self.deadlines.drain).await;
         };
         tokio::select! {
+            () = unknown => {}
             () = drained => {}
             () = self.activity.quiet(self.deadlines.closing) => {}
         }

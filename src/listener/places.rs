@@ -1,9 +1,10 @@
 //! The places of a listener: how many connections are open, who holds them, and which gives way when
 //! all are taken.
 //!
-//! A sender sends the head of a request as soon as it has connected. A connection without one, such
-//! as those that a stranger opens to keep others out, gives way to a new one: of the address with
-//! most of them the oldest. Otherwise a stranger who opens connections faster than heads travel
+//! A connection stays once its handler knows who sends. One of a stranger, who may open many to keep
+//! others out, gives way to a new one: of the address with most of them the oldest. To send a request
+//! is not enough. A stranger can have one in flight for long, by a password that waits to be checked
+//! or by a response that it does not read. Otherwise a stranger who opens connections faster than heads travel
 //! would have new ones give way. An accept, a request and a close cost here a few steps in trees,
 //! however many connections are open.
 
@@ -34,9 +35,9 @@ const LINGERING_MAX: usize = 64;
 /// Which connections give way to new ones when all places are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GivesWay {
-    /// Those that never sent the whole head of a request.
-    Unheard,
-    /// These, and those without a request in flight. Whoever has sent a request can be anybody.
+    /// Those whose handler has not told them to stay, requests in flight included.
+    Unknown,
+    /// Those without a request in flight, where the handler knows nobody.
     Idle,
 }
 
@@ -246,7 +247,7 @@ impl Drop for Place {
 
 /// Where a connection stands among those that give way.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub struct Turn {
     places: Arc<Places>,
     holder: Holder,
     /// The order of the connection while it waits, else 0.
@@ -256,8 +257,8 @@ pub(super) struct Turn {
 }
 
 impl Turn {
-    /// The connection has a request in flight: it stays.
-    pub(super) fn stay(&self) {
+    /// The connection stays: the handler knows who sends.
+    pub fn stay(&self) {
         let mut order = self.order();
         if *order > 0 {
             let mut open = self.places.lock();
@@ -266,11 +267,23 @@ impl Turn {
         }
     }
 
+    /// The connection has a request in flight.
+    pub(super) fn busy(&self) {
+        if self.places.gives_way == GivesWay::Idle {
+            self.stay();
+        }
+    }
+
     /// The last request of the connection has ended.
     pub(super) fn idle(&self) {
         if self.places.gives_way == GivesWay::Idle {
             self.wait();
         }
+    }
+
+    /// Tells whether the connection would give way.
+    pub(super) fn waits(&self) -> bool {
+        *self.order() > 0
     }
 
     /// Puts the connection behind all that wait.
@@ -332,11 +345,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_oldest_connection_without_a_request_gives_way() {
-        let places = Places::new(3, GivesWay::Unheard);
+    async fn the_oldest_connection_that_is_not_told_to_stay_gives_way() {
+        let places = Places::new(3, GivesWay::Unknown);
         let served = take(&places, 1).await.unwrap();
         served.turn().stay();
-        let oldest = hold(take(&places, 2).await.unwrap());
+        let oldest = take(&places, 2).await.unwrap();
+        // A request alone does not keep it.
+        oldest.turn().busy();
+        let oldest = hold(oldest);
         let second = hold(take(&places, 3).await.unwrap());
         let third = take(&places, 4).await.unwrap();
         oldest.await.unwrap();
@@ -357,8 +373,8 @@ mod tests {
         let places = Places::new(2, GivesWay::Idle);
         let first = take(&places, 1).await.unwrap();
         let (first_turn, second) = (Arc::clone(first.turn()), take(&places, 2).await.unwrap());
-        first_turn.stay();
-        second.turn().stay();
+        first_turn.busy();
+        second.turn().busy();
         assert!(take(&places, 3).await.is_none());
         first_turn.idle();
         let first = hold(first);
@@ -373,7 +389,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_that_does_not_go_costs_the_new_one_its_place() {
-        let places = Places::new(1, GivesWay::Unheard);
+        let places = Places::new(1, GivesWay::Unknown);
         let stuck = take(&places, 1).await.unwrap();
         assert!(take(&places, 2).await.is_none());
         drop(stuck);
@@ -381,8 +397,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_address_with_most_connections_without_a_request_gives_way_first() {
-        let places = Places::new(4, GivesWay::Unheard);
+    async fn the_address_with_most_connections_that_give_way_is_first() {
+        let places = Places::new(4, GivesWay::Unknown);
         let alone = take(&places, 1).await.unwrap();
         let mut crowd = Vec::new();
         for _ in 0..3 {
@@ -403,7 +419,7 @@ mod tests {
 
     #[tokio::test]
     async fn those_with_most_connections_are_named_first() {
-        let places = Places::new(10, GivesWay::Unheard);
+        let places = Places::new(10, GivesWay::Unknown);
         let mut held = Vec::new();
         for address in [
             "203.0.113.1",

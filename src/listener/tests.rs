@@ -23,19 +23,25 @@ const LONG: Duration = Duration::from_secs(15 * 60);
 /// What an HTTP/2 client sends before its first request: the preface and an empty SETTINGS frame.
 const HTTP2_OPENING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
-/// Responds at once, after [`LONG`] on `/long`, and with `Connection: close` on `/close`.
+/// Responds at once, after [`LONG`] on `/long` and `/unknown`, and with `Connection: close` on `/close`.
+/// It knows all senders but those that ask for `/unknown`.
 struct Paths;
 
 impl Handler for Paths {
     async fn handle(
         self: Arc<Self>,
         _: Peer,
+        turn: Arc<Turn>,
         request: Request<Incoming>,
     ) -> Response<ResponseBody> {
         let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
         let mut response = Response::new(body);
-        match request.uri().path() {
-            "/long" => sleep(LONG).await,
+        let path = request.uri().path();
+        if path != "/unknown" {
+            turn.stay();
+        }
+        match path {
+            "/long" | "/unknown" => sleep(LONG).await,
             "/close" => {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(CONNECTION, close);
@@ -60,7 +66,7 @@ impl Served {
         let metrics = Metrics::new();
         let access = Access {
             connections_max: 1,
-            gives_way: GivesWay::Unheard,
+            gives_way: GivesWay::Unknown,
             head_timeout: HEAD_TIMEOUT,
             source_ranges: Box::new(SourceRanges::everywhere),
             metrics: Some(metrics.clone()),
@@ -309,6 +315,20 @@ async fn draining_waits_for_requests_in_flight() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn draining_cuts_a_request_of_a_stranger() {
+    for version in [Version::HTTP_11, Version::HTTP_2] {
+        let (served, stream) = Served::start().await;
+        let mut client = Client::open(stream, version).await;
+        let asked = tokio::spawn(async move { client.get("/unknown").await });
+        sleep(MINUTE).await;
+        served.drain.begun.cancel();
+        let closing = Deadlines::default().closing;
+        served.ends(MINUTE + closing, None).await;
+        asked.await.unwrap().unwrap_err();
+    }
+}
+
 #[tokio::test]
 async fn draining_begins_when_the_accept_loop_panics() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -316,7 +336,7 @@ async fn draining_begins_when_the_accept_loop_panics() {
     let drain = Drain::default();
     let access = Access {
         connections_max: 1,
-        gives_way: GivesWay::Unheard,
+        gives_way: GivesWay::Unknown,
         head_timeout: HEAD_TIMEOUT,
         source_ranges: Box::new(|| panic!("the fault of this test")),
         metrics: None,

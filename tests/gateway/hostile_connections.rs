@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use rustix::process::{Resource, getrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 
 use crate::support::DEADLINE;
-use crate::support::config::{config, spoke, token};
+use crate::support::config::{basic, config, spoke, spoke_with, token};
 use crate::support::gate::{Gate, start_hub_and_gate};
 use crate::support::hub::ScriptedHub;
 use crate::support::sender::{Connection, Request};
@@ -84,7 +86,7 @@ async fn connections_without_a_request_give_way_to_new_ones() {
     kept.send(request.clone()).await.unwrap().expect(204);
     let honest = HonestSpoke::start(&gate);
     let mut held = Vec::new();
-    for bytes in [&b""[..], b"POST /api", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+    for bytes in [&b""[..], b"POST /api", PREFACE] {
         held.extend(open_many(gate.write_address(), 50, bytes).await);
     }
     for _ in 0..10 {
@@ -100,6 +102,43 @@ async fn connections_without_a_request_give_way_to_new_ones() {
     let lines = gate.log();
     let lines = lines.iter().filter(|line| line.contains("all connections"));
     assert!(lines.count() <= 2, "{log}");
+}
+
+/// A bcrypt hash of the usual cost, so that checks wait for one another.
+const SLOW_HASH: &str = "$2y$10$f1uKEwuUgaMqn2d1/02yz.hWf.qVy2V5Q56tM/9mBq4aC58F23ZdG";
+
+#[tokio::test]
+async fn requests_of_strangers_keep_no_connections_open() {
+    let hub = ScriptedHub::start().await;
+    let slow = spoke_with("slow", &basic("slow", SLOW_HASH), "");
+    let config = config(&hub.url(), &[spoke("production", ""), slow]);
+    let listen = "{address: \"127.0.0.1:0\", connections_max: 20}";
+    let gate = Gate::start(&format!("listen: {listen}\n{config}")).await;
+    let honest = HonestSpoke::start(&gate);
+    // A response with a text, for which there is no window.
+    let no_window = frame(4, 0, 0, &[0, 4, 0, 0, 0, 0]);
+    let unread = [PREFACE, &no_window, &write_headers(1, "nobody")].concat();
+    let waiting = |number| {
+        let password = BASE64_STANDARD.encode(format!("slow:{number}"));
+        let head = format!(
+            "POST /api/v1/write HTTP/1.1\r\nHost: gate\r\nAuthorization: Basic {password}\r\n\r\n"
+        );
+        head.into_bytes()
+    };
+    let mut held = Vec::new();
+    for number in 0..100 {
+        for bytes in [&unread, &waiting(number)] {
+            held.extend(open_many(gate.write_address(), 1, bytes).await);
+        }
+    }
+    for _ in 0..10 {
+        gate.send(Request::up().spoke("production"))
+            .await
+            .expect(204);
+    }
+    honest.stop().await;
+    assert!(refused(&gate, "evicted").await >= 100.0);
+    assert_eq!(refused(&gate, "connections_max").await, 0.0);
 }
 
 #[tokio::test]
@@ -155,12 +194,15 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&head[..], &stream.to_be_bytes(), payload].concat()
 }
 
-/// The headers of a spoke's write, whose body is still to come.
-fn write_headers(stream: u32) -> Vec<u8> {
+/// What an HTTP/2 client sends first.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// The headers of a write with the token of a spoke, whose body is still to come.
+fn write_headers(stream: u32, spoke: &str) -> Vec<u8> {
     const END_HEADERS: u8 = 4;
     // RFC 7541: indexes of the static table, and values that are not indexed.
     let mut block = vec![0x83, 0x86];
-    let authorization = format!("Bearer {}", token("production"));
+    let authorization = format!("Bearer {}", token(spoke));
     for (name, value) in [
         (&[0x01][..], "gate"),
         (&[0x04], "/api/v1/write"),
@@ -180,10 +222,17 @@ async fn a_flood_of_http2_frames_ends_its_connection() {
     const RESETS: &str = "resets";
     let (_hub, gate) = start_hub_and_gate("").await;
     let honest = HonestSpoke::start(&gate);
-    let empty_data = [write_headers(1), frame(0, 0, 1, b"").repeat(MANY)];
+    let empty_data = [
+        write_headers(1, "production"),
+        frame(0, 0, 1, b"").repeat(MANY),
+    ];
     let resets = (0..5000).map(|number| {
         let stream = 2 * number + 1;
-        [write_headers(stream), frame(3, 0, stream, &[0, 0, 0, 8])].concat()
+        [
+            write_headers(stream, "production"),
+            frame(3, 0, stream, &[0, 0, 0, 8]),
+        ]
+        .concat()
     });
     let settings = frame(4, 0, 0, b"");
     for (flooded, (case, flood)) in [
@@ -200,10 +249,9 @@ async fn a_flood_of_http2_frames_ends_its_connection() {
     .into_iter()
     .enumerate()
     {
-        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
         let stream = TcpStream::connect(gate.write_address()).await.unwrap();
         let (mut reader, mut writer) = stream.into_split();
-        let bytes = [&preface[..], &settings, &flood].concat();
+        let bytes = [PREFACE, &settings, &flood].concat();
         let sent = tokio::spawn(async move {
             // The gate closes the connection meanwhile. The writer must not do so first.
             let _ = writer.write_all(&bytes).await;
