@@ -88,13 +88,13 @@ impl Activity {
     /// Records that the whole head of a request arrived. The request is in flight for as long as
     /// the returned value lives.
     pub(super) fn begin(self: &Arc<Self>) -> InFlight {
+        self.turn.busy();
         self.phase.send_if_modified(|phase| match phase {
             Phase::Busy(requests) => {
                 *requests += 1;
                 false
             }
             Phase::Head(_) | Phase::Idle(_) => {
-                self.turn.busy();
                 *phase = Phase::Busy(1);
                 true
             }

@@ -112,13 +112,14 @@ where
         let (refuser, heads, closing) = (Arc::clone(&refuser), Arc::clone(&heads), closing.clone());
         async move {
             let response = match fault {
-                None => handler.handle(peer, turn, request).await,
+                None => handler.handle(peer, Arc::clone(&turn), request).await,
                 Some(fault) => {
                     refuser.count_refusal(ConnectionRefusal::MalformedHead);
                     refuse(fault)
                 }
             };
             heads.responded();
+            turn.idle();
             if closes(&response) {
                 closing.cancel();
             }

@@ -37,7 +37,8 @@ const LINGERING_MAX: usize = 64;
 pub enum GivesWay {
     /// Those whose handler has not told them to stay, requests in flight included.
     Unknown,
-    /// Those without a request in flight, where the handler knows nobody.
+    /// Those without a request that is being handled, where the handler knows nobody. A response that
+    /// is not read keeps no place.
     Idle,
 }
 
@@ -267,14 +268,14 @@ impl Turn {
         }
     }
 
-    /// The connection has a request in flight.
+    /// A request of the connection is being handled.
     pub(super) fn busy(&self) {
         if self.places.gives_way == GivesWay::Idle {
             self.stay();
         }
     }
 
-    /// The last request of the connection has ended.
+    /// A request of the connection has its response, or has ended without one.
     pub(super) fn idle(&self) {
         if self.places.gives_way == GivesWay::Idle {
             self.wait();

@@ -116,8 +116,7 @@ async fn requests_of_strangers_keep_no_connections_open() {
     let gate = Gate::start(&format!("listen: {listen}\n{config}")).await;
     let honest = HonestSpoke::start(&gate);
     // A response with a text, for which there is no window.
-    let no_window = frame(4, 0, 0, &[0, 4, 0, 0, 0, 0]);
-    let unread = [PREFACE, &no_window, &write_headers(1, "nobody")].concat();
+    let unread = [PREFACE, &no_window(), &write_headers(1, "nobody")].concat();
     let waiting = |number| {
         let password = BASE64_STANDARD.encode(format!("slow:{number}"));
         let head = format!(
@@ -172,12 +171,14 @@ async fn the_soft_limit_of_open_files_is_raised() {
 }
 
 #[tokio::test]
-async fn half_sent_and_idle_requests_leave_the_admin_port_open() {
+async fn half_sent_and_idle_and_unread_requests_leave_the_admin_port_open() {
     let (_hub, gate) = start_hub_and_gate("").await;
     let honest = HonestSpoke::start(&gate);
     let ready = b"GET /-/ready HTTP/1.1\r\nHost: gate\r\n\r\n";
+    // A response for which there is no window.
+    let unread = [PREFACE, &no_window(), &write_headers(1, "nobody")].concat();
     let mut held = Vec::new();
-    for bytes in [&b"GET /metr"[..], b"", ready] {
+    for bytes in [&b"GET /metr"[..], b"", ready, &unread] {
         held.extend(open_many(gate.admin_address(), 300, bytes).await);
         for _ in 0..10 {
             gate.metrics().await;
@@ -196,6 +197,11 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 
 /// What an HTTP/2 client sends first.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// A SETTINGS frame that allows no part of a response's body.
+fn no_window() -> Vec<u8> {
+    frame(4, 0, 0, &[0, 4, 0, 0, 0, 0])
+}
 
 /// The headers of a write with the token of a spoke, whose body is still to come.
 fn write_headers(stream: u32, spoke: &str) -> Vec<u8> {
