@@ -1,8 +1,8 @@
 //! Follows the heads of HTTP/1.1 requests in the bytes of a connection, and finds in them what could
 //! make two servers see different requests.
 //!
-//! hyper is lenient here: it takes LF for CRLF, Transfer-Encoding beside Content-Length, and a
-//! repeated Content-Length, and does not show them to the service. Behind a proxy that reads these
+//! hyper is lenient here: it takes LF for CRLF, Transfer-Encoding beside Content-Length, a repeated
+//! Content-Length, and encodings before `chunked`, and does not show them to the service. Behind a proxy that reads these
 //! differently, a sender could hide a second request in the first (RFC 9112, section 11.2). This
 //! file parses nothing else: what hyper refuses never gets to the service.
 //!
@@ -21,6 +21,9 @@ pub(super) enum HeadFault {
     /// Two headers tell where the body ends.
     #[error("Content-Length and Transfer-Encoding stand together; send one of them")]
     LengthAndEncoding,
+    /// Transfer-Encoding says more than `chunked`.
+    #[error("Transfer-Encoding is not chunked alone; send chunked, once")]
+    Encoding,
     /// There is more than one Content-Length.
     #[error("Content-Length stands twice; send it once")]
     SecondLength,
@@ -118,6 +121,7 @@ struct Head {
     lengths: u32,
     length: u64,
     chunked: bool,
+    more_than_chunked: bool,
 }
 
 /// What ended with a line.
@@ -243,7 +247,8 @@ impl Head {
             self.lengths += 1;
             self.length = number(value.trim_ascii(), 10);
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
-            // hyper refuses all encodings but those that end in `chunked`.
+            let chunked = value.trim_ascii().eq_ignore_ascii_case(b"chunked");
+            self.more_than_chunked |= self.chunked || !chunked;
             self.chunked = true;
         }
     }
@@ -253,6 +258,8 @@ impl Head {
             Some(HeadFault::BareLineFeed)
         } else if self.chunked && self.lengths > 0 {
             Some(HeadFault::LengthAndEncoding)
+        } else if self.more_than_chunked {
+            Some(HeadFault::Encoding)
         } else if self.lengths > 1 {
             Some(HeadFault::SecondLength)
         } else {
@@ -335,6 +342,15 @@ mod tests {
             (
                 "POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",
                 HeadFault::SecondLength,
+            ),
+            (
+                "POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+                HeadFault::Encoding,
+            ),
+            (
+                "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\
+                 Transfer-Encoding: chunked\r\n\r\n",
+                HeadFault::Encoding,
             ),
         ] {
             let sound = "GET / HTTP/1.1\r\n\r\n";

@@ -66,6 +66,14 @@ async fn a_head_that_can_be_read_in_two_ways_is_a_400_and_closes() {
             "Content-Length",
             format!("{head}Host: a\r\n{length}{length}\r\n"),
         ),
+        (
+            "Transfer-Encoding",
+            format!("{head}Host: a\r\n{chunked}{chunked}\r\n"),
+        ),
+        (
+            "Transfer-Encoding",
+            format!("{head}Host: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n"),
+        ),
     ];
     let count = cases.len();
     for (named, head) in cases {
