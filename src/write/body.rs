@@ -29,10 +29,12 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(5);
 /// See [`STEP_TIMEOUT`].
 const STEP_BYTES: usize = 4 * 1024;
 
-/// The first sizes of the buffer of a body, in bytes. A body that outgrows them gets a buffer for all
-/// that is to come, since the buffers that it outgrew stay in the allocator for a while, and the
-/// budget does not count them. Pages of that buffer take memory only when they are touched.
-const BUFFER_STEPS: [usize; 2] = [64 * 1024, 256 * 1024];
+/// The first sizes of the buffer of a body, in bytes. They are near what has arrived, because
+/// thousands of bodies that only began would otherwise fill the budget. A body that outgrows them
+/// gets a buffer for all that is to come, since the buffers that it outgrew stay in the allocator for
+/// a while, and the budget does not count them. Pages of that buffer take memory only when they are
+/// touched.
+const BUFFER_STEPS: [usize; 4] = [4 * 1024, 16 * 1024, 64 * 1024, 256 * 1024];
 
 /// The system may give memory in pages of this size (transparent huge pages).
 const HUGE_PAGE_BYTES: usize = 2 * 1024 * 1024;

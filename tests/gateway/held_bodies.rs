@@ -15,8 +15,8 @@ use crate::support::sender::{Request, read_all};
 /// Bodies at once; together they declare many times the budget.
 const HELD: usize = 54;
 
-/// What a body that was begun holds of the budget.
-const FIRST_STEP_BYTES: usize = 64 * 1024;
+/// What [`start_of_a_large_body`] holds of the budget.
+const HELD_BYTES: usize = 16 * 1024;
 
 /// A gate with little memory, and two spokes.
 async fn start_small() -> (ScriptedHub, Gate) {
@@ -60,7 +60,7 @@ async fn bodies_that_only_declare_their_size_take_no_room_from_other_spokes() {
         stream.write_all(request).await.unwrap();
         streams.push(stream);
     }
-    let held = (HELD * FIRST_STEP_BYTES) as f64;
+    let held = (HELD * HELD_BYTES) as f64;
     gate.wait_for_metric("hubgate_bytes_in_flight", &[], held)
         .await;
     for _ in 0..50 {
@@ -82,6 +82,22 @@ async fn bodies_that_only_declare_their_size_take_no_room_from_other_spokes() {
         .await;
     let labels = [("spoke", "production"), ("code", "503")];
     gate.wait_for_metric("hubgate_requests_total", &labels, HELD as f64)
+        .await;
+}
+
+#[tokio::test]
+async fn a_body_that_only_began_holds_little() {
+    let (_hub, gate) = start_small().await;
+    let body = start_of_a_large_body();
+    let mut streams = Vec::new();
+    for _ in 0..HELD {
+        let mut stream = TcpStream::connect(gate.write_address()).await.unwrap();
+        let request = begun("Content-Length: 33000000\r\n\r\n", &body[..10]);
+        stream.write_all(&request).await.unwrap();
+        streams.push(stream);
+    }
+    let held = (HELD * 4 * 1024) as f64;
+    gate.wait_for_metric("hubgate_bytes_in_flight", &[], held)
         .await;
 }
 
