@@ -68,7 +68,7 @@ const FINGERPRINT_CHARS: usize = 120;
 impl Complaint {
     /// What `text` complains of.
     pub fn of(text: &str) -> Self {
-        let text = text.to_lowercase();
+        let text = without_series(text).to_lowercase();
         let found = TEXTS.iter().find(|(part, _)| text.contains(part));
         found.map_or(Self::Other, |(_, complaint)| *complaint)
     }
@@ -76,9 +76,35 @@ impl Complaint {
 
 /// True when a 400 with this text compares a sample with the newest of the hub, as Prometheus does.
 pub fn compares_with_newest(text: &str) -> bool {
-    let text = text.to_lowercase();
+    let text = without_series(text).to_lowercase();
     let future = text.contains("future");
     !future && (text.contains("out of bounds") || text.contains("too old"))
+}
+
+/// A text without the names and labels of series: these are the spoke's words, and not the hub's.
+fn without_series(text: &str) -> String {
+    let mut kept = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('{') {
+        kept.push_str(before);
+        rest = if starts_labels(after) {
+            // The text may be cut off.
+            after.split_once("\"}").map_or("", |(_, rest)| rest)
+        } else {
+            after
+        };
+    }
+    kept.push_str(rest);
+    let is_end = |it: char| !it.is_alphanumeric() && it != '_' && it != ':';
+    let words = kept.split_inclusive(is_end);
+    words.filter(|word| !word.contains('_')).collect()
+}
+
+/// True for what follows the brace of a label set: a name and `=`. In JSON, a quote follows.
+fn starts_labels(text: &str) -> bool {
+    let name = text.split_once('=').map_or("", |(name, _)| name);
+    let is_name = |it: char| it.is_ascii_alphanumeric() || it == '_';
+    !name.is_empty() && name.chars().all(is_name)
 }
 
 /// Texts with fewer letters, and these, say nothing of what is wrong.
@@ -158,6 +184,31 @@ mod tests {
         for (text, expected) in rows {
             assert_eq!(Complaint::of(text), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn names_and_labels_of_series_say_nothing() {
+        use Complaint::{Other, Outage, Sample, Time};
+        let rows = [
+            (
+                r#"cannot take {__name__="http_timeout_total", reason="quorum"}"#,
+                Other,
+            ),
+            (r#"too old sample for up{reason="timeout"}"#, Time),
+            (
+                r#"{"error":"out of order sample for {reason=\"timeout\"}"}"#,
+                Sample,
+            ),
+            ("out of order sample for http_timeout_total", Sample),
+            (r#"out of order sample for {reason="unavail"#, Sample),
+            (r#"timeout at up{job="a"}"#, Outage),
+            (r#"up{job="a"}: timeout"#, Outage),
+            (r#"{"error":"timeout"}"#, Outage),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(Complaint::of(text), expected, "{text}");
+        }
+        assert!(compares_with_newest(r#"out of bounds {time="future"}"#));
     }
 
     #[test]
