@@ -222,6 +222,11 @@ impl Inquiry {
 
     /// Begins with the hub's fault for the whole message, which was sent already.
     pub fn begin_with_fault(&mut self, text: &str, said: &str, now: Instant) {
+        // A sender that does not wait sends the message again while it is looked into. Then more is known
+        // than this fault says, and what is settled must not be counted twice.
+        if self.out.case.is_begun() {
+            return;
+        }
         self.stack.clear();
         let whole = parts::pick(self.states.len(), |_| true);
         self.fault(whole, text, said, now);
@@ -361,13 +366,24 @@ impl Inquiry {
         self.ended = true;
     }
 
-    /// The hub gave no answer, or one that means that it is out of order.
+    /// A line-up may settle a suspect, and end before all of it is sent.
+    pub(super) fn drop_settled_suspects(&mut self) {
+        let states = &self.states;
+        self.out.case.suspects.retain(|suspect| {
+            parts::places(&suspect.parts).all(|place| states[place] == State::Suspected)
+        });
+    }
+
+    /// The hub gave no answer, or one that means that it is out of order. That says nothing of the
+    /// suspects: the line-up does not count.
     pub fn broken(&mut self) {
-        self.give_up();
+        self.line_up = None;
+        self.ended = true;
     }
 
     /// Ends the attempt.
     pub fn close(mut self) -> Closed {
+        self.drop_settled_suspects();
         let states = &self.states;
         let settled = parts::pick(states.len(), |place| states[place] == State::Settled);
         self.out.complete = states.iter().all(|state| *state == State::Settled);

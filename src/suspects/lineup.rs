@@ -268,10 +268,7 @@ impl Inquiry {
             self.convict(&suspect);
             self.resume = true;
         }
-        let states = &self.states;
-        self.out.case.suspects.retain(|suspect| {
-            parts::places(&suspect.parts).all(|place| states[place] == State::Suspected)
-        });
+        self.drop_settled_suspects();
         for (lined_up, again) in self.lined_up.iter_mut().zip(again) {
             *lined_up &= !again;
         }

@@ -291,6 +291,67 @@ fn histograms_are_split_off_at_once_where_a_hub_takes_none() {
     }
 }
 
+/// Terms of an attempt of which nothing is known before.
+fn terms(now: Instant) -> Terms {
+    Terms {
+        now,
+        clock: NOW,
+        requests_max: REQUESTS_MAX,
+        learned: Vec::new(),
+        histograms_refused: false,
+        unreliable: None,
+        last_stored: None,
+        control: None,
+        seed: 1,
+    }
+}
+
+/// What is known of a message whose second sample the hub never takes, after an attempt.
+fn begun(units: &[Unit], now: Instant) -> Case {
+    let mut case = Case::new(now);
+    case.arrivals = 1;
+    let mut hub = Hub::new(poisoned(&[1], "boom"));
+    let mut inquiry = Inquiry::open(case, units.to_vec(), terms(now));
+    while let Some(Shot::Parts(sent)) = inquiry.next_shot() {
+        let places: Vec<_> = parts::places(&sent).collect();
+        inquiry.answered(hub.take(units, &places, Duration::ZERO), now);
+    }
+    let closed = inquiry.close();
+    assert!(!closed.complete);
+    assert_eq!(closed.case.written.samples(), 9);
+    closed.case
+}
+
+#[test]
+fn a_fault_for_a_message_that_is_looked_into_meanwhile_counts_nothing_twice() {
+    let (units, now) = (message(10, 1), Instant::now());
+    let mut inquiry = Inquiry::open(begun(&units, now), units, terms(now));
+    inquiry.begin_with_fault("boom", "boom", now);
+    while let Some(Shot::Parts(_)) = inquiry.next_shot() {
+        inquiry.answered(Answer::Stored(Counts::one(Kind::Float)), now);
+    }
+    let closed = inquiry.close();
+    assert_eq!((closed.complete, closed.case.written.samples()), (true, 10));
+}
+
+#[test]
+fn a_suspect_that_is_settled_stays_so_when_its_line_up_is_not_ended() {
+    let (units, now) = (message(10, 1), Instant::now());
+    let mut inquiry = Inquiry::open(begun(&units, now), units.clone(), terms(now));
+    while let Some(Shot::Parts(sent)) = inquiry.next_shot() {
+        if parts::places(&sent).eq([1]) {
+            let said = "out of order sample".to_owned();
+            inquiry.answered(Answer::Halve { status: 400, said }, now);
+            break;
+        }
+        inquiry.answered(Answer::Stored(Counts::one(Kind::Float)), now);
+    }
+    let closed = inquiry.close();
+    assert!(closed.complete);
+    let mut again = Inquiry::open(closed.case, units, terms(now));
+    assert!(again.next_shot().is_none());
+}
+
 #[test]
 fn many_bad_samples_are_found_over_several_attempts() {
     let units = message(500, 2);
