@@ -120,7 +120,7 @@ impl Run<'_> {
             match self.react(&pending, &response).await {
                 Reaction::Written(written) => {
                     self.settled.written.add_all(&written);
-                    self.stored(&pending).await?;
+                    self.stored(&pending).await;
                 }
                 Reaction::Inquire => self.inquire(&pending, Some(&response)).await?,
                 Reaction::Fail(failed) => return Err(failed),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use http::StatusCode;
 
-use crate::rewrite::Payload;
+use crate::rewrite::{Payload, RewriteError};
 use crate::suspects::{
     Answer, Case, Control, Digest, Docket, Inquiry, Shot, Terms, compares_with_newest, digest,
 };
@@ -46,6 +46,9 @@ impl Run<'_> {
         let has_histograms = pending.payload.counts.of(Kind::Histogram) > 0;
         if has_histograms && docket.refuses_histograms(now) {
             return true;
+        }
+        if !docket.has_cases() {
+            return false;
         }
         let digest = digest(&pending.payload.body);
         let Some(case) = docket.take(&digest, now) else {
@@ -227,35 +230,33 @@ impl Run<'_> {
 
     /// The hub stored a message as usual: nothing is open in it any more. While other messages of the
     /// spoke are, one of its samples is kept as a control for these.
-    pub(super) async fn stored(&mut self, pending: &Pending) -> Result<(), Failed> {
+    pub(super) async fn stored(&mut self, pending: &Pending) {
         let now = Instant::now();
         {
             let mut docket = self.docket();
             if pending.payload.counts.samples() > 0 {
                 docket.stored(now);
             }
-            if docket.is_idle() {
-                return Ok(());
+            if !docket.has_cases() {
+                return;
             }
             docket.take(&digest(&pending.payload.body), now);
             let is_recent = |control: Control| now.duration_since(control.since) < CONTROL_AGE;
-            if !docket.wants_control() || docket.control().is_some_and(is_recent) {
-                return Ok(());
+            if !docket.has_cases() || docket.control().is_some_and(is_recent) {
+                return;
             }
         }
-        let Some(control) = self.control(pending).await? else {
-            return Ok(());
-        };
-        self.docket().keep_control(control);
-        Ok(())
+        // The message is stored, even if there is no room to make a control of it.
+        if let Ok(Some(control)) = self.control(pending).await {
+            self.docket().keep_control(control);
+        }
     }
 
-    /// A message with the last sample of a message, if that is the last of its series.
-    async fn control(&self, pending: &Pending) -> Result<Option<Control>, Failed> {
+    /// A message that holds only the last sample of a message.
+    async fn control(&self, pending: &Pending) -> Result<Option<Control>, RewriteError> {
         let delivery = self.delivery;
         let (rewriter, reservation) = (&delivery.rewriter, &delivery.reservation);
-        let units = rewriter.units(&pending.payload, reservation).await;
-        let (units, _permit) = units.map_err(|error| failed_here(&error))?;
+        let (units, _permit) = rewriter.units(&pending.payload, reservation).await?;
         let Some(place) = units.iter().rposition(|unit| unit.time.is_some()) else {
             return Ok(None);
         };
@@ -265,8 +266,7 @@ impl Run<'_> {
             end: first + 1,
         }];
         let cut = rewriter.cut(&pending.payload, parts, &delivery.spoke, reservation);
-        let cut = cut.await.map_err(|error| failed_here(&error))?;
-        let Some((payload, _permit)) = cut else {
+        let Some((payload, _permit)) = cut.await? else {
             return Ok(None);
         };
         Ok((payload.body.len() <= CONTROL_BYTES_MAX).then(|| Control {

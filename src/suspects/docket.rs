@@ -54,6 +54,11 @@ impl Docket {
         self.cases.is_empty() && self.histograms_refused.is_none()
     }
 
+    /// True when messages are open, so that the next one may be one of them, or a control for them.
+    pub fn has_cases(&self) -> bool {
+        !self.cases.is_empty()
+    }
+
     /// The hub stored samples of a request as usual.
     pub fn stored(&mut self, now: Instant) {
         self.last_stored = Some(now);
@@ -124,11 +129,6 @@ impl Docket {
     /// When the hub last turned out to fail at random.
     pub fn unreliable(&self) -> Option<Instant> {
         self.unreliable
-    }
-
-    /// True when a sample of another request would help as a control.
-    pub fn wants_control(&self) -> bool {
-        !self.cases.is_empty()
     }
 
     /// Keeps a sample that the hub has stored just now.
