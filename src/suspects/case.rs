@@ -48,13 +48,13 @@ pub(super) struct Suspect {
     pub(super) said: String,
 }
 
-/// A refusal that shortens the way for others like it.
+/// A refusal shortens the way for others like it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Learned {
-    /// What stays the same in the hub's text from sample to sample.
-    pub(super) fingerprint: String,
-    /// The series, if the text does not tell what is wrong.
-    pub(super) series: Option<u64>,
+pub enum Learned {
+    /// For samples with a text of which this stays the same, if it tells what is wrong.
+    Text(String),
+    /// For samples of the same series. The hub's text may be vague, or another one each time.
+    Series(u64),
 }
 
 impl Case {
@@ -101,10 +101,8 @@ impl Suspect {
     }
 
     /// What its refusal teaches, if it is a sample of this series.
-    pub(super) fn lesson(&self, series: u64) -> Learned {
-        Learned {
-            fingerprint: self.fingerprint.clone(),
-            series: (!is_telling(&self.fingerprint)).then_some(series),
-        }
+    pub(super) fn lessons(&self, series: u64) -> impl Iterator<Item = Learned> {
+        let text = is_telling(&self.fingerprint).then(|| Learned::Text(self.fingerprint.clone()));
+        text.into_iter().chain([Learned::Series(series)])
     }
 }

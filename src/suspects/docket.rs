@@ -209,10 +209,7 @@ mod tests {
     #[test]
     fn what_was_learned_expires_and_is_dropped_when_the_hub_fails_at_random() {
         let start = Instant::now();
-        let lesson = |number: u64| Learned {
-            fingerprint: String::new(),
-            series: Some(number),
-        };
+        let lesson = Learned::Series;
         let closed = |learned: Vec<Learned>, unreliable| Closed {
             case: Case::new(start),
             complete: true,

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::wire::Kind;
 
-use super::case::Suspect;
+use super::case::{Learned, Suspect};
 use super::inquiry::{Answer, Inquiry, Sent, State};
 use super::parts;
 use super::texts::Complaint;
@@ -48,7 +48,7 @@ impl Standard {
         span: Duration::ZERO,
     };
 
-    /// A suspect with the same text was refused lately, and the hub has failed no control since.
+    /// A suspect with the same text or of the same series was refused lately, and the hub has failed no control since.
     const LEARNED: Self = Self {
         rounds: 2,
         bits: 4,
@@ -95,13 +95,16 @@ impl Inquiry {
         }
     }
 
-    /// True if one like this suspect was refused lately: with the same text, and of the same series if
-    /// the text does not tell what is wrong.
+    /// True if one like this suspect was refused lately: with the same text, or of the same series.
     pub(super) fn is_learned(&self, suspect: &Suspect) -> bool {
-        parts::places(&suspect.parts).any(|place| {
-            let lesson = suspect.lesson(self.units[place].series);
-            self.terms.learned.contains(&lesson)
-        })
+        let is_same = |lesson: &Learned| match lesson {
+            Learned::Text(text) => *text == suspect.fingerprint,
+            Learned::Series(series) => {
+                let mut places = parts::places(&suspect.parts);
+                places.any(|place| self.units[place].series == *series)
+            }
+        };
+        self.terms.learned.iter().any(is_same)
     }
 
     /// Begins the next line-up of this attempt, if there is one.
@@ -285,10 +288,10 @@ impl Inquiry {
             Complaint::HistogramsDisabled => self.out.histograms_refused = true,
             Complaint::Other => {
                 let mut places = parts::places(&suspect.parts);
-                let lesson = places
-                    .next()
-                    .map(|it| suspect.lesson(self.units[it].series));
-                self.out.learned.extend(lesson);
+                if let Some(place) = places.next() {
+                    let lessons = suspect.lessons(self.units[place].series);
+                    self.out.learned.extend(lessons);
+                }
             }
             _ => {}
         }

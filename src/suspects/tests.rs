@@ -377,6 +377,23 @@ fn a_text_that_was_refused_shortens_the_way_for_the_next_message() {
 }
 
 #[test]
+fn a_series_that_was_refused_shortens_the_way_when_the_text_is_another_one_each_time() {
+    let units = message(500, 1);
+    let mut hub = Hub::new(|request: &Request<'_>| {
+        let bad = request.places.contains(&9);
+        let id = "x".repeat(request.number % 97);
+        bad.then(|| format!("request {id} cannot be taken"))
+    });
+    let mut spoke = Spoke::new(1);
+    assert!(spoke.deliver(&mut hub, &units, 30).unwrap().attempts >= 8);
+    for name in 1..20 {
+        hub.newest.clear();
+        let ended = spoke.deliver_as(&mut hub, name, &units, 3).unwrap();
+        assert_eq!(ended.refused, [9].into());
+    }
+}
+
+#[test]
 fn a_hub_that_fails_what_is_large_gets_small_messages() {
     let units = message(1000, 2);
     let mut hub = Hub::new(|request: &Request<'_>| {
