@@ -20,8 +20,9 @@ use super::outcome::{Failed, said};
 use super::reaction::{Reaction, react, written_of};
 use super::response::HubResponse;
 
-/// A control is kept for so long before another one takes its place.
-const CONTROL_AGE: Duration = Duration::from_secs(5);
+/// A control is kept for so long before another one takes its place. Afterwards the hub may have a later
+/// sample of its series.
+const CONTROL_AGE: Duration = Duration::from_secs(1);
 
 /// Largest control, in bytes.
 const CONTROL_BYTES_MAX: usize = 16 * 1024;
@@ -79,29 +80,37 @@ impl Run<'_> {
         }
         let mut last = fault.cloned();
         let asked = self.ask(&mut inquiry, pending, count, &mut last).await;
-        let closed = inquiry.close();
-        let written = closed.case.written;
+        let mut closed = inquiry.close();
         let (recorder, spoke) = (delivery.hub.recorder(), &delivery.spoke.name);
         if closed.cut {
             recorder.cut(spoke, last.as_ref().map_or("", |last| &last.text));
         }
         recorder.isolated(&closed.convicted);
-        if !closed.complete {
-            self.docket().close(digest, closed, Instant::now());
-            return Err(match (asked, last) {
-                (Err(failed), _) => failed,
-                (Ok(()), Some(fault)) => Failed::hub_fault(&fault),
-                (Ok(()), None) => Failed::unfinished(),
-            });
+        let complete = closed.case.complete;
+        if complete {
+            self.take_over(&closed.case);
         }
-        self.settled.written.add_all(&written);
-        self.settled.unsupported.add_all(&closed.case.unsupported);
-        for (status, said) in &closed.case.refusals {
+        if self.ahead.is_some() {
+            // What was refused for its time is asked again, if the spoke has to send it again.
+            closed.case.reopen();
+        }
+        self.docket().close(digest, closed, Instant::now());
+        match (asked, last) {
+            _ if complete => Ok(()),
+            (Err(failed), _) => Err(failed),
+            (Ok(()), Some(fault)) => Err(Failed::hub_fault(&fault)),
+            (Ok(()), None) => Err(Failed::unfinished()),
+        }
+    }
+
+    /// Takes over what became of a message whose case is complete.
+    fn take_over(&mut self, case: &Case) {
+        self.settled.written.add_all(&case.written);
+        self.settled.unsupported.add_all(&case.unsupported);
+        for (status, said) in &case.refusals {
             let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_REQUEST);
             self.settled.refuse_for((status, said.clone()));
         }
-        self.docket().close(digest, closed, Instant::now());
-        Ok(())
     }
 
     /// Begins where the last attempt ended.
@@ -242,7 +251,7 @@ impl Run<'_> {
             }
             docket.take(&digest(&pending.payload.body), now);
             let is_recent = |control: Control| now.duration_since(control.since) < CONTROL_AGE;
-            if !docket.has_cases() || docket.control().is_some_and(is_recent) {
+            if !docket.wants_control() || docket.control().is_some_and(is_recent) {
                 return;
             }
         }

@@ -15,6 +15,9 @@ pub struct Case {
     pub opened: Instant,
     /// When it was last looked at.
     pub used: Instant,
+    /// Each unit was stored or refused. The sender may not know: it did not wait for the answer, or
+    /// another hub failed.
+    pub complete: bool,
     /// How many times the spoke sent it.
     pub arrivals: u32,
     /// What the hub wrote of it.
@@ -63,6 +66,7 @@ impl Case {
         Self {
             opened: now,
             used: now,
+            complete: false,
             arrivals: 0,
             written: Counts::default(),
             unsupported: Counts::default(),
@@ -76,6 +80,15 @@ impl Case {
     /// True when parts of the message are settled or suspected, so that it is not to be sent whole.
     pub fn is_begun(&self) -> bool {
         !self.settled.is_empty() || !self.suspects.is_empty()
+    }
+
+    /// Takes back what was settled, so that it is sent again.
+    pub fn reopen(&mut self) {
+        self.complete = false;
+        self.written = Counts::default();
+        self.unsupported = Counts::default();
+        self.refusals.clear();
+        self.settled.clear();
     }
 
     /// Records a refusal, the first one of each status.

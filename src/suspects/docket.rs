@@ -16,6 +16,9 @@ const CASES_MAX: usize = 64;
 /// seconds between attempts, some a minute.
 const CASE_AGE_MAX: Duration = Duration::from_secs(600);
 
+/// The same for a case whose units are all settled: the sender gets the answer in its next attempt.
+const COMPLETE_AGE_MAX: Duration = Duration::from_secs(120);
+
 /// So long a refusal shortens the way for others like it.
 const LEARNED_AGE_MAX: Duration = Duration::from_secs(600);
 
@@ -54,7 +57,7 @@ impl Docket {
         self.cases.is_empty() && self.histograms_refused.is_none()
     }
 
-    /// True when messages are open, so that the next one may be one of them, or a control for them.
+    /// True when the next message may be one of which something is known.
     pub fn has_cases(&self) -> bool {
         !self.cases.is_empty()
     }
@@ -71,17 +74,30 @@ impl Docket {
 
     /// Takes the case of a message out, to work on it.
     pub fn take(&mut self, digest: &Digest, now: Instant) -> Option<Case> {
-        self.cases
-            .retain(|(_, case)| now.duration_since(case.used) < CASE_AGE_MAX);
+        self.cases.retain(|(_, case)| {
+            let age_max = if case.complete {
+                COMPLETE_AGE_MAX
+            } else {
+                CASE_AGE_MAX
+            };
+            now.duration_since(case.used) < age_max
+        });
         let place = self.cases.iter().position(|(known, _)| known == digest)?;
         Some(self.cases.remove(place).1)
     }
 
     /// Keeps a case until the message comes again.
     pub fn put(&mut self, digest: Digest, case: Case) {
-        self.cases.retain(|(known, _)| *known != digest);
-        if self.cases.len() >= CASES_MAX {
-            self.cases.remove(0);
+        let known = self.cases.iter().position(|(known, _)| *known == digest);
+        if let Some(place) = known {
+            // The message was sent again before an attempt at it was over.
+            if self.cases[place].1.complete {
+                return;
+            }
+            self.cases.remove(place);
+        } else if self.cases.len() >= CASES_MAX {
+            let complete = self.cases.iter().position(|(_, case)| case.complete);
+            self.cases.remove(complete.unwrap_or_default());
         }
         self.cases.push((digest, case));
     }
@@ -105,9 +121,7 @@ impl Docket {
         if closed.control_failed {
             self.control = None;
         }
-        if !closed.complete {
-            self.put(digest, closed.case);
-        }
+        self.put(digest, closed.case);
     }
 
     /// What recent refusals taught.
@@ -129,6 +143,11 @@ impl Docket {
     /// When the hub last turned out to fail at random.
     pub fn unreliable(&self) -> Option<Instant> {
         self.unreliable
+    }
+
+    /// True when a sample of another request would help as a control.
+    pub fn wants_control(&self) -> bool {
+        self.cases.iter().any(|(_, case)| !case.complete)
     }
 
     /// Keeps a sample that the hub has stored just now.
@@ -202,6 +221,14 @@ mod tests {
         let last = digest(&999_u32.to_le_bytes());
         let case = docket.take(&last, start).unwrap();
         docket.put(last, case);
+        docket.put(digest(b"open"), Case::new(start));
+        let complete = Case {
+            complete: true,
+            ..Case::new(start)
+        };
+        docket.put(last, complete);
+        docket.put(last, Case::new(start));
+        assert!(docket.take(&last, start).unwrap().complete);
         assert!(docket.take(&last, start + CASE_AGE_MAX).is_none());
         assert!(docket.is_idle());
     }
@@ -212,7 +239,6 @@ mod tests {
         let lesson = Learned::Series;
         let closed = |learned: Vec<Learned>, unreliable| Closed {
             case: Case::new(start),
-            complete: true,
             cut: true,
             convicted: Default::default(),
             unreliable,

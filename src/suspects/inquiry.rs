@@ -108,8 +108,6 @@ pub enum Answer {
 pub struct Closed {
     /// What is known of the message.
     pub case: Case,
-    /// Each unit was stored or refused.
-    pub complete: bool,
     /// The message was cut because of a fault.
     pub cut: bool,
     /// What was refused because the hub answered it alone with a fault.
@@ -207,7 +205,6 @@ impl Inquiry {
             ended: false,
             out: Closed {
                 case,
-                complete: false,
                 cut: false,
                 convicted: Counts::default(),
                 unreliable: false,
@@ -386,11 +383,12 @@ impl Inquiry {
         self.drop_settled_suspects();
         let states = &self.states;
         let settled = parts::pick(states.len(), |place| states[place] == State::Settled);
-        self.out.complete = states.iter().all(|state| *state == State::Settled);
-        if settled.len() > SETTLED_MAX && !self.out.complete {
+        let complete = states.iter().all(|state| *state == State::Settled);
+        if settled.len() > SETTLED_MAX && !complete {
             self.out.case = Case::new(self.out.case.opened);
         } else {
             self.out.case.settled = settled;
+            self.out.case.complete = complete;
         }
         self.out
     }

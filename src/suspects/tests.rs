@@ -169,7 +169,7 @@ impl Spoke {
         }
         assert!(requests <= REQUESTS_MAX, "{requests}");
         let closed = inquiry.close();
-        let (complete, now) = (closed.complete, self.now());
+        let (complete, now) = (closed.case.complete, self.now());
         let done = complete.then(|| {
             let mut case = Case::new(now);
             case.written = closed.case.written;
@@ -317,7 +317,7 @@ fn begun(units: &[Unit], now: Instant) -> Case {
         inquiry.answered(hub.take(units, &places, Duration::ZERO), now);
     }
     let closed = inquiry.close();
-    assert!(!closed.complete);
+    assert!(!closed.case.complete);
     assert_eq!(closed.case.written.samples(), 9);
     closed.case
 }
@@ -331,7 +331,10 @@ fn a_fault_for_a_message_that_is_looked_into_meanwhile_counts_nothing_twice() {
         inquiry.answered(Answer::Stored(Counts::one(Kind::Float)), now);
     }
     let closed = inquiry.close();
-    assert_eq!((closed.complete, closed.case.written.samples()), (true, 10));
+    assert_eq!(
+        (closed.case.complete, closed.case.written.samples()),
+        (true, 10)
+    );
 }
 
 #[test]
@@ -347,7 +350,7 @@ fn a_suspect_that_is_settled_stays_so_when_its_line_up_is_not_ended() {
         inquiry.answered(Answer::Stored(Counts::one(Kind::Float)), now);
     }
     let closed = inquiry.close();
-    assert!(closed.complete);
+    assert!(closed.case.complete);
     let mut again = Inquiry::open(closed.case, units, terms(now));
     assert!(again.next_shot().is_none());
 }
@@ -391,6 +394,18 @@ fn a_series_that_was_refused_shortens_the_way_when_the_text_is_another_one_each_
         let ended = spoke.deliver_as(&mut hub, name, &units, 3).unwrap();
         assert_eq!(ended.refused, [9].into());
     }
+}
+
+#[test]
+fn a_message_that_is_settled_is_not_sent_again_when_the_spoke_missed_the_answer() {
+    let units = message(500, 1);
+    let mut hub = Hub::new(poisoned(&[9], "boom"));
+    let mut spoke = Spoke::new(1);
+    let ended = spoke.deliver(&mut hub, &units, 30).unwrap();
+    let requests = hub.requests;
+    let case = spoke.attempt(&mut hub, 0, &units).unwrap();
+    assert_eq!(case.written, ended.written);
+    assert_eq!(hub.requests, requests);
 }
 
 #[test]
