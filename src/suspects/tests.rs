@@ -356,6 +356,18 @@ fn a_suspect_that_is_settled_stays_so_when_its_line_up_is_not_ended() {
 }
 
 #[test]
+fn no_answer_says_nothing_of_the_suspects() {
+    let (units, now) = (message(10, 1), Instant::now());
+    let mut inquiry = Inquiry::open(begun(&units, now), units, terms(now));
+    assert!(inquiry.next_shot().is_some());
+    inquiry.broken();
+    assert!(inquiry.next_shot().is_none());
+    let closed = inquiry.close();
+    assert!(!closed.unreliable);
+    assert_eq!(closed.case.suspects.len(), 1);
+}
+
+#[test]
 fn many_bad_samples_are_found_over_several_attempts() {
     let units = message(500, 2);
     let poison: Vec<_> = (0..1000).step_by(40).collect();

@@ -162,6 +162,38 @@ async fn one_of_two_hubs(ack: &str) {
 }
 
 #[tokio::test]
+async fn a_hub_that_is_done_with_a_request_is_not_asked_again_while_another_one_fails() {
+    let hubs = [ScriptedHub::start().await, ScriptedHub::start().await];
+    let key = "protocol: v1";
+    let names = [
+        hub_named("a", &hubs[0].url(), key),
+        hub_named("b", &hubs[1].url(), key),
+    ];
+    let gate = Gate::start(&config_hubs("all", &names, &[spoke("production", "")])).await;
+    hubs[0].fail_if(fails("id=0007", "datapoint timestamp is not unique"));
+    hubs[1].reply_always(Reply::status(503));
+    let sent = batch("up", 100);
+    gate.write(Protocol::V1, &sent).await.expect_retryable(503);
+    assert_eq!(stored(&hubs[0]), notations(&sent, "id=0007"));
+    hubs[0].take_received();
+    hubs[1].reply_always(Reply::as_usual());
+    let response = gate.write(Protocol::V1, &sent).await.expect(400);
+    assert_eq!(response.written(), Some((99, 0, 0)), "{response:?}");
+    assert_eq!(hubs[0].take_received().len(), 0);
+    assert_eq!(stored(&hubs[1]), notations(&sent, "nothing"));
+    gate.expect_balanced_counts("production").await;
+}
+
+#[tokio::test]
+async fn a_label_that_reads_like_an_outage_holds_up_nothing() {
+    let (hub, gate) = start_hub_and_gate("protocol: v1").await;
+    let text = "datapoint timestamp is not unique: {reason=\"timeout\"}";
+    hub.fail_if(fails("id=0007", text));
+    let response = gate.write(Protocol::V1, &batch("up", 100)).await;
+    assert_eq!(response.expect(400).written(), Some((99, 0, 0)));
+}
+
+#[tokio::test]
 async fn a_known_text_shortens_the_way_to_one_write() {
     for to in Protocol::BOTH {
         for from in Protocol::BOTH {
@@ -326,6 +358,29 @@ async fn a_400_for_samples_of_the_present_out_of_bounds_is_a_503_until_some_are_
             gate.expect_balanced_counts("production").await;
         }
     }
+}
+
+/// What such a hub refuses is asked again, also beside a native histogram that it never takes.
+#[tokio::test]
+async fn a_400_for_samples_of_the_present_is_not_kept_for_later_attempts() {
+    let (hub, gate) = start_hub_and_gate("protocol: v1").await;
+    let ahead = Arc::new(AtomicBool::new(true));
+    let is_ahead = Arc::clone(&ahead);
+    hub.refuse_with("out of bounds", move |_| is_ahead.load(Ordering::Relaxed));
+    hub.fail_if(|units| {
+        let found = units.iter().any(|unit| !unit.histograms.is_empty());
+        found.then(|| "native histograms are disabled".to_owned())
+    });
+    let mut sent = batch("up", 20);
+    sent.push(bare("__name__=h,cluster=production").histogram(now()));
+    for _ in 0..3 {
+        let response = gate.write(Protocol::V1, &sent).await;
+        assert!(response.status >= 500, "{response:?}");
+    }
+    ahead.store(false, Ordering::Relaxed);
+    let response = deliver(&gate, Protocol::V1, &sent).await.expect(400);
+    assert_eq!(response.written(), Some((20, 0, 0)), "{response:?}");
+    gate.expect_balanced_counts("production").await;
 }
 
 /// Whatever a hub answers, each sample ends as written, rejected or failed once, the hub gets a bounded
