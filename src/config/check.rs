@@ -254,7 +254,7 @@ impl<'s> Check<'s> {
         for pattern in patterns.iter().flatten() {
             self.check_spoke_files(pattern, &shared, &mut spokes);
         }
-        if spokes.is_empty() {
+        if spokes.is_empty() && listed.is_ok() && patterns.is_ok() {
             let entry = root.get("spoke_files").unwrap_or(root.entry());
             let message = "there is no spoke, so every write would be answered 401";
             entry.warn(&mut self.report, message);

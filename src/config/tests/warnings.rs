@@ -87,3 +87,14 @@ fn a_pattern_that_matches_nothing_is_doubtful() {
     let beside = beside.replacen('\n', "\nspoke_files: ['no/such/*.yaml']\n", 1);
     assert_eq!(warnings(&beside), first);
 }
+
+#[test]
+fn spokes_that_cannot_be_read_are_not_missing_as_well() {
+    for spokes in ["spokes: {a: b}", "spoke_files: a.yaml"] {
+        let text = format!("hub: {{url: http://a/api/v1/write}}\n{spokes}");
+        let (result, warnings) = check::text(Path::new("config"), &text, &mut Sources::default());
+        let errors = result.expect_err("a list is wanted");
+        assert_eq!(errors.iter().count(), 1, "{spokes}");
+        assert!(warnings.is_empty(), "{spokes}");
+    }
+}
