@@ -56,6 +56,19 @@ const KEYS: &[(&[&str], &str)] = &[
     ),
     (&["login", "username"], "write username into basic"),
     (&["remotewrite", "upstream", "url"], "write hub: {url: URL}"),
+    (
+        &[
+            "seriesperrequestmax",
+            "labelsperseriesmax",
+            "labelvaluebytesmax",
+            "samplesaheadmax",
+        ],
+        "it goes into limits of a spoke, or of spoke_defaults",
+    ),
+    (
+        &["bytesinflightmax", "bodybytesmax", "decodedbytesmax"],
+        "it goes into limits of the whole file, since all spokes share it",
+    ),
 ];
 
 /// Says what is wrong with a key that is none of the allowed ones.

@@ -164,7 +164,10 @@ impl<'a> Entry<'a> {
         let message = match &self.node.kind {
             Kind::Mapping(entries) => return Ok(entries),
             Kind::Null => return Ok(&[]),
-            Kind::Scalar(text) if text.contains(':') => {
+            Kind::Scalar(text) if text.starts_with("http://") || text.starts_with("https://") => {
+                "wanted a mapping, found a URL; write {url: URL}"
+            }
+            Kind::Scalar(text) if begins_with_key(text) => {
                 "wanted a mapping, found a single value; put a space after the colon of each key"
             }
             Kind::Scalar(_) => "wanted a mapping, found a single value",
@@ -172,6 +175,15 @@ impl<'a> Entry<'a> {
         };
         Err(self.fail(report, message))
     }
+}
+
+/// Whether a text looks like a key that no space separates from its value.
+fn begins_with_key(text: &str) -> bool {
+    let key = text.split_once(':').map_or("", |(key, _)| key);
+    key.starts_with(|it: char| it.is_ascii_lowercase())
+        && key
+            .chars()
+            .all(|it| it.is_ascii_alphanumeric() || it == '_')
 }
 
 /// The known fields of a mapping.

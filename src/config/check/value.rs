@@ -155,9 +155,9 @@ pub(super) fn size(ceiling: u64) -> impl FnOnce(&str) -> Result<usize, String> {
 pub(super) fn samples_ahead(text: &str) -> Result<Duration, String> {
     let duration = any_duration(text)?;
     if duration > SAMPLES_AHEAD_CEILING {
-        let most = humantime::format_duration(SAMPLES_AHEAD_CEILING);
+        let days = SAMPLES_AHEAD_CEILING.as_secs() / (24 * 3600);
         return Err(format!(
-            "{} is out of range; allowed: up to {most}, or 0s for no limit",
+            "{} is out of range; allowed: up to {days}d, or 0s for no limit",
             quote(text)
         ));
     }

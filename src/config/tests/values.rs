@@ -48,6 +48,11 @@ cluster_label: ~ => 1:16: cluster_label => has no value
 cluster_label: [a] => 1:16: cluster_label => found a list
 cluster_label: {a: b} => 1:16: cluster_label => found a mapping
 listen: x => 1:9: listen => wanted a mapping, found a single value
+hub: http://a/ => 1:6: hub => wanted a mapping, found a URL; write {url: URL}
+hubs: [http://a/] => 1:8: hubs[0] => wanted a mapping, found a URL; write {url: URL}
+hub: url:http://a/ => 1:6: hub => put a space after the colon of each key
+limits: {samples_ahead_max: 1m} => 1:10: limits => it goes into limits of a spoke, or of spoke_defaults
+spoke_defaults: {limits: {body_bytes_max: 1}} => 1:27: spoke_defaults.limits => it goes into limits of the whole file
 listen: [] => 1:9: listen => wanted a mapping, found a list
 listen: {address: ':'} => 1:19: listen.address => write IP:PORT, such as 127.0.0.1:9480, or :PORT for all interfaces
 listen: {address: '9480'} => 1:19: listen.address => write IP:PORT
@@ -82,7 +87,7 @@ spoke_files: a.yaml => 1:14: spoke_files => wanted a list
 spoke_files: ['['] => 1:15: spoke_files[0] => is not a glob
 spoke_defaults: {limits: {labels_per_series_max: 0}} => 1:50: spoke_defaults.limits.labels_per_series_max => from 1 to
 spoke_defaults: {limits: {samples_ahead_max: 10}} => 1:46: spoke_defaults.limits.samples_ahead_max => not a duration
-spoke_defaults: {limits: {samples_ahead_max: 366d}} => 1:46: spoke_defaults.limits.samples_ahead_max => or 0s for no limit
+spoke_defaults: {limits: {samples_ahead_max: 366d}} => 1:46: spoke_defaults.limits.samples_ahead_max => allowed: up to 365d, or 0s for no limit
 ";
     refuses_each(table, with_line);
 }
