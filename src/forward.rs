@@ -1,10 +1,11 @@
 //! The way to the hubs: a checked request goes to each of them, in as many pieces as it takes, and
 //! what became of it comes back.
 //!
-//! Nothing is queued here, and what failed is not repeated: the spoke's write-ahead log is the queue,
-//! and the spoke retries. `fan_out` brings a request to all hubs, `delivery` to one of them, `hub` one
-//! message to that hub, over one of its `connections`. `reaction` decides what follows from a response,
-//! `inquire` looks into what a hub answers with a fault, and `outcome` says what became of the request.
+//! Nothing is queued here, and what failed is not repeated, unless the hub closed a kept connection
+//! with the request unread: the spoke's write-ahead log is the queue, and the spoke retries. `fan_out`
+//! brings a request to all hubs, `delivery` to one of them, `hub` one message to that hub, over one of
+//! its `connections`. `reaction` decides what follows from a response, `inquire` looks into what a hub
+//! answers with a fault, and `outcome` says what became of the request.
 
 mod backlog;
 mod connections;

@@ -15,12 +15,13 @@
 //! | [`identify`] | which spoke sends: one file for each scheme of credentials |
 //! | [`budget`] | the bytes that all requests together may hold |
 //! | [`rewrite`] | from a body to a verdict and to payloads for the hubs; large ones off the async workers |
-//! | [`policy`] | which series may travel on, and with which labels |
+//! | [`policy`] | which series and samples may travel on, and with which labels |
 //! | [`wire`] | the messages of both versions, walked in place and encoded |
 //! | [`forward`] | the way to the hubs, what follows from their responses, what they speak |
+//! | [`suspects`] | which samples a hub will never store, where it answers with 500 |
 //!
 //! What they stand on: [`state`] (the configuration in force, made ready), [`spoke`] (what is kept of
-//! a spoke at run time), [`suspects`] (what a hub may never take), [`config`] (one YAML file, checked whole), [`metrics`] and [`telemetry`] (what
+//! a spoke at run time), [`config`] (one YAML file, checked whole), [`metrics`] and [`telemetry`] (what
 //! operators see), [`reasons`] (every closed "why"), [`remote_write`] (what both sides of HTTP share).
 //!
 //! Around them: [`gateway`] (starts, reloads and drains), [`admin`] (the operators' listener), [`demo`]
@@ -32,6 +33,8 @@
 //! |---|---|
 //! | What happens when a hub responds with 413, or anything else? | `forward/reaction.rs`: the table, with what each step leads to |
 //! | When is a sample refused that a hub answers with 500? | `suspects.rs` |
+//! | Which numbers of a native histogram are refused? | `wire/histogram.rs` |
+//! | Which password is checked next? | `identify/line.rs` |
 //! | Which statuses can a spoke see, and when? | `docs/responses.md`; chosen in `write/refusal.rs` before a hub is asked, in `forward/outcome.rs` after a hub's response, and in `write/answer.rs` for both together |
 //! | Why was a connection closed? | `listener/connection.rs`: the list at its head |
 //! | When does a hub get a new connection? | `forward/connections.rs` |
@@ -44,13 +47,12 @@
 //! **spoke**: a configured source cluster; its name is the value of its cluster label. **hub**: an
 //! upstream that takes remote write. **V1**: `prometheus.WriteRequest`. **V2**:
 //! `io.prometheus.write.v2.Request`. **verdict**: what the policy decided about a request.
-//! **refusal**: hubgate or a hub does not take a request, a message or a series, with a reason;
-//! samples that are refused for good are counted as **rejected**. **payload**: a compressed message for a hub. **upgrade**, **downgrade**: a V1 message
-//! encoded as V2, and the other way. **side message**: the V1 message beside a V2 message, with what
+//! **refusal**: hubgate or a hub does not take a request, a message, a series or a sample, with a
+//! reason; samples that are refused for good are counted as **rejected**. **payload**: a compressed
+//! message for a hub. **upgrade**, **downgrade**: a V1 message encoded as V2, and the other way. **side message**: the V1 message beside a V2 message, with what
 //! V2 has no form for. **salvage**: sending again in halves what a hub refused whole. **suspect**: a
 //! sample that a hub answers with a fault when it is alone. **control**: a stored sample that is sent
-//! once more beside suspects.
-//! **written**: acknowledged by a hub.
+//! once more beside suspects. **written**: acknowledged by a hub.
 //!
 //! # Invariants
 //!

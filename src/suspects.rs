@@ -9,9 +9,9 @@
 //! order among controls, which are samples that the hub has stored just before. A hub that does not
 //! look at what it is sent fails a suspect and stores all of `c` controls in at most one of `c + 1`
 //! orders, so each line-up adds `log2(c + 1)` bits against the suspect. When one control fails, the
-//! hub is not to be trusted: nobody is suspected any more. A suspect is refused after
-//! several line-ups, over some time, with enough bits; [`verdict`](inquiry) has the numbers. Texts that
-//! are known shorten the way, see [`Complaint`].
+//! hub is not to be trusted, and nothing is suspected any more. A suspect is refused after several
+//! line-ups, over some time, with enough bits; [`verdict`](inquiry) has the numbers. Texts that are
+//! known shorten the way, see [`Complaint`].
 //!
 //! Two more rules follow from what a hub is. Parts are sent in the order of the message as far as they
 //! concern the same series, so that nothing is out of order for being tried later. And what a hub
