@@ -49,10 +49,11 @@
 //! `io.prometheus.write.v2.Request`. **verdict**: what the policy decided about a request.
 //! **refusal**: hubgate or a hub does not take a request, a message, a series or a sample, with a
 //! reason; samples that are refused for good are counted as **rejected**. **payload**: a compressed
-//! message for a hub. **upgrade**, **downgrade**: a V1 message encoded as V2, and the other way. **side message**: the V1 message beside a V2 message, with what
-//! V2 has no form for. **salvage**: sending again in halves what a hub refused whole. **suspect**: a
-//! sample that a hub answers with a fault when it is alone. **control**: a stored sample that is sent
-//! once more beside suspects. **written**: acknowledged by a hub.
+//! message for a hub. **upgrade**, **downgrade**: a V1 message encoded as V2, and the other way.
+//! **side message**: the V1 message beside a V2 message, with what V2 has no form for. **salvage**:
+//! sending again in halves what a hub refused whole. **suspect**: a sample that a hub answers with a
+//! fault when it is alone. **control**: a stored sample that is sent once more beside suspects.
+//! **written**: acknowledged by a hub.
 //!
 //! # Invariants
 //!
