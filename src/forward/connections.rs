@@ -16,6 +16,7 @@ mod dial;
 mod pool;
 
 use std::convert::Infallible;
+use std::fmt::Display;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,7 @@ use tokio::time::{sleep, timeout_at};
 
 use crate::config;
 use crate::reasons::HubFailure;
+use crate::telemetry::Repeats;
 use crate::wire::Protocol;
 
 use super::hub::HubRequest;
@@ -56,6 +58,8 @@ pub(super) struct Connections {
 struct Known {
     pool: Pool<Box<Connection>>,
     addresses: Addresses,
+    /// Connections that could not be opened.
+    unopened: Repeats,
 }
 
 /// Why a request got no response.
@@ -100,28 +104,30 @@ impl Connections {
 
     async fn dial(&self) -> Result<Held, HubFailure> {
         let (hub, opened) = (&self.hub, Instant::now());
-        let mut addresses = self.dialer.resolve().await.map_err(|error| {
-            tracing::debug!(hub, %error, "cannot resolve the name of the hub");
-            HubFailure::Connect
-        })?;
+        let resolved = self.dialer.resolve().await;
+        let mut addresses = resolved.map_err(|error| self.unopened(&error))?;
         self.known().addresses.order(&mut addresses, Instant::now());
         let race = dial::race(&addresses).await;
         for address in race.lost {
             self.known().addresses.avoid(address, Instant::now());
         }
-        let (address, stream) = race.won.map_err(|error| {
-            tracing::debug!(hub, %error, "cannot connect to the hub");
-            HubFailure::Connect
-        })?;
+        let (address, stream) = race.won.map_err(|error| self.unopened(&error))?;
         tracing::debug!(hub, %address, "connected to the hub");
-        let connection = Connection::new(stream).await.map_err(|error| {
-            tracing::debug!(hub, %address, %error, "cannot use a connection to the hub");
-            HubFailure::Connect
-        })?;
+        let connection = Connection::new(stream).await;
+        let connection = connection.map_err(|error| self.unopened(&error))?;
         let connection = Box::new(connection);
         // The address is as old as the question for it.
         let pooled = Pooled::new(connection, address, self.age_max, opened);
         Ok(Held(pooled))
+    }
+
+    /// Logs now and then why no connection can be opened. Whoever set a wrong URL sees it there.
+    fn unopened(&self, error: &dyn Display) -> HubFailure {
+        let count = self.known().unopened.add(1, Instant::now());
+        if let Some(count) = count {
+            tracing::warn!(hub = self.hub, count, %error, "cannot connect to the hub");
+        }
+        HubFailure::Connect
     }
 
     /// Sends a request, made of `sent`, over a connection, waits for the whole response, and keeps the

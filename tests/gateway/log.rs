@@ -1,4 +1,5 @@
-//! What the log says of a start, of a doubtful configuration, and of a spoke that begins to write.
+//! What the log says of a start, of a doubtful configuration, of a hub that is not there, and of a spoke
+//! that begins to write.
 
 use serde_json::{Value, json};
 
@@ -7,6 +8,7 @@ use crate::support::config::{config, config_hubs, hub_named, spoke};
 use crate::support::gate::Gate;
 use crate::support::hub::ScriptedHub;
 use crate::support::sender::Request;
+use crate::support::{DEADLINE, eventually};
 
 const HUB: &str = "http://127.0.0.1:9/api/v1/write";
 
@@ -82,6 +84,20 @@ async fn a_doubtful_configuration_is_logged_at_the_start_and_at_each_reload() {
         "{reload}"
     );
     assert!(found.iter().all(|it| it["level"] == "WARN"), "{found:?}");
+}
+
+#[tokio::test]
+async fn why_a_hub_cannot_be_reached_is_logged_now_and_then() {
+    let gate = Gate::start_for(HUB, "").await;
+    gate.wait_for_log(&["cannot connect to the hub", "Connection refused"])
+        .await;
+    eventually("a second probe", DEADLINE, async || {
+        let probes = lines(&gate, "cannot probe the hub").len();
+        if probes < 2 { Err(probes) } else { Ok(()) }
+    })
+    .await;
+    let found = lines(&gate, "cannot connect to the hub");
+    assert_eq!(found.len(), 1, "{found:?}");
 }
 
 #[tokio::test]
