@@ -3,10 +3,10 @@
 //! Pure and synchronous: bytes and rules in, a verdict out. No tokio, no HTTP, no metrics.
 //!
 //! Every series is judged once, and so are its samples: those that are too far ahead of the time of
-//! the request, and histograms whose numbers cannot be, are refused one by one. The walk that judges hands what may travel on to the encoders of all
-//! targets. An encoder may also be needed later: when a walk without one finds that the original
-//! bytes may not travel on, or when a message turns out longer than its room. Then a second walk
-//! replays the decisions of the first.
+//! the request, and histograms whose numbers cannot be, are refused one by one. The walk that judges
+//! hands what may travel on to the encoders of all targets. An encoder may also be needed later: when
+//! a walk without one finds that the original bytes may not travel on, or when a message turns out
+//! longer than its room. Then a second walk replays the decisions of the first.
 //!
 //! The rejected alternative encodes the prefix at the first change and the rest while it is judged. It
 //! saves the second walk in the first case alone, and must reserve memory in the middle of a walk.

@@ -4,14 +4,14 @@
 //! Such a message may hold a sample that the hub will never take; then the spoke would send it for
 //! ever, and everything behind it would wait. Or the hub is down, or flaky, and takes the message
 //! later; then nothing of it may be refused. No text tells the two apart for every receiver, so the
-//! hub is tried. An [`Inquiry`] cuts the message as long as the hub stores parts of it. A sample that
-//! gets a fault alone becomes a suspect. Suspects are lined up: they are sent once more, in random
-//! order among controls, which are samples that the hub has stored just before. A hub that does not
-//! look at what it is sent fails a suspect and stores all of `c` controls in at most one of `c + 1`
-//! orders, so each line-up adds `log2(c + 1)` bits against the suspect. When one control fails, the
-//! hub is not to be trusted, and nothing is suspected any more. A suspect is refused after several
-//! line-ups, over some time, with enough bits; [`verdict`](inquiry) has the numbers. Texts that are
-//! known shorten the way, see [`Complaint`].
+//! hub is tried. An [`Inquiry`] cuts the message as long as the hub stores parts of it. A sample
+//! that gets a fault alone becomes a suspect. Suspects are lined up: they are sent once more, in
+//! random order among controls, which are samples that the hub has stored just before. A hub that
+//! does not look at what it is sent fails a suspect and stores all of `c` controls in at most one of
+//! `c + 1` orders, so each line-up adds `log2(c + 1)` bits against the suspect. When one control
+//! fails, the hub is not to be trusted, and nothing is suspected any more. A suspect is refused
+//! after several line-ups, over some time, with enough bits; `lineup` has the numbers. Texts that
+//! are known shorten the way, see [`Complaint`].
 //!
 //! Two more rules follow from what a hub is. Parts are sent in the order of the message as far as they
 //! concern the same series, so that nothing is out of order for being tried later. And what a hub
