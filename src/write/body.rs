@@ -86,8 +86,9 @@ pub(super) async fn read(
             reading.charge(data.len()).await?;
             return reading.end(data).await;
         }
+        let began = Instant::now();
         reading.append(&data).await?;
-        pace.arrived(data.len());
+        pace.arrived(data.len(), began.elapsed());
     }
     let whole = std::mem::take(&mut reading.whole);
     reading.end(whole.into()).await
@@ -130,7 +131,9 @@ impl Pace {
         })
     }
 
-    fn arrived(&mut self, bytes: usize) {
+    /// Some bytes have arrived, and the sender had to wait for `waited` until they had room.
+    fn arrived(&mut self, bytes: usize, waited: Duration) {
+        self.step += waited;
         self.arrived += bytes;
         if self.arrived >= STEP_BYTES {
             self.arrived = 0;
