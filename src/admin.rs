@@ -22,6 +22,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
 use crate::listener::{Drain, Handler, Peer, ResponseBody, Turn};
@@ -31,6 +32,10 @@ use crate::telemetry::Repeats;
 
 use origin::Foreign;
 use reload::Reloads;
+
+/// The metrics pages that may be made at once. More are no faster, and each takes a thread, and memory
+/// that the allocator keeps.
+static PAGES: Semaphore = Semaphore::const_new(4);
 
 /// The part of a header that a log line repeats.
 const LOGGED_CHARS_MAX: usize = 100;
@@ -116,7 +121,11 @@ async fn metrics(
     headers: HeaderMap,
 ) -> impl IntoResponse {
     let format = PageFormat::negotiate(&headers);
-    let encode = move || sources.metrics.encode(format, sources.state.load_full());
+    let permit = PAGES.acquire().await;
+    let encode = move || {
+        let _permit = permit;
+        sources.metrics.encode(format, sources.state.load_full())
+    };
     // With many spokes it takes longer than requests may wait for a thread of the runtime.
     match tokio::task::spawn_blocking(encode).await {
         Ok(Ok(page)) => ([(CONTENT_TYPE, format.content_type())], page).into_response(),

@@ -268,3 +268,19 @@ async fn secrets_appear_in_no_endpoint_and_no_log_line() {
         assert!(!shown.contains(&secret), "{secret} in {shown}");
     }
 }
+
+#[tokio::test]
+async fn many_scrapes_at_once_take_little_memory() {
+    let (_hub, gate) = start_hub_and_gate("").await;
+    for _ in 0..4 {
+        let mut scrapes = tokio::task::JoinSet::new();
+        for _ in 0..250 {
+            let request = Request::get("/metrics");
+            scrapes.spawn(request.send(gate.admin_address()));
+        }
+        for response in scrapes.join_all().await {
+            response.unwrap().expect(200);
+        }
+    }
+    gate.expect_peak_memory_below(100);
+}
