@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::admin::reload::{self, Loads};
@@ -27,6 +27,10 @@ use crate::write::Endpoint;
 
 /// The time for the head of a request to the admin listener. Whoever asks there is near.
 const ADMIN_HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The connections that may wait to be accepted. Beyond that, the system drops the first packet of a
+/// new one, which then takes a second or more. The system lowers it to `net.core.somaxconn`.
+const BACKLOG: u32 = 4096;
 
 /// A running gateway.
 #[derive(Debug)]
@@ -61,8 +65,8 @@ impl Gateway {
         } = files::share(&config);
         metrics.record_limits(bytes_in_flight_max, connections_max);
         let budget = Budget::new(bytes_in_flight_max, metrics.bytes_in_flight().clone());
-        let write_listener = bind("listen.address", config.listen.address).await?;
-        let admin_listener = bind("admin.address", config.admin.address).await?;
+        let write_listener = bind("listen.address", config.listen.address)?;
+        let admin_listener = bind("admin.address", config.admin.address)?;
         let write_address = write_listener.local_addr()?;
         let admin_address = admin_listener.local_addr()?;
         let state = State::new(config, None)?;
@@ -217,12 +221,23 @@ impl Probe {
 }
 
 /// Binds a listener. The address of all interfaces is that of IPv4 alone on a system without IPv6.
-async fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    let mut listener = TcpListener::bind(address).await;
+fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let mut listener = listen(address);
     if address.ip() == Ipv6Addr::UNSPECIFIED && listener.as_ref().is_err_and(lacks_ipv6) {
-        listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await;
+        listener = listen((Ipv4Addr::UNSPECIFIED, address.port()).into());
     }
     listener.with_context(|| format!("cannot listen on {key} {address}"))
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // Otherwise a restart would fail while connections of the last process time out.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Whether a listener failed because the system has no IPv6, or no address of it.

@@ -140,6 +140,20 @@ async fn requests_of_strangers_keep_no_connections_open() {
     assert_eq!(refused(&gate, "connections_max").await, 0.0);
 }
 
+/// A connection for which the system has no room is opened a second later at the earliest.
+#[tokio::test]
+async fn a_burst_of_connections_waits_to_be_accepted() {
+    let (_hub, gate) = start_hub_and_gate("").await;
+    gate.signal("STOP");
+    let opened = open_many(gate.write_address(), 500, b"");
+    let opened = tokio::time::timeout(DEADLINE, opened).await;
+    gate.signal("CONT");
+    opened.expect("all connections are open");
+    gate.send(Request::up().spoke("production"))
+        .await
+        .expect(204);
+}
+
 #[tokio::test]
 async fn a_low_limit_of_open_files_leaves_some_for_hubs_and_operators() {
     let hub = ScriptedHub::start().await;
