@@ -2,9 +2,9 @@
 //! make two servers see different requests.
 //!
 //! hyper is lenient here: it takes LF for CRLF, Transfer-Encoding beside Content-Length, a repeated
-//! Content-Length, and encodings before `chunked`, and does not show them to the service. Behind a proxy that reads these
-//! differently, a sender could hide a second request in the first (RFC 9112, section 11.2). This
-//! file parses nothing else: what hyper refuses never gets to the service.
+//! Content-Length, and encodings before `chunked`, and does not show them to the service. Behind a
+//! proxy that reads these differently, a sender could hide a second request in the first (RFC 9112,
+//! section 11.2). This file parses nothing else: what hyper refuses never gets to the service.
 //!
 //! The reader records what it found in [`Heads`], in the order of the heads. The service asks there
 //! once for each request. A reader that lost the thread finds no head sound, so a difference to

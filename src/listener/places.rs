@@ -2,11 +2,12 @@
 //! all are taken.
 //!
 //! A connection stays once its handler knows who sends. One of a stranger, who may open many to keep
-//! others out, gives way to a new one: of the address with most of them the oldest. To send a request
-//! is not enough. A stranger can have one in flight for long, by a password that waits to be checked
-//! or by a response that it does not read. Otherwise a stranger who opens connections faster than heads travel
-//! would have new ones give way. An accept, a request and a close cost here a few steps in trees,
-//! however many connections are open.
+//! others out, gives way to a new one. To send a request is not enough to stay: a stranger can have one
+//! in flight for long, by a password that waits to be checked or by a response that it does not read.
+//!
+//! The oldest connection of the address with most of them is first. Otherwise a stranger who opens
+//! connections faster than heads travel would have new ones give way. An accept, a request and a close
+//! cost here a few steps in trees, however many connections are open.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
