@@ -39,19 +39,23 @@ impl Run<'_> {
     /// True when a message is not to be sent whole: parts of it are settled or suspected from the last
     /// attempt, or it has native histograms and the hub refuses those.
     pub(super) fn is_known(&self, pending: &Pending) -> bool {
-        let mut docket = self.docket();
-        if docket.is_idle() || self.delivery.hub.salvage_requests_max() == 0 {
+        if self.delivery.hub.salvage_requests_max() == 0 {
             return false;
         }
         let now = Instant::now();
         let has_histograms = pending.payload.counts.of(Kind::Histogram) > 0;
-        if has_histograms && docket.refuses_histograms(now) {
-            return true;
+        {
+            let mut docket = self.docket();
+            if has_histograms && docket.refuses_histograms(now) {
+                return true;
+            }
+            if !docket.has_cases() {
+                return false;
+            }
         }
-        if !docket.has_cases() {
-            return false;
-        }
+        // A digest takes its time, and other requests of the spoke would wait for the lock.
         let digest = digest(&pending.payload.body);
+        let mut docket = self.docket();
         let Some(case) = docket.take(&digest, now) else {
             return false;
         };
@@ -249,7 +253,11 @@ impl Run<'_> {
             if !docket.has_cases() {
                 return;
             }
-            docket.take(&digest(&pending.payload.body), now);
+        }
+        let digest = digest(&pending.payload.body);
+        {
+            let mut docket = self.docket();
+            docket.take(&digest, now);
             let is_recent = |control: Control| now.duration_since(control.since) < CONTROL_AGE;
             if !docket.wants_control() || docket.control().is_some_and(is_recent) {
                 return;

@@ -52,9 +52,9 @@ pub struct Docket {
 }
 
 impl Docket {
-    /// True when nothing is open, and so nothing of the next request matters here.
+    /// True when nothing is open, and the hub takes native histograms as far as is known.
     pub fn is_idle(&self) -> bool {
-        self.cases.is_empty() && self.histograms_refused.is_none()
+        !self.wants_control() && self.histograms_refused.is_none()
     }
 
     /// True when the next message may be one of which something is known.
