@@ -16,8 +16,7 @@ const LINE_MAX: usize = 24;
 const CONTROLS: usize = 7;
 const CONTROLS_KNOWN: usize = 3;
 
-/// The sample of a control that shows what the hub takes at present is at most so much older or newer
-/// than the clock, in milliseconds.
+/// How far from the clock a control may be to show what the hub takes at present, in milliseconds.
 const PRESENT: i64 = 600_000;
 
 /// What it takes to refuse a suspect.

@@ -344,7 +344,7 @@ fn what_a_hub_finds_too_old_is_only_refused_if_it_is_old_or_the_present_is_store
     let mut hub = Hub::new(move |request: &Request<'_>| too_old(request, NOW - 7_200_000));
     let ended = Spoke::new(1).deliver(&mut hub, &units, 1).unwrap();
     assert_eq!(ended.refused, [40].into());
-    // Three hours old: refused after a while, since the hub stores what is of the present.
+    // Three hours old: refused after a while, since the hub stores current samples.
     units[40].time = Some(NOW - 3 * 3_600_000);
     let mut hub = Hub::new(move |request: &Request<'_>| too_old(request, NOW - 7_200_000));
     let ended = Spoke::new(1).deliver(&mut hub, &units, 30).unwrap();

@@ -71,7 +71,7 @@ const KEYS: &[(&[&str], &str)] = &[
     ),
 ];
 
-/// Says what is wrong with a key that is none of the allowed ones.
+/// Says what is wrong with a key that is not allowed.
 pub(super) fn unknown_key(allowed: &[&str], key: &str, shown: bool) -> String {
     let quoted = entry::quote(key);
     let letters = letters(key);
