@@ -47,7 +47,7 @@ struct Sources {
     allow_registry: Vec<String>,
 }
 
-/// What `cargo metadata` prints.
+/// The packages that are built, and what depends on what, as `cargo metadata` prints it.
 #[derive(Deserialize)]
 struct Metadata {
     packages: Vec<Package>,
@@ -94,6 +94,19 @@ struct EdgeKind {
     kind: Option<String>,
 }
 
+/// What a command of cargo prints.
+fn cargo<'a>(arguments: impl IntoIterator<Item = &'a str>) -> String {
+    let output = Command::new(env!("CARGO"))
+        .args(arguments)
+        .args(["--locked", "--all-features"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
 impl Deny {
     fn read() -> Self {
         toml::from_str(&crate::read("deny.toml")).unwrap()
@@ -114,23 +127,26 @@ impl Named {
 
 impl Metadata {
     fn read(targets: &[String]) -> Self {
-        let mut command = Command::new(env!("CARGO"));
-        command.args([
-            "metadata",
-            "--locked",
-            "--all-features",
-            "--format-version=1",
-        ]);
-        for target in targets {
-            command.args(["--filter-platform", target]);
-        }
-        let output = command
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .output()
-            .unwrap();
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{errors}");
-        serde_json::from_slice(&output.stdout).unwrap()
+        let filters = targets
+            .iter()
+            .flat_map(|it| ["--filter-platform", it.as_str()]);
+        let arguments = ["metadata", "--format-version=1"]
+            .into_iter()
+            .chain(filters);
+        let mut metadata: Self = serde_json::from_str(&cargo(arguments)).unwrap();
+        // It also has the optional dependencies that a feature mentions and does not turn on
+        // (`ring?/std`), which are never built.
+        let targets = targets.iter().flat_map(|it| ["--target", it.as_str()]);
+        let arguments = ["tree", "--edges=normal,build", "--prefix=none"];
+        let tree = cargo(arguments.into_iter().chain(targets));
+        let built: BTreeSet<&str> = tree.lines().map(|it| it.trim_end_matches(" (*)")).collect();
+        let is_built = |it: &Package| {
+            let line = format!("{} v{}", it.name, it.version);
+            built.contains(&*line) || built.contains(&*format!("{line} (proc-macro)"))
+        };
+        let Self { packages, resolve } = &mut metadata;
+        packages.retain(|it| it.id == resolve.root || is_built(it));
+        metadata
     }
 
     /// The packages that normal and build dependencies lead to, without the root.
