@@ -21,8 +21,9 @@
 //! | [`suspects`] | which samples a hub will never store, where it answers with 500 |
 //!
 //! What they stand on: [`state`] (the configuration in force, made ready), [`spoke`] (what is kept of
-//! a spoke at run time), [`config`] (one YAML file, checked whole), [`metrics`] and [`telemetry`] (what
-//! operators see), [`reasons`] (every closed "why"), [`remote_write`] (what both sides of HTTP share).
+//! a spoke at run time), [`config`] (one YAML file, checked whole), [`tls`] (certificates and keys, and
+//! what rustls makes of them), [`metrics`] and [`telemetry`] (what operators see), [`reasons`] (every
+//! closed "why"), [`remote_write`] (what both sides of HTTP share).
 //!
 //! Around them: [`gateway`] (starts, reloads and drains), [`admin`] (the operators' listener), [`demo`]
 //! and [`load`] (a set-up and a load on one machine), [`cli`] (flags to calls).
@@ -96,6 +97,7 @@ pub mod spoke;
 pub mod state;
 pub mod suspects;
 pub mod telemetry;
+pub mod tls;
 pub mod wire;
 pub mod write;
 

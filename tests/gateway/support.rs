@@ -14,6 +14,7 @@ pub(crate) mod gate;
 pub(crate) mod hub;
 pub(crate) mod metrics;
 pub(crate) mod nginx;
+pub(crate) mod pki;
 pub(crate) mod prometheus;
 pub(crate) mod raw_hub;
 pub(crate) mod reply;

@@ -16,7 +16,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("telemetry", &[]),
     ("remote_write", &["wire"]),
-    ("config", &["reasons"]),
+    ("tls", &[]),
+    ("config", &["reasons", "tls"]),
     ("policy", &["config", "reasons", "wire"]),
     ("metrics", &["reasons", "wire"]),
     ("budget", &["metrics"]),
@@ -46,11 +47,15 @@ const ROOMS: &[(&str, &[&str])] = &[
             "spoke",
             "suspects",
             "telemetry",
+            "tls",
             "wire",
         ],
     ),
-    ("listener", &["config", "metrics", "reasons", "telemetry"]),
-    ("identify", &["config", "reasons", "spoke"]),
+    (
+        "listener",
+        &["config", "metrics", "reasons", "telemetry", "tls"],
+    ),
+    ("identify", &["config", "reasons", "spoke", "tls"]),
     (
         "state",
         &["config", "forward", "identify", "metrics", "spoke"],
@@ -122,9 +127,13 @@ const CRATES: &[(&str, &[&str])] = &[
     ("prometheus_client", &["metrics"]),
     ("prost", &["demo", "load", "wire"]),
     ("snap", &["demo", "load", "rewrite", "wire", "write"]),
+    ("jsonwebtoken", &["identify"]),
+    ("proxy_header", &["listener"]),
+    ("rustls_native_certs", &["config"]),
     ("socket2", &["forward"]),
     ("tracing_logfmt", &["telemetry"]),
     ("tracing_subscriber", &["telemetry"]),
+    ("x509_parser", &["tls"]),
 ];
 
 /// The rooms that a room may use.

@@ -1,0 +1,99 @@
+//! Who is trusted to issue certificates, and what they revoked.
+
+use std::sync::Arc;
+
+use rustls::RootCertStore;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
+
+use super::certificate::Facts;
+use super::{Digest, Unusable, sections};
+
+/// Certificates of authorities, at least one.
+#[derive(Debug, Clone)]
+pub struct Authorities {
+    roots: Arc<RootCertStore>,
+    digest: Digest,
+}
+
+/// Certificate revocation lists (RFC 5280), at least one.
+#[derive(Debug, Clone)]
+pub struct RevocationLists {
+    lists: Vec<CertificateRevocationListDer<'static>>,
+    digest: Digest,
+}
+
+impl Authorities {
+    /// Reads all certificates of a PEM file; each of them is trusted.
+    pub fn from_pem(pem: &[u8]) -> Result<Self, Unusable> {
+        let certificates: Vec<CertificateDer<'static>> = sections(pem, "CERTIFICATE")?;
+        for certificate in &certificates {
+            Facts::of(certificate)?;
+        }
+        let mut roots = RootCertStore::empty();
+        for certificate in &certificates {
+            let added = roots.add(certificate.clone());
+            added.map_err(|_| {
+                Unusable::new("contains a certificate that cannot be that of an authority")
+            })?;
+        }
+        Ok(Self::new(roots, &certificates))
+    }
+
+    /// Trusts the authorities that a system trusts, without those that cannot be read. `None` when
+    /// none is left.
+    pub fn of_system(certificates: &[CertificateDer<'static>]) -> Option<Self> {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(certificates.iter().cloned());
+        (!roots.is_empty()).then(|| Self::new(roots, certificates))
+    }
+
+    fn new(roots: RootCertStore, certificates: &[CertificateDer<'static>]) -> Self {
+        Self {
+            roots: Arc::new(roots),
+            digest: Digest::of(certificates.iter().map(AsRef::as_ref)),
+        }
+    }
+
+    pub(super) fn roots(&self) -> Arc<RootCertStore> {
+        Arc::clone(&self.roots)
+    }
+
+    pub(super) fn digest(&self) -> &[u8] {
+        &self.digest.0
+    }
+}
+
+impl PartialEq for Authorities {
+    fn eq(&self, other: &Self) -> bool {
+        self.digest == other.digest
+    }
+}
+
+impl Eq for Authorities {}
+
+impl RevocationLists {
+    /// Reads all lists of a PEM file.
+    pub fn from_pem(pem: &[u8]) -> Result<Self, Unusable> {
+        let lists: Vec<CertificateRevocationListDer<'static>> = sections(pem, "X509 CRL")?;
+        Ok(Self {
+            digest: Digest::of(lists.iter().map(AsRef::as_ref)),
+            lists,
+        })
+    }
+
+    pub(super) fn lists(&self) -> &[CertificateRevocationListDer<'static>] {
+        &self.lists
+    }
+
+    pub(super) fn digest(&self) -> &[u8] {
+        &self.digest.0
+    }
+}
+
+impl PartialEq for RevocationLists {
+    fn eq(&self, other: &Self) -> bool {
+        self.digest == other.digest
+    }
+}
+
+impl Eq for RevocationLists {}

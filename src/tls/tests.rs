@@ -1,0 +1,192 @@
+//! Tests of what is made of PEM files.
+
+use std::time::{Duration, SystemTime};
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+
+use super::*;
+
+/// An authority, and a chain with a key that it issued.
+struct Issued {
+    authority: String,
+    /// The leaf and an authority in between.
+    leaf: String,
+    between: String,
+    key: String,
+}
+
+fn authority(name: &str) -> (CertificateParams, KeyPair) {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, name);
+    (params, KeyPair::generate().unwrap())
+}
+
+fn issue(change: impl FnOnce(&mut CertificateParams)) -> Issued {
+    let (root, root_key) = authority("root");
+    let (between, between_key) = authority("between");
+    let root_pem = root.self_signed(&root_key).unwrap().pem();
+    let root = Issuer::new(root, root_key);
+    let between_pem = between.signed_by(&between_key, &root).unwrap().pem();
+    let between = Issuer::new(between, between_key);
+    let mut leaf = CertificateParams::new(["hub.example.com".to_owned()]).unwrap();
+    change(&mut leaf);
+    let key = KeyPair::generate().unwrap();
+    Issued {
+        authority: root_pem,
+        leaf: leaf.signed_by(&key, &between).unwrap().pem(),
+        between: between_pem,
+        key: key.serialize_pem(),
+    }
+}
+
+fn chain(pem: &str) -> Chain {
+    Chain::from_pem(pem.as_bytes()).unwrap()
+}
+
+fn key(pem: &str) -> Key {
+    Key::from_pem(pem.as_bytes()).unwrap()
+}
+
+#[test]
+fn a_chain_and_its_key_serve_and_connect() {
+    let it = issue(|_| {});
+    let chain = chain(&(it.leaf + &it.between));
+    let identity = Identity::new(&chain, &key(&it.key)).unwrap();
+    let authorities = Authorities::from_pem(it.authority.as_bytes()).unwrap();
+    let client_auth = ClientAuth {
+        authorities: authorities.clone(),
+        revoked: None,
+        required: true,
+    };
+    let server = ServerTls::new(&identity, Some(client_auth), MinVersion::Tls12).unwrap();
+    assert_eq!(server.config().send_tls13_tickets, 0);
+    assert!(!server.config().session_storage.can_cache());
+    ClientTls::new(&authorities, Some(&identity)).unwrap();
+    assert!(chain.names_a_server());
+    assert!(chain.doubts(SystemTime::now()).is_empty());
+}
+
+#[test]
+fn configurations_are_equal_when_their_files_are() {
+    let (it, other) = (issue(|_| {}), issue(|_| {}));
+    let authorities = |pem: &str| Authorities::from_pem(pem.as_bytes()).unwrap();
+    let server = |it: &Issued, clients: Option<&Issued>, required, version| {
+        let identity = Identity::new(&chain(&it.leaf), &key(&it.key)).unwrap();
+        let client_auth = clients.map(|clients| ClientAuth {
+            authorities: authorities(&clients.authority),
+            revoked: None,
+            required,
+        });
+        ServerTls::new(&identity, client_auth, version).unwrap()
+    };
+    let different = [
+        server(&it, None, false, MinVersion::Tls12),
+        server(&other, None, false, MinVersion::Tls12),
+        server(&it, None, false, MinVersion::Tls13),
+        server(&it, Some(&it), false, MinVersion::Tls12),
+        server(&it, Some(&it), true, MinVersion::Tls12),
+        server(&it, Some(&other), true, MinVersion::Tls12),
+    ];
+    for (place, one) in different.iter().enumerate() {
+        for (other_place, other) in different.iter().enumerate() {
+            assert_eq!(one == other, place == other_place, "{place} {other_place}");
+        }
+    }
+    let again = server(&it, Some(&other), true, MinVersion::Tls12);
+    assert_eq!(again, different[5]);
+    let client = |it: &Issued| ClientTls::new(&authorities(&it.authority), None).unwrap();
+    assert_eq!(client(&it), client(&it));
+    assert_ne!(client(&it), client(&other));
+}
+
+#[test]
+fn what_is_doubtful_about_a_chain_is_named() {
+    let now = SystemTime::now();
+    let day = Duration::from_secs(24 * 3600);
+    let from_now = |days| (now + day * days).into();
+    let cases = [
+        (issue(|_| {}), None),
+        (
+            issue(|it| it.not_after = (now - day).into()),
+            Some("expired at "),
+        ),
+        (
+            issue(|it| it.not_after = from_now(1)),
+            Some("expires soon, at "),
+        ),
+        (issue(|it| it.not_after = from_now(30)), None),
+        (
+            issue(|it| it.not_before = from_now(1)),
+            Some("is not valid before "),
+        ),
+    ];
+    for (it, expected) in cases {
+        let doubts = chain(&it.leaf).doubts(now);
+        assert_eq!(doubts.len(), usize::from(expected.is_some()), "{doubts:?}");
+        let starts = expected.is_none_or(|expected| doubts[0].starts_with(expected));
+        assert!(starts, "{doubts:?}");
+    }
+    let it = issue(|_| {});
+    let [doubt] = &chain(&(it.leaf.clone() + &it.authority + &it.between)).doubts(now)[..] else {
+        panic!("one doubt");
+    };
+    assert!(doubt.contains("wrong order"), "{doubt}");
+    let nameless = issue(|it| it.subject_alt_names.clear());
+    assert!(!chain(&nameless.leaf).names_a_server());
+}
+
+#[test]
+fn files_that_are_of_no_use_are_refused_with_the_reason() {
+    let it = issue(|_| {});
+    let encrypted =
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAA==\n-----END ENCRYPTED PRIVATE KEY-----";
+    let broken = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n";
+    let cut = &it.leaf[..it.leaf.len() / 2];
+    let certificate = |pem: &str| Chain::from_pem(pem.as_bytes()).unwrap_err();
+    let authority = |pem: &str| Authorities::from_pem(pem.as_bytes()).unwrap_err();
+    let private = |pem: &str| Key::from_pem(pem.as_bytes()).err().unwrap();
+    let list = |pem: &str| RevocationLists::from_pem(pem.as_bytes()).unwrap_err();
+    for (fault, expected) in [
+        (certificate(""), "is empty"),
+        (certificate("0\u{1}"), "is in DER"),
+        (
+            certificate(&it.key),
+            "contains no `-----BEGIN CERTIFICATE-----`",
+        ),
+        (
+            certificate(broken),
+            "contains a certificate that cannot be read",
+        ),
+        (certificate(cut), "is not PEM"),
+        (
+            authority(&it.key),
+            "contains no `-----BEGIN CERTIFICATE-----`",
+        ),
+        (
+            authority(broken),
+            "contains a certificate that cannot be read",
+        ),
+        (
+            private(&it.leaf),
+            "contains no `-----BEGIN PRIVATE KEY-----`",
+        ),
+        (private(encrypted), "is encrypted"),
+        (list(&it.leaf), "contains no `-----BEGIN X509 CRL-----`"),
+    ] {
+        let fault = fault.to_string();
+        assert!(fault.starts_with(expected), "{fault}");
+    }
+}
+
+#[test]
+fn a_key_that_does_not_fit_the_first_certificate_is_refused() {
+    let (it, other) = (issue(|_| {}), issue(|_| {}));
+    let strange = Identity::new(&chain(&it.leaf), &key(&other.key)).unwrap_err();
+    assert_eq!(strange.to_string(), "does not fit the certificate");
+    let reversed = chain(&(it.between + &it.leaf));
+    let reversed = Identity::new(&reversed, &key(&it.key)).unwrap_err();
+    assert!(reversed.to_string().contains("number 2"), "{reversed}");
+}
