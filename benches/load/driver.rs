@@ -1,7 +1,7 @@
 //! Sends a load with a process of `hubgate load`, so that its CPU time is not in the figures, and
 //! reads the summary.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -82,6 +82,8 @@ const GRACE: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone)]
 pub(crate) struct Load<'a> {
     pub(crate) url: String,
+    /// The authority of an `https://` URL.
+    pub(crate) ca_file: Option<PathBuf>,
     pub(crate) token_file: &'a Path,
     pub(crate) protocol: Protocol,
     pub(crate) body: Body,
@@ -108,6 +110,9 @@ impl Load<'_> {
             .args(["--series-per-request", &self.body.series.to_string()])
             .args(["--connections", &self.connections.to_string()])
             .args(["--duration", &format!("{}ms", duration.as_millis())]);
+        if let Some(file) = &self.ca_file {
+            command.arg("--ca-file").arg(file);
+        }
         if let Some(bytes) = self.body.long_label_bytes {
             command.args(["--long-label-bytes", &bytes.to_string()]);
         }

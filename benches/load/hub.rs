@@ -128,6 +128,7 @@ impl Prometheus {
         };
         let load = Load {
             url: gate.as_ref().map_or_else(|| hub.url(), |gate| gate.url()),
+            ca_file: None,
             token_file: &token_file,
             protocol: set_up.sent,
             body: BODY,

@@ -11,6 +11,7 @@
 //! second and needs no other program, and its figures mean nothing.
 //! `cargo test --bench load -- --test` does the same without a release build.
 
+mod certificate;
 mod driver;
 mod hub;
 mod measure;

@@ -72,6 +72,7 @@ pub(crate) async fn subject(
     let running = subject.start(folder.path(), sink.address()).await?;
     let load = Load {
         url: running.url(),
+        ca_file: running.ca_file(),
         protocol: subject.sent,
         body: subject.body,
         cluster: subject.cluster,
@@ -112,6 +113,7 @@ pub(crate) async fn sink_alone(extent: Extent, rate: Option<f64>) -> anyhow::Res
 fn load(token_file: &Path, rate: Option<f64>) -> Load<'_> {
     Load {
         url: String::new(),
+        ca_file: None,
         token_file,
         protocol: Protocol::V1,
         body: Body::UNIFORM,

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use hubgate::remote_write::WRITE_PATH;
 use tokio::process::Command;
 
+use crate::certificate::Files;
+
 /// A peer whose program was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Peer {
@@ -44,6 +46,15 @@ impl Kind {
             Self::Haproxy => "copies bytes; a thread a core",
             Self::Vmauth => "copies bytes, checks the token",
             Self::Vmagent => "decodes and encodes; answers before the hub",
+        }
+    }
+
+    /// The work of those that are measured over TLS too.
+    pub(crate) fn tls_work(self) -> Option<&'static str> {
+        match self {
+            Self::Nginx => Some("over TLS: copies bytes; a worker a core"),
+            Self::Haproxy => Some("over TLS: copies bytes; a thread a core"),
+            Self::Vmauth | Self::Vmagent => None,
         }
     }
 
@@ -85,6 +96,7 @@ impl Peer {
         &self,
         folder: &Path,
         listen: SocketAddr,
+        tls: Option<&Files>,
         hub: SocketAddr,
         token: &str,
     ) -> anyhow::Result<Command> {
@@ -92,12 +104,12 @@ impl Peer {
         let mut command = Command::new(&self.path);
         match self.kind {
             Kind::Nginx => {
-                std::fs::write(&config, nginx(listen, hub))?;
+                std::fs::write(&config, nginx(listen, tls, hub))?;
                 command.arg("-p").arg(folder).arg("-c").arg(&config);
                 command.args(["-e", "stderr"]);
             }
             Kind::Haproxy => {
-                std::fs::write(&config, haproxy(listen, hub))?;
+                std::fs::write(&config, haproxy(listen, tls, hub))?;
                 command.arg("-db").arg("-f").arg(&config);
             }
             Kind::Vmauth => {
@@ -151,7 +163,19 @@ async fn first_line(command: &mut Command) -> Option<String> {
 }
 
 /// By default nginx forwards a body once it has all of it. The buffers keep bodies in memory.
-fn nginx(listen: SocketAddr, hub: SocketAddr) -> String {
+fn nginx(listen: SocketAddr, tls: Option<&Files>, hub: SocketAddr) -> String {
+    let (ssl, tls) = match tls {
+        None => ("", String::new()),
+        Some(Files { cert, key, .. }) => (
+            " ssl",
+            format!(
+                "    ssl_certificate {};\n    ssl_certificate_key {};\n    ssl_protocols TLSv1.2 \
+                 TLSv1.3;\n",
+                cert.display(),
+                key.display()
+            ),
+        ),
+    };
     format!(
         "\
 daemon off;
@@ -170,8 +194,8 @@ http {{
   client_body_buffer_size 1m;
   upstream hub {{ server {hub}; keepalive 64; }}
   server {{
-    listen {listen};
-    location / {{
+    listen {listen}{ssl};
+{tls}    location / {{
       proxy_pass http://hub;
       proxy_http_version 1.1;
       proxy_set_header Connection \"\";
@@ -183,7 +207,10 @@ http {{
     )
 }
 
-fn haproxy(listen: SocketAddr, hub: SocketAddr) -> String {
+fn haproxy(listen: SocketAddr, tls: Option<&Files>, hub: SocketAddr) -> String {
+    let tls = tls.map_or_else(String::new, |files| {
+        format!(" ssl crt {}", files.both.display())
+    });
     format!(
         "\
 global
@@ -194,7 +221,7 @@ defaults
   timeout client 30s
   timeout server 30s
 frontend gate
-  bind {listen}
+  bind {listen}{tls}
   default_backend hub
 backend hub
   server hub {hub}

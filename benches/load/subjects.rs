@@ -9,6 +9,7 @@ use hubgate::wire::Protocol;
 use sha2::{Digest, Sha256};
 use tokio::process::Command;
 
+use crate::certificate::Files;
 use crate::driver::{Body, HUBGATE, SPOKE};
 use crate::peers::{Kind, Peer};
 use crate::process::{Process, free_address};
@@ -21,6 +22,8 @@ const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 pub(crate) struct Subject {
     pub(crate) program: Program,
     pub(crate) work: &'static str,
+    /// Whether the load sends over TLS.
+    tls: bool,
     /// The version that the load sends.
     pub(crate) sent: Protocol,
     pub(crate) body: Body,
@@ -45,6 +48,8 @@ pub(crate) enum Program {
 pub(crate) struct Running {
     pub(crate) process: Process,
     address: SocketAddr,
+    /// The files of its certificate, if it speaks TLS.
+    tls: Option<Files>,
     /// The address of its admin port, if it is hubgate.
     pub(crate) admin: Option<SocketAddr>,
 }
@@ -52,7 +57,13 @@ pub(crate) struct Running {
 impl Running {
     /// The URL for remote writes.
     pub(crate) fn url(&self) -> String {
-        format!("http://{}{WRITE_PATH}", self.address)
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}{WRITE_PATH}", self.address)
+    }
+
+    /// The authority of its certificate.
+    pub(crate) fn ca_file(&self) -> Option<PathBuf> {
+        self.tls.as_ref().map(|files| files.cert.clone())
     }
 }
 
@@ -62,6 +73,7 @@ impl Subject {
         Self {
             program: Program::Hubgate(None),
             work: "V1 to V1, unchanged",
+            tls: false,
             sent: Protocol::V1,
             body: Body::UNIFORM,
             cluster: true,
@@ -108,6 +120,11 @@ impl Subject {
         subjects.push(Self {
             work: "V1 to V1, unchanged, 50 connections",
             connections: Some(50),
+            ..unchanged_v1.clone()
+        });
+        subjects.push(Self {
+            work: "V1 to V1, unchanged, over TLS",
+            tls: true,
             ..unchanged_v1
         });
         subjects
@@ -131,7 +148,9 @@ impl Subject {
         let copying = peers.iter().filter(|peer| peer.kind.copies());
         let v2 = copying.map(|peer| Self::peer(peer, Protocol::V2));
         let base = base.into_iter().flatten();
-        let subjects = Self::hubgate().into_iter().chain(base).chain(v1).chain(v2);
+        let tls = peers.iter().filter_map(Self::peer_over_tls);
+        let peers = v1.chain(v2).chain(tls);
+        let subjects = Self::hubgate().into_iter().chain(base).chain(peers);
         subjects.map(|subject| subject.with(body)).collect()
     }
 
@@ -151,6 +170,15 @@ impl Subject {
             hub: protocol,
             ..Self::unchanged_v1()
         }
+    }
+
+    /// A peer that ends TLS in front of a hub of V1, if it is measured so.
+    fn peer_over_tls(peer: &Peer) -> Option<Self> {
+        Some(Self {
+            work: peer.kind.tls_work()?,
+            tls: true,
+            ..Self::peer(peer, Protocol::V1)
+        })
     }
 
     /// The same with another body.
@@ -206,17 +234,21 @@ impl Subject {
 
     /// Starts the subject in front of a hub, with its files in `folder`.
     pub(crate) async fn start(&self, folder: &Path, hub: SocketAddr) -> anyhow::Result<Running> {
+        let tls = self.tls.then(|| Files::write(folder)).transpose()?;
         match &self.program {
-            Program::Hubgate(protocol) => start_hubgate(folder, hub, *protocol).await,
-            Program::Base(path, protocol) => start(path, folder, hub, *protocol).await,
+            Program::Hubgate(protocol) => {
+                start(Path::new(HUBGATE), folder, tls, hub, *protocol).await
+            }
+            Program::Base(path, protocol) => start(path, folder, tls, hub, *protocol).await,
             Program::Peer(peer) => {
                 let address = free_address()?;
-                let command = peer.command(folder, address, hub, TOKEN)?;
+                let command = peer.command(folder, address, tls.as_ref(), hub, TOKEN)?;
                 let mut process = Process::start(peer.kind.name(), command)?;
                 process.listens(address).await?;
                 Ok(Running {
                     process,
                     address,
+                    tls,
                     admin: None,
                 })
             }
@@ -237,17 +269,18 @@ pub(crate) async fn start_hubgate(
     hub: SocketAddr,
     protocol: Option<Protocol>,
 ) -> anyhow::Result<Running> {
-    start(Path::new(HUBGATE), folder, hub, protocol).await
+    start(Path::new(HUBGATE), folder, None, hub, protocol).await
 }
 
 async fn start(
     binary: &Path,
     folder: &Path,
+    tls: Option<Files>,
     hub: SocketAddr,
     protocol: Option<Protocol>,
 ) -> anyhow::Result<Running> {
     let path = folder.join("hubgate.yaml");
-    std::fs::write(&path, hubgate_yaml(hub, protocol))?;
+    std::fs::write(&path, hubgate_yaml(tls.as_ref(), hub, protocol))?;
     let mut command = Command::new(binary);
     command
         .arg("serve")
@@ -259,6 +292,7 @@ async fn start(
     Ok(Running {
         process,
         address,
+        tls,
         admin,
     })
 }
@@ -270,15 +304,19 @@ async fn logged_address(process: &Process, message: &str) -> anyhow::Result<Sock
     Ok(address.parse()?)
 }
 
-fn hubgate_yaml(hub: SocketAddr, protocol: Option<Protocol>) -> String {
+fn hubgate_yaml(tls: Option<&Files>, hub: SocketAddr, protocol: Option<Protocol>) -> String {
     let protocol = protocol.map_or_else(String::new, |protocol| {
         format!("  protocol: {}\n", protocol.name())
+    });
+    let tls = tls.map_or_else(String::new, |Files { cert, key, .. }| {
+        let (cert, key) = (cert.display(), key.display());
+        format!(", tls: {{cert_file: {cert}, key_file: {key}}}")
     });
     let digest = Sha256::digest(TOKEN);
     let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     format!(
         "\
-listen: {{address: \"127.0.0.1:0\"}}
+listen: {{address: \"127.0.0.1:0\"{tls}}}
 admin: {{address: \"127.0.0.1:0\"}}
 hub:
   url: \"http://{hub}{WRITE_PATH}\"

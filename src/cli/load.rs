@@ -10,6 +10,7 @@ use http::{HeaderValue, Uri};
 use crate::load::client::{self, Server};
 use crate::load::shape::{LABELS_MIN, Mix, Shape};
 use crate::load::{self, BODIES_PER_CONNECTION, Plan};
+use crate::tls::{Authorities, ClientTls};
 use crate::wire::Protocol;
 
 /// Labels of a uniform series unless told otherwise.
@@ -21,6 +22,10 @@ pub(super) struct LoadArgs {
     /// Remote-write endpoint, such as http://127.0.0.1:9480/api/v1/write
     #[arg(long)]
     url: Uri,
+    /// PEM file with the authorities that are trusted for an https:// URL; without it, those of the
+    /// system are
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
     /// Bearer token; prefer --token-file, because everyone on the machine can see arguments
     #[arg(long, allow_hyphen_values = true, conflicts_with_all = ["token_file", "username"])]
     token: Option<String>,
@@ -79,7 +84,7 @@ fn plan(args: &LoadArgs) -> anyhow::Result<Plan> {
         (Mix::Cluster, Some(_)) => bail!("--labels is only for --mix uniform"),
     };
     Ok(Plan {
-        server: Server::new(&args.url)?,
+        server: Server::new(&args.url, tls(args)?)?,
         path: args
             .url
             .path_and_query()
@@ -98,6 +103,25 @@ fn plan(args: &LoadArgs) -> anyhow::Result<Plan> {
         duration: args.duration,
         samples_per_second: args.rate,
     })
+}
+
+/// The TLS of an `https://` URL.
+fn tls(args: &LoadArgs) -> anyhow::Result<Option<ClientTls>> {
+    if args.url.scheme_str() != Some("https") {
+        return Ok(None);
+    }
+    let authorities = match &args.ca_file {
+        Some(file) => {
+            let pem = std::fs::read(file).with_context(|| format!("read {}", file.display()))?;
+            Authorities::from_pem(&pem).with_context(|| file.display().to_string())?
+        }
+        None => {
+            let system = rustls_native_certs::load_native_certs().certs;
+            Authorities::of_system(&system)
+                .context("the system trusts no authority; set --ca-file")?
+        }
+    };
+    Ok(Some(ClientTls::new(&authorities, None)?))
 }
 
 fn authorization(args: &LoadArgs) -> anyhow::Result<Option<HeaderValue>> {

@@ -1,14 +1,15 @@
-//! A client with one HTTP/1.1 connection, which it opens for the first request and again after an
-//! error.
+//! A client with one HTTP/1.1 connection, over TLS or not, which it opens for the first request and
+//! again after an error.
 //!
 //! A shard of a real sender has one request in flight on one connection, so the client needs no
 //! pool. It does not retry: the caller counts each failure. The size of a response and the time
 //! until it is read are limited.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::{Bytes, BytesMut};
@@ -18,10 +19,14 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_util::either::Either;
 
 use crate::remote_write;
+use crate::tls::ClientTls;
 use crate::wire::{Kind, Protocol};
 
 /// How long Prometheus waits for a response by default.
@@ -36,27 +41,42 @@ pub struct Server {
     /// `host:port`, to connect to.
     authority: String,
     host: HeaderValue,
+    tls: Option<(ClientTls, ServerName<'static>)>,
 }
 
 impl Server {
-    /// Takes the server out of an `http://` URL.
-    pub fn new(url: &Uri) -> anyhow::Result<Self> {
-        ensure!(
-            url.scheme_str() == Some("http"),
-            "{url}: only http:// URLs are supported"
-        );
+    /// Takes the server out of an `http://` URL, or out of an `https://` URL, which needs `tls`.
+    pub fn new(url: &Uri, tls: Option<ClientTls>) -> anyhow::Result<Self> {
         let host = url.host().with_context(|| format!("{url}: no host"))?;
-        let port = url.port_u16().unwrap_or(80);
+        let (tls, port) = match url.scheme_str() {
+            Some("http") => (None, 80),
+            Some("https") => {
+                let tls = tls.with_context(|| format!("{url}: no authority is trusted"))?;
+                let name = host.trim_start_matches('[').trim_end_matches(']');
+                let name = ServerName::try_from(name.to_owned())?;
+                (Some((tls, name)), 443)
+            }
+            _ => bail!("{url}: only http:// and https:// URLs are supported"),
+        };
+        let port = url.port_u16().unwrap_or(port);
         let authority = format!("{host}:{port}");
         let host = HeaderValue::try_from(&authority).context("the host is not a header value")?;
-        Ok(Self { authority, host })
+        Ok(Self {
+            authority,
+            host,
+            tls,
+        })
     }
 
     /// Takes the server at an address.
     pub fn at(address: SocketAddr) -> Self {
         let authority = address.to_string();
         let host = HeaderValue::try_from(&authority).expect("an address is visible ASCII");
-        Self { authority, host }
+        Self {
+            authority,
+            host,
+            tls: None,
+        }
     }
 }
 
@@ -169,11 +189,19 @@ impl Client {
     }
 
     async fn connect(&self) -> anyhow::Result<http1::SendRequest<Full<Bytes>>> {
-        let authority = &self.server.authority;
+        let Server { authority, tls, .. } = &self.server;
         let stream = TcpStream::connect(authority)
             .await
             .with_context(|| format!("connect to {authority}"))?;
         stream.set_nodelay(true)?;
+        let stream = match tls {
+            None => Either::Left(stream),
+            Some((tls, name)) => {
+                let connector = TlsConnector::from(Arc::clone(tls.config()));
+                let connected = connector.connect(name.clone(), stream).await;
+                Either::Right(connected.with_context(|| format!("TLS with {authority}"))?)
+            }
+        };
         let (connection, driver) = http1::handshake(TokioIo::new(stream)).await?;
         // The request in flight gets its error. The task ends when the connection is dropped.
         tokio::spawn(driver);

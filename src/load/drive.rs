@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn requests_of_an_open_loop_are_evenly_spaced_over_connections() {
         let plan = Plan {
-            server: Server::new(&"http://127.0.0.1".parse().unwrap()).unwrap(),
+            server: Server::new(&"http://127.0.0.1".parse().unwrap(), None).unwrap(),
             path: "/".to_owned(),
             authorization: None,
             shape: Shape {

@@ -89,14 +89,22 @@ const ROOMS: &[(&str, &[&str])] = &[
             "admin", "budget", "config", "forward", "listener", "metrics", "state", "write",
         ],
     ),
-    ("load", &["remote_write", "wire"]),
+    ("load", &["remote_write", "tls", "wire"]),
     (
         "demo",
         &["config", "gateway", "load", "remote_write", "wire"],
     ),
     (
         "cli",
-        &["config", "demo", "gateway", "load", "telemetry", "wire"],
+        &[
+            "config",
+            "demo",
+            "gateway",
+            "load",
+            "telemetry",
+            "tls",
+            "wire",
+        ],
     ),
 ];
 
@@ -129,7 +137,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("snap", &["demo", "load", "rewrite", "wire", "write"]),
     ("jsonwebtoken", &["identify"]),
     ("proxy_header", &["listener"]),
-    ("rustls_native_certs", &["config"]),
+    ("rustls_native_certs", &["cli", "config"]),
     ("socket2", &["forward"]),
     ("tracing_logfmt", &["telemetry"]),
     ("tracing_subscriber", &["telemetry"]),
