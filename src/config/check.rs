@@ -1,20 +1,21 @@
 //! Turns the tree of a document into a [`Config`], or finds everything that is wrong with it.
 //!
 //! A check continues after an error: a part that is wrong yields [`Reported`] or its default, and
-//! [`Report::finish`] withholds the result. The submodules check hubs and spokes.
+//! [`Report::finish`] withholds the result. The submodules check listeners, hubs and
+//! spokes.
 
 mod advice;
 mod credential;
 mod entry;
 mod header;
 mod hub;
+mod listeners;
 mod spoke;
 mod unique;
 mod value;
 mod visible;
 
 use std::collections::HashSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use entry::{Entry, Fields, UnknownKeys};
@@ -24,7 +25,7 @@ use unique::UniqueValues;
 use super::errors::{Errors, File, Finding, Position, Report, Reported};
 use super::node::{self, Node};
 use super::sources::{DOCUMENT_BYTES_MAX, Sources};
-use super::{Admin, Config, Limits, Listen, SourceRanges, Spoke, defaults};
+use super::{Config, Limits, Spoke, defaults};
 
 const KEYS: &[&str] = &[
     "cluster_label",
@@ -38,8 +39,6 @@ const KEYS: &[&str] = &[
     "spokes",
     "spoke_files",
 ];
-const LISTEN_KEYS: &[&str] = &["address", "source_ranges", "connections_max"];
-const ADMIN_KEYS: &[&str] = &["address"];
 const LIMITS_KEYS: &[&str] = &["bytes_in_flight_max", "body_bytes_max", "decoded_bytes_max"];
 
 /// The configuration or its errors, and its warnings.
@@ -159,7 +158,7 @@ impl<'s> Check<'s> {
         let label = defaults::CLUSTER_LABEL.to_owned();
         let cluster_label =
             root.parse_or(&mut self.report, "cluster_label", value::label_name, label);
-        let listeners = self.listeners(&root);
+        let listeners = listeners::listeners(&mut self.report, &root);
         let hubs = hub::hubs(self, &root);
         let ack = root.parse_or(&mut self.report, "ack", value::ack, defaults::ACK);
         let limits = self.limits(&root);
@@ -174,34 +173,6 @@ impl<'s> Check<'s> {
             limits: limits?,
             spokes: spokes?,
         })
-    }
-
-    fn listeners(&mut self, root: &Fields<'_>) -> Result<(Listen, Admin), Reported> {
-        let report = &mut self.report;
-        let listen = root.section(report, "listen", LISTEN_KEYS);
-        let admin = root.section(report, "admin", ADMIN_KEYS);
-        let default = defaults::LISTEN_ADDRESS;
-        let listen_address = listen.parse_or(report, "address", value::address, default);
-        let source_ranges = spoke::source_ranges(report, &listen);
-        let default = defaults::CONNECTIONS_MAX;
-        let connections_max = listen.parse_or(report, "connections_max", value::count, default);
-        let default = defaults::ADMIN_ADDRESS;
-        let admin_address = admin.parse_or(report, "address", value::address, default);
-        let (listen_address, admin_address) = (listen_address?, admin_address?);
-        if overlap(listen_address, admin_address) {
-            let entry = admin.get("address").or(listen.get("address"));
-            let message = "listen.address and admin.address overlap; they need two ports";
-            return Err(entry.unwrap_or(root.entry()).fail(report, message));
-        }
-        let listen = Listen {
-            address: listen_address,
-            source_ranges: source_ranges.unwrap_or_else(SourceRanges::everywhere),
-            connections_max: connections_max?,
-        };
-        let admin = Admin {
-            address: admin_address,
-        };
-        Ok((listen, admin))
     }
 
     fn limits(&mut self, root: &Fields<'_>) -> Result<Limits, Reported> {
@@ -305,17 +276,6 @@ fn list<'a>(
 ) -> Result<Vec<Entry<'a>>, Reported> {
     root.get(name)
         .map_or(Ok(Vec::new()), |entry| entry.items(report))
-}
-
-/// Whether two listeners cannot be bound at once. `[::]` is for IPv4 as well.
-fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
-    let covers = |wide: IpAddr, ip: IpAddr| {
-        wide == ip
-            || wide == Ipv6Addr::UNSPECIFIED
-            || (wide == Ipv4Addr::UNSPECIFIED && ip.is_ipv4())
-    };
-    let same_port = one.port() == other.port() && one.port() != 0;
-    same_port && (covers(one.ip(), other.ip()) || covers(other.ip(), one.ip()))
 }
 
 /// Returns a path as seen from any folder, for messages. It is the same path if there is no current

@@ -1,0 +1,53 @@
+//! Checks `listen` and `admin`, and that both can be bound.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::entry::Fields;
+use super::{spoke, value};
+use crate::config::errors::{Report, Reported};
+use crate::config::{Admin, Listen, SourceRanges, defaults};
+
+const LISTEN_KEYS: &[&str] = &["address", "source_ranges", "connections_max"];
+const ADMIN_KEYS: &[&str] = &["address"];
+
+/// Checks both listeners.
+pub(super) fn listeners(
+    report: &mut Report,
+    root: &Fields<'_>,
+) -> Result<(Listen, Admin), Reported> {
+    let listen = root.section(report, "listen", LISTEN_KEYS);
+    let admin = root.section(report, "admin", ADMIN_KEYS);
+    let default = defaults::LISTEN_ADDRESS;
+    let listen_address = listen.parse_or(report, "address", value::address, default);
+    let source_ranges = spoke::source_ranges(report, &listen);
+    let default = defaults::CONNECTIONS_MAX;
+    let connections_max = listen.parse_or(report, "connections_max", value::count, default);
+    let default = defaults::ADMIN_ADDRESS;
+    let admin_address = admin.parse_or(report, "address", value::address, default);
+    let (listen_address, admin_address) = (listen_address?, admin_address?);
+    if overlap(listen_address, admin_address) {
+        let entry = admin.get("address").or(listen.get("address"));
+        let message = "listen.address and admin.address overlap; they need two ports";
+        return Err(entry.unwrap_or(root.entry()).fail(report, message));
+    }
+    let listen = Listen {
+        address: listen_address,
+        source_ranges: source_ranges.unwrap_or_else(SourceRanges::everywhere),
+        connections_max: connections_max?,
+    };
+    let admin = Admin {
+        address: admin_address,
+    };
+    Ok((listen, admin))
+}
+
+/// Whether two listeners cannot be bound at once. `[::]` is for IPv4 as well.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let covers = |wide: IpAddr, ip: IpAddr| {
+        wide == ip
+            || wide == Ipv6Addr::UNSPECIFIED
+            || (wide == Ipv4Addr::UNSPECIFIED && ip.is_ipv4())
+    };
+    let same_port = one.port() == other.port() && one.port() != 0;
+    same_port && (covers(one.ip(), other.ip()) || covers(other.ip(), one.ip()))
+}
