@@ -6,6 +6,7 @@
 //! Each key is documented on its field; `defaults` has the values of keys that are left out.
 
 mod check;
+mod connection_rules;
 mod defaults;
 mod errors;
 mod hub_header;
@@ -19,8 +20,10 @@ mod tests;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+pub use connection_rules::ConnectionRules;
 pub use errors::{Errors, Finding, Position};
 pub use hub_header::{HubHeader, HubHeaderValue};
 pub use hub_url::{Host, HubUrl};
@@ -90,10 +93,10 @@ pub struct Config {
 pub struct Listen {
     /// Address to bind. Port 0 binds a free port.
     pub address: SocketAddr,
-    /// A connection from any other address is closed before a byte of it is read.
-    pub source_ranges: SourceRanges,
     /// Maximum number of open connections.
     pub connections_max: usize,
+    /// Who may connect, and for how long.
+    pub rules: Arc<ConnectionRules>,
 }
 
 /// `admin`: the listener for metrics, health and reload.

@@ -18,7 +18,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::admin::reload::{self, Loads};
 use crate::admin::{self, Admin};
 use crate::budget::Budget;
-use crate::config::{Config, SourceRanges};
+use crate::config::{Config, ConnectionRules};
 use crate::forward::Hub;
 use crate::listener::{self, Access, Drain, GivesWay};
 use crate::metrics::Metrics;
@@ -90,9 +90,9 @@ impl Gateway {
             connections_max,
             gives_way: GivesWay::Unknown,
             head_timeout: listener::HEAD_TIMEOUT,
-            source_ranges: {
+            rules: {
                 let state = Arc::clone(&state);
-                Box::new(move || state.load().config.listen.source_ranges.clone())
+                Box::new(move || Arc::clone(&state.load().config.listen.rules))
             },
             metrics: Some(metrics.clone()),
         };
@@ -113,7 +113,10 @@ impl Gateway {
             connections_max: admin_connections_max,
             gives_way: GivesWay::Idle,
             head_timeout: ADMIN_HEAD_TIMEOUT,
-            source_ranges: Box::new(SourceRanges::everywhere),
+            rules: {
+                let open = Arc::new(ConnectionRules::open());
+                Box::new(move || Arc::clone(&open))
+            },
             metrics: None,
         };
         tokio::spawn(listener::serve(

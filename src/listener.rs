@@ -2,11 +2,13 @@
 //!
 //! The accept loop is not a library's, because connections are refused by their source and their
 //! number before any HTTP is parsed, and hubgate waits for each of them when it drains. A connection
-//! meets these files in this order: `establish` decides whether it stays, `connection` speaks HTTP
-//! on it under the deadlines of `activity`, and a [`Handler`] responds to its requests. `places`
-//! keeps the number of connections; `stream`, with `head` and `frames`, follows what they receive.
+//! meets these files in this order: `admit` decides by its socket whether it gets a task, `establish`
+//! does there what comes before HTTP, `connection` speaks HTTP on it under the deadlines of
+//! `activity`, and a [`Handler`] responds to its requests. `places` keeps the number of connections;
+//! `stream`, with `head` and `frames`, follows what they receive.
 
 mod activity;
+mod admit;
 mod connection;
 mod establish;
 mod frames;
@@ -24,6 +26,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -32,12 +35,13 @@ use tokio_util::task::TaskTracker;
 use crate::telemetry::Repeats;
 
 use activity::Deadlines;
+use admit::{Admitted, admit};
 use connection::connection;
-use establish::establish;
+use establish::{Unestablished, establish};
 use places::Places;
 
 pub use activity::HEAD_TIMEOUT;
-pub use establish::Access;
+pub use admit::Access;
 pub use peer::{AddressSource, Peer};
 pub use places::{GivesWay, Turn};
 
@@ -123,25 +127,38 @@ pub async fn serve<H: Handler>(
                 continue;
             }
         };
-        let established = match establish(stream, address, &access, &places).await {
-            Ok(established) => established,
+        let admitted = match admit(stream, address, &access, &places).await {
+            Ok(admitted) => admitted,
             Err(refusal) => {
                 access.count_refusal(refusal);
                 continue;
             }
         };
-        let peer = established.peer.clone();
-        let connection = connection(
-            established,
-            Arc::clone(&access),
-            Arc::clone(&handler),
-            drain.clone(),
-            deadlines,
-        );
-        drain.tasks.spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%peer, error, "a connection ended");
-            }
-        });
+        let (access, handler) = (Arc::clone(&access), Arc::clone(&handler));
+        let task = run(admitted, access, handler, drain.clone(), deadlines);
+        drain.tasks.spawn(task);
+    }
+}
+
+/// Runs one connection until its end.
+async fn run<S, H>(
+    admitted: Admitted<S>,
+    access: Arc<Access>,
+    handler: Arc<H>,
+    drain: Drain,
+    deadlines: Deadlines,
+) where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    H: Handler,
+{
+    let established = match establish(admitted, &drain, &deadlines).await {
+        Ok(established) => established,
+        Err(Unestablished::Refused(reason)) => return access.count_refusal(reason),
+        Err(Unestablished::Gone) => return,
+    };
+    let peer = established.peer.clone();
+    let connection = connection(established, access, handler, drain, deadlines);
+    if let Err(error) = connection.await {
+        tracing::debug!(%peer, error, "a connection ended");
     }
 }

@@ -122,7 +122,10 @@ fn keys_that_are_left_out_have_defaults() {
     let config = parse(&text).expect("a valid configuration");
     assert_eq!(config.cluster_label, "cluster");
     assert_eq!(config.listen.address.to_string(), "0.0.0.0:9480");
-    assert_eq!(config.listen.source_ranges.to_string(), "0.0.0.0/0, ::/0");
+    assert_eq!(
+        config.listen.rules.source_ranges.to_string(),
+        "0.0.0.0/0, ::/0"
+    );
     assert_eq!(config.listen.connections_max, 4096);
     assert_eq!(config.admin.address.to_string(), "127.0.0.1:9481");
     assert_eq!(config.ack, Ack::All);

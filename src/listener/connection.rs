@@ -2,14 +2,14 @@
 //!
 //! All deadlines are kept here, for both versions alike. hyper has one for the heads of HTTP/1.1,
 //! but it also covers the idle time before them. hyper has none for HTTP/2, and hyper-util has none
-//! for the bytes that tell the two versions apart. `establish` decides who may connect, and the
-//! handler decides what a request means.
+//! for the bytes that tell the two versions apart. `admit` and `establish` decide who may connect, and
+//! the handler decides what a request means.
 //!
 //! What ends a connection, other than its peer:
 //!
 //! | why | counted as | decided in |
 //! |---|---|---|
-//! | the peer is outside `listen.source_ranges` | `source_range` | `establish.rs` |
+//! | the peer is outside `listen.source_ranges` | `source_range` | `admit.rs` |
 //! | all places are taken, and no connection gives way | `connections_max` | `places.rs` |
 //! | it gives way to another one | `evicted` | `places.rs` |
 //! | the head of a request is late | `header_timeout` | `activity.rs` |
@@ -47,7 +47,8 @@ use tokio_util::sync::CancellationToken;
 use crate::reasons::ConnectionRefusal;
 
 use super::activity::{Activity, Deadlines, InFlight};
-use super::establish::{Access, Established};
+use super::admit::Access;
+use super::establish::Established;
 use super::head::{HeadFault, Heads};
 use super::places::Place;
 use super::stream::{Followed, linger};

@@ -1,52 +1,23 @@
-//! What happens to an accepted connection before HTTP is spoken on it.
+//! What happens in the task of a connection before HTTP is spoken on it.
 //!
-//! [`establish`] runs in the accept loop, before the connection has a task. All that it decides is
-//! known from the socket at once, so a refused connection costs no task, and a flood of them holds
-//! one file descriptor at a time. The only wait is for a connection that gives way, whose task has
-//! to run once.
-//!
-//! A step that needs bytes of the peer, such as a PROXY protocol header or a TLS handshake, would
-//! stop the accept loop. It belongs at the start of the connection's task, where the bytes that
-//! tell HTTP/1.1 from HTTP/2 are read today. Both places are under one deadline, because the
-//! [`Activity`] of a connection starts here: the first head of a request has to arrive within
-//! `Deadlines::head` of the accept.
+//! A step that needs bytes of the peer, such as a PROXY protocol header or a TLS handshake, belongs
+//! into [`establish`], in the order in which the bytes come. All steps and the first head share one
+//! deadline, which runs from the accept. A step that misses it says so with a reason of its own.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, sleep};
 
-use crate::config::SourceRanges;
-use crate::metrics::Metrics;
+use crate::config::ConnectionRules;
 use crate::reasons::ConnectionRefusal;
 
-use super::activity::Activity;
+use super::Drain;
+use super::activity::{Activity, Deadlines};
+use super::admit::Admitted;
 use super::peer::Peer;
-use super::places::{GivesWay, Place, Places};
-
-/// Who may connect to a listener.
-pub struct Access {
-    /// The number of connections that may be open at once.
-    pub connections_max: usize,
-    /// Which connections give way to new ones beyond that.
-    pub gives_way: GivesWay,
-    /// The time for the head of a request.
-    pub head_timeout: Duration,
-    /// Returns the ranges that connections may come from at this moment; a reload changes them.
-    pub source_ranges: Box<dyn Fn() -> SourceRanges + Send + Sync>,
-    /// Where open and refused connections are counted, if anywhere.
-    pub metrics: Option<Metrics>,
-}
-
-impl Access {
-    /// Counts a connection that is refused, or closed because of its sender.
-    pub(super) fn count_refusal(&self, reason: ConnectionRefusal) {
-        if let Some(metrics) = &self.metrics {
-            metrics.count_refused_connection(reason);
-        }
-    }
-}
+use super::places::Place;
 
 /// A connection on which HTTP can begin.
 pub(super) struct Established<S> {
@@ -56,27 +27,62 @@ pub(super) struct Established<S> {
     pub(super) place: Place,
 }
 
-/// Decides whether an accepted connection may stay, and gives it one of the `places`.
-pub(super) async fn establish(
-    stream: TcpStream,
-    address: SocketAddr,
-    access: &Access,
-    places: &Arc<Places>,
-) -> Result<Established<TcpStream>, ConnectionRefusal> {
-    let peer = Peer::direct(address);
-    if !(access.source_ranges)().contains(peer.ip()) {
-        return Err(ConnectionRefusal::SourceRange);
+/// Why a connection ends before HTTP is spoken on it.
+pub(super) enum Unestablished {
+    /// The peer has ended it, or hubgate drains.
+    Gone,
+    /// It is refused.
+    Refused(ConnectionRefusal),
+}
+
+impl From<ConnectionRefusal> for Unestablished {
+    fn from(reason: ConnectionRefusal) -> Self {
+        Self::Refused(reason)
     }
-    let gauge = access.metrics.as_ref().map(Metrics::connections).cloned();
-    let place = places.take(peer.ip(), gauge).await;
-    let place = place.ok_or(ConnectionRefusal::ConnectionsMax)?;
-    // The last bytes of a response must not wait for an acknowledgement. This fails when the peer
-    // is gone, and then the first read fails as well.
-    let _ = stream.set_nodelay(true);
+}
+
+/// Takes a connection through all steps before HTTP.
+pub(super) async fn establish<S>(
+    admitted: Admitted<S>,
+    drain: &Drain,
+    deadlines: &Deadlines,
+) -> Result<Established<S>, Unestablished>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let Admitted {
+        stream,
+        peer,
+        rules,
+        deadline,
+        activity,
+        place,
+    } = admitted;
+    let (stream, peer) = tokio::select! {
+        done = steps(stream, peer, &rules, deadline) => done?,
+        () = place.evicted() => return Err(ConnectionRefusal::Evicted.into()),
+        () = drained(drain, deadlines.drain) => return Err(Unestablished::Gone),
+    };
     Ok(Established {
         stream,
         peer,
-        activity: Activity::new(Arc::clone(place.turn())),
+        activity,
         place,
     })
+}
+
+/// Takes the steps that need bytes of the peer, each until the `deadline`.
+async fn steps<S>(
+    stream: S,
+    peer: Peer,
+    _rules: &ConnectionRules,
+    _deadline: Instant,
+) -> Result<(S, Peer), Unestablished> {
+    Ok((stream, peer))
+}
+
+/// Waits until hubgate has been draining for this time.
+async fn drained(drain: &Drain, time: Duration) {
+    drain.begins().await;
+    sleep(time).await;
 }

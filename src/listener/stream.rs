@@ -17,8 +17,8 @@ use tokio::time::timeout;
 use crate::reasons::ConnectionRefusal;
 
 use super::activity::Activity;
+use super::admit::Access;
 use super::connection::READ_BUFFER_BYTES;
-use super::establish::Access;
 use super::frames::Frames;
 use super::head::{Heads, Requests, Step};
 

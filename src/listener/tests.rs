@@ -10,9 +10,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use super::activity::Activity;
-use super::establish::Established;
 use super::*;
-use crate::config::SourceRanges;
+use crate::config::ConnectionRules;
 use crate::metrics::{Metrics, PageFormat};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -64,11 +63,15 @@ impl Served {
     async fn start() -> (Self, DuplexStream) {
         let (near, far) = tokio::io::duplex(64 * 1024);
         let metrics = Metrics::new();
+        let rules = Arc::new(ConnectionRules::open());
         let access = Access {
             connections_max: 1,
             gives_way: GivesWay::Unknown,
             head_timeout: HEAD_TIMEOUT,
-            source_ranges: Box::new(SourceRanges::everywhere),
+            rules: Box::new({
+                let rules = Arc::clone(&rules);
+                move || Arc::clone(&rules)
+            }),
             metrics: Some(metrics.clone()),
         };
         let drain = Drain::default();
@@ -77,21 +80,23 @@ impl Served {
         let gauge = metrics.connections().clone();
         let place = places.take([127, 0, 0, 1].into(), Some(gauge)).await;
         let place = place.unwrap();
-        let established = Established {
+        let admitted = Admitted {
             stream: far,
             peer: Peer::direct(([127, 0, 0, 1], 1).into()),
+            rules,
+            deadline: accepted + HEAD_TIMEOUT,
             activity: Activity::new(Arc::clone(place.turn())),
             place,
         };
-        let served = connection(
-            established,
+        let served = run(
+            admitted,
             Arc::new(access),
             Arc::new(Paths),
             drain.clone(),
             Deadlines::default(),
         );
         let task = tokio::spawn(async move {
-            let _ = served.await;
+            served.await;
             accepted.elapsed()
         });
         let served = Self {
@@ -338,7 +343,7 @@ async fn draining_begins_when_the_accept_loop_panics() {
         connections_max: 1,
         gives_way: GivesWay::Unknown,
         head_timeout: HEAD_TIMEOUT,
-        source_ranges: Box::new(|| panic!("the fault of this test")),
+        rules: Box::new(|| panic!("the fault of this test")),
         metrics: None,
     };
     let accepting = tokio::spawn(serve(listener, access, Arc::new(Paths), drain.clone()));

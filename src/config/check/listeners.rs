@@ -1,11 +1,12 @@
 //! Checks `listen` and `admin`, and that both can be bound.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 use super::entry::Fields;
 use super::{spoke, value};
 use crate::config::errors::{Report, Reported};
-use crate::config::{Admin, Listen, SourceRanges, defaults};
+use crate::config::{Admin, ConnectionRules, Listen, SourceRanges, defaults};
 
 const LISTEN_KEYS: &[&str] = &["address", "source_ranges", "connections_max"];
 const ADMIN_KEYS: &[&str] = &["address"];
@@ -19,7 +20,7 @@ pub(super) fn listeners(
     let admin = root.section(report, "admin", ADMIN_KEYS);
     let default = defaults::LISTEN_ADDRESS;
     let listen_address = listen.parse_or(report, "address", value::address, default);
-    let source_ranges = spoke::source_ranges(report, &listen);
+    let rules = rules(report, &listen);
     let default = defaults::CONNECTIONS_MAX;
     let connections_max = listen.parse_or(report, "connections_max", value::count, default);
     let default = defaults::ADMIN_ADDRESS;
@@ -32,13 +33,21 @@ pub(super) fn listeners(
     }
     let listen = Listen {
         address: listen_address,
-        source_ranges: source_ranges.unwrap_or_else(SourceRanges::everywhere),
         connections_max: connections_max?,
+        rules: Arc::new(rules?),
     };
     let admin = Admin {
         address: admin_address,
     };
     Ok((listen, admin))
+}
+
+/// Checks who may connect to the write listener.
+fn rules(report: &mut Report, listen: &Fields<'_>) -> Result<ConnectionRules, Reported> {
+    let source_ranges = spoke::source_ranges(report, listen);
+    Ok(ConnectionRules {
+        source_ranges: source_ranges.unwrap_or_else(SourceRanges::everywhere),
+    })
 }
 
 /// Whether two listeners cannot be bound at once. `[::]` is for IPv4 as well.

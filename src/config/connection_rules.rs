@@ -1,0 +1,19 @@
+//! Who may connect to a listener, and for how long: what a reload changes for new connections.
+
+use super::SourceRanges;
+
+/// The rules of the connections of one listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectionRules {
+    /// A connection from any other address is closed before HTTP is spoken on it.
+    pub source_ranges: SourceRanges,
+}
+
+impl ConnectionRules {
+    /// The rules that keep nobody out.
+    pub fn open() -> Self {
+        Self {
+            source_ranges: SourceRanges::everywhere(),
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! What happens to a connection in the accept loop.
+//!
+//! All that [`admit`] decides is known from the socket at once, so a refused connection costs no
+//! task, and a flood of them holds one file descriptor at a time. The only wait is for a connection
+//! that gives way, whose task has to run once. A step that needs bytes of the peer belongs into
+//! `establish`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use crate::config::ConnectionRules;
+use crate::metrics::Metrics;
+use crate::reasons::ConnectionRefusal;
+
+use super::activity::Activity;
+use super::peer::Peer;
+use super::places::{GivesWay, Place, Places};
+
+/// Who may connect to a listener.
+pub struct Access {
+    /// The number of connections that may be open at once.
+    pub connections_max: usize,
+    /// Which connections give way to new ones beyond that.
+    pub gives_way: GivesWay,
+    /// The time from the accept to the end of the first head, and for each later head.
+    pub head_timeout: Duration,
+    /// Returns the rules for a connection that begins at this moment; a reload changes them.
+    pub rules: Box<dyn Fn() -> Arc<ConnectionRules> + Send + Sync>,
+    /// Where open and refused connections are counted, if anywhere.
+    pub metrics: Option<Metrics>,
+}
+
+impl Access {
+    /// Counts a connection that is refused, or closed because of its sender.
+    pub(super) fn count_refusal(&self, reason: ConnectionRefusal) {
+        if let Some(metrics) = &self.metrics {
+            metrics.count_refused_connection(reason);
+        }
+    }
+}
+
+/// A connection that gets a task.
+pub(super) struct Admitted<S> {
+    pub(super) stream: S,
+    pub(super) peer: Peer,
+    /// The rules that were in force at the accept.
+    pub(super) rules: Arc<ConnectionRules>,
+    /// The connection must be established, and the first head must have arrived, by this time.
+    pub(super) deadline: Instant,
+    pub(super) activity: Arc<Activity>,
+    pub(super) place: Place,
+}
+
+/// Decides whether an accepted connection gets a task, and gives it one of the `places`.
+pub(super) async fn admit(
+    stream: TcpStream,
+    address: SocketAddr,
+    access: &Access,
+    places: &Arc<Places>,
+) -> Result<Admitted<TcpStream>, ConnectionRefusal> {
+    let rules = (access.rules)();
+    let peer = Peer::direct(address);
+    if !rules.source_ranges.contains(peer.ip()) {
+        return Err(ConnectionRefusal::SourceRange);
+    }
+    let gauge = access.metrics.as_ref().map(Metrics::connections).cloned();
+    let place = places.take(peer.ip(), gauge).await;
+    let place = place.ok_or(ConnectionRefusal::ConnectionsMax)?;
+    // The last bytes of a response must not wait for an acknowledgement. This fails when the peer
+    // is gone, and then the first read fails as well.
+    let _ = stream.set_nodelay(true);
+    Ok(Admitted {
+        stream,
+        peer,
+        rules,
+        deadline: Instant::now() + access.head_timeout,
+        activity: Activity::new(Arc::clone(place.turn())),
+        place,
+    })
+}
