@@ -15,6 +15,7 @@ mod frames;
 mod head;
 mod peer;
 mod places;
+mod read_ahead;
 mod stream;
 #[cfg(test)]
 mod tests;
