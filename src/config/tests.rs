@@ -2,6 +2,7 @@
 
 mod files;
 mod hubs;
+mod invariants;
 mod values;
 mod warnings;
 
@@ -270,4 +271,26 @@ proptest! {
             prop_assert!(errors.iter().all(|error| !error.message.is_empty()));
         }
     }
+}
+
+#[test]
+fn without_files_none_is_read() {
+    let text = format!(
+        "hub: {{url: http://h/w}}\nspokes: [{{name: a, credentials: [token_file: {file}]}}]\n\
+         spoke_files: [{file}, /etc/*]\n",
+        file = file!()
+    );
+    let (result, warnings) = super::parse_without_files(&text);
+    let errors = result.unwrap_err();
+    let errors: Vec<_> = errors.iter().map(|error| error.to_string()).collect();
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert!(errors[0].contains("there are no files"), "{errors:?}");
+    let warnings: Vec<_> = warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(warnings.iter().all(|it| it.contains("no file matches")));
+}
+
+#[test]
+fn the_invariants_hold_for_a_complete_configuration() {
+    invariants::check(COMPLETE);
 }

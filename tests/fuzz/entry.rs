@@ -8,6 +8,8 @@
 
 #[path = "../../src/wire/tests/blocks.rs"]
 mod blocks;
+#[path = "../../src/config/tests/invariants.rs"]
+mod configurations;
 #[path = "../../src/wire/tests/faults.rs"]
 mod faults;
 #[path = "../../src/policy/tests/invariants.rs"]
@@ -26,6 +28,11 @@ use hubgate::policy::{self, Rules, Scratch};
 use hubgate::wire::Protocol::{V1, V2};
 use hubgate::wire::encoder::Metadata::Forward;
 use hubgate::wire::encoder::{Encoder, Form};
+
+/// Checks any bytes as a configuration, without the files that it names.
+pub(crate) fn config(text: &[u8]) {
+    configurations::check(&String::from_utf8_lossy(text));
+}
 
 /// Decompresses any bytes under a small limit.
 pub(crate) fn snappy(body: &[u8]) {

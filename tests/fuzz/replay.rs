@@ -48,6 +48,11 @@ fn replay(target: &str, check: fn(&[u8])) {
 }
 
 #[test]
+fn config_holds_on_its_corpus() {
+    replay("config", entry::config);
+}
+
+#[test]
 fn snappy_holds_on_its_corpus() {
     replay("snappy", entry::snappy);
 }
@@ -73,7 +78,7 @@ fn every_fuzz_target_has_a_corpus() {
     assert_eq!(targets, names(&fuzz_folder().join("corpus")));
     assert_eq!(
         targets,
-        ["snappy", "transcode", "wire_v1", "wire_v2"]
+        ["config", "snappy", "transcode", "wire_v1", "wire_v2"]
             .map(String::from)
             .into()
     );
