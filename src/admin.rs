@@ -56,7 +56,7 @@ pub struct Sources {
     pub state: Arc<ArcSwap<State>>,
     /// The metrics of the process.
     pub metrics: Metrics,
-    /// The drain of the write listener; once it has begun, hubgate is not ready.
+    /// The drain of the write listener; once it is announced, hubgate is not ready.
     pub writes: Drain,
     /// Who loads the configuration again.
     pub reloads: Reloads,
@@ -141,7 +141,7 @@ async fn healthy() -> &'static str {
 }
 
 async fn ready(extract::State(sources): extract::State<Sources>) -> (StatusCode, &'static str) {
-    if sources.writes.begun() {
+    if sources.writes.announced() {
         let text = "hubgate is shutting down.\n";
         (StatusCode::SERVICE_UNAVAILABLE, text)
     } else {

@@ -201,11 +201,15 @@ impl Gateway {
         self.metrics.record_config_load(false);
     }
 
-    /// Stops accepting, finishes what is in flight, and closes the admin listener last. Returns
-    /// false when `deadline` passed first.
-    pub async fn shutdown(self, deadline: Duration) -> bool {
+    /// Is not ready, but accepts connections, for as long as `delay`. Then stops accepting, finishes what
+    /// is in flight, and closes the admin listener last. Returns false when `deadline`, counted from
+    /// the end of the delay, passed first.
+    pub async fn shutdown(self, delay: Duration, deadline: Duration) -> bool {
         // Whoever asks for a reload from now on is refused at once.
         drop(self.loads);
+        self.writes.announce();
+        tokio::time::sleep(delay).await;
+        tracing::info!("finishing the requests in flight");
         let drained = self.writes.drain(deadline).await;
         self.admin.drain(Duration::from_secs(1)).await;
         drained

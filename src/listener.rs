@@ -21,6 +21,7 @@ mod stream;
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -67,6 +68,8 @@ pub trait Handler: Send + Sync + 'static {
 /// Stops a listener and waits for its tasks.
 #[derive(Debug, Clone, Default)]
 pub struct Drain {
+    /// Each response looks at it, so it has no lock.
+    announced: Arc<AtomicBool>,
     begun: CancellationToken,
     tasks: TaskTracker,
 }
@@ -75,6 +78,17 @@ impl Drain {
     /// The tasks that draining waits for.
     pub fn tasks(&self) -> &TaskTracker {
         &self.tasks
+    }
+
+    /// Has every response ask for the end of its connection from now on, so that senders and balancers
+    /// go elsewhere. Connections are still accepted.
+    pub fn announce(&self) {
+        self.announced.store(true, Ordering::Relaxed);
+    }
+
+    /// True once draining is announced or has begun.
+    pub fn announced(&self) -> bool {
+        self.announced.load(Ordering::Relaxed) || self.begun()
     }
 
     /// Waits until draining begins.

@@ -16,9 +16,9 @@ use crate::telemetry::{self, Format, Level};
 
 use reloader::Reloader;
 
-/// How long requests in flight may take after a signal: 2 s until they must have arrived, and 25 s for
-/// the hub, which is the default of its `timeout`. The admin listener has one more second, and
-/// Kubernetes gives a pod 30 s.
+/// How long requests in flight may take after the delay: 2 s until they must have arrived, and 25 s for
+/// the hub, which is the default of its `timeout`. The admin listener has one more second. It does not
+/// shrink by the delay, in which requests still arrive, or these would be cut.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(28);
 
 /// The exit code after a second signal.
@@ -36,6 +36,15 @@ pub(super) struct ServeArgs {
         value_parser = humantime::parse_duration
     )]
     auto_reload_interval: Duration,
+    /// How long connections are still accepted after SIGTERM, while /-/ready says no; 0s behind no
+    /// balancer.
+    #[arg(
+        long = "shutdown.delay",
+        value_name = "DURATION",
+        default_value = "10s",
+        value_parser = humantime::parse_duration
+    )]
+    shutdown_delay: Duration,
     /// The least important level that is logged: debug, info, warn or error.
     #[arg(long = "log.level", value_name = "LEVEL", default_value = "info")]
     log_level: Level,
@@ -84,19 +93,22 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     let gateway = Gateway::start(config).await?;
     let file = args.config.path().to_owned();
     let mut reloader = Reloader::new(gateway, load.fingerprint, move || config::load(&file));
-    tokio::select! {
-        () = signals.end.next() => {}
+    let delay = tokio::select! {
+        end = signals.end.next() => match end {
+            End::Terminate => args.shutdown_delay,
+            End::Interrupt => Duration::ZERO,
+        },
         never = reloader.run(&mut signals.hang_up, args.auto_reload_interval) => match never {},
-    }
-    tracing::info!("finishing the requests in flight");
+    };
+    tracing::info!(delay = %humantime::format_duration(delay), "shutting down");
     tokio::select! {
-        drained = reloader.into_gateway().shutdown(DRAIN_TIMEOUT) => {
+        drained = reloader.into_gateway().shutdown(delay, DRAIN_TIMEOUT) => {
             if !drained {
                 tracing::warn!("the deadline cut requests in flight");
             }
             Ok(ExitCode::SUCCESS)
         }
-        () = signals.end.next() => {
+        _ = signals.end.next() => {
             tracing::warn!("a second signal cut requests in flight");
             // `exit` does not wait for blocking threads that still run.
             std::process::exit(EXIT_INTERRUPTED.into())
@@ -154,11 +166,19 @@ impl Signals {
     }
 }
 
+/// Who ends the server.
+enum End {
+    /// SIGTERM: what runs it. A balancer may have to notice first.
+    Terminate,
+    /// SIGINT: a person at a terminal, who waits.
+    Interrupt,
+}
+
 impl EndSignals {
-    async fn next(&mut self) {
+    async fn next(&mut self) -> End {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => End::Terminate,
+            _ = self.interrupt.recv() => End::Interrupt,
         }
     }
 }

@@ -148,7 +148,7 @@ impl Environment {
         }
         threads
             .gate
-            .spawn(self.gateway.shutdown(SHUTDOWN_TIMEOUT))
+            .spawn(self.gateway.shutdown(Duration::ZERO, SHUTDOWN_TIMEOUT))
             .await?;
         Ok(())
     }

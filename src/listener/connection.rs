@@ -18,6 +18,7 @@
 //! | HTTP/2 frames come without progress | `http2_flood` | `frames.rs` |
 //! | a response says `Connection: close`, as before the spoke is identified | | `write/respond.rs` |
 //! | a refused body is not read, or not to its end | | `write/body.rs` |
+//! | a response comes after the drain is announced | | [`connection`] |
 //! | hubgate drains | | [`Lifetime::run`] |
 //! | the bytes are not HTTP, a head is too large, or an HTTP/2 ping is not answered | | hyper |
 //!
@@ -28,6 +29,7 @@ use std::error::Error;
 use std::future::pending;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -104,6 +106,7 @@ where
         Arc::clone(&access),
     );
     let closing = lifetime.closing.clone();
+    let announced = Arc::clone(&lifetime.drain.announced);
     let turn = Arc::clone(place.turn());
     let refuser = Arc::clone(&access);
     let service = service_fn(move |request: Request<Incoming>| {
@@ -111,8 +114,9 @@ where
         let fault = check(&request, &heads).err();
         let (handler, peer, turn) = (Arc::clone(&handler), peer.clone(), Arc::clone(&turn));
         let (refuser, heads, closing) = (Arc::clone(&refuser), Arc::clone(&heads), closing.clone());
+        let announced = Arc::clone(&announced);
         async move {
-            let response = match fault {
+            let mut response = match fault {
                 None => handler.handle(peer, Arc::clone(&turn), request).await,
                 Some(fault) => {
                     refuser.count_refusal(ConnectionRefusal::MalformedHead);
@@ -121,6 +125,9 @@ where
             };
             heads.responded();
             turn.idle();
+            if announced.load(Ordering::Relaxed) {
+                close(&mut response);
+            }
             if closes(&response) {
                 closing.cancel();
             }
@@ -173,7 +180,7 @@ fn refuse(fault: HeadFault) -> Response<ResponseBody> {
     let headers = response.headers_mut();
     let text = HeaderValue::from_static("text/plain; charset=utf-8");
     headers.insert(CONTENT_TYPE, text);
-    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    close(&mut response);
     response
 }
 
@@ -263,8 +270,14 @@ impl Lifetime {
     }
 }
 
-/// Tells whether a response asks for the end of its connection. The header belongs to HTTP/1.1; hyper
-/// removes it from responses of HTTP/2, where a frame says the same.
+/// Has a response ask for the end of its connection. The header belongs to HTTP/1.1; hyper removes it
+/// from responses of HTTP/2, where a frame (GOAWAY) says the same.
+fn close(response: &mut Response<ResponseBody>) {
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(CONNECTION, close);
+}
+
+/// Tells whether a response asks for the end of its connection.
 fn closes(response: &Response<ResponseBody>) -> bool {
     let connection = response.headers().get(CONNECTION);
     connection.is_some_and(|value| value == "close")

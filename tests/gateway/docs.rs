@@ -8,7 +8,17 @@ mod examples;
 mod page;
 mod reference;
 
+use examples::Example;
 use page::{Page, root};
+
+/// The HAProxy backend of the pages, with two servers that a test replaces.
+pub(crate) fn haproxy_backend() -> String {
+    let blocks = Example::Haproxy.everywhere();
+    let [block] = &blocks[..] else {
+        panic!("several backends: {blocks:?}");
+    };
+    block.text.clone()
+}
 
 /// A longer README is not read to its end.
 const README_WORDS_MAX: usize = 1_500;

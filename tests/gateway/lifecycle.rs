@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::support::DEADLINE;
 use crate::support::body::{self, Protocol, now, series};
-use crate::support::config::token;
-use crate::support::gate::start_hub_and_gate;
+use crate::support::config::{config, spoke, token};
+use crate::support::gate::{Gate, start_hub_and_gate};
+use crate::support::hub::ScriptedHub;
 use crate::support::reply::Reply;
 use crate::support::sender::{Connection, Request};
+use crate::support::{DEADLINE, eventually};
 
 #[tokio::test]
 async fn a_started_gate_is_healthy_and_ready() {
@@ -51,6 +52,100 @@ async fn termination_waits_for_requests_in_flight() {
         }
         assert!(gate.wait_for_exit().await.success(), "{signal}");
     }
+}
+
+/// Longer than any test.
+const LONG_DELAY: &str = "1h";
+
+async fn start_with_delay(delay: &'static str) -> (ScriptedHub, Gate) {
+    let hub = ScriptedHub::start().await;
+    let gate = Gate::start_with_delay(&config(&hub.url(), &[spoke("production", "")]), delay).await;
+    (hub, gate)
+}
+
+#[tokio::test]
+async fn in_the_delay_writes_are_accepted_and_each_response_ends_its_connection() {
+    let (_hub, gate) = start_with_delay(LONG_DELAY).await;
+    let request = || Request::up().spoke("production");
+    let mut open = Vec::new();
+    for http2 in [false, true] {
+        let opened = Connection::open(gate.write_address(), None, http2).await;
+        let mut connection = opened.unwrap();
+        let response = connection.send(request()).await.unwrap().expect(204);
+        assert_eq!(response.header("connection"), None);
+        open.push((connection, http2));
+    }
+    let unused = TcpStream::connect(gate.write_address()).await.unwrap();
+    gate.wait_for_metric("hubgate_connections", &[], 3.0).await;
+    gate.start_draining("TERM").await;
+    // Nothing is closed before its next response, or a request might be on its way.
+    assert_eq!(gate.sum("hubgate_connections", &[]).await, 3.0);
+    for (mut connection, http2) in open {
+        let response = connection.send(request()).await.unwrap().expect(204);
+        let close = (!http2).then_some("close");
+        assert_eq!(response.header("connection"), close);
+        eventually("the connection ends", DEADLINE, async || {
+            match connection.send(request()).await {
+                Err(_) => Ok(()),
+                Ok(response) => Err(response),
+            }
+        })
+        .await;
+    }
+    gate.wait_for_metric("hubgate_connections", &[], 1.0).await;
+    for http2 in [false, true] {
+        let request = if http2 { request().http2() } else { request() };
+        gate.send(request).await.expect(204);
+    }
+    drop(unused);
+    gate.admin(Request::get("/-/healthy")).await.expect(200);
+    let reload = gate.admin(Request::new("POST", "/-/reload")).await;
+    reload.expect(500);
+}
+
+#[tokio::test]
+async fn after_the_delay_a_gate_finishes_what_arrived_in_it() {
+    let (hub, mut gate) = start_with_delay("1s").await;
+    let address = gate.write_address();
+    let signalled = Instant::now();
+    gate.start_draining("TERM").await;
+    hub.hold_responses();
+    let sender = tokio::spawn(Request::up().spoke("production").send(address));
+    hub.wait_for_requests(1).await;
+    gate.wait_for_log(&["finishing the requests in flight"])
+        .await;
+    assert!(signalled.elapsed() >= Duration::from_secs(1));
+    eventually(
+        "connections are refused",
+        DEADLINE,
+        async || match TcpStream::connect(address).await {
+            Err(_) => Ok(()),
+            Ok(_) => Err("accepted"),
+        },
+    )
+    .await;
+    assert!(!sender.is_finished());
+    hub.release_responses();
+    sender.await.unwrap().expect("a response").expect(204);
+    assert!(gate.wait_for_exit().await.success());
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_the_delay_and_the_gate_at_once() {
+    for second in ["TERM", "INT"] {
+        let (_hub, mut gate) = start_with_delay(LONG_DELAY).await;
+        gate.start_draining("TERM").await;
+        gate.signal(second);
+        assert_eq!(gate.wait_for_exit().await.code(), Some(130), "{second}");
+    }
+}
+
+/// Ctrl-C at a terminal, where no balancer has to notice.
+#[tokio::test]
+async fn an_interrupt_has_no_delay() {
+    let (_hub, mut gate) = start_with_delay(LONG_DELAY).await;
+    gate.signal("INT");
+    assert!(gate.wait_for_exit().await.success());
 }
 
 /// Begins a write of [`body::up`], and returns the connection and the last byte once the gate reads the

@@ -28,6 +28,8 @@ pub(super) enum Example {
     Prometheus,
     /// Alert rules: `promtool` accepts them.
     AlertRules,
+    /// The backend of an HAProxy: `rolling_restart` uses it.
+    Haproxy,
     /// Commands of a shell.
     Commands,
     /// What `hubgate demo` prints, shortened.
@@ -59,6 +61,7 @@ impl Example {
             ("yaml", "# broken.yaml" | "# doubtful.yaml") => Some(Self::DoubtfulConfiguration),
             ("yaml", "# prometheus.yml") => Some(Self::Prometheus),
             ("yaml", "# hubgate-alerts.yml") => Some(Self::AlertRules),
+            ("haproxy", "backend hubgate") => Some(Self::Haproxy),
             ("sh", _) => Some(Self::Commands),
             ("json", _) if first.starts_with('{') => Some(Self::Json),
             ("text", _) if first.starts_with("hubgate demo: ") => Some(Self::DemoOutput),

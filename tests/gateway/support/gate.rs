@@ -20,11 +20,26 @@ use super::metrics::Metrics;
 use super::sender::{Failure, Request, Response};
 use super::{DEADLINE, eventually, eventually_equal};
 
-/// The gate reloads only when it is asked to.
-const NO_AUTO_RELOAD: &str = "0s";
+/// How a gate is started, beside its configuration.
+#[derive(Clone, Copy)]
+struct Flags {
+    /// `--config.auto-reload-interval`
+    reload_interval: &'static str,
+    /// `--shutdown.delay`
+    shutdown_delay: &'static str,
+    /// Arguments of `ulimit`.
+    ulimit: &'static str,
+}
 
-/// Arguments of `ulimit` that change nothing.
-const UNCHANGED: &str = "-n";
+impl Flags {
+    /// The gate reloads only when it is asked to, and drains at once.
+    const USUAL: Self = Self {
+        reload_interval: "0s",
+        shutdown_delay: "0s",
+        // This changes nothing.
+        ulimit: "-n",
+    };
+}
 
 /// The file of a gate's folder that is its `/etc/hosts`, if it exists.
 const HOSTS_FILE: &str = "hosts";
@@ -33,8 +48,7 @@ const HOSTS_FILE: &str = "hosts";
 pub(crate) struct Gate {
     process: Process,
     dir: TempDir,
-    reload_interval: &'static str,
-    ulimit: &'static str,
+    flags: Flags,
     allowed_errors: Vec<&'static str>,
 }
 
@@ -66,9 +80,16 @@ impl Gate {
     /// Starts with this configuration. Both listeners are on free ports of loopback, unless the
     /// configuration has their addresses.
     pub(crate) async fn start(yaml: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("hubgate.yaml"), complete(yaml, None)).unwrap();
-        Self::start_in(dir, NO_AUTO_RELOAD).await
+        Self::start_with(yaml, Flags::USUAL).await
+    }
+
+    /// As [`Gate::start`], with this `--shutdown.delay`.
+    pub(crate) async fn start_with_delay(yaml: &str, shutdown_delay: &'static str) -> Self {
+        let flags = Flags {
+            shutdown_delay,
+            ..Flags::USUAL
+        };
+        Self::start_with(yaml, flags).await
     }
 
     /// Starts with an `/etc/hosts` of its own. `None` where this user may not have one.
@@ -81,7 +102,7 @@ impl Gate {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join(HOSTS_FILE), hosts).unwrap();
         std::fs::write(dir.path().join("hubgate.yaml"), complete(yaml, None)).unwrap();
-        Some(Self::start_in(dir, NO_AUTO_RELOAD).await)
+        Some(Self::start_process(dir, Flags::USUAL).await)
     }
 
     /// Replaces the `/etc/hosts` of [`Self::start_with_hosts`].
@@ -98,27 +119,33 @@ impl Gate {
 
     /// As [`Gate::start`], in a shell that first runs `ulimit` with these arguments.
     pub(crate) async fn start_with_ulimit(ulimit: &'static str, yaml: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("hubgate.yaml"), complete(yaml, None)).unwrap();
-        Self::start_process(dir, NO_AUTO_RELOAD, ulimit).await
+        let flags = Flags {
+            ulimit,
+            ..Flags::USUAL
+        };
+        Self::start_with(yaml, flags).await
     }
 
     /// Starts with the `hubgate.yaml` of a folder.
     pub(crate) async fn start_in(dir: TempDir, reload_interval: &'static str) -> Self {
-        Self::start_process(dir, reload_interval, UNCHANGED).await
+        let flags = Flags {
+            reload_interval,
+            ..Flags::USUAL
+        };
+        Self::start_process(dir, flags).await
     }
 
-    async fn start_process(
-        dir: TempDir,
-        reload_interval: &'static str,
-        ulimit: &'static str,
-    ) -> Self {
-        let process = Process::start(&dir, reload_interval, ulimit).await;
+    async fn start_with(yaml: &str, flags: Flags) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("hubgate.yaml"), complete(yaml, None)).unwrap();
+        Self::start_process(dir, flags).await
+    }
+
+    async fn start_process(dir: TempDir, flags: Flags) -> Self {
         Self {
-            process,
+            process: Process::start(&dir, flags).await,
             dir,
-            reload_interval,
-            ulimit,
+            flags,
             allowed_errors: Vec::new(),
         }
     }
@@ -127,7 +154,7 @@ impl Gate {
     pub(crate) async fn restart(&mut self, yaml: &str) {
         let addresses = Some((self.process.write, self.process.admin));
         std::fs::write(self.config_file(), complete(yaml, addresses)).unwrap();
-        self.process = Process::start(&self.dir, self.reload_interval, self.ulimit).await;
+        self.process = Process::start(&self.dir, self.flags).await;
     }
 
     pub(crate) fn config_file(&self) -> PathBuf {
@@ -375,7 +402,12 @@ impl Drop for Gate {
 }
 
 impl Process {
-    async fn start(dir: &TempDir, reload_interval: &str, ulimit: &str) -> Self {
+    async fn start(dir: &TempDir, flags: Flags) -> Self {
+        let Flags {
+            reload_interval,
+            shutdown_delay,
+            ulimit,
+        } = flags;
         let config = dir.path().join("hubgate.yaml");
         let hosts = dir.path().join(HOSTS_FILE);
         let limited = format!("ulimit {ulimit} >/dev/null && exec \"$@\"");
@@ -394,6 +426,7 @@ impl Process {
             .arg("serve")
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--config.auto-reload-interval={reload_interval}"))
+            .arg(format!("--shutdown.delay={shutdown_delay}"))
             .arg("--log.format=json")
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
