@@ -50,6 +50,8 @@ impl Default for Deadlines {
 #[derive(Debug)]
 pub(super) struct Activity {
     phase: watch::Sender<Phase>,
+    /// The number of requests whose response the handler has not made.
+    unanswered: watch::Sender<usize>,
     turn: Arc<Turn>,
 }
 
@@ -69,6 +71,7 @@ impl Activity {
     pub(super) fn new(turn: Arc<Turn>) -> Arc<Self> {
         Arc::new(Self {
             phase: watch::Sender::new(Phase::Head(Instant::now())),
+            unanswered: watch::Sender::new(0),
             turn,
         })
     }
@@ -100,6 +103,15 @@ impl Activity {
             }
         });
         InFlight {
+            activity: Arc::clone(self),
+        }
+    }
+
+    /// Records that the handler begins with a request. It has no response for as long as the returned
+    /// value lives.
+    pub(super) fn ask(self: &Arc<Self>) -> Unanswered {
+        self.unanswered.send_modify(|requests| *requests += 1);
+        Unanswered {
             activity: Arc::clone(self),
         }
     }
@@ -139,6 +151,19 @@ impl Activity {
         }
     }
 
+    /// Waits until each request has had its response for `time`, counted from now on. The peer may not
+    /// have read them.
+    pub(super) async fn answered(&self, time: Duration) {
+        let mut unanswered = self.unanswered.subscribe();
+        loop {
+            let answered = *unanswered.borrow_and_update() == 0;
+            tokio::select! {
+                _ = unanswered.changed() => {}
+                () = sleep(time), if answered => return,
+            }
+        }
+    }
+
     /// Waits until there has been no request for `time`, counted from now on.
     pub(super) async fn quiet(&self, time: Duration) {
         let mut phases = self.phase.subscribe();
@@ -149,6 +174,19 @@ impl Activity {
                 () = sleep(time), if !busy => return,
             }
         }
+    }
+}
+
+/// A request without a response.
+#[derive(Debug)]
+pub(super) struct Unanswered {
+    activity: Arc<Activity>,
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        let unanswered = &self.activity.unanswered;
+        unanswered.send_modify(|requests| *requests -= 1);
     }
 }
 

@@ -110,7 +110,7 @@ where
     let turn = Arc::clone(place.turn());
     let refuser = Arc::clone(&access);
     let service = service_fn(move |request: Request<Incoming>| {
-        let in_flight = activity.begin();
+        let (in_flight, unanswered) = (activity.begin(), activity.ask());
         let fault = check(&request, &heads).err();
         let (handler, peer, turn) = (Arc::clone(&handler), peer.clone(), Arc::clone(&turn));
         let (refuser, heads, closing) = (Arc::clone(&refuser), Arc::clone(&heads), closing.clone());
@@ -123,6 +123,7 @@ where
                     refuse(fault)
                 }
             };
+            drop(unanswered);
             heads.responded();
             turn.idle();
             if announced.load(Ordering::Relaxed) {
@@ -260,7 +261,11 @@ impl Lifetime {
         };
         let drained = async {
             self.drain.begun.cancelled().await;
-            self.activity.quiet(self.deadlines.drain).await;
+            tokio::select! {
+                () = self.activity.quiet(self.deadlines.drain) => {}
+                // A peer that reads no response would hold up the end of the process.
+                () = self.activity.answered(self.deadlines.closing) => {}
+            }
         };
         tokio::select! {
             () = unknown => {}

@@ -2,7 +2,7 @@
 
 use http::header::{CONNECTION, HOST};
 use http::{HeaderValue, StatusCode, Version};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Empty, Full};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -22,7 +22,8 @@ const LONG: Duration = Duration::from_secs(15 * 60);
 /// What an HTTP/2 client sends before its first request: the preface and an empty SETTINGS frame.
 const HTTP2_OPENING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
-/// Responds at once, after [`LONG`] on `/long` and `/unknown`, and with `Connection: close` on `/close`.
+/// Responds at once, after [`LONG`] on `/long` and `/unknown`, with `Connection: close` on `/close`, and
+/// with a body on `/text`.
 /// It knows all senders but those that ask for `/unknown`.
 struct Paths;
 
@@ -33,9 +34,10 @@ impl Handler for Paths {
         turn: Arc<Turn>,
         request: Request<Incoming>,
     ) -> Response<ResponseBody> {
-        let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
-        let mut response = Response::new(body);
         let path = request.uri().path();
+        let body = Full::from(if path == "/text" { "text" } else { "" });
+        let body = body.map_err(|never| match never {}).boxed_unsync();
+        let mut response = Response::new(body);
         if path != "/unknown" {
             turn.stay();
         }
@@ -332,6 +334,25 @@ async fn draining_cuts_a_request_of_a_stranger() {
         served.ends(MINUTE + closing, None).await;
         asked.await.unwrap().unwrap_err();
     }
+}
+
+/// A request for `/text` whose response has a body, after SETTINGS that allow none of it (RFC 9113
+/// section 6.5.2, RFC 7541).
+const UNREAD_REQUEST: &[u8] =
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0\
+    \0\0\x0f\x01\x05\0\0\0\x01\x82\x86\x01\x04gate\x04\x05/text";
+
+#[tokio::test(start_paused = true)]
+async fn draining_cuts_a_response_that_is_not_read() {
+    let (served, mut stream) = Served::start().await;
+    stream.write_all(UNREAD_REQUEST).await.unwrap();
+    // The peer answers no ping, which ends the connection as well, but later.
+    let before = Duration::from_secs(30);
+    sleep(before).await;
+    assert!(!served.task.is_finished());
+    served.drain.begun.cancel();
+    let closing = Deadlines::default().closing;
+    served.ends(before + closing, None).await;
 }
 
 #[tokio::test]
