@@ -4,77 +4,14 @@
 
 use std::time::Duration;
 
+use crate::support::arrivals::{
+    ARRIVAL_DEADLINE, expect_same_samples, now, wait_for_spokes, wait_until,
+};
 use crate::support::body::Protocol;
 use crate::support::config::{bcrypt, config, config_hubs, hub_named, spoke, spoke_with};
 use crate::support::eventually;
 use crate::support::gate::Gate;
 use crate::support::prometheus::{Binary, ONE_AT_A_TIME, Prometheus, Spoke};
-
-/// Longest wait for the samples of a spoke to reach the hub.
-const ARRIVAL_DEADLINE: Duration = Duration::from_secs(30);
-
-/// Longest wait for a spoke to repeat the writes that failed.
-const RETRY_DEADLINE: Duration = Duration::from_secs(90);
-
-/// The time of a server in seconds since the Unix epoch.
-async fn now(server: &Prometheus) -> u64 {
-    server.value("vector(time())").await as u64
-}
-
-/// Waits until the hub has exactly the samples that the spoke itself has for the `seconds` before
-/// `to`.
-async fn expect_same_samples(
-    hub: &Prometheus,
-    spoke: &Prometheus,
-    cluster: &str,
-    seconds: u64,
-    to: u64,
-) {
-    let own = spoke.samples("{job=\"prometheus\"}", seconds, to).await;
-    assert!(own.len() > 100, "the spoke has {} series only", own.len());
-    let selector = format!("{{job=\"prometheus\",cluster=\"{cluster}\"}}");
-    eventually(
-        "the hub has what the spoke has",
-        RETRY_DEADLINE,
-        async || {
-            let there = hub.samples(&selector, seconds, to).await;
-            let differing = own
-                .iter()
-                .find(|(series, samples)| there.get(*series) != Some(samples));
-            let foreign = there.keys().find(|series| !own.contains_key(*series));
-            match (differing, foreign) {
-                (None, None) => Ok(()),
-                (Some((series, samples)), _) => Err(format!(
-                    "{series}: {samples:?} at the spoke, {:?} at the hub",
-                    there.get(series)
-                )),
-                (None, Some(foreign)) => Err(format!("{foreign} at the hub only")),
-            }
-        },
-    )
-    .await;
-}
-
-/// Waits until the hub has the `up` series of each spoke.
-async fn wait_for_spokes(hub: &Prometheus, clusters: &[&str]) {
-    let query = format!(
-        "up{{job=\"prometheus\",cluster=~\"{}\"}}",
-        clusters.join("|")
-    );
-    eventually(
-        "up of every spoke at the hub",
-        ARRIVAL_DEADLINE,
-        async || {
-            let up = hub.query(&query).await;
-            if up.len() == clusters.len() {
-                Ok(())
-            } else {
-                Err(up)
-            }
-        },
-    )
-    .await;
-}
 
 #[tokio::test]
 async fn two_spokes_reach_the_hub_without_a_failed_sample() {
@@ -272,13 +209,4 @@ async fn no_sample_is_missing_or_repeated_after_the_gate_was_killed() {
             0.0
         );
     }
-}
-
-/// Waits until a server's clock has passed a time.
-async fn wait_until(server: &Prometheus, time: u64) {
-    eventually("time passes", RETRY_DEADLINE, async || {
-        let now = now(server).await;
-        if now > time { Ok(()) } else { Err(now) }
-    })
-    .await;
 }

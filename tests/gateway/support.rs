@@ -8,6 +8,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+pub(crate) mod arrivals;
 pub(crate) mod body;
 pub(crate) mod config;
 pub(crate) mod gate;

@@ -186,8 +186,9 @@ impl Prometheus {
         self.query_json(promql).await.iter().map(sample).collect()
     }
 
-    /// The samples of each series in the seconds before a time, as text of time and value. The key
-    /// is the labels without `cluster`, which is absent in the spoke's own storage.
+    /// The samples of each series in the seconds before a time, native histograms included, as text of
+    /// time and value. The key is the labels without `cluster`, which is absent in the spoke's own
+    /// storage.
     pub(crate) async fn samples(
         &self,
         selector: &str,
@@ -198,8 +199,9 @@ impl Prometheus {
             let mut labels = series["metric"].as_object().unwrap().clone();
             labels.remove("cluster");
             let labels = serde_json::Value::Object(labels).to_string();
-            let values = series["values"].as_array().unwrap();
-            (labels, values.iter().map(ToString::to_string).collect())
+            let of = |kind| series[kind].as_array().into_iter().flatten();
+            let all = of("values").chain(of("histograms"));
+            (labels, all.map(ToString::to_string).collect())
         };
         let range = format!("{selector}[{seconds}s] @ {time}");
         self.query_json(&range).await.iter().map(series).collect()
