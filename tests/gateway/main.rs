@@ -42,6 +42,7 @@ mod refused_series;
 mod reload;
 mod reload_storms;
 mod request_heads;
+mod rolling_restart;
 mod salvage;
 mod sample_counts;
 mod several_hubs;

@@ -12,6 +12,7 @@ pub(crate) mod arrivals;
 pub(crate) mod body;
 pub(crate) mod config;
 pub(crate) mod gate;
+pub(crate) mod haproxy;
 pub(crate) mod hub;
 pub(crate) mod metrics;
 pub(crate) mod nginx;
@@ -76,7 +77,7 @@ fn get_blocking(from: SocketAddr, path: &str) -> String {
         stream.set_read_timeout(Some(Duration::from_secs(1)))?;
         write!(
             stream,
-            "GET {path} HTTP/1.1\r\nHost: gate\r\nConnection: close\r\n\r\n"
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
         )?;
         let mut text = String::new();
         stream.read_to_string(&mut text)?;
