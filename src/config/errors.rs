@@ -178,8 +178,8 @@ impl Found {
         let finding = Finding {
             file: file.path.clone(),
             position,
-            key: key.to_owned(),
-            message,
+            key: one_line(key),
+            message: one_line(&message),
         };
         self.0.push((file.order, finding));
     }
@@ -189,4 +189,18 @@ impl Found {
             .sort_by_key(|(order, finding)| (*order, finding.position));
         self.0.into_iter().map(|(_, finding)| finding).collect()
     }
+}
+
+/// Escapes control characters. A key or a path that a message shows may hold any, and a finding is one
+/// line of a log or a terminal.
+fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() {
+            line.extend(character.escape_default());
+        } else {
+            line.push(character);
+        }
+    }
+    line
 }

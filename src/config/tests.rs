@@ -291,6 +291,16 @@ fn without_files_none_is_read() {
 }
 
 #[test]
+fn a_finding_is_one_line_whatever_it_shows() {
+    let text = "hub: {url: http://h/w}\n\"a\\nb\": 1\nspoke_files: [\"*\\t\\e[2J.yaml\"]\n";
+    let (result, warnings) = super::parse_without_files(text);
+    let error = result.unwrap_err().to_string();
+    assert!(error.contains("\"a\\nb\""), "{error}");
+    let warning = warnings.last().unwrap().to_string();
+    assert!(warning.ends_with("/*\\t\\u{1b}[2J.yaml"), "{warning}");
+}
+
+#[test]
 fn the_invariants_hold_for_a_complete_configuration() {
     invariants::check(COMPLETE);
 }
