@@ -14,6 +14,7 @@
 mod certificate;
 mod driver;
 mod hub;
+mod markdown;
 mod measure;
 mod peers;
 mod process;

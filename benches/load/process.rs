@@ -41,6 +41,9 @@ pub(crate) struct Usage {
     pub(crate) cpu_seconds: f64,
     /// The sum of the highest resident memory of each process. Shared pages count in each.
     pub(crate) peak_bytes: u64,
+    /// Open files.
+    #[allow(dead_code, reason = "one of the benches reads it")]
+    pub(crate) open_files: usize,
 }
 
 impl Process {
@@ -109,6 +112,7 @@ impl Process {
         let group = self.group.as_raw_nonzero().get();
         let mut ticks = 0;
         let mut peak_kibibytes = 0;
+        let mut open_files = 0;
         for process in procfs::process::all_processes()? {
             // A process may end before it is read.
             let Ok(process) = process else { continue };
@@ -121,6 +125,7 @@ impl Process {
             let ended_children = stat.cutime + stat.cstime;
             ticks += stat.utime + stat.stime + u64::try_from(ended_children).unwrap_or(0);
             peak_kibibytes += status.vmhwm.unwrap_or(0);
+            open_files += process.fd_count().unwrap_or(0);
         }
         if peak_kibibytes == 0 {
             bail!("{} ended: {}", self.name, self.log_end());
@@ -128,6 +133,7 @@ impl Process {
         Ok(Usage {
             cpu_seconds: ticks as f64 / procfs::ticks_per_second() as f64,
             peak_bytes: peak_kibibytes * 1024,
+            open_files,
         })
     }
 

@@ -1,25 +1,12 @@
-//! What the bench prints: Markdown tables on stdout, for a record, and notes on stderr.
-
-use std::io::{self, Write};
-use std::process::Command;
-use std::time::SystemTime;
+//! The tables of the bench.
 
 use crate::driver::Body;
 use crate::hub::{Cost, SetUp};
+use crate::markdown::{millis, table};
 use crate::measure::Figures;
 use crate::subjects::Subject;
 
-/// Prints a note about the progress.
-pub(crate) fn note(text: &str) -> anyhow::Result<()> {
-    writeln!(io::stderr(), "{text}")?;
-    Ok(())
-}
-
-/// Prints a line of the report.
-pub(crate) fn line(text: &str) -> anyhow::Result<()> {
-    writeln!(io::stdout(), "{text}")?;
-    Ok(())
-}
+pub(crate) use crate::markdown::{line, machine, note};
 
 /// Prints the table of all subjects with a body.
 pub(crate) fn subjects(body: Body, rows: &[(Subject, Figures)]) -> anyhow::Result<()> {
@@ -150,74 +137,4 @@ pub(crate) fn hub(version: &str, rate: u32, rows: &[(SetUp, Cost)]) -> anyhow::R
         ]
     };
     table(&head, 1, rows.iter().map(row))
-}
-
-/// Prints where, when and with which commit the figures were measured.
-pub(crate) fn machine() -> anyhow::Result<()> {
-    let cores = std::thread::available_parallelism()?;
-    let cpus = std::fs::read_to_string("/proc/cpuinfo")?;
-    let model = cpus
-        .lines()
-        .find_map(|line| line.strip_prefix("model name"));
-    let model = model.map_or("unknown CPU", |model| model.trim_matches(['\t', ' ', ':']));
-    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
-    line(&format!(
-        "machine: {cores} cores, {model}, Linux {}",
-        kernel.trim()
-    ))?;
-    let now = humantime::format_rfc3339_seconds(SystemTime::now());
-    line(&format!("date: {now}"))?;
-    line(&format!(
-        "hubgate: {} {}",
-        env!("CARGO_PKG_VERSION"),
-        commit()
-    ))
-}
-
-/// The commit, or nothing if the sources are no checkout.
-fn commit() -> String {
-    let git = Command::new("git")
-        .args(["-C", env!("CARGO_MANIFEST_DIR")])
-        .args(["describe", "--always", "--dirty"])
-        .output();
-    let text = git.map(|output| output.stdout).unwrap_or_default();
-    String::from_utf8_lossy(&text).trim().to_owned()
-}
-
-fn millis(seconds: f64) -> String {
-    format!("{:.2}", seconds * 1e3)
-}
-
-/// Prints a Markdown table. The first `left` columns are text, the others figures.
-fn table(
-    head: &[&str],
-    left: usize,
-    rows: impl Iterator<Item = Vec<String>>,
-) -> anyhow::Result<()> {
-    let head: Vec<String> = head.iter().map(|&cell| cell.to_owned()).collect();
-    let rows: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
-    let widths: Vec<usize> = (0..rows[0].len())
-        .map(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0))
-        .collect();
-    for (number, row) in rows.iter().enumerate() {
-        let cells = row.iter().zip(&widths).enumerate();
-        let cells: Vec<String> = cells
-            .map(|(column, (cell, &width))| {
-                if column < left {
-                    format!("{cell:width$}")
-                } else {
-                    format!("{cell:>width$}")
-                }
-            })
-            .collect();
-        line(&format!("| {} |", cells.join(" | ")))?;
-        if number == 0 {
-            let rules = widths.iter().enumerate().map(|(column, &width)| {
-                let end = if column < left { "-" } else { ":" };
-                format!("{}{end}", "-".repeat(width - 1))
-            });
-            line(&format!("| {} |", rules.collect::<Vec<_>>().join(" | ")))?;
-        }
-    }
-    line("")
 }
