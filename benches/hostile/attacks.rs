@@ -1,0 +1,261 @@
+//! The attacks: what each connection of an attacker does until the gate closes it, which is when the
+//! attacker opens the next one.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use hubgate::remote_write::WRITE_PATH;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, WriteHalf};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use crate::dial::Dial;
+use crate::gate::{ROGUE_TOKEN, USERNAME};
+use crate::http2;
+
+/// The pause after a connection that could not be opened.
+const DIAL_PAUSE: Duration = Duration::from_millis(50);
+
+/// The frames that are sent in one piece.
+const FRAMES_AT_ONCE: u32 = 100;
+
+/// What attackers do, and how many of them there are.
+#[derive(Debug, Clone)]
+pub(crate) struct Attack {
+    pub(crate) name: &'static str,
+    means: Means,
+    /// Connections at once.
+    connections: usize,
+    /// It ends with so many attempts.
+    pub(crate) attempts_wanted: Option<u64>,
+    /// `listen.connections_max` of the gate, if not its default.
+    pub(crate) connections_max: Option<usize>,
+    /// The gate's limit of open files, if not that of the system.
+    pub(crate) open_files_max: Option<usize>,
+}
+
+/// What one connection of an attacker does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Means {
+    /// Nothing.
+    Idle,
+    /// It sends a head, one byte each half second.
+    SlowHead,
+    /// It sends a body as a spoke that is known, a little faster than what counts as stalled.
+    SlowBody,
+    /// It sends random bytes.
+    Garbage,
+    /// It sends a request with a token that no spoke has.
+    WrongToken,
+    /// It sends a request with a user name that exists and a password that is wrong.
+    WrongPassword,
+    /// It opens streams of HTTP/2 and resets them.
+    RapidReset,
+    /// It sends headers that never end.
+    Continuation,
+    /// It sends SETTINGS, each of which is to be acknowledged.
+    Settings,
+    /// It sends PING, each of which is to be answered.
+    Ping,
+}
+
+/// What the attackers have done.
+#[derive(Debug, Default)]
+pub(crate) struct Tally(AtomicU64);
+
+impl Tally {
+    /// Connections, requests or frames.
+    pub(crate) fn attempts(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn add(&self, attempts: u32) {
+        self.0.fetch_add(attempts.into(), Ordering::Relaxed);
+    }
+}
+
+impl Attack {
+    /// Every attack in full size.
+    pub(crate) fn all() -> Vec<Self> {
+        let attack = |name, means, connections| Self {
+            name,
+            means,
+            connections,
+            attempts_wanted: None,
+            connections_max: None,
+            open_files_max: None,
+        };
+        vec![
+            attack("2,000 slow heads", Means::SlowHead, 2_000),
+            attack("1,000 slow bodies of a spoke", Means::SlowBody, 1_000),
+            Self {
+                connections_max: Some(12_000),
+                ..attack("10,000 idle connections, all open", Means::Idle, 10_000)
+            },
+            attack(
+                "10,000 idle connections for 4,096 places",
+                Means::Idle,
+                10_000,
+            ),
+            Self {
+                open_files_max: Some(256),
+                ..attack("2,000 idle connections, 256 open files", Means::Idle, 2_000)
+            },
+            attack("garbage", Means::Garbage, 64),
+            Self {
+                attempts_wanted: Some(1_000_000),
+                ..attack("a million wrong tokens", Means::WrongToken, 64)
+            },
+            attack("wrong passwords", Means::WrongPassword, 128),
+            attack("HTTP/2 rapid reset", Means::RapidReset, 16),
+            attack("HTTP/2 CONTINUATION flood", Means::Continuation, 16),
+            attack("HTTP/2 SETTINGS flood", Means::Settings, 16),
+            attack("HTTP/2 PING flood", Means::Ping, 16),
+        ]
+    }
+
+    /// The same attack with few connections, for a smoke test.
+    pub(crate) fn scaled_down(self) -> Self {
+        Self {
+            connections: (self.connections / 50).clamp(4, 100),
+            attempts_wanted: self.attempts_wanted.map(|wanted| wanted / 5_000),
+            connections_max: self.connections_max.map(|connections| connections / 50),
+            ..self
+        }
+    }
+
+    /// Starts the attackers. They end when the result is dropped.
+    pub(crate) fn start<D: Dial>(&self, dial: D, tally: &Arc<Tally>) -> JoinSet<()> {
+        let mut attackers = JoinSet::new();
+        for _ in 0..self.connections {
+            let (means, dial, tally) = (self.means, dial.clone(), Arc::clone(tally));
+            attackers.spawn(async move {
+                loop {
+                    match dial.dial().await {
+                        // The gate is to close it.
+                        Ok(stream) => drop(means.attack(stream, &tally).await),
+                        Err(_) => sleep(DIAL_PAUSE).await,
+                    }
+                }
+            });
+        }
+        attackers
+    }
+}
+
+impl Means {
+    /// Attacks over one connection until the gate closes it.
+    async fn attack<S>(self, stream: S, tally: &Tally) -> io::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Send + 'static,
+    {
+        let (mut reader, mut writer) = tokio::io::split(stream);
+        let closed = async {
+            let mut buffer = [0; 4096];
+            while reader.read(&mut buffer).await? > 0 {}
+            io::Result::Ok(())
+        };
+        let writing = async {
+            self.write(&mut writer, tally).await?;
+            // What is to come is the response.
+            std::future::pending::<io::Result<()>>().await
+        };
+        tokio::select! {
+            closed = closed => closed,
+            failed = writing => failed,
+        }
+    }
+
+    async fn write<S>(self, writer: &mut WriteHalf<S>, tally: &Tally) -> io::Result<()>
+    where
+        S: AsyncRead + AsyncWrite,
+    {
+        match self {
+            Self::Idle => tally.add(1),
+            Self::SlowHead => {
+                tally.add(1);
+                for byte in head("Bearer", "nobody", 1).bytes() {
+                    writer.write_all(&[byte]).await?;
+                    sleep(Duration::from_millis(500)).await;
+                }
+            }
+            Self::SlowBody => {
+                tally.add(1);
+                let head = head("Bearer", ROGUE_TOKEN, 10 << 20);
+                writer.write_all(head.as_bytes()).await?;
+                loop {
+                    // A body that declares 8 MiB, and whose first literal goes on to its end.
+                    writer.write_all(&[0xfc; 1024]).await?;
+                    sleep(Duration::from_secs(1)).await;
+                }
+            }
+            Self::Garbage => {
+                tally.add(1);
+                let garbage: Vec<u8> = (0..4096).map(|_| fastrand::u8(..)).collect();
+                writer.write_all(&garbage).await?;
+            }
+            Self::WrongToken => {
+                tally.add(1);
+                let token = format!("{:032x}", fastrand::u128(..));
+                let head = head("Bearer", &token, 0);
+                writer.write_all(head.as_bytes()).await?;
+            }
+            Self::WrongPassword => {
+                tally.add(1);
+                let pair = format!("{USERNAME}:{:x}", fastrand::u64(..));
+                let head = head("Basic", &BASE64_STANDARD.encode(pair), 0);
+                writer.write_all(head.as_bytes()).await?;
+            }
+            Self::RapidReset => {
+                let streams = (1..).step_by(2);
+                let frames = streams.map(|stream| http2::reset(stream, ROGUE_TOKEN));
+                flood(writer, http2::opening(), frames, tally).await?;
+            }
+            Self::Continuation => {
+                let opening = [http2::opening(), http2::endless_headers(ROGUE_TOKEN)].concat();
+                flood(writer, opening, (0..).map(http2::continuation), tally).await?;
+            }
+            Self::Settings => {
+                let frames = std::iter::repeat_with(http2::settings);
+                flood(writer, http2::opening(), frames, tally).await?;
+            }
+            Self::Ping => {
+                let frames = std::iter::repeat_with(http2::ping);
+                flood(writer, http2::opening(), frames, tally).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The head of a write.
+fn head(scheme: &str, credential: &str, length: usize) -> String {
+    format!(
+        "POST {WRITE_PATH} HTTP/1.1\r\nHost: gate\r\nAuthorization: {scheme} {credential}\r\n\
+         Content-Type: application/x-protobuf\r\nContent-Encoding: snappy\r\n\
+         Content-Length: {length}\r\n\r\n"
+    )
+}
+
+/// Sends frames for as long as the gate takes them.
+async fn flood<S: AsyncRead + AsyncWrite>(
+    writer: &mut WriteHalf<S>,
+    opening: Vec<u8>,
+    mut frames: impl Iterator<Item = Vec<u8>>,
+    tally: &Tally,
+) -> io::Result<()> {
+    writer.write_all(&opening).await?;
+    loop {
+        let piece: Vec<u8> = frames
+            .by_ref()
+            .take(FRAMES_AT_ONCE as usize)
+            .flatten()
+            .collect();
+        writer.write_all(&piece).await?;
+        tally.add(FRAMES_AT_ONCE);
+    }
+}
