@@ -1,54 +1,20 @@
 //! What strangers do with connections alone, while a spoke beside them writes without an error.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use rustix::process::{Resource, getrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::task::JoinHandle;
 
 use crate::support::DEADLINE;
 use crate::support::config::{basic, config, spoke, spoke_with, token};
 use crate::support::gate::{Gate, start_hub_and_gate};
+use crate::support::honest_spoke::HonestSpoke;
 use crate::support::hub::ScriptedHub;
 use crate::support::sender::{Connection, Request};
 
 /// The address of the strangers.
 const STRANGER: [u8; 4] = [127, 0, 0, 9];
-
-/// A spoke that writes all the time, each time on a new connection.
-struct HonestSpoke {
-    stop: Arc<AtomicBool>,
-    task: JoinHandle<usize>,
-}
-
-impl HonestSpoke {
-    fn start(gate: &Gate) -> Self {
-        let (to, stop) = (gate.write_address(), Arc::new(AtomicBool::new(false)));
-        let stopped = Arc::clone(&stop);
-        let task = tokio::spawn(async move {
-            let mut written = 0;
-            while !stopped.load(Ordering::Relaxed) {
-                let response = Request::up().spoke("production").send(to).await;
-                response.expect("a response").expect(204);
-                written += 1;
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            written
-        });
-        Self { stop, task }
-    }
-
-    /// Fails if a write failed.
-    async fn stop(self) {
-        self.stop.store(true, Ordering::Relaxed);
-        assert!(self.task.await.expect("no failed write") > 0);
-    }
-}
 
 async fn gate_with_connections_max(hub: &ScriptedHub, connections_max: usize) -> Gate {
     let listen = format!("{{address: \"127.0.0.1:0\", connections_max: {connections_max}}}");
@@ -217,9 +183,11 @@ fn no_window() -> Vec<u8> {
     frame(4, 0, 0, &[0, 4, 0, 0, 0, 0])
 }
 
+/// The flag of headers that no CONTINUATION follows.
+const END_HEADERS: u8 = 4;
+
 /// The headers of a write with the token of a spoke, whose body is still to come.
 fn write_headers(stream: u32, spoke: &str) -> Vec<u8> {
-    const END_HEADERS: u8 = 4;
     // RFC 7541: indexes of the static table, and values that are not indexed.
     let mut block = vec![0x83, 0x86];
     let authorization = format!("Bearer {}", token(spoke));
@@ -255,6 +223,9 @@ async fn a_flood_of_http2_frames_ends_its_connection() {
         .concat()
     });
     let settings = frame(4, 0, 0, b"");
+    let mut headers = write_headers(1, "production");
+    headers[4] &= !END_HEADERS;
+    let continuation = [headers, frame(9, 0, 1, b"").repeat(MANY)].concat();
     for (flooded, (case, flood)) in [
         ("PING", frame(6, 0, 0, &[0; 8]).repeat(MANY)),
         ("acknowledged PING", frame(6, 1, 0, &[0; 8]).repeat(MANY)),
@@ -263,6 +234,7 @@ async fn a_flood_of_http2_frames_ends_its_connection() {
         ("PRIORITY", frame(2, 0, 3, &[0; 5]).repeat(MANY)),
         ("an unknown frame", frame(0x99, 0, 0, b"").repeat(MANY)),
         ("empty DATA", empty_data.concat()),
+        ("CONTINUATION", continuation),
         // h2 has a limit for these, and counts nothing.
         (RESETS, resets.collect::<Vec<_>>().concat()),
     ]

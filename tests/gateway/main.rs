@@ -24,6 +24,7 @@ mod forwarding;
 mod generated_types;
 mod held_bodies;
 mod hostile_connections;
+mod hostile_senders;
 mod hub_connections;
 mod hub_protocol;
 mod hub_response_contents;

@@ -13,6 +13,7 @@ pub(crate) mod body;
 pub(crate) mod config;
 pub(crate) mod gate;
 pub(crate) mod haproxy;
+pub(crate) mod honest_spoke;
 pub(crate) mod hub;
 pub(crate) mod metrics;
 pub(crate) mod nginx;

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
 
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
@@ -349,6 +350,18 @@ impl Gate {
     /// All log lines so far.
     pub(crate) fn log(&self) -> Vec<String> {
         self.process.log.borrow().clone()
+    }
+
+    /// Sets the soft limit of open files while the gate runs. Returns the one before.
+    pub(crate) fn set_open_files_max(&self, files: u64) -> u64 {
+        let pid = Pid::from_raw(self.process.child.id().cast_signed()).unwrap();
+        let limit = getrlimit(Resource::Nofile);
+        let limit = Rlimit {
+            current: Some(files),
+            maximum: limit.maximum,
+        };
+        let before = prlimit(Some(pid), Resource::Nofile, limit).unwrap();
+        before.current.unwrap()
     }
 
     /// A `kB` line of `/proc/PID/status`, in bytes.
