@@ -11,6 +11,7 @@
 mod authorities;
 mod certificate;
 mod client;
+mod client_certificate;
 mod identity;
 mod server;
 #[cfg(test)]
@@ -26,6 +27,7 @@ use sha2::{Digest as _, Sha256};
 pub use authorities::{Authorities, RevocationLists};
 pub use certificate::Validity;
 pub use client::ClientTls;
+pub use client_certificate::{CertificateName, ClientCertificate};
 pub use identity::{Chain, Identity, Key};
 pub use server::{ClientAuth, MinVersion, ServerTls};
 

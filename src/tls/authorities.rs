@@ -1,11 +1,14 @@
 //! Who is trusted to issue certificates, and what they revoked.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
+use x509_parser::prelude::FromDer;
+use x509_parser::revocation_list::CertificateRevocationList;
 
-use super::certificate::Facts;
+use super::certificate::{Facts, time};
 use super::{Digest, Unusable, sections};
 
 /// Certificates of authorities, at least one.
@@ -19,6 +22,8 @@ pub struct Authorities {
 #[derive(Debug, Clone)]
 pub struct RevocationLists {
     lists: Vec<CertificateRevocationListDer<'static>>,
+    /// When the first of the next lists is due.
+    next_update: Option<SystemTime>,
     digest: Digest,
 }
 
@@ -75,10 +80,29 @@ impl RevocationLists {
     /// Reads all lists of a PEM file.
     pub fn from_pem(pem: &[u8]) -> Result<Self, Unusable> {
         let lists: Vec<CertificateRevocationListDer<'static>> = sections(pem, "X509 CRL")?;
+        let mut next_update = None;
+        for list in &lists {
+            let read = CertificateRevocationList::from_der(list);
+            let (_, list) =
+                read.map_err(|_| Unusable::new("contains a revocation list that cannot be read"))?;
+            let next = list.next_update().map(time);
+            next_update = next_update.into_iter().chain(next).min();
+        }
         Ok(Self {
             digest: Digest::of(lists.iter().map(AsRef::as_ref)),
+            next_update,
             lists,
         })
+    }
+
+    /// What is doubtful about the lists at this time; it continues a sentence whose subject is the
+    /// file.
+    pub fn doubt(&self, now: SystemTime) -> Option<String> {
+        let late = self.next_update.filter(|next| now > *next)?;
+        let since = humantime::format_rfc3339_seconds(late);
+        Some(format!(
+            "contains a revocation list that is out of date since {since}; it stays in force"
+        ))
     }
 
     pub(super) fn lists(&self) -> &[CertificateRevocationListDer<'static>] {

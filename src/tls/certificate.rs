@@ -68,7 +68,7 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
 }
 
 /// A time in a certificate. One before 1970 becomes 1970.
-fn time(time: ASN1Time) -> SystemTime {
+pub(super) fn time(time: ASN1Time) -> SystemTime {
     let seconds = u64::try_from(time.timestamp()).unwrap_or(0);
     SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
 }

@@ -1,13 +1,18 @@
 //! The TLS of a listener.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use rustls::pki_types::UnixTime;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
-use rustls::{ServerConfig, SupportedProtocolVersion, version};
+use rustls::{ProtocolVersion, ServerConfig, SupportedProtocolVersion, version};
 
 use super::certificate::Validity;
-use super::{Authorities, Digest, Identity, RevocationLists, Unusable, provider};
+use super::{
+    Authorities, ClientCertificate, Digest, Identity, RevocationLists, Unusable, provider,
+};
 
 /// What clients may speak above TLS, the better one first (RFC 7301).
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -37,8 +42,16 @@ pub struct ClientAuth {
 pub struct ServerTls {
     config: Arc<ServerConfig>,
     validity: Validity,
-    client_auth: Option<ClientAuth>,
+    min_version: MinVersion,
+    clients: Option<Clients>,
     digest: Digest,
+}
+
+/// How clients prove themselves, and what verifies that.
+#[derive(Debug, Clone)]
+struct Clients {
+    auth: ClientAuth,
+    verifier: Arc<dyn ClientCertVerifier>,
 }
 
 impl ServerTls {
@@ -51,21 +64,31 @@ impl ServerTls {
         let builder = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(min_version.versions())
             .map_err(|error| Unusable::new(error.to_string()))?;
-        let builder = match &client_auth {
+        let clients = match client_auth {
+            None => None,
+            Some(auth) => Some(Clients {
+                verifier: auth.verifier()?,
+                auth,
+            }),
+        };
+        let builder = match &clients {
             None => builder.with_no_client_auth(),
-            Some(client_auth) => builder.with_client_cert_verifier(client_auth.verifier()?),
+            Some(clients) => builder.with_client_cert_verifier(Arc::clone(&clients.verifier)),
         };
         let certified = SingleCertAndKey::from(Arc::clone(identity.certified()));
         let mut config = builder.with_cert_resolver(Arc::new(certified));
         config.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
-        if client_auth.is_some() {
+        if clients.is_some() {
             // A session that is resumed skips the verifier, and so a certificate that was revoked
             // meanwhile would pass.
             config.session_storage = Arc::new(NoServerSessionStorage {});
             config.send_tls13_tickets = 0;
         }
         let mut pieces = vec![identity.digest(), min_version.name().as_bytes()];
-        if let Some(client_auth) = &client_auth {
+        if let Some(Clients {
+            auth: client_auth, ..
+        }) = &clients
+        {
             let required: &[u8] = if client_auth.required {
                 b"required"
             } else {
@@ -78,7 +101,8 @@ impl ServerTls {
             digest: Digest::of(pieces),
             config: Arc::new(config),
             validity: identity.validity(),
-            client_auth,
+            min_version,
+            clients,
         })
     }
 
@@ -94,7 +118,28 @@ impl ServerTls {
 
     /// How clients prove themselves by certificates, if they may.
     pub fn client_auth(&self) -> Option<&ClientAuth> {
-        self.client_auth.as_ref()
+        self.clients.as_ref().map(|clients| &clients.auth)
+    }
+
+    /// Whether a handshake with these results could succeed at this time: with a version of TLS, and
+    /// the certificate of the client if it sent one.
+    pub fn accepts(
+        &self,
+        version: ProtocolVersion,
+        certificate: Option<&ClientCertificate>,
+        now: SystemTime,
+    ) -> bool {
+        let versions = self.min_version.versions();
+        if versions.iter().all(|it| it.version != version) {
+            return false;
+        }
+        match (&self.clients, certificate) {
+            (None, None) => true,
+            // It was asked for, and is not any more.
+            (None, Some(_)) => false,
+            (Some(clients), None) => !clients.auth.required,
+            (Some(clients), Some(certificate)) => clients.accept(certificate, now),
+        }
     }
 }
 
@@ -106,8 +151,20 @@ impl PartialEq for ServerTls {
 
 impl Eq for ServerTls {}
 
+impl Clients {
+    fn accept(&self, certificate: &ClientCertificate, now: SystemTime) -> bool {
+        let Some((own, between)) = certificate.chain().split_first() else {
+            return false;
+        };
+        let since_epoch = now.duration_since(SystemTime::UNIX_EPOCH);
+        let now = UnixTime::since_unix_epoch(since_epoch.unwrap_or_default());
+        let verified = self.verifier.verify_client_cert(own, between, now);
+        verified.is_ok()
+    }
+}
+
 impl ClientAuth {
-    fn verifier(&self) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, Unusable> {
+    fn verifier(&self) -> Result<Arc<dyn ClientCertVerifier>, Unusable> {
         let roots = self.authorities.roots();
         let mut builder = WebPkiClientVerifier::builder_with_provider(roots, provider());
         if let Some(revoked) = &self.revoked {

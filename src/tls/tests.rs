@@ -2,7 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
+use rustls::ProtocolVersion;
+use rustls::pki_types::CertificateDer;
 
 use super::*;
 
@@ -20,7 +22,7 @@ fn authority(name: &str) -> (CertificateParams, KeyPair) {
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params
         .distinguished_name
-        .push(rcgen::DnType::CommonName, name);
+        .push(DnType::CommonName, name);
     (params, KeyPair::generate().unwrap())
 }
 
@@ -48,6 +50,127 @@ fn chain(pem: &str) -> Chain {
 
 fn key(pem: &str) -> Key {
     Key::from_pem(pem.as_bytes()).unwrap()
+}
+
+fn client(change: impl FnOnce(&mut CertificateParams)) -> ClientCertificate {
+    let it = issue(change);
+    let chain: Vec<CertificateDer<'static>> =
+        sections((it.leaf + &it.between).as_bytes(), "CERTIFICATE").unwrap();
+    ClientCertificate::new(&chain).unwrap()
+}
+
+fn names(change: impl FnOnce(&mut CertificateParams)) -> Vec<String> {
+    let client = client(change);
+    client.names().iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_client_has_the_names_of_its_certificate() {
+    let dns = |name: &str| SanType::DnsName(name.try_into().unwrap());
+    let uri = |name: &str| SanType::URI(name.try_into().unwrap());
+    let found = names(|params| {
+        let names = &mut params.subject_alt_names;
+        *names = vec![dns("Prod.Example.COM"), uri("spiffe://example.com/Prod")];
+        names.push(SanType::Rfc822Name("prod@example.com".try_into().unwrap()));
+        names.push(SanType::IpAddress([127, 0, 0, 1].into()));
+        params.distinguished_name.push(DnType::CommonName, "Prod");
+    });
+    assert_eq!(
+        found,
+        [
+            "dns:prod.example.com",
+            "uri:spiffe://example.com/Prod",
+            "common_name:Prod"
+        ]
+    );
+    let none = names(|params| {
+        params.subject_alt_names = Vec::new();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+    });
+    assert!(none.is_empty(), "{none:?}");
+}
+
+#[test]
+fn a_certificate_with_too_many_names_has_none() {
+    for (count, expected) in [(63, 64), (64, 65), (65, 0)] {
+        let found = names(|params| {
+            let names = (0..count).map(|n| format!("{n}.example.com"));
+            let names = names.map(|name| SanType::DnsName(name.as_str().try_into().unwrap()));
+            params.subject_alt_names = names.collect();
+            params.distinguished_name.push(DnType::CommonName, "Prod");
+        });
+        assert_eq!(found.len(), expected, "{count}");
+    }
+}
+
+#[test]
+fn a_connection_is_judged_again_by_what_a_handshake_would_ask_for() {
+    let (it, other) = (issue(|_| {}), issue(|_| {}));
+    let server = |clients: Option<(&Issued, bool)>, version| {
+        let identity = Identity::new(&chain(&it.leaf), &key(&it.key)).unwrap();
+        let client_auth = clients.map(|(clients, required)| ClientAuth {
+            authorities: Authorities::from_pem(clients.authority.as_bytes()).unwrap(),
+            revoked: None,
+            required,
+        });
+        ServerTls::new(&identity, client_auth, version).unwrap()
+    };
+    let sent: Vec<CertificateDer<'static>> =
+        sections((it.leaf.clone() + &it.between).as_bytes(), "CERTIFICATE").unwrap();
+    let client = ClientCertificate::new(&sent).unwrap();
+    let leaf_alone = ClientCertificate::new(&sent[..1]).unwrap();
+    let now = SystemTime::now();
+    let late = client.not_after() + Duration::from_secs(1);
+    let (v12, v13) = (ProtocolVersion::TLSv1_2, ProtocolVersion::TLSv1_3);
+    let (old, new) = (MinVersion::Tls12, MinVersion::Tls13);
+    for (case, clients, min_version, version, certificate, time, expected) in [
+        ("plain TLS", None, old, v12, None, now, true),
+        ("an older version", None, new, v12, None, now, false),
+        ("a newer version", None, old, v13, None, now, true),
+        ("not asked", None, old, v13, Some(&client), now, false),
+        (
+            "asked",
+            Some((&it, true)),
+            old,
+            v13,
+            Some(&client),
+            now,
+            true,
+        ),
+        ("required", Some((&it, true)), old, v13, None, now, false),
+        ("optional", Some((&it, false)), old, v13, None, now, true),
+        (
+            "another authority",
+            Some((&other, false)),
+            old,
+            v13,
+            Some(&client),
+            now,
+            false,
+        ),
+        (
+            "no way to it",
+            Some((&it, false)),
+            old,
+            v13,
+            Some(&leaf_alone),
+            now,
+            false,
+        ),
+        (
+            "expired",
+            Some((&it, true)),
+            old,
+            v13,
+            Some(&client),
+            late,
+            false,
+        ),
+    ] {
+        let server = server(clients, min_version);
+        let accepted = server.accepts(version, certificate, time);
+        assert_eq!(accepted, expected, "{case}");
+    }
 }
 
 #[test]
