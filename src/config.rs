@@ -30,6 +30,8 @@ pub use hub_url::{Host, HubUrl};
 pub use source_ranges::SourceRanges;
 pub use sources::Fingerprint;
 
+use crate::tls::CertificateName;
+
 use sources::Sources;
 
 /// Takes the place of the file name in the errors of [`parse`].
@@ -110,6 +112,8 @@ pub struct Listen {
 pub struct Admin {
     /// Address to bind. Port 0 binds a free port.
     pub address: SocketAddr,
+    /// Who may connect, and how.
+    pub rules: Arc<ConnectionRules>,
 }
 
 /// `ack`: how many hubs must accept a write before it succeeds for the spoke.
@@ -204,8 +208,8 @@ pub struct Spoke {
 /// One way for a spoke to prove who it is.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credential {
-    /// Its name in metrics and logs: its kind with a digest prefix, a path or a user name. It is
-    /// not secret.
+    /// Its name in metrics and logs: its kind with a digest prefix, a path, a user name or a name in
+    /// a certificate. It is not secret.
     pub name: String,
     /// What the credential of a request is checked against.
     pub secret: Secret,
@@ -223,6 +227,8 @@ pub enum Secret {
         /// The hash in its own text format. It is known to parse, and its cost is bounded.
         password_hash: String,
     },
+    /// A name in a client certificate.
+    Certificate(CertificateName),
 }
 
 impl fmt::Debug for Credential {

@@ -1,5 +1,5 @@
-//! Identifies the spoke that sends a request, from its headers alone, before a byte of the body is
-//! read. The address of the sender proves nothing; it only keeps password checks fair.
+//! Identifies the spoke that sends a request, from its headers or from the certificate of its
+//! connection, before a byte of the body is read. The address of the sender proves nothing; it only keeps password checks fair.
 //!
 //! Each scheme has its own file. A new one needs
 //! 1. a file here, a field of [`Authenticator`], and an arm in `new` and in `identify`; a second kind
@@ -13,6 +13,7 @@
 //! The values held here identify spokes, so `Debug` shows none of them.
 
 mod basic;
+mod certificate;
 mod line;
 mod passwords;
 #[cfg(test)]
@@ -29,8 +30,10 @@ use http::header::AUTHORIZATION;
 use crate::config::Secret;
 use crate::reasons::AuthFailure;
 use crate::spoke::Spoke;
+use crate::tls::ClientCertificate;
 
 use basic::Users;
+use certificate::Certificates;
 use token::Tokens;
 
 /// The longest Authorization header that is read, in bytes.
@@ -67,6 +70,7 @@ impl From<AuthFailure> for NotIdentified {
 
 /// The credentials of one configuration.
 pub struct Authenticator {
+    certificates: Certificates,
     tokens: Tokens,
     users: Users,
 }
@@ -79,6 +83,7 @@ impl Authenticator {
         spokes: impl Iterator<Item = (&'s Arc<Spoke>, &'s Secret, usize)>,
         before: Option<&Self>,
     ) -> Result<Self, getrandom::Error> {
+        let mut certificates = Certificates::default();
         let mut tokens = Tokens::default();
         let mut users = Users::new(before.map(|before| &before.users))?;
         for (spoke, secret, credential) in spokes {
@@ -87,6 +92,7 @@ impl Authenticator {
                 credential,
             };
             match secret {
+                Secret::Certificate(name) => certificates.insert(name, identity),
                 Secret::Token(digest) => tokens.insert(*digest, identity),
                 Secret::Basic {
                     username,
@@ -94,16 +100,27 @@ impl Authenticator {
                 } => users.insert(username, password_hash, identity),
             }
         }
-        Ok(Self { tokens, users })
+        Ok(Self {
+            certificates,
+            tokens,
+            users,
+        })
     }
 
     /// Returns the spoke that the headers of a request from an address prove, and by which
-    /// credential.
+    /// credential. Without an Authorization header, the certificate of the client decides. With one it
+    /// has no say: what somebody sends for a request is more specific than what it sends for all.
     pub async fn identify(
         &self,
         headers: &HeaderMap,
+        certificate: Option<&ClientCertificate>,
         address: IpAddr,
     ) -> Result<Identity, NotIdentified> {
+        if let Some(certificate) = certificate
+            && !headers.contains_key(AUTHORIZATION)
+        {
+            return Ok(self.certificates.identify(certificate)?);
+        }
         let (scheme, credential) = authorization(headers)?;
         if scheme.eq_ignore_ascii_case("bearer") {
             Ok(self.tokens.identify(credential)?)
@@ -118,6 +135,7 @@ impl Authenticator {
 impl fmt::Debug for Authenticator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Authenticator")
+            .field("certificates", &Vec::from_iter(self.certificates.names()))
             .field("tokens", &self.tokens.len())
             .field("users", &Vec::from_iter(self.users.names()))
             .finish_non_exhaustive()

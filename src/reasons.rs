@@ -55,30 +55,45 @@ impl ConnectionRefusal {
 /// Why a sender was not identified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuthFailure {
+    /// The client certificate has names of several spokes.
+    AmbiguousCertificate,
     /// The Authorization header cannot be read.
     Malformed,
     /// There is no Authorization header.
     Missing,
     /// No spoke has this credential.
     Unknown,
+    /// No spoke has a name of the client certificate.
+    UnknownCertificate,
 }
 
 impl AuthFailure {
     /// All of them, in the order of their names.
-    pub const ALL: [Self; 3] = [Self::Malformed, Self::Missing, Self::Unknown];
+    pub const ALL: [Self; 5] = [
+        Self::AmbiguousCertificate,
+        Self::Malformed,
+        Self::Missing,
+        Self::Unknown,
+        Self::UnknownCertificate,
+    ];
 
     /// The value of the label `reason` of `hubgate_auth_failures_total`.
     pub fn name(self) -> &'static str {
         match self {
+            Self::AmbiguousCertificate => "ambiguous_certificate",
             Self::Malformed => "malformed",
             Self::Missing => "missing",
             Self::Unknown => UNKNOWN,
+            Self::UnknownCertificate => "unknown_certificate",
         }
     }
 
     /// What is wrong and what the people behind the sender can do about it.
     pub fn advice(self) -> &'static str {
         match self {
+            Self::AmbiguousCertificate => {
+                "the client certificate has names of several spokes; use one with the names of one"
+            }
             Self::Malformed => {
                 "the Authorization header cannot be read; send Bearer <token> or Basic <base64>"
             }
@@ -86,6 +101,9 @@ impl AuthFailure {
                 "no credential; set authorization or basic_auth in the spoke's remote_write"
             }
             Self::Unknown => "no spoke has this credential; check the token or password",
+            Self::UnknownCertificate => {
+                "no spoke has a name of this client certificate; add one to the spoke's credentials"
+            }
         }
     }
 }

@@ -130,7 +130,7 @@ impl Endpoint {
     ) -> Result<Job, Refusal> {
         negotiate::route(head)?;
         let address = progress.address;
-        let identity = state.authenticator.identify(&head.headers, address);
+        let identity = state.authenticator.identify(&head.headers, None, address);
         let identity = identity.await?;
         let spoke = Arc::clone(&identity.spoke);
         progress.spoke = Some(Arc::clone(&spoke));

@@ -5,12 +5,14 @@
 //! spokes.
 
 mod advice;
+mod certificate;
 mod credential;
 mod entry;
 mod header;
 mod hub;
 mod listeners;
 mod spoke;
+mod tls;
 mod unique;
 mod value;
 mod visible;
@@ -91,6 +93,8 @@ struct Check<'s> {
     sources: &'s mut Sources,
     report: Report,
     unique: UniqueValues,
+    /// Whether the listener for remote writes asks for client certificates, if that is known.
+    asks_for_certificates: Option<bool>,
     /// The files of spokes that were read. Two globs may match the same file.
     spoke_files: HashSet<PathBuf>,
 }
@@ -101,6 +105,7 @@ impl<'s> Check<'s> {
             sources,
             report: Report::default(),
             unique: UniqueValues::default(),
+            asks_for_certificates: None,
             spoke_files: HashSet::new(),
         }
     }
@@ -158,7 +163,7 @@ impl<'s> Check<'s> {
         let label = defaults::CLUSTER_LABEL.to_owned();
         let cluster_label =
             root.parse_or(&mut self.report, "cluster_label", value::label_name, label);
-        let listeners = listeners::listeners(&mut self.report, &root);
+        let listeners = listeners::listeners(self, &root);
         let hubs = hub::hubs(self, &root);
         let ack = root.parse_or(&mut self.report, "ack", value::ack, defaults::ACK);
         let limits = self.limits(&root);

@@ -1,5 +1,7 @@
 //! Who may connect to a listener, and for how long: what a reload changes for new connections.
 
+use crate::tls::ServerTls;
+
 use super::SourceRanges;
 
 /// The rules of the connections of one listener.
@@ -7,6 +9,8 @@ use super::SourceRanges;
 pub struct ConnectionRules {
     /// A connection from any other address is closed before HTTP is spoken on it.
     pub source_ranges: SourceRanges,
+    /// TLS; without it, connections are plain.
+    pub tls: Option<ServerTls>,
 }
 
 impl ConnectionRules {
@@ -14,6 +18,7 @@ impl ConnectionRules {
     pub fn open() -> Self {
         Self {
             source_ranges: SourceRanges::everywhere(),
+            tls: None,
         }
     }
 }

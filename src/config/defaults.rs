@@ -3,6 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use crate::tls::MinVersion;
+
 use super::{Absent, Ack, HubMetadata, HubProtocol, Mismatch};
 
 const MIB: usize = 1 << 20;
@@ -21,6 +23,9 @@ pub(super) const CONNECTIONS_MAX: usize = 4096;
 
 /// The loopback address: an operator who wants remote access has to configure it.
 pub(super) const ADMIN_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9481);
+
+/// All that speak TLS today speak 1.2, and its cipher suites here all have forward secrecy.
+pub(super) const TLS_MIN_VERSION: MinVersion = MinVersion::Tls12;
 
 /// Below the 30 s after which Prometheus gives up a request, so that the spoke gets a response with
 /// the reason.

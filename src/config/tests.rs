@@ -3,6 +3,7 @@
 mod files;
 mod hubs;
 mod invariants;
+mod tls;
 mod values;
 mod warnings;
 
@@ -173,7 +174,7 @@ colour: blue
 ";
     let expected = [
         "config:1:16: cluster_label: \"1st\" is not a label name; it must match [a-zA-Z_][a-zA-Z0-9_]*",
-        "config:2:10: listen: unknown key \"adress\", did you mean address? allowed: address, source_ranges, connections_max",
+        "config:2:10: listen: unknown key \"adress\", did you mean address? allowed: address, source_ranges, connections_max, tls",
         "config:2:45: listen.source_ranges[0]: \"nowhere\" is not a source range; write a CIDR such as 203.0.113.0/24 or 2001:db8::/32, or one address",
         "config:4:3: hub.url: required key is missing",
         "config:4:12: hub.timeout: \"25\" is not a duration; write 25s or 1m30s",

@@ -38,7 +38,7 @@ async fn identify(authenticator: &Authenticator, pair: &str) -> Result<usize, No
     let value = format!("Basic {}", BASE64_STANDARD.encode(pair));
     let value = HeaderValue::try_from(value).unwrap();
     let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
-    let identity = authenticator.identify(&headers, LOCALHOST).await?;
+    let identity = authenticator.identify(&headers, None, LOCALHOST).await?;
     Ok(identity.credential)
 }
 
@@ -50,7 +50,7 @@ fn debug_shows_no_secret() {
     let authenticator = authenticator(&config, None);
     let digest = match &config.spokes[0].credentials[0].secret {
         Secret::Token(digest) => format!("{digest:?}"),
-        Secret::Basic { .. } => unreachable!("the first credential is a token"),
+        _ => unreachable!("the first credential is a token"),
     };
     for shown in [format!("{authenticator:?}"), format!("{config:?}")] {
         for secret in [TOKEN_SHA256, &digest, &hash] {

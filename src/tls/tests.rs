@@ -20,9 +20,7 @@ struct Issued {
 fn authority(name: &str) -> (CertificateParams, KeyPair) {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params
-        .distinguished_name
-        .push(DnType::CommonName, name);
+    params.distinguished_name.push(DnType::CommonName, name);
     (params, KeyPair::generate().unwrap())
 }
 

@@ -3,6 +3,8 @@
 //! They copy keys from a Prometheus or a proxy, and values from the output of `htpasswd`, `argon2`,
 //! `sha256sum` or a shell. No advice quotes a value, and a key only if it is a word of this file.
 
+use std::path::Path;
+
 use super::entry;
 
 /// Maximum number of edits between a misspelt key and the key that is suggested for it.
@@ -55,6 +57,24 @@ const KEYS: &[(&[&str], &str)] = &[
         "write password_hash into basic",
     ),
     (&["login", "username"], "write username into basic"),
+    (
+        &["tlsconfig", "tlsserverconfig", "certfile", "keyfile"],
+        "write tls: {cert_file: FILE, key_file: FILE} into listen or admin",
+    ),
+    (
+        &[
+            "clientca",
+            "clientcafile",
+            "clientcrlfile",
+            "clientauth",
+            "clientauthtype",
+        ],
+        "write it into tls of listen",
+    ),
+    (
+        &["clientcertificate", "spiffe", "spiffeid"],
+        "write an item of credentials, certificate: {dns: NAME} or certificate: {uri: URI}",
+    ),
     (&["remotewrite", "upstream", "url"], "write hub: {url: URL}"),
     (
         &[
@@ -175,6 +195,22 @@ fn lost_its_dollars(text: &str) -> bool {
 pub(super) fn has_digest_beside_text(text: &str, digits: usize) -> bool {
     let mut words = text.split(|it: char| !it.is_ascii_hexdigit());
     words.any(|word| word.len() == digits) && text.len() > digits
+}
+
+/// The message about a file that cannot be read, with the path as it is written and as it is seen from
+/// anywhere.
+pub(super) fn unreadable_file(text: &str, path: &Path, reason: &str) -> String {
+    if looks_like_token(text) {
+        return "cannot read this file, whose name looks like a token and is not shown here; write \
+                the token into a file, and here the path of that file"
+            .to_owned();
+    }
+    let start = if Path::new(text).is_absolute() {
+        ""
+    } else {
+        "; a relative path starts at the folder of the file that contains it"
+    };
+    format!("cannot read {}: {reason}{start}", path.display())
 }
 
 /// Whether a text is a token rather than the path of a file. Such a text is shown nowhere.

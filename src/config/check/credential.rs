@@ -3,20 +3,19 @@
 //! Everything here handles secrets. Messages never quote a value, not even an invalid one: a token
 //! that was pasted into the wrong place is still a token.
 
-use std::path::Path;
-
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Algorithm, Params, Version};
 use bcrypt::HashParts;
 use sha2::{Digest, Sha256};
 
+use super::certificate::certificate;
 use super::entry::{Entry, Fields, UnknownKeys};
 use super::visible::check_visible;
 use super::{Check, absolute, advice, value};
 use crate::config::errors::{Report, Reported};
 use crate::config::{Credential, Secret};
 
-const KINDS: &[&str] = &["token_sha256", "token_file", "basic"];
+const KINDS: &[&str] = &["token_sha256", "token_file", "basic", "certificate"];
 const BASIC_KEYS: &[&str] = &["username", "password_hash"];
 
 /// Hex digits of a SHA-256.
@@ -61,7 +60,8 @@ pub(super) fn credential(check: &mut Check<'_>, entry: &Entry<'_>) -> Result<Cre
         ([(kind, value)], _) => match *kind {
             "token_sha256" => token_digest(check, value),
             "token_file" => token_file(check, value),
-            _ => basic(check, value),
+            "basic" => basic(check, value),
+            _ => certificate(check, value),
         },
         (several, _) => {
             let kinds: Vec<_> = several.iter().map(|(kind, _)| *kind).collect();
@@ -88,26 +88,14 @@ fn token_file(check: &mut Check<'_>, entry: &Entry<'_>) -> Result<Credential, Re
     let digest = match check.sources.read(&path, TOKEN_FILE_BYTES_MAX) {
         Ok(content) => digest_token(&content)
             .map_err(|problem| format!("the file {} {problem}", absolute(&path).display())),
-        Err(reason) => Err(unreadable_file(path_text, &path, &reason)),
+        Err(reason) => Err(advice::unreadable_file(
+            path_text,
+            &absolute(&path),
+            &reason,
+        )),
     };
     let digest = digest.map_err(|message| entry.fail(&mut check.report, message))?;
     token(check, entry, format!("token_file:{path_text}"), digest)
-}
-
-/// The message about a token file that cannot be read.
-fn unreadable_file(text: &str, path: &Path, reason: &str) -> String {
-    let path = absolute(path);
-    if advice::looks_like_token(text) {
-        return "cannot read this file, whose name looks like a token and is not shown here; write \
-                the token into a file, and here the path of that file"
-            .to_owned();
-    }
-    let start = if Path::new(text).is_absolute() {
-        ""
-    } else {
-        "; a relative path starts at the folder of the file that contains it"
-    };
-    format!("cannot read {}: {reason}{start}", path.display())
 }
 
 fn token(

@@ -64,6 +64,14 @@ impl<'a> Entry<'a> {
         }
     }
 
+    /// Returns the value if it is a text.
+    pub(super) fn peek_text(&self) -> Option<&'a str> {
+        match &self.node.kind {
+            Kind::Scalar(text) => Some(text),
+            _ => None,
+        }
+    }
+
     /// Parses the text of the value, and reports an error of the parser.
     pub(super) fn parse<T>(
         &self,

@@ -4,23 +4,28 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use super::entry::Fields;
-use super::{spoke, value};
+use super::{Check, spoke, tls, value};
 use crate::config::errors::{Report, Reported};
 use crate::config::{Admin, ConnectionRules, Listen, SourceRanges, defaults};
+use crate::tls::ServerTls;
 
-const LISTEN_KEYS: &[&str] = &["address", "source_ranges", "connections_max"];
-const ADMIN_KEYS: &[&str] = &["address"];
+const LISTEN_KEYS: &[&str] = &["address", "source_ranges", "connections_max", "tls"];
+const ADMIN_KEYS: &[&str] = &["address", "tls"];
 
 /// Checks both listeners.
 pub(super) fn listeners(
-    report: &mut Report,
+    check: &mut Check<'_>,
     root: &Fields<'_>,
 ) -> Result<(Listen, Admin), Reported> {
-    let listen = root.section(report, "listen", LISTEN_KEYS);
-    let admin = root.section(report, "admin", ADMIN_KEYS);
+    let listen = root.section(&mut check.report, "listen", LISTEN_KEYS);
+    let admin = root.section(&mut check.report, "admin", ADMIN_KEYS);
+    let tls = tls::server(check, &listen);
+    let admin_tls = tls::server(check, &admin);
+    check.asks_for_certificates = tls::asks_for_certificates(&tls);
+    let report = &mut check.report;
     let default = defaults::LISTEN_ADDRESS;
     let listen_address = listen.parse_or(report, "address", value::address, default);
-    let rules = rules(report, &listen);
+    let rules = rules(report, &listen, tls);
     let default = defaults::CONNECTIONS_MAX;
     let connections_max = listen.parse_or(report, "connections_max", value::count, default);
     let default = defaults::ADMIN_ADDRESS;
@@ -38,15 +43,24 @@ pub(super) fn listeners(
     };
     let admin = Admin {
         address: admin_address,
+        rules: Arc::new(ConnectionRules {
+            tls: admin_tls?,
+            ..ConnectionRules::open()
+        }),
     };
     Ok((listen, admin))
 }
 
 /// Checks who may connect to the write listener.
-fn rules(report: &mut Report, listen: &Fields<'_>) -> Result<ConnectionRules, Reported> {
+fn rules(
+    report: &mut Report,
+    listen: &Fields<'_>,
+    tls: Result<Option<ServerTls>, Reported>,
+) -> Result<ConnectionRules, Reported> {
     let source_ranges = spoke::source_ranges(report, listen);
     Ok(ConnectionRules {
         source_ranges: source_ranges.unwrap_or_else(SourceRanges::everywhere),
+        tls: tls?,
     })
 }
 

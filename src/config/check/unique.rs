@@ -1,4 +1,5 @@
-//! Values that may be used only once in all files: names of hubs and spokes, tokens, user names.
+//! Values that may be used only once in all files: names of hubs and spokes, tokens, user names, names
+//! in certificates.
 //!
 //! An error says where the value was used first, and never shows a secret.
 
@@ -7,6 +8,7 @@ use std::hash::Hash;
 
 use super::entry::Entry;
 use crate::config::errors::{Report, Reported};
+use crate::tls::CertificateName;
 
 /// The values that were used so far, each with the place of its first use.
 #[derive(Default)]
@@ -15,6 +17,7 @@ pub(super) struct UniqueValues {
     spoke_names: HashMap<String, String>,
     tokens: HashMap<[u8; 32], String>,
     usernames: HashMap<String, String>,
+    certificate_names: HashMap<CertificateName, String>,
 }
 
 impl UniqueValues {
@@ -75,6 +78,23 @@ impl UniqueValues {
             report,
             entry,
             "a user name",
+            "",
+        )
+    }
+
+    /// Claims a name in a certificate, or reports that it was used before.
+    pub(super) fn claim_certificate_name(
+        &mut self,
+        report: &mut Report,
+        entry: &Entry<'_>,
+        name: &CertificateName,
+    ) -> Result<(), Reported> {
+        claim(
+            &mut self.certificate_names,
+            name.clone(),
+            report,
+            entry,
+            "a name in a certificate",
             "",
         )
     }

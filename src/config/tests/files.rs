@@ -15,29 +15,29 @@ const TOKEN: &str = "0123456789abcdefghij";
 const TOKEN_DIGEST: [u8; 4] = [0x6b, 0xc1, 0x4b, 0xdc];
 
 /// A folder of configuration files.
-struct Folder(TempDir);
+pub(super) struct Folder(TempDir);
 
 impl Folder {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(TempDir::new().expect("a folder"))
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+    pub(super) fn write(&self, name: &str, content: impl AsRef<[u8]>) {
         let path = self.path(name);
         fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
         fs::write(path, content).expect("a file");
     }
 
-    fn main(&self) -> PathBuf {
+    pub(super) fn main(&self) -> PathBuf {
         self.path("hubgate.yaml")
     }
 
     /// The errors of the main file, without the path of the folder.
-    fn errors(&self) -> String {
+    pub(super) fn errors(&self) -> String {
         let errors = load(&self.main()).result.expect_err("no configuration");
         errors
             .to_string()

@@ -4,10 +4,12 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::Arc;
 
-use hubgate::config;
+use hubgate::config::{self, ConnectionRules};
 
 use super::page::{Block, Page};
+use crate::support::pki::{Authority, Subject};
 use crate::support::prometheus::find_on_path;
 
 /// Contains only required keys, so every other key has its default.
@@ -92,14 +94,35 @@ impl Example {
     }
 }
 
-/// Writes the configurations of a page to the files that their first lines name, and the token file
-/// that they refer to. Returns the names of the files.
-fn write_configurations(page: &Page, folder: &Path) -> Vec<String> {
-    for subfolder in ["tokens", "spokes.d"] {
+/// Writes the files that configurations refer to.
+fn write_secrets(folder: &Path) {
+    for subfolder in ["tokens", "tls"] {
         fs::create_dir(folder.join(subfolder)).unwrap();
     }
     let token = "a-token-of-enough-length\n";
     fs::write(folder.join("tokens/production"), token).unwrap();
+    let authority = Authority::new("authority");
+    let subject = Subject {
+        dns: &["hubgate.example.com"],
+        ends_in: Some(90 * 24 * 3600),
+        ..Subject::default()
+    };
+    let (certificate, key) = authority.issue(&subject);
+    for (file, content) in [
+        ("tls.crt", &certificate[..]),
+        ("tls.key", &key),
+        ("ca.crt", authority.pem()),
+        ("ca.crl", &authority.revoke(&[])),
+    ] {
+        fs::write(folder.join("tls").join(file), content).unwrap();
+    }
+}
+
+/// Writes the configurations of a page to the files that their first lines name, and the files that
+/// they refer to. Returns the names of the files.
+fn write_configurations(page: &Page, folder: &Path) -> Vec<String> {
+    write_secrets(folder);
+    fs::create_dir(folder.join("spokes.d")).unwrap();
     let examples = Example::Configuration.on(page);
     let files = examples.iter().map(|example| {
         let file = example
@@ -198,6 +221,7 @@ fn check_config_reports_what_the_page_shows() {
 fn promtool_accepts_every_configuration_of_prometheus() {
     for example in Example::Prometheus.everywhere() {
         let folder = tempfile::tempdir().unwrap();
+        write_secrets(folder.path());
         fs::write(folder.path().join("prometheus.yml"), &example.text).unwrap();
         let output = promtool(folder.path(), &["check", "config", "prometheus.yml"]);
         expect_success(&example.place, &output);
@@ -226,8 +250,11 @@ fn the_complete_example_shows_the_defaults() {
     fs::write(folder.path().join("sparse.yaml"), SPARSE).unwrap();
     let default = load("sparse.yaml");
     assert_eq!(shown.cluster_label, default.cluster_label);
-    assert_eq!(shown.listen, default.listen);
-    assert_eq!(shown.admin, default.admin);
+    assert_eq!(without_tls(shown.listen.rules), *default.listen.rules);
+    assert_eq!(shown.listen.address, default.listen.address);
+    assert_eq!(shown.listen.connections_max, default.listen.connections_max);
+    assert_eq!(without_tls(shown.admin.rules), *default.admin.rules);
+    assert_eq!(shown.admin.address, default.admin.address);
     assert_eq!(shown.hubs, default.hubs);
     assert_eq!(shown.ack, default.ack);
     assert_eq!(shown.limits, default.limits);
@@ -237,4 +264,11 @@ fn the_complete_example_shows_the_defaults() {
     let staging = &shown.spokes[1];
     assert_eq!(staging.source_ranges, default.spokes[0].source_ranges);
     assert_eq!(staging.limits, default.spokes[0].limits);
+}
+
+fn without_tls(rules: Arc<ConnectionRules>) -> ConnectionRules {
+    ConnectionRules {
+        tls: None,
+        ..ConnectionRules::clone(&rules)
+    }
 }

@@ -26,8 +26,8 @@ const PROMETHEUS_FLAGS: [&str; 5] = [
 
 /// A configuration with an unknown key in every mapping. The errors name the keys that are allowed.
 const UNKNOWN_KEYS: &str = "x: 1
-listen: {x: 1}
-admin: {x: 1}
+listen: {x: 1, tls: {x: 1}}
+admin: {x: 1, tls: {x: 1}}
 hub: {x: 1}
 limits: {x: 1}
 spoke_defaults: {x: 1, labels: {x: 1}, limits: {x: 1}}
@@ -35,7 +35,7 @@ spokes:
 - x: 1
   labels: {x: 1}
   limits: {x: 1}
-  credentials: [{x: 1}, {basic: {x: 1}}]
+  credentials: [{x: 1}, {basic: {x: 1}}, {certificate: {x: 1}}]
 ";
 
 /// The keys of hubgate's configuration below `prefix`, as paths such as `limits.body_bytes_max`.
@@ -48,7 +48,8 @@ fn keys_below(prefix: &str) -> BTreeSet<String> {
             continue;
         };
         assert!(error.message.contains("unknown key"), "{error}");
-        let mapping = error.key.replace("[0]", "[]").replace("[1]", "[]");
+        let mapping = ["[0]", "[1]", "[2]"].iter();
+        let mapping = mapping.fold(error.key.clone(), |key, place| key.replace(place, "[]"));
         for key in allowed.split(", ") {
             let path = [mapping.as_str(), key].join(".");
             keys.insert(path.trim_start_matches('.').to_owned());
@@ -89,12 +90,20 @@ fn the_tables_of_keys_have_every_key_and_no_other() {
         .into_iter()
         .filter(|key| {
             let of_a_hub = key.starts_with("hub.");
-            !of_a_hub && !key.starts_with("spokes[].") && !key.starts_with("spoke_defaults.")
+            let of_tls = key.starts_with("listen.tls.") || key.starts_with("admin.tls.");
+            !of_a_hub
+                && !of_tls
+                && !key.starts_with("spokes[].")
+                && !key.starts_with("spoke_defaults.")
         })
         .collect();
     // These are mappings and lists, so they have tables of their own.
-    let process = &process | &set(["hub", "spokes", "spoke_defaults"]);
+    let mappings = ["hub", "spokes", "spoke_defaults", "listen.tls", "admin.tls"];
+    let process = &process | &set(mappings);
     assert_eq!(names(&table(&page, "The process")), process);
+    for listener in ["listen.tls.", "admin.tls."] {
+        assert_eq!(names(&table(&page, "TLS")), keys_below(listener));
+    }
     assert_eq!(names(&table(&page, "Hub")), keys_below("hub."));
     let spoke = keys_below("spokes[].");
     assert_eq!(names(&table(&page, "Spoke")), spoke);
