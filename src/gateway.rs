@@ -13,14 +13,15 @@ use std::time::Duration;
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::admin::reload::{self, Loads};
 use crate::admin::{self, Admin};
 use crate::budget::Budget;
-use crate::config::{Config, ConnectionRules};
+use crate::config::Config;
 use crate::forward::Hub;
-use crate::listener::{self, Access, Drain, GivesWay};
+use crate::listener::{self, Access, Drain, GivesWay, Handshakes};
 use crate::metrics::Metrics;
 use crate::state::State;
 use crate::write::Endpoint;
@@ -43,6 +44,8 @@ pub struct Gateway {
     write_address: SocketAddr,
     admin_address: SocketAddr,
     loads: Loads,
+    /// Tells open connections of a reload.
+    reloaded: watch::Sender<()>,
     probes: Vec<Probe>,
     _upkeep: AbortOnDropHandle<Infallible>,
 }
@@ -86,6 +89,8 @@ impl Gateway {
             let endpoint = Arc::clone(&endpoint);
             tokio::spawn(async move { endpoint.expire_buffers().await })
         };
+        let (reloaded, reloads_seen) = watch::channel(());
+        let handshakes = Arc::new(Handshakes::default());
         let write_access = Access {
             connections_max,
             gives_way: GivesWay::Unknown,
@@ -94,6 +99,8 @@ impl Gateway {
                 let state = Arc::clone(&state);
                 Box::new(move || Arc::clone(&state.load().config.listen.rules))
             },
+            reloads: reloads_seen.clone(),
+            handshakes: Arc::clone(&handshakes),
             metrics: Some(metrics.clone()),
         };
         tokio::spawn(listener::serve(
@@ -114,9 +121,11 @@ impl Gateway {
             gives_way: GivesWay::Idle,
             head_timeout: ADMIN_HEAD_TIMEOUT,
             rules: {
-                let open = Arc::new(ConnectionRules::open());
-                Box::new(move || Arc::clone(&open))
+                let state = Arc::clone(&state);
+                Box::new(move || Arc::clone(&state.load().config.admin.rules))
             },
+            reloads: reloads_seen,
+            handshakes,
             metrics: None,
         };
         tokio::spawn(listener::serve(
@@ -136,6 +145,7 @@ impl Gateway {
             write_address,
             admin_address,
             loads,
+            reloaded,
             probes,
             _upkeep: AbortOnDropHandle::new(upkeep),
         })
@@ -188,6 +198,7 @@ impl Gateway {
         }
         let state = Arc::new(state);
         self.state.store(Arc::clone(&state));
+        self.reloaded.send_replace(());
         let bytes_in_flight_max = state.config.limits.bytes_in_flight_max;
         self.budget.set_limit(bytes_in_flight_max);
         self.metrics

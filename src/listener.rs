@@ -5,20 +5,24 @@
 //! meets these files in this order: `admit` decides by its socket whether it gets a task, `establish`
 //! does there what comes before HTTP, `connection` speaks HTTP on it under the deadlines of
 //! `activity`, and a [`Handler`] responds to its requests. `places` keeps the number of connections;
-//! `stream`, with `head` and `frames`, follows what they receive.
+//! `stream`, with `head` and `frames`, follows what they receive. `handshake` begins TLS, and `standing`
+//! tells whether a reload ends an open connection.
 
 mod activity;
 mod admit;
 mod connection;
 mod establish;
 mod frames;
+mod handshake;
 mod head;
 mod peer;
 mod places;
 mod read_ahead;
+mod standing;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod transport;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,6 +48,7 @@ use places::Places;
 
 pub use activity::HEAD_TIMEOUT;
 pub use admit::Access;
+pub use handshake::{Handshakes, PeerTls};
 pub use peer::{AddressSource, Peer};
 pub use places::{GivesWay, Turn};
 
@@ -166,7 +171,7 @@ async fn run<S, H>(
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     H: Handler,
 {
-    let established = match establish(admitted, &drain, &deadlines).await {
+    let established = match establish(admitted, &access, &drain, &deadlines).await {
         Ok(established) => established,
         Err(Unestablished::Refused(reason)) => return access.count_refusal(reason),
         Err(Unestablished::Gone) => return,

@@ -22,20 +22,32 @@ pub enum ConnectionRefusal {
     IdleTimeout,
     /// The head of a request can be read in two ways, or has not one Host.
     MalformedHead,
+    /// The peer sent HTTP where TLS is spoken.
+    PlainHttp,
     /// The peer is outside `listen.source_ranges`.
     SourceRange,
+    /// The TLS handshake failed.
+    TlsHandshake,
+    /// The TLS handshake took too long.
+    TlsHandshakeTimeout,
+    /// A reload, or the end of the client's certificate, would not let the connection begin.
+    TlsOutdated,
 }
 
 impl ConnectionRefusal {
     /// All of them, in the order of their names.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 11] = [
         Self::ConnectionsMax,
         Self::Evicted,
         Self::HeaderTimeout,
         Self::Http2Flood,
         Self::IdleTimeout,
         Self::MalformedHead,
+        Self::PlainHttp,
         Self::SourceRange,
+        Self::TlsHandshake,
+        Self::TlsHandshakeTimeout,
+        Self::TlsOutdated,
     ];
 
     /// The value of the label `reason` of `hubgate_connections_refused_total`.
@@ -47,7 +59,11 @@ impl ConnectionRefusal {
             Self::Http2Flood => "http2_flood",
             Self::IdleTimeout => "idle_timeout",
             Self::MalformedHead => "malformed_head",
+            Self::PlainHttp => "plain_http",
             Self::SourceRange => "source_range",
+            Self::TlsHandshake => "tls_handshake",
+            Self::TlsHandshakeTimeout => "tls_handshake_timeout",
+            Self::TlsOutdated => "tls_outdated",
         }
     }
 }

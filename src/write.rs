@@ -95,7 +95,7 @@ impl Handler for Endpoint {
         let (head, mut body) = request.into_parts();
         let mut progress = Progress::new(peer.ip());
         let received = tokio::select! {
-            received = self.receive(&state, &head, &mut body, &turn, &mut progress) => received,
+            received = self.receive(&state, &peer, &head, &mut body, &turn, &mut progress) => received,
             () = self.drained() => Err(Refusal::Draining),
         };
         let progress = Arc::new(progress);
@@ -123,6 +123,7 @@ impl Endpoint {
     async fn receive(
         &self,
         state: &State,
+        peer: &Peer,
         head: &Parts,
         body: &mut Incoming,
         turn: &Turn,
@@ -130,7 +131,9 @@ impl Endpoint {
     ) -> Result<Job, Refusal> {
         negotiate::route(head)?;
         let address = progress.address;
-        let identity = state.authenticator.identify(&head.headers, None, address);
+        let identity = state
+            .authenticator
+            .identify(&head.headers, peer.certificate(), address);
         let identity = identity.await?;
         let spoke = Arc::clone(&identity.spoke);
         progress.spoke = Some(Arc::clone(&spoke));

@@ -5,11 +5,13 @@
 //! that gives way, whose task has to run once. A step that needs bytes of the peer belongs into
 //! `establish`.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::config::ConnectionRules;
@@ -17,6 +19,7 @@ use crate::metrics::Metrics;
 use crate::reasons::ConnectionRefusal;
 
 use super::activity::Activity;
+use super::handshake::Handshakes;
 use super::peer::Peer;
 use super::places::{GivesWay, Place, Places};
 
@@ -30,8 +33,18 @@ pub struct Access {
     pub head_timeout: Duration,
     /// Returns the rules for a connection that begins at this moment; a reload changes them.
     pub rules: Box<dyn Fn() -> Arc<ConnectionRules> + Send + Sync>,
+    /// Changes after each reload.
+    pub reloads: watch::Receiver<()>,
+    /// The handshakes of all listeners.
+    pub handshakes: Arc<Handshakes>,
     /// Where open and refused connections are counted, if anywhere.
     pub metrics: Option<Metrics>,
+}
+
+impl fmt::Debug for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Access").finish_non_exhaustive()
+    }
 }
 
 impl Access {

@@ -15,6 +15,9 @@
 //! | the head of a request is late | `header_timeout` | `activity.rs` |
 //! | there was no request for long | `idle_timeout` | `activity.rs` |
 //! | a head can be read in two ways, or has not one Host | `malformed_head` | `head.rs`, [`check`] |
+//! | its TLS handshake fails | `tls_handshake`, `plain_http` | `handshake.rs` |
+//! | its TLS handshake is late | `tls_handshake_timeout` | `handshake.rs` |
+//! | a reload, or the end of its certificate, would not let it begin | `tls_outdated` | `standing.rs` |
 //! | HTTP/2 frames come without progress | `http2_flood` | `frames.rs` |
 //! | a response says `Connection: close`, as before the spoke is identified | | `write/respond.rs` |
 //! | a refused body is not read, or not to its end | | `write/body.rs` |
@@ -34,7 +37,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, HOST};
+use http::header::{CONNECTION, CONTENT_TYPE, HOST, RETRY_AFTER};
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -53,6 +56,7 @@ use super::admit::Access;
 use super::establish::Established;
 use super::head::{HeadFault, Heads};
 use super::places::Place;
+use super::standing::Standing;
 use super::stream::{Followed, linger};
 use super::{Drain, Handler, ResponseBody};
 
@@ -89,12 +93,14 @@ where
     let Established {
         stream,
         peer,
+        standing,
         activity,
         place,
     } = established;
     let lifetime = Lifetime {
         closing: drain.begun.child_token(),
         activity: Arc::clone(&activity),
+        standing: Arc::clone(&standing),
         deadlines,
         drain,
     };
@@ -114,9 +120,13 @@ where
         let fault = check(&request, &heads).err();
         let (handler, peer, turn) = (Arc::clone(&handler), peer.clone(), Arc::clone(&turn));
         let (refuser, heads, closing) = (Arc::clone(&refuser), Arc::clone(&heads), closing.clone());
-        let announced = Arc::clone(&announced);
+        let (announced, standing) = (Arc::clone(&announced), Arc::clone(&standing));
         async move {
             let mut response = match fault {
+                None if !standing.holds() => {
+                    standing.count_loss();
+                    outdated()
+                }
                 None => handler.handle(peer, Arc::clone(&turn), request).await,
                 Some(fault) => {
                     refuser.count_refusal(ConnectionRefusal::MalformedHead);
@@ -174,10 +184,27 @@ fn check(request: &Request<Incoming>, heads: &Heads) -> Result<(), HeadFault> {
 /// The response to a request whose head is not taken.
 fn refuse(fault: HeadFault) -> Response<ResponseBody> {
     let reason = ConnectionRefusal::MalformedHead.name();
-    let text = Full::from(format!("{reason}: {fault}\n"));
-    let body = text.map_err(|never| match never {}).boxed_unsync();
-    let mut response = Response::new(body);
-    *response.status_mut() = StatusCode::BAD_REQUEST;
+    last(StatusCode::BAD_REQUEST, format!("{reason}: {fault}\n"))
+}
+
+/// The response to a request on a connection that would be refused now.
+fn outdated() -> Response<ResponseBody> {
+    let reason = ConnectionRefusal::TlsOutdated.name();
+    let advice = "TLS of this connection or its client certificate is out of date; connect again";
+    let mut response = last(
+        StatusCode::SERVICE_UNAVAILABLE,
+        format!("{reason}: {advice}\n"),
+    );
+    let headers = response.headers_mut();
+    headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
+/// A response after which the connection ends.
+fn last(status: StatusCode, text: String) -> Response<ResponseBody> {
+    let body = Full::from(text).map_err(|never| match never {});
+    let mut response = Response::new(body.boxed_unsync());
+    *response.status_mut() = status;
     let headers = response.headers_mut();
     let text = HeaderValue::from_static("text/plain; charset=utf-8");
     headers.insert(CONTENT_TYPE, text);
@@ -207,6 +234,7 @@ fn http() -> auto::Builder<TokioExecutor> {
 /// Ends a connection when its peer does not.
 struct Lifetime {
     activity: Arc<Activity>,
+    standing: Arc<Standing>,
     deadlines: Deadlines,
     drain: Drain,
     /// Cancelled when hubgate drains or a response asked for the end of the connection.
@@ -228,6 +256,7 @@ impl Lifetime {
         tokio::select! {
             ended = connection.as_mut() => return Some(ended.map_err(Into::into)),
             () = self.closing.cancelled() => {}
+            () = self.standing.lost() => self.standing.count_loss(),
             () = place.evicted() => {
                 access.count_refusal(ConnectionRefusal::Evicted);
                 return None;

@@ -15,14 +15,17 @@ use crate::reasons::ConnectionRefusal;
 
 use super::Drain;
 use super::activity::{Activity, Deadlines};
-use super::admit::Admitted;
+use super::admit::{Access, Admitted};
 use super::peer::Peer;
 use super::places::Place;
+use super::standing::Standing;
+use super::transport::Transport;
 
 /// A connection on which HTTP can begin.
 pub(super) struct Established<S> {
     pub(super) stream: S,
     pub(super) peer: Peer,
+    pub(super) standing: Arc<Standing>,
     pub(super) activity: Arc<Activity>,
     pub(super) place: Place,
 }
@@ -44,9 +47,10 @@ impl From<ConnectionRefusal> for Unestablished {
 /// Takes a connection through all steps before HTTP.
 pub(super) async fn establish<S>(
     admitted: Admitted<S>,
+    access: &Arc<Access>,
     drain: &Drain,
     deadlines: &Deadlines,
-) -> Result<Established<S>, Unestablished>
+) -> Result<Established<Transport<S>>, Unestablished>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -59,13 +63,16 @@ where
         place,
     } = admitted;
     let (stream, peer) = tokio::select! {
-        done = steps(stream, peer, &rules, deadline) => done?,
+        done = steps(stream, peer, &rules, deadline, access, &place) => done?,
         () = place.evicted() => return Err(ConnectionRefusal::Evicted.into()),
         () = drained(drain, deadlines.drain) => return Err(Unestablished::Gone),
     };
+    let by = rules.tls.clone();
+    let standing = Standing::new(Arc::clone(access), peer.tls().cloned(), by);
     Ok(Established {
         stream,
         peer,
+        standing: Arc::new(standing),
         activity,
         place,
     })
@@ -74,11 +81,23 @@ where
 /// Takes the steps that need bytes of the peer, each until the `deadline`.
 async fn steps<S>(
     stream: S,
-    peer: Peer,
-    _rules: &ConnectionRules,
-    _deadline: Instant,
-) -> Result<(S, Peer), Unestablished> {
-    Ok((stream, peer))
+    mut peer: Peer,
+    rules: &ConnectionRules,
+    deadline: Instant,
+    access: &Access,
+    place: &Place,
+) -> Result<(Transport<S>, Peer), Unestablished>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let Some(tls) = &rules.tls else {
+        return Ok((Transport::Plain(stream), peer));
+    };
+    let handshakes = &access.handshakes;
+    let accepted = handshakes.accept(stream, tls, deadline, &peer, place);
+    let (stream, facts) = accepted.await?;
+    peer.set_tls(facts);
+    Ok((Transport::Tls(Box::new(stream)), peer))
 }
 
 /// Waits until hubgate has been draining for this time.

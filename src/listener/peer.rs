@@ -1,16 +1,21 @@
 //! Who is at the other end of a connection.
 //!
-//! A handler learns about the other end only from [`Peer`]. A client certificate will belong here,
-//! too.
+//! A handler learns about the other end only from [`Peer`].
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use crate::tls::ClientCertificate;
+
+use super::handshake::PeerTls;
 
 /// The other end of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
     address: SocketAddr,
     source: AddressSource,
+    tls: Option<Arc<PeerTls>>,
 }
 
 /// How the address of a peer is known.
@@ -36,12 +41,27 @@ impl Peer {
         Self {
             address,
             source: AddressSource::Direct,
+            tls: None,
         }
     }
 
     /// The IP address, which is never IPv4-mapped IPv6.
     pub fn ip(&self) -> IpAddr {
         self.address.ip()
+    }
+
+    /// Its verified certificate, if it sent one.
+    pub fn certificate(&self) -> Option<&ClientCertificate> {
+        self.tls.as_ref()?.certificate()
+    }
+
+    /// What the TLS handshake found out, if there was one.
+    pub(super) fn tls(&self) -> Option<&Arc<PeerTls>> {
+        self.tls.as_ref()
+    }
+
+    pub(super) fn set_tls(&mut self, tls: PeerTls) {
+        self.tls = Some(Arc::new(tls));
     }
 
     /// How the address is known.

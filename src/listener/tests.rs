@@ -6,6 +6,7 @@ use http_body_util::{BodyExt, Empty, Full};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
@@ -74,6 +75,8 @@ impl Served {
                 let rules = Arc::clone(&rules);
                 move || Arc::clone(&rules)
             }),
+            reloads: watch::channel(()).1,
+            handshakes: Arc::default(),
             metrics: Some(metrics.clone()),
         };
         let drain = Drain::default();
@@ -365,6 +368,8 @@ async fn draining_begins_when_the_accept_loop_panics() {
         gives_way: GivesWay::Unknown,
         head_timeout: HEAD_TIMEOUT,
         rules: Box::new(|| panic!("the fault of this test")),
+        reloads: watch::channel(()).1,
+        handshakes: Arc::default(),
         metrics: None,
     };
     let accepting = tokio::spawn(serve(listener, access, Arc::new(Paths), drain.clone()));

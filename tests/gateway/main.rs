@@ -48,5 +48,6 @@ mod salvage;
 mod sample_counts;
 mod several_hubs;
 mod source_ranges;
+mod tls;
 mod translation;
 mod unread_bodies;

@@ -23,6 +23,7 @@ pub(crate) mod raw_hub;
 pub(crate) mod reply;
 pub(crate) mod scrape_target;
 pub(crate) mod sender;
+pub(crate) mod tls;
 pub(crate) mod victoria_metrics;
 
 /// Longest wait for something that takes well under a second on an idle machine.

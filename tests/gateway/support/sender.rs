@@ -18,11 +18,12 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Frame};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::body::{self, Protocol, Series};
 use super::config;
+use super::tls::TlsClient;
 
 /// Longest wait for a response. It is longer than every deadline of the gate.
 const RESPONSE_DEADLINE: Duration = Duration::from_secs(40);
@@ -37,6 +38,7 @@ pub(crate) struct Request {
     chunked: bool,
     http2: bool,
     from: Option<IpAddr>,
+    tls: Option<TlsClient>,
 }
 
 impl Request {
@@ -50,6 +52,7 @@ impl Request {
             chunked: false,
             http2: false,
             from: None,
+            tls: None,
         }
     }
 
@@ -134,9 +137,18 @@ impl Request {
         self
     }
 
+    /// Sends over TLS.
+    pub(crate) fn tls(mut self, client: &TlsClient) -> Self {
+        self.tls = Some(client.clone());
+        self
+    }
+
     /// Sends the request on a new connection and reads the whole response.
     pub(crate) async fn send(self, to: SocketAddr) -> Result<Response, Failure> {
-        let mut connection = Connection::open(to, self.from, self.http2).await?;
+        let mut connection = match &self.tls {
+            None => Connection::open(to, self.from, self.http2).await?,
+            Some(client) => Connection::open_tls(to, client, self.http2).await?,
+        };
         connection.send(self).await
     }
 }
@@ -263,7 +275,25 @@ impl Connection {
         from: Option<IpAddr>,
         http2: bool,
     ) -> Result<Self, Failure> {
-        let stream = TokioIo::new(connect(to, from).await?);
+        Self::begin(connect(to, from).await?, to, http2).await
+    }
+
+    /// Opens a connection with TLS.
+    pub(crate) async fn open_tls(
+        to: SocketAddr,
+        client: &TlsClient,
+        http2: bool,
+    ) -> Result<Self, Failure> {
+        let stream = connect(to, None).await?;
+        let stream = client.connect(stream, http2).await?;
+        Self::begin(stream, to, http2).await
+    }
+
+    async fn begin<S>(stream: S, to: SocketAddr, http2: bool) -> Result<Self, Failure>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let stream = TokioIo::new(stream);
         if http2 {
             let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await?;
             tokio::spawn(connection);

@@ -1,0 +1,254 @@
+//! The TLS handshake of a connection.
+//!
+//! Anybody can ask for one, and it costs more than what follows: half a millisecond or more, for an RSA
+//! key. A peer that is slow keeps only its place, which gives way like that of any stranger. Those
+//! that are ready to be computed take turns on half of the cores, in the order in which they became
+//! ready, so that established connections keep the other half, however many strangers connect.
+
+use std::fmt;
+use std::future::Future;
+use std::io::{self, ErrorKind};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::thread::available_parallelism;
+use std::time::{Instant as StdInstant, SystemTime};
+
+use rustls::ProtocolVersion;
+use rustls::server::Acceptor;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::StartHandshake;
+use tokio_rustls::server::{FallibleAccept, TlsStream};
+use tokio_util::sync::PollSemaphore;
+
+use crate::reasons::ConnectionRefusal;
+use crate::telemetry::Repeats;
+use crate::tls::{ClientCertificate, ServerTls};
+
+use super::peer::Peer;
+use super::places::Place;
+use super::stream::linger;
+
+/// The bytes that are read at once of a ClientHello. It is seldom longer.
+const HELLO_BYTES: usize = 4096;
+
+/// What a peer gets that does not speak TLS. It is no 4xx, or a Prometheus whose URL is changed later
+/// than the configuration here would drop samples.
+const PLAIN_HTTP: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
+    Connection: close\r\n\
+    Content-Type: text/plain; charset=utf-8\r\n\
+    Content-Length: 60\r\n\
+    Retry-After: 5\r\n\
+    \r\n\
+    plain_http: this port speaks TLS; write https:// in the URL\n";
+
+/// The handshakes of all listeners.
+#[derive(Debug)]
+pub struct Handshakes {
+    turns: Arc<Semaphore>,
+    /// Anybody can make them fail without end.
+    failed: Mutex<Repeats>,
+}
+
+/// What a handshake found out about a peer.
+#[derive(Debug, PartialEq, Eq)]
+pub struct PeerTls {
+    version: ProtocolVersion,
+    certificate: Option<ClientCertificate>,
+}
+
+/// Why there is no handshake.
+enum Failure<S> {
+    /// The peer is gone, or the connection broke.
+    Gone(io::Error),
+    /// The peer sent plain HTTP.
+    PlainHttp(S),
+    /// It failed, and the peer was told.
+    Tls(S, io::Error),
+}
+
+impl Default for Handshakes {
+    fn default() -> Self {
+        let cores = available_parallelism().map_or(1, usize::from);
+        Self {
+            turns: Arc::new(Semaphore::new((cores / 2).max(1))),
+            failed: Mutex::default(),
+        }
+    }
+}
+
+impl Handshakes {
+    /// Does the handshake of a peer until the `deadline`.
+    pub(super) async fn accept<S>(
+        &self,
+        stream: S,
+        tls: &ServerTls,
+        deadline: Instant,
+        peer: &Peer,
+        place: &Place,
+    ) -> Result<(TlsStream<S>, PeerTls), ConnectionRefusal>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let accepted = timeout_at(deadline, self.handshake(stream, tls)).await;
+        let failure = match accepted {
+            Ok(Ok(stream)) => {
+                let facts = PeerTls::of(&stream);
+                return Ok((stream, facts));
+            }
+            Ok(Err(failure)) => failure,
+            Err(_) => return Err(ConnectionRefusal::TlsHandshakeTimeout),
+        };
+        let reason = match &failure {
+            Failure::PlainHttp(_) => ConnectionRefusal::PlainHttp,
+            Failure::Gone(_) | Failure::Tls(..) => ConnectionRefusal::TlsHandshake,
+        };
+        self.log(peer, reason, &failure);
+        if let (Some(stream), Some(_permit)) = (failure.into_stream().await, place.may_linger()) {
+            linger(stream).await;
+        }
+        Err(reason)
+    }
+
+    async fn handshake<S>(&self, mut stream: S, tls: &ServerTls) -> Result<TlsStream<S>, Failure<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut acceptor = Acceptor::default();
+        let mut buffer = [0; HELLO_BYTES];
+        let mut first = true;
+        let accepted = loop {
+            let length = match stream.read(&mut buffer).await {
+                Ok(0) => return Err(Failure::Gone(ErrorKind::UnexpectedEof.into())),
+                Ok(length) => length,
+                Err(error) => return Err(Failure::Gone(error)),
+            };
+            let mut received = &buffer[..length];
+            // The first byte of TLS is 22, and a method of HTTP begins with a letter.
+            if first && received[0].is_ascii_uppercase() {
+                return Err(Failure::PlainHttp(stream));
+            }
+            first = false;
+            while !received.is_empty() {
+                if let Err(error) = acceptor.read_tls(&mut received) {
+                    return Err(Failure::Tls(stream, error));
+                }
+            }
+            match acceptor.accept() {
+                Ok(None) => {}
+                Ok(Some(accepted)) => break accepted,
+                Err((error, mut alert)) => {
+                    let mut bytes = Vec::new();
+                    // A vector takes all bytes. The peer may be gone.
+                    let _ = alert.write_all(&mut bytes);
+                    let _ = stream.write_all(&bytes).await;
+                    return Err(Failure::Tls(stream, io::Error::other(error)));
+                }
+            }
+        };
+        let handshake = StartHandshake::from_parts(accepted, stream);
+        let handshake = handshake.into_stream(Arc::clone(tls.config()));
+        let turns = PollSemaphore::new(Arc::clone(&self.turns));
+        let handshake = handshake.into_fallible();
+        let accepted = TakesTurns { handshake, turns }.await;
+        accepted.map_err(|(error, stream)| match error.kind() {
+            ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
+                Failure::Gone(error)
+            }
+            _ => Failure::Tls(stream, error),
+        })
+    }
+
+    /// Waits for a turn to compute something of a handshake.
+    pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.turns.acquire().await.ok()
+    }
+
+    fn log<S>(&self, peer: &Peer, reason: ConnectionRefusal, failure: &Failure<S>) {
+        let reason = reason.name();
+        // Nothing under the lock can leave it half done.
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = failed.add(1, StdInstant::now()) {
+            tracing::warn!(%peer, reason, %failure, count, "a TLS handshake failed");
+        } else {
+            tracing::debug!(%peer, reason, %failure, "a TLS handshake failed");
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Failure<S> {
+    /// Tells a peer that speaks plain HTTP, and returns the stream if the peer may still be sending.
+    async fn into_stream(self) -> Option<S> {
+        match self {
+            Self::Gone(_) => None,
+            Self::PlainHttp(mut stream) => {
+                stream.write_all(PLAIN_HTTP).await.ok()?;
+                Some(stream)
+            }
+            Self::Tls(stream, _) => Some(stream),
+        }
+    }
+}
+
+impl<S> fmt::Display for Failure<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PlainHttp(_) => f.write_str("plain HTTP"),
+            Self::Gone(error) | Self::Tls(_, error) => error.fmt(f),
+        }
+    }
+}
+
+/// A handshake that waits for a turn each time that something is to be computed.
+struct TakesTurns<S> {
+    handshake: FallibleAccept<S>,
+    turns: PollSemaphore,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Future for TakesTurns<S> {
+    type Output = Result<TlsStream<S>, (io::Error, S)>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let _turn = ready!(self.turns.poll_acquire(context));
+        Pin::new(&mut self.handshake).poll(context)
+    }
+}
+
+impl PeerTls {
+    fn of<S>(stream: &TlsStream<S>) -> Self {
+        let (_, connection) = stream.get_ref();
+        let chain = connection.peer_certificates();
+        Self {
+            // A handshake that succeeded has one.
+            version: connection
+                .protocol_version()
+                .unwrap_or(ProtocolVersion::TLSv1_2),
+            certificate: chain.and_then(ClientCertificate::new),
+        }
+    }
+
+    /// The verified certificate of the client, if it sent one.
+    pub fn certificate(&self) -> Option<&ClientCertificate> {
+        self.certificate.as_ref()
+    }
+
+    /// Whether another handshake would succeed at this time.
+    pub(super) fn fits(&self, tls: &ServerTls, now: SystemTime) -> bool {
+        tls.accepts(self.version, self.certificate.as_ref(), now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::PLAIN_HTTP;
+
+    #[test]
+    fn the_response_to_plain_http_says_its_length() {
+        let text = String::from_utf8_lossy(PLAIN_HTTP);
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        let length = format!("\r\nContent-Length: {}\r\n", body.len());
+        assert!(head.contains(&length), "{text}");
+    }
+}
