@@ -17,6 +17,7 @@
 mod families;
 mod format;
 mod hub;
+mod listener;
 mod process;
 mod series;
 mod spoke;
@@ -41,6 +42,7 @@ use series::Each;
 
 pub use format::PageFormat;
 pub use hub::{HubMetrics, LostPart};
+pub use listener::ListenerMetrics;
 pub use prometheus_client::metrics::gauge::Gauge;
 pub use spoke::SpokeMetrics;
 
@@ -48,13 +50,16 @@ pub use spoke::SpokeMetrics;
 /// alerts on their rate; every other code is counted as well.
 const UNIDENTIFIED_CODES: [&str; 4] = ["401", "404", "405", "503"];
 
-/// The spokes and hubs that exist at the moment of a scrape.
+/// The spokes, hubs and listeners that exist at the moment of a scrape.
 pub trait Live: Debug + Send + Sync + 'static {
     /// The metrics of each spoke; names are unique.
     fn spokes(&self) -> impl Iterator<Item = &SpokeMetrics> + Clone;
 
     /// The metrics of each hub; names are unique.
     fn hubs(&self) -> impl Iterator<Item = &HubMetrics> + Clone;
+
+    /// The metrics of each listener with TLS; names are unique.
+    fn listeners(&self) -> impl Iterator<Item = &ListenerMetrics> + Clone;
 }
 
 /// The metrics of hubgate as a whole, and those of all senders that are not identified.
@@ -174,7 +179,9 @@ impl<L: Live> Collector for Page<L> {
         encode_families(&mut encoder, unidentified.into_iter().chain(senders))?;
         encode_families(&mut encoder, spokes)?;
         encode_families(&mut encoder, credentials)?;
-        encode_families(&mut encoder, hubs)
+        let listeners = self.live.listeners().map(|it| (it.labels(), &it.families));
+        encode_families(&mut encoder, hubs)?;
+        encode_families(&mut encoder, listeners)
     }
 }
 

@@ -10,7 +10,7 @@ use anyhow::Context;
 use crate::config::Config;
 use crate::forward::Hub;
 use crate::identify::Authenticator;
-use crate::metrics::{HubMetrics, Live, SpokeMetrics};
+use crate::metrics::{HubMetrics, ListenerMetrics, Live, SpokeMetrics};
 use crate::spoke::Spoke;
 
 /// One configuration, made ready.
@@ -24,6 +24,8 @@ pub struct State {
     pub hubs: Vec<Arc<Hub>>,
     /// The credentials of all its spokes.
     pub authenticator: Authenticator,
+    /// The metrics of its listeners with TLS.
+    listeners: Vec<ListenerMetrics>,
 }
 
 impl State {
@@ -55,7 +57,16 @@ impl State {
                 Hub::new(hub, same_name)
             })
         });
+        let listeners = [
+            ("admin", &config.admin.rules),
+            ("write", &config.listen.rules),
+        ];
+        let listeners = listeners.into_iter().filter_map(|(name, rules)| {
+            let tls = rules.tls.as_ref()?;
+            Some(ListenerMetrics::new(name, tls.validity().not_after))
+        });
         Ok(Self {
+            listeners: listeners.collect(),
             spokes,
             hubs: hubs.collect(),
             authenticator,
@@ -103,5 +114,9 @@ impl Live for State {
 
     fn hubs(&self) -> impl Iterator<Item = &HubMetrics> + Clone {
         self.hubs.iter().map(|hub| hub.metrics())
+    }
+
+    fn listeners(&self) -> impl Iterator<Item = &ListenerMetrics> + Clone {
+        self.listeners.iter()
     }
 }

@@ -161,6 +161,12 @@ families! {
         hub_samples_written: Each<Kind, Counter>,
     }
 
+    /// The metrics of a listener with TLS, in the label `listener`.
+    struct ListenerFamilies {
+        /// When the certificate of the listener expires.
+        tls_certificate_expiry_timestamp_seconds: Timestamp,
+    }
+
     /// What Prometheus client libraries show of a process, as `process_*`.
     struct ProcessFamilies {
         /// Total user and system CPU time spent in seconds.

@@ -168,8 +168,12 @@ pub(super) struct Timestamp(Gauge<f64, AtomicU64>);
 
 impl Timestamp {
     pub(super) fn set_to_now(&self) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        self.0.set(now.map_or(0.0, |now| now.as_secs_f64()));
+        self.set_to(SystemTime::now());
+    }
+
+    pub(super) fn set_to(&self, time: SystemTime) {
+        let time = time.duration_since(UNIX_EPOCH);
+        self.0.set(time.map_or(0.0, |time| time.as_secs_f64()));
     }
 
     /// Sets it to a later time; an earlier one changes nothing.

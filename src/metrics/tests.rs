@@ -15,6 +15,10 @@ impl Live for () {
     fn hubs(&self) -> impl Iterator<Item = &HubMetrics> + Clone {
         std::iter::empty()
     }
+
+    fn listeners(&self) -> impl Iterator<Item = &ListenerMetrics> + Clone {
+        std::iter::empty()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -30,6 +34,10 @@ impl Live for State {
 
     fn hubs(&self) -> impl Iterator<Item = &HubMetrics> + Clone {
         self.hubs.iter()
+    }
+
+    fn listeners(&self) -> impl Iterator<Item = &ListenerMetrics> + Clone {
+        std::iter::empty()
     }
 }
 

@@ -11,6 +11,7 @@ use crate::support::body::{Protocol, encode, up};
 use crate::support::config::{config, spoke, token};
 use crate::support::gate::Gate;
 use crate::support::hub::ScriptedHub;
+use crate::support::metrics::Metrics;
 use crate::support::pki::{Authority, Files, Subject};
 use crate::support::sender::{Connection, Request, read_all, send_raw};
 use crate::support::tls::{self, TlsClient};
@@ -309,6 +310,11 @@ async fn slow_handshakes_keep_no_spoke_out_and_end_in_time() {
     gate.wait_for_metric("hubgate_connections", &[], 1.0).await;
 }
 
+async fn expiry(gate: &Gate) -> f64 {
+    let name = "hubgate_tls_certificate_expiry_timestamp_seconds";
+    gate.sum(name, &[("listener", "write")]).await
+}
+
 /// Issues a certificate that a gate on loopback can use.
 fn renew(authority: &Authority, days: i64) -> (String, String) {
     authority.issue(&Subject {
@@ -326,6 +332,7 @@ async fn a_renewed_certificate_is_used_for_new_connections_and_ends_no_old_one()
     let opened = Connection::open_tls(address, &it.client, true).await;
     let mut old = opened.unwrap();
     old.send(request()).await.unwrap().expect(204);
+    let before = expiry(&it.gate).await;
     let other = Authority::new("other");
     let (certificate, key) = renew(&other, 200);
     // Between two writes the files do not fit, and the old ones stay in force.
@@ -334,9 +341,12 @@ async fn a_renewed_certificate_is_used_for_new_connections_and_ends_no_old_one()
     assert!(refused.text.contains("does not fit"), "{refused:?}");
     let valid = "hubgate_config_last_reload_successful";
     assert_eq!(it.gate.sum(valid, &[]).await, 0.0);
+    assert_eq!(expiry(&it.gate).await, before);
     it.gate.send(request().tls(&it.client)).await.expect(204);
     std::fs::write(&it.files.key, key).unwrap();
     it.gate.reload().await.expect(200);
+    let after = expiry(&it.gate).await;
+    assert!(after > before + 100.0 * 24.0 * 3600.0, "{before} {after}");
     let unknown_issuer = it.gate.try_send(request().tls(&it.client)).await;
     unknown_issuer.expect_err("the client does not trust the new one");
     let client = TlsClient::new(&other);
@@ -411,6 +421,10 @@ async fn the_admin_listener_speaks_tls() {
             gate.admin(request).await.expect(200);
         }
     }
+    let page = gate.admin(Request::get("/metrics").tls(&client)).await;
+    let page = Metrics::parse(&page.text);
+    let expiry = "hubgate_tls_certificate_expiry_timestamp_seconds";
+    assert_eq!(page.label_values(expiry, "listener"), ["admin"]);
     let reload = Request::new("POST", "/-/reload").tls(&client);
     gate.admin(reload).await.expect(200);
     gate.admin(Request::get("/metrics")).await.expect(503);

@@ -9,11 +9,15 @@ use hubgate::reasons::{Reason, RequestReason};
 
 use super::examples::{Example, SPARSE};
 use super::page::{Page, code, root, rows};
-use crate::support::body::{Protocol, up};
-use crate::support::config::sha256;
-use crate::support::gate::start_hub_and_gate;
+use crate::support::body::Protocol;
+use crate::support::config::{sha256, spoke};
+use crate::support::gate::Gate;
+use crate::support::hub::ScriptedHub;
 use crate::support::metrics::Metrics;
+use crate::support::pki::Authority;
 use crate::support::prometheus::find_on_path;
+use crate::support::sender::Request;
+use crate::support::tls::{self, TlsClient};
 
 /// Flags of Prometheus that the pages name.
 const PROMETHEUS_FLAGS: [&str; 5] = [
@@ -210,9 +214,15 @@ fn the_tables_of_metrics_have_every_metric_with_its_type() {
 
 /// A scrape after a write, so that every family has a series.
 async fn scrape() -> Metrics {
-    let (_hub, gate) = start_hub_and_gate("").await;
+    let (hub, authority) = (ScriptedHub::start().await, Authority::new("authority"));
+    let listen = tls::listen(&tls::gate_certificate(&authority), "");
+    let spokes = [spoke("production", "")];
+    let config = crate::support::config::config(&hub.url(), &spokes);
+    let gate = Gate::start(&(listen + &config)).await;
     gate.wait_for_protocol(None, Protocol::V2).await;
-    gate.write(Protocol::V1, &up()).await.expect(204);
+    let request = Request::up().spoke("production");
+    let client = TlsClient::new(&authority);
+    gate.send(request.tls(&client)).await.expect(204);
     gate.metrics().await
 }
 
