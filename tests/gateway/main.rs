@@ -15,6 +15,7 @@ mod support;
 mod admin;
 mod admin_origins;
 mod authentication;
+mod client_certificates;
 mod command_line;
 mod connections;
 mod docs;

@@ -85,13 +85,7 @@ impl Authority {
         params.subject_alt_names = dns.chain(uri).chain(ip).collect();
         params.serial_number = Some(SerialNumber::from(subject.serial.max(1)));
         params.not_before = (SystemTime::now() - Duration::from_secs(3600)).into();
-        let ends_in = subject.ends_in.unwrap_or(24 * 3600);
-        let moved = Duration::from_secs(ends_in.unsigned_abs());
-        params.not_after = if ends_in < 0 {
-            (SystemTime::now() - moved).into()
-        } else {
-            (SystemTime::now() + moved).into()
-        };
+        params.not_after = in_seconds(subject.ends_in.unwrap_or(24 * 3600)).into();
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
@@ -112,6 +106,11 @@ impl Authority {
 
     /// A revocation list of certificates, in PEM.
     pub(crate) fn revoke(&self, serials: &[u64]) -> String {
+        self.revoke_until(serials, 24 * 3600)
+    }
+
+    /// A revocation list whose next one is due in this many seconds, or was due before now.
+    pub(crate) fn revoke_until(&self, serials: &[u64], due_in: i64) -> String {
         let now = SystemTime::now();
         let day = Duration::from_secs(24 * 3600);
         let revoked = serials.iter().map(|serial| RevokedCertParams {
@@ -122,12 +121,22 @@ impl Authority {
         });
         let params = CertificateRevocationListParams {
             this_update: (now - day).into(),
-            next_update: (now + day).into(),
+            next_update: in_seconds(due_in).into(),
             crl_number: SerialNumber::from(1_u64),
             issuing_distribution_point: None,
             revoked_certs: revoked.collect(),
             key_identifier_method: KeyIdMethod::Sha256,
         };
         params.signed_by(&self.issuer).unwrap().pem().unwrap()
+    }
+}
+
+/// The time in this many seconds, or before now.
+fn in_seconds(seconds: i64) -> SystemTime {
+    let moved = Duration::from_secs(seconds.unsigned_abs());
+    if seconds < 0 {
+        SystemTime::now() - moved
+    } else {
+        SystemTime::now() + moved
     }
 }

@@ -15,29 +15,37 @@ use super::pki::{Authority, Files, Subject};
 
 /// What a client trusts, and proves itself with.
 #[derive(Debug, Clone)]
-pub(crate) struct TlsClient(Arc<ClientConfig>);
+pub(crate) struct TlsClient {
+    roots: Arc<RootCertStore>,
+    config: Arc<ClientConfig>,
+}
 
 impl TlsClient {
     /// A client without a certificate that trusts an authority.
     pub(crate) fn new(authority: &Authority) -> Self {
-        Self::with(authority, None)
-    }
-
-    /// A client with a certificate.
-    pub(crate) fn with_certificate(authority: &Authority, files: &Files) -> Self {
-        Self::with(authority, Some(files))
-    }
-
-    fn with(authority: &Authority, files: Option<&Files>) -> Self {
         let mut roots = RootCertStore::empty();
         for root in CertificateDer::pem_slice_iter(authority.pem().as_bytes()) {
             roots.add(root.unwrap()).unwrap();
         }
+        Self::with(Arc::new(roots), None)
+    }
+
+    /// A client with a certificate.
+    pub(crate) fn with_certificate(authority: &Authority, files: &Files) -> Self {
+        Self::new(authority).reading(files)
+    }
+
+    /// The same client with a certificate, which is read now.
+    pub(crate) fn reading(&self, files: &Files) -> Self {
+        Self::with(Arc::clone(&self.roots), Some(files))
+    }
+
+    fn with(roots: Arc<RootCertStore>, files: Option<&Files>) -> Self {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
-            .with_root_certificates(roots);
+            .with_root_certificates(Arc::clone(&roots));
         let config = match files {
             None => builder.with_no_client_auth(),
             Some(files) => {
@@ -47,7 +55,10 @@ impl TlsClient {
                 builder.with_client_auth_cert(chain, key).unwrap()
             }
         };
-        Self(Arc::new(config))
+        Self {
+            roots,
+            config: Arc::new(config),
+        }
     }
 
     /// Does the handshake on a stream to loopback, for HTTP/2 or HTTP/1.1.
@@ -56,7 +67,7 @@ impl TlsClient {
         stream: TcpStream,
         http2: bool,
     ) -> io::Result<TlsStream<TcpStream>> {
-        let mut config = ClientConfig::clone(&self.0);
+        let mut config = ClientConfig::clone(&self.config);
         let protocol: &[u8] = if http2 { b"h2" } else { b"http/1.1" };
         config.alpn_protocols = vec![protocol.to_vec()];
         let name = ServerName::try_from("127.0.0.1").unwrap();
