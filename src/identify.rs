@@ -1,8 +1,12 @@
 //! Identifies the spoke that sends a request, from its headers or from the certificate of its
-//! connection, before a byte of the body is read. The address of the sender proves nothing; it only keeps password checks fair.
+//! connection, before a byte of the body is read. The address of the sender proves nothing; it only
+//! keeps password checks fair.
+//!
+//! What a credential proves is no business of the schemes: to them, a credential is its [`Place`]. So
+//! an [`Authenticator`] of spokes and one of operators are the same code.
 //!
 //! Each scheme has its own file. A new one needs
-//! 1. a file here, a field of [`Authenticator`], and an arm in `new` and in `identify`; a second kind
+//! 1. a file here, a field of [`Authenticator`], and an arm in `new` and in `find`; a second kind
 //!    of bearer token is told apart from the opaque ones there,
 //! 2. a variant of [`Secret`] in `config.rs`, its key in `config/check/credential.rs`, and a check in
 //!    `config/check/unique.rs` that no two spokes share what identifies them,
@@ -27,7 +31,7 @@ use std::sync::Arc;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
-use crate::config::Secret;
+use crate::config::{self, Credential, Secret};
 use crate::reasons::AuthFailure;
 use crate::spoke::Spoke;
 use crate::tls::ClientCertificate;
@@ -35,6 +39,8 @@ use crate::tls::ClientCertificate;
 use basic::Users;
 use certificate::Certificates;
 use token::Tokens;
+
+pub use passwords::Passwords;
 
 /// The longest Authorization header that is read, in bytes.
 const HEADER_BYTES_MAX: usize = 4096;
@@ -46,6 +52,23 @@ pub struct Identity {
     pub spoke: Arc<Spoke>,
     /// The place of the credential among those of the spoke, in the order of the configuration.
     pub credential: usize,
+}
+
+impl Identity {
+    /// The credentials of a spoke, each with what it proves.
+    pub fn each<'c>(
+        config: &'c config::Spoke,
+        spoke: &'c Arc<Spoke>,
+    ) -> impl Iterator<Item = (Self, &'c Credential)> {
+        let credentials = config.credentials.iter().enumerate();
+        credentials.map(|(place, credential)| {
+            let identity = Self {
+                spoke: Arc::clone(spoke),
+                credential: place,
+            };
+            (identity, credential)
+        })
+    }
 }
 
 /// Why a sender is not identified.
@@ -68,71 +91,102 @@ impl From<AuthFailure> for NotIdentified {
     }
 }
 
-/// The credentials of one configuration.
-pub struct Authenticator {
+/// A credential of an authenticator: its place in the order in which they were given.
+type Place = usize;
+
+/// What a credential proves.
+pub trait Proven: Clone {
+    /// Whether two credentials prove the same sender.
+    fn is_same(&self, other: &Self) -> bool;
+}
+
+impl Proven for Identity {
+    fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.spoke, &other.spoke)
+    }
+}
+
+/// The credentials of one configuration that are valid for the same requests, and what each of them
+/// proves.
+pub struct Authenticator<P> {
     certificates: Certificates,
     tokens: Tokens,
     users: Users,
+    proven: Vec<P>,
 }
 
-impl Authenticator {
-    /// Takes the credentials of the spokes, each with its secret and its place in the order of the
-    /// configuration. Passwords that the authenticator `before` a reload has checked need not be
-    /// checked again. Fails when the system has no random bytes.
-    pub fn new<'s>(
-        spokes: impl Iterator<Item = (&'s Arc<Spoke>, &'s Secret, usize)>,
-        before: Option<&Self>,
-    ) -> Result<Self, getrandom::Error> {
-        let mut certificates = Certificates::default();
-        let mut tokens = Tokens::default();
-        let mut users = Users::new(before.map(|before| &before.users))?;
-        for (spoke, secret, credential) in spokes {
-            let identity = Identity {
-                spoke: Arc::clone(spoke),
-                credential,
-            };
-            match secret {
-                Secret::Certificate(name) => certificates.insert(name, identity),
-                Secret::Token(digest) => tokens.insert(*digest, identity),
+impl<P: Proven> Authenticator<P> {
+    /// Takes credentials, each with what it proves. A password that `passwords` have checked before a
+    /// reload is not checked again.
+    pub fn new<'c>(
+        credentials: impl Iterator<Item = (P, &'c Credential)>,
+        passwords: &Arc<Passwords>,
+    ) -> Self {
+        let mut authenticator = Self {
+            certificates: Certificates::default(),
+            tokens: Tokens::default(),
+            users: Users::new(passwords),
+            proven: Vec::new(),
+        };
+        for (proven, credential) in credentials {
+            let place = authenticator.proven.len();
+            match &credential.secret {
+                Secret::Certificate(name) => authenticator.certificates.insert(name, place),
+                Secret::Token(digest) => authenticator.tokens.insert(*digest, place),
                 Secret::Basic {
                     username,
                     password_hash,
-                } => users.insert(username, password_hash, identity),
+                } => authenticator.users.insert(username, password_hash, place),
             }
+            authenticator.proven.push(proven);
         }
-        Ok(Self {
-            certificates,
-            tokens,
-            users,
-        })
+        authenticator
     }
 
-    /// Returns the spoke that the headers of a request from an address prove, and by which
-    /// credential. Without an Authorization header, the certificate of the client decides. With one it
-    /// has no say: what somebody sends for a request is more specific than what it sends for all.
+    /// Returns what the headers of a request from an address prove. Without an Authorization header,
+    /// the certificate of the client decides. With one it has no say: what somebody sends for a
+    /// request is more specific than what it sends for all.
     pub async fn identify(
         &self,
         headers: &HeaderMap,
         certificate: Option<&ClientCertificate>,
         address: IpAddr,
-    ) -> Result<Identity, NotIdentified> {
-        if let Some(certificate) = certificate
+    ) -> Result<P, NotIdentified> {
+        let place = if let Some(certificate) = certificate
             && !headers.contains_key(AUTHORIZATION)
         {
-            return Ok(self.certificates.identify(certificate)?);
+            self.find_certificate(certificate)?
+        } else {
+            self.find(headers, address).await?
+        };
+        Ok(self.proven[place].clone())
+    }
+
+    /// Returns a credential that a certificate has. One that has names of several senders proves none
+    /// of them.
+    fn find_certificate(&self, certificate: &ClientCertificate) -> Result<Place, AuthFailure> {
+        let mut places = self.certificates.find(certificate);
+        let first = places.next().ok_or(AuthFailure::UnknownCertificate)?;
+        if places.any(|other| !self.proven[other].is_same(&self.proven[first])) {
+            return Err(AuthFailure::AmbiguousCertificate);
         }
+        Ok(first)
+    }
+
+    /// Returns the credential that the sender has.
+    async fn find(&self, headers: &HeaderMap, address: IpAddr) -> Result<Place, NotIdentified> {
         let (scheme, credential) = authorization(headers)?;
         if scheme.eq_ignore_ascii_case("bearer") {
-            Ok(self.tokens.identify(credential)?)
+            Ok(self.tokens.find(credential)?)
         } else if scheme.eq_ignore_ascii_case("basic") {
-            self.users.identify(credential, address).await
+            self.users.find(credential, address).await
         } else {
             Err(AuthFailure::Malformed.into())
         }
     }
 }
 
-impl fmt::Debug for Authenticator {
+impl<P> fmt::Debug for Authenticator<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Authenticator")
             .field("certificates", &Vec::from_iter(self.certificates.names()))

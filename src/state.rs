@@ -9,7 +9,7 @@ use anyhow::Context;
 
 use crate::config::Config;
 use crate::forward::Hub;
-use crate::identify::Authenticator;
+use crate::identify::{Authenticator, Identity, Passwords};
 use crate::metrics::{HubMetrics, ListenerMetrics, Live, SpokeMetrics};
 use crate::spoke::Spoke;
 
@@ -23,7 +23,8 @@ pub struct State {
     /// Its hubs, in the order of the configuration; at least one.
     pub hubs: Vec<Arc<Hub>>,
     /// The credentials of all its spokes.
-    pub authenticator: Authenticator,
+    pub authenticator: Authenticator<Identity>,
+    passwords: Arc<Passwords>,
     /// The metrics of its listeners with TLS.
     listeners: Vec<ListenerMetrics>,
 }
@@ -40,16 +41,13 @@ impl State {
                 Arc::new(Spoke::new(spoke, &config.cluster_label, known))
             })
             .collect();
-        let secrets = config
-            .spokes
-            .iter()
-            .zip(&spokes)
-            .flat_map(|(config, spoke)| {
-                let secrets = config.credentials.iter().enumerate();
-                secrets.map(move |(place, credential)| (spoke, &credential.secret, place))
-            });
-        let authenticator = Authenticator::new(secrets, before.map(|it| &it.authenticator))
-            .context("cannot draw random bytes from the system")?;
+        let passwords = match before {
+            Some(before) => Arc::clone(&before.passwords),
+            None => Passwords::new().context("cannot draw random bytes from the system")?,
+        };
+        let credentials = config.spokes.iter().zip(&spokes);
+        let credentials = credentials.flat_map(|(config, spoke)| Identity::each(config, spoke));
+        let authenticator = Authenticator::new(credentials, &passwords);
         let hubs = config.hubs.iter().map(|hub| {
             let known = before.and_then(|before| before.unchanged_hub(hub));
             known.unwrap_or_else(|| {
@@ -70,6 +68,7 @@ impl State {
             spokes,
             hubs: hubs.collect(),
             authenticator,
+            passwords,
             config,
         })
     }

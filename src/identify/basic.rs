@@ -13,46 +13,40 @@ use base64::prelude::BASE64_STANDARD;
 use crate::reasons::AuthFailure;
 
 use super::passwords::Passwords;
-use super::{Identity, NotIdentified};
+use super::{NotIdentified, Place};
 
 /// The users of one configuration.
 pub(super) struct Users {
-    /// The hash of the password and the identity, by user name.
-    users: HashMap<String, (Arc<str>, Identity)>,
+    /// The hash of the password and the credential, by user name.
+    users: HashMap<String, (Arc<str>, Place)>,
     /// The hashes of all users. One of them is checked when the user is unknown.
     decoys: Vec<Arc<str>>,
-    /// The password checks, which outlive a reload.
-    pub(super) passwords: Arc<Passwords>,
+    passwords: Arc<Passwords>,
 }
 
 impl Users {
-    /// No users yet. The passwords that were checked `before` need not be checked again. Fails when
-    /// the system has no random bytes.
-    pub(super) fn new(before: Option<&Self>) -> Result<Self, getrandom::Error> {
-        let passwords = match before {
-            Some(before) => Arc::clone(&before.passwords),
-            None => Passwords::new()?,
-        };
-        Ok(Self {
+    /// No users yet.
+    pub(super) fn new(passwords: &Arc<Passwords>) -> Self {
+        Self {
             users: HashMap::new(),
             decoys: Vec::new(),
-            passwords,
-        })
+            passwords: Arc::clone(passwords),
+        }
     }
 
     /// Adds a user.
-    pub(super) fn insert(&mut self, username: &str, password_hash: &str, identity: Identity) {
+    pub(super) fn insert(&mut self, username: &str, password_hash: &str, place: Place) {
         let hash: Arc<str> = password_hash.into();
         self.decoys.push(Arc::clone(&hash));
-        self.users.insert(username.to_owned(), (hash, identity));
+        self.users.insert(username.to_owned(), (hash, place));
     }
 
-    /// Returns the identity that the base64 of `username:password`, sent from an address, proves.
-    pub(super) async fn identify(
+    /// Returns the credential that the base64 of `username:password`, sent from an address, is.
+    pub(super) async fn find(
         &self,
         encoded: &str,
         address: IpAddr,
-    ) -> Result<Identity, NotIdentified> {
+    ) -> Result<Place, NotIdentified> {
         let (username, password) = decode(encoded).ok_or(AuthFailure::Malformed)?;
         let user = self.users.get(&username);
         let hash = user.map(|(hash, _)| hash);
@@ -61,7 +55,7 @@ impl Users {
         let fits = self.passwords.fits(address, &username, password, hash);
         let fits = fits.await?;
         match user {
-            Some((_, identity)) if fits => Ok(identity.clone()),
+            Some((_, place)) if fits => Ok(*place),
             _ => Err(AuthFailure::Unknown.into()),
         }
     }

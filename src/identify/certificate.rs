@@ -4,36 +4,25 @@
 //! takes a spoke away takes it from open connections as well.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
-use crate::reasons::AuthFailure;
 use crate::tls::{CertificateName, ClientCertificate};
 
-use super::Identity;
+use super::Place;
 
 /// The names of one configuration.
 #[derive(Default)]
-pub(super) struct Certificates(HashMap<CertificateName, Identity>);
+pub(super) struct Certificates(HashMap<CertificateName, Place>);
 
 impl Certificates {
     /// Adds a name.
-    pub(super) fn insert(&mut self, name: &CertificateName, identity: Identity) {
-        self.0.insert(name.clone(), identity);
+    pub(super) fn insert(&mut self, name: &CertificateName, place: Place) {
+        self.0.insert(name.clone(), place);
     }
 
-    /// Returns the identity that a certificate proves. One that has names of several spokes proves
-    /// none of them.
-    pub(super) fn identify(
-        &self,
-        certificate: &ClientCertificate,
-    ) -> Result<Identity, AuthFailure> {
+    /// Returns the credentials whose names a certificate has.
+    pub(super) fn find(&self, certificate: &ClientCertificate) -> impl Iterator<Item = Place> {
         let names = certificate.names().iter();
-        let mut found = names.filter_map(|name| self.0.get(name));
-        let first = found.next().ok_or(AuthFailure::UnknownCertificate)?;
-        if found.any(|other| !Arc::ptr_eq(&other.spoke, &first.spoke)) {
-            return Err(AuthFailure::AmbiguousCertificate);
-        }
-        Ok(first.clone())
+        names.filter_map(|name| self.0.get(name).copied())
     }
 
     /// The names.
@@ -44,10 +33,14 @@ impl Certificates {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use rcgen::{CertificateParams, DnType, KeyPair, SanType};
 
     use super::*;
-    use crate::config;
+    use crate::config::{self, Credential, Secret};
+    use crate::identify::{Authenticator, Identity, Passwords};
+    use crate::reasons::AuthFailure;
     use crate::spoke::Spoke;
 
     fn spoke(name: &str) -> Arc<Spoke> {
@@ -81,8 +74,7 @@ mod tests {
     #[test]
     fn a_certificate_proves_the_only_spoke_that_it_names() {
         let (production, staging) = (spoke("production"), spoke("staging"));
-        let mut certificates = Certificates::default();
-        for (spoke, name, credential) in [
+        let credentials = [
             (&production, CertificateName::dns("prod.example.com"), 0),
             (
                 &production,
@@ -91,10 +83,20 @@ mod tests {
             ),
             (&staging, CertificateName::CommonName("Staging".into()), 0),
             (&staging, CertificateName::dns("staging.example.com"), 1),
-        ] {
+        ]
+        .map(|(spoke, name, credential)| {
             let spoke = Arc::clone(spoke);
-            certificates.insert(&name, Identity { spoke, credential });
-        }
+            let identity = Identity { spoke, credential };
+            let credential = Credential {
+                name: name.to_string(),
+                secret: Secret::Certificate(name),
+            };
+            (identity, credential)
+        });
+        let credentials = credentials
+            .iter()
+            .map(|(it, credential)| (it.clone(), credential));
+        let authenticator = Authenticator::new(credentials, &Passwords::new().unwrap());
         let unknown = Err(AuthFailure::UnknownCertificate);
         let ambiguous = Err(AuthFailure::AmbiguousCertificate);
         for (case, dns, uri, common_name, expected) in [
@@ -153,8 +155,11 @@ mod tests {
                 ambiguous,
             ),
         ] {
-            let found = certificates.identify(&certificate(dns, uri, common_name));
-            let found = found.map(|it| (it.spoke.name.clone(), it.credential));
+            let certificate = certificate(dns, uri, common_name);
+            let found = authenticator.find_certificate(&certificate).map(|place| {
+                let Identity { spoke, credential } = &authenticator.proven[place];
+                (spoke.name.clone(), *credential)
+            });
             let expected = expected.map(|(name, credential)| (name.to_owned(), credential));
             assert_eq!(found, expected, "{case}");
         }

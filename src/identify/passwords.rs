@@ -6,6 +6,7 @@
 //! users exist, so it stays valid over a reload.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,8 +29,8 @@ type Key = [u8; 32];
 /// What a check found, once it is known.
 type Found = Option<Result<bool, NotIdentified>>;
 
-/// The password checks of the process.
-pub(super) struct Passwords {
+/// The password checks of the process, which outlive a reload.
+pub struct Passwords {
     key: Key,
     results: Mutex<HashMap<Key, bool>>,
     checks: Mutex<Checks>,
@@ -51,7 +52,7 @@ struct Check {
 
 impl Passwords {
     /// Draws the key of the digests. Fails when the system has no random bytes.
-    pub(super) fn new() -> Result<Arc<Self>, getrandom::Error> {
+    pub fn new() -> Result<Arc<Self>, getrandom::Error> {
         let mut key = [0; 32];
         getrandom::fill(&mut key)?;
         Ok(Arc::new(Self {
@@ -223,6 +224,12 @@ impl Checks {
         let running = next.as_ref();
         self.running = running.map(|(_, check)| (check.key, check.found.subscribe()));
         next
+    }
+}
+
+impl fmt::Debug for Passwords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Passwords").finish_non_exhaustive()
     }
 }
 

@@ -26,15 +26,16 @@ fn config(credentials: &[String]) -> Config {
     config::parse(&format!("{hub}\n{spokes}\n")).unwrap()
 }
 
-fn authenticator(config: &Config, before: Option<&Authenticator>) -> Authenticator {
+fn authenticator(config: &Config, passwords: &Arc<Passwords>) -> Authenticator<Identity> {
     let spoke = &config.spokes[0];
     let run = Arc::new(Spoke::new(spoke, &config.cluster_label, None));
-    let secrets = spoke.credentials.iter().enumerate();
-    let secrets = secrets.map(|(place, credential)| (&run, &credential.secret, place));
-    Authenticator::new(secrets, before).unwrap()
+    Authenticator::new(Identity::each(spoke, &run), passwords)
 }
 
-async fn identify(authenticator: &Authenticator, pair: &str) -> Result<usize, NotIdentified> {
+async fn identify(
+    authenticator: &Authenticator<Identity>,
+    pair: &str,
+) -> Result<usize, NotIdentified> {
     let value = format!("Basic {}", BASE64_STANDARD.encode(pair));
     let value = HeaderValue::try_from(value).unwrap();
     let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
@@ -47,7 +48,7 @@ fn debug_shows_no_secret() {
     let hash = hash("password");
     let token = format!("{{token_sha256: {TOKEN_SHA256}}}");
     let config = config(&[token, user("basic", &hash)]);
-    let authenticator = authenticator(&config, None);
+    let authenticator = authenticator(&config, &Passwords::new().unwrap());
     let digest = match &config.spokes[0].credentials[0].secret {
         Secret::Token(digest) => format!("{digest:?}"),
         _ => unreachable!("the first credential is a token"),
@@ -63,14 +64,15 @@ fn debug_shows_no_secret() {
 async fn after_a_reload_only_a_changed_password_is_checked_again() {
     let same = hash("same");
     let of = |changed: &str| config(&[user("same", &same), user("changed", changed)]);
-    let before = authenticator(&of(&hash("old")), None);
+    let passwords = Passwords::new().unwrap();
+    let before = authenticator(&of(&hash("old")), &passwords);
     assert_eq!(identify(&before, "same:same").await.unwrap(), 0);
     assert_eq!(identify(&before, "changed:old").await.unwrap(), 1);
 
-    let after = authenticator(&of(&hash("new")), Some(&before));
+    let after = authenticator(&of(&hash("new")), &passwords);
     identify(&after, "changed:old").await.unwrap_err();
     assert_eq!(identify(&after, "changed:new").await.unwrap(), 1);
-    after.users.passwords.stop();
+    passwords.stop();
     let remembered = identify(&after, "same:same").await;
     assert_eq!(remembered.unwrap(), 0, "the password is not checked again");
 }
@@ -80,7 +82,8 @@ async fn after_a_reload_only_a_changed_password_is_checked_again() {
 async fn the_password_of_an_unknown_user_is_checked_against_the_hash_of_a_known_one() {
     let hashes = [hash("first"), hash("second")];
     let config = config(&[user("first", &hashes[0]), user("second", &hashes[1])]);
-    let authenticator = authenticator(&config, None);
+    let passwords = Passwords::new().unwrap();
+    let authenticator = authenticator(&config, &passwords);
     let names: Vec<_> = (0..100).map(|n| format!("unknown{n}")).collect();
     let decoys = || {
         names
@@ -105,7 +108,7 @@ async fn the_password_of_an_unknown_user_is_checked_against_the_hash_of_a_known_
             assert!(unknown, "{refused:?}");
         }
     }
-    authenticator.users.passwords.stop();
+    passwords.stop();
     let busy = identify(&authenticator, "somebody:new").await;
     assert!(
         matches!(busy, Err(NotIdentified::Busy)),

@@ -8,22 +8,22 @@ use sha2::{Digest, Sha256};
 
 use crate::reasons::AuthFailure;
 
-use super::Identity;
+use super::Place;
 
 /// The tokens of one configuration, by SHA-256.
 #[derive(Default)]
-pub(super) struct Tokens(HashMap<[u8; 32], Identity>);
+pub(super) struct Tokens(HashMap<[u8; 32], Place>);
 
 impl Tokens {
     /// Adds the token with this SHA-256.
-    pub(super) fn insert(&mut self, digest: [u8; 32], identity: Identity) {
-        self.0.insert(digest, identity);
+    pub(super) fn insert(&mut self, digest: [u8; 32], place: Place) {
+        self.0.insert(digest, place);
     }
 
-    /// Returns the identity that a token proves.
-    pub(super) fn identify(&self, token: &str) -> Result<Identity, AuthFailure> {
+    /// Returns the credential that a token is.
+    pub(super) fn find(&self, token: &str) -> Result<Place, AuthFailure> {
         let digest: [u8; 32] = Sha256::digest(token).into();
-        self.0.get(&digest).cloned().ok_or(AuthFailure::Unknown)
+        self.0.get(&digest).copied().ok_or(AuthFailure::Unknown)
     }
 
     /// The number of tokens.
