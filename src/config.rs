@@ -21,7 +21,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 pub use connection_rules::ConnectionRules;
 pub use errors::{Errors, Finding, Position};
@@ -213,6 +213,8 @@ pub struct Credential {
     pub name: String,
     /// What the credential of a request is checked against.
     pub secret: Secret,
+    /// The last moment at which it proves anything; `None` for no end.
+    pub not_after: Option<SystemTime>,
 }
 
 /// What a credential is checked against. No variant holds a secret in the clear.

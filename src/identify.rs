@@ -27,6 +27,7 @@ mod token;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
@@ -112,7 +113,19 @@ pub struct Authenticator<P> {
     certificates: Certificates,
     tokens: Tokens,
     users: Users,
-    proven: Vec<P>,
+    known: Vec<Known<P>>,
+}
+
+/// A credential, whatever its scheme.
+struct Known<P> {
+    proven: P,
+    not_after: Option<SystemTime>,
+}
+
+impl<P> Known<P> {
+    fn has_expired(&self) -> bool {
+        self.not_after.is_some_and(|end| end < SystemTime::now())
+    }
 }
 
 impl<P: Proven> Authenticator<P> {
@@ -126,10 +139,10 @@ impl<P: Proven> Authenticator<P> {
             certificates: Certificates::default(),
             tokens: Tokens::default(),
             users: Users::new(passwords),
-            proven: Vec::new(),
+            known: Vec::new(),
         };
         for (proven, credential) in credentials {
-            let place = authenticator.proven.len();
+            let place = authenticator.known.len();
             match &credential.secret {
                 Secret::Certificate(name) => authenticator.certificates.insert(name, place),
                 Secret::Token(digest) => authenticator.tokens.insert(*digest, place),
@@ -138,7 +151,10 @@ impl<P: Proven> Authenticator<P> {
                     password_hash,
                 } => authenticator.users.insert(username, password_hash, place),
             }
-            authenticator.proven.push(proven);
+            authenticator.known.push(Known {
+                proven,
+                not_after: credential.not_after,
+            });
         }
         authenticator
     }
@@ -159,18 +175,27 @@ impl<P: Proven> Authenticator<P> {
         } else {
             self.find(headers, address).await?
         };
-        Ok(self.proven[place].clone())
+        let known = &self.known[place];
+        if known.has_expired() {
+            return Err(AuthFailure::Expired.into());
+        }
+        Ok(known.proven.clone())
     }
 
-    /// Returns a credential that a certificate has. One that has names of several senders proves none
-    /// of them.
+    /// Returns a credential that a certificate has, one that has not expired if there is any. One that
+    /// has names of several senders proves none of them.
     fn find_certificate(&self, certificate: &ClientCertificate) -> Result<Place, AuthFailure> {
-        let mut places = self.certificates.find(certificate);
-        let first = places.next().ok_or(AuthFailure::UnknownCertificate)?;
-        if places.any(|other| !self.proven[other].is_same(&self.proven[first])) {
+        let places: Vec<Place> = self.certificates.find(certificate).collect();
+        let [first, others @ ..] = &places[..] else {
+            return Err(AuthFailure::UnknownCertificate);
+        };
+        let proven = |place: &Place| &self.known[*place].proven;
+        if others.iter().any(|it| !proven(it).is_same(proven(first))) {
             return Err(AuthFailure::AmbiguousCertificate);
         }
-        Ok(first)
+        let mut places = places.iter();
+        let valid = places.find(|place| !self.known[**place].has_expired());
+        Ok(*valid.unwrap_or(first))
     }
 
     /// Returns the credential that the sender has.

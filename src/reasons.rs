@@ -73,6 +73,8 @@ impl ConnectionRefusal {
 pub enum AuthFailure {
     /// The client certificate has names of several spokes.
     AmbiguousCertificate,
+    /// The credential was valid up to its `not_after`.
+    Expired,
     /// The Authorization header cannot be read.
     Malformed,
     /// There is no Authorization header.
@@ -85,8 +87,9 @@ pub enum AuthFailure {
 
 impl AuthFailure {
     /// All of them, in the order of their names.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::AmbiguousCertificate,
+        Self::Expired,
         Self::Malformed,
         Self::Missing,
         Self::Unknown,
@@ -97,6 +100,7 @@ impl AuthFailure {
     pub fn name(self) -> &'static str {
         match self {
             Self::AmbiguousCertificate => "ambiguous_certificate",
+            Self::Expired => "expired",
             Self::Malformed => "malformed",
             Self::Missing => "missing",
             Self::Unknown => UNKNOWN,
@@ -109,6 +113,9 @@ impl AuthFailure {
         match self {
             Self::AmbiguousCertificate => {
                 "the client certificate has names of several spokes; use one with the names of one"
+            }
+            Self::Expired => {
+                "the credential has expired; give the sender another one, or move its not_after"
             }
             Self::Malformed => {
                 "the Authorization header cannot be read; send Bearer <token> or Basic <base64>"

@@ -41,11 +41,15 @@ impl Spoke {
     pub fn new(config: &config::Spoke, cluster_label: &str, before: Option<&Self>) -> Self {
         let credentials = config.credentials.iter().map(|it| it.name.as_str());
         let metrics = before.map(|before| &before.metrics);
+        let metrics = SpokeMetrics::new(&config.name, credentials, metrics);
+        for (place, credential) in config.credentials.iter().enumerate() {
+            metrics.record_credential_expiry(place, credential.not_after);
+        }
         Self {
             name: config.name.clone(),
             source_ranges: config.source_ranges.clone(),
             rules: Rules::new(cluster_label, &config.name, config.labels, config.limits),
-            metrics: SpokeMetrics::new(&config.name, credentials, metrics),
+            metrics,
             account: before.map_or_else(Arc::default, |it| Arc::clone(&it.account)),
             status: before.map_or_else(Arc::default, |it| Arc::clone(&it.status)),
             throttles: before.map_or_else(Arc::default, |it| Arc::clone(&it.throttles)),

@@ -7,7 +7,7 @@ mod tls;
 mod values;
 mod warnings;
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use proptest::prelude::{ProptestConfig, any, prop_assert, proptest};
 use proptest::sample::{Index, select};
@@ -51,6 +51,7 @@ spokes:
   - name: production
     credentials:
       - token_sha256: 9F86D081884C7D659A2FEAA0C55AD015A3BF4F1B2B0B822CD15D6C15B0F00A08
+        not_after: 2100-01-31T00:00:00Z
       - basic: {username: production, password_hash: "$2b$12$EXRkfkdmXn2gzds2SSitu.MW9.gAVqa9eLS1//RYtYCmB1eLHg.9q"}
     source_ranges: [203.0.113.7/32, "::ffff:198.51.100.0/120"]
     labels: {mismatch: rename}
@@ -92,6 +93,13 @@ fn a_complete_configuration_is_read() {
     );
     let credentials: Vec<_> = production.credentials.iter().map(|it| &it.name).collect();
     assert_eq!(credentials, ["token_sha256:9f86d081", "basic:production"]);
+    let ends: Vec<_> = production
+        .credentials
+        .iter()
+        .map(|it| it.not_after)
+        .collect();
+    let end = SystemTime::UNIX_EPOCH + Duration::from_secs(4_105_036_800);
+    assert_eq!(ends, [Some(end), None]);
     assert!(
         matches!(&off.credentials[0].secret, Secret::Basic { username, .. } if username == "123")
     );

@@ -90,6 +90,7 @@ mod tests {
             let credential = Credential {
                 name: name.to_string(),
                 secret: Secret::Certificate(name),
+                not_after: None,
             };
             (identity, credential)
         });
@@ -157,7 +158,7 @@ mod tests {
         ] {
             let certificate = certificate(dns, uri, common_name);
             let found = authenticator.find_certificate(&certificate).map(|place| {
-                let Identity { spoke, credential } = &authenticator.proven[place];
+                let Identity { spoke, credential } = &authenticator.known[place].proven;
                 (spoke.name.clone(), *credential)
             });
             let expected = expected.map(|(name, credential)| (name.to_owned(), credential));

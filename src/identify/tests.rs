@@ -61,6 +61,31 @@ fn debug_shows_no_secret() {
 }
 
 #[tokio::test]
+async fn a_credential_of_any_kind_proves_nothing_after_its_end() {
+    let passwords = Passwords::new().unwrap();
+    let token = format!("{{token_sha256: {TOKEN_SHA256}}}");
+    let mut config = config(&[token, user("basic", &hash("password"))]);
+    let pair = BASE64_STANDARD.encode("basic:password");
+    for (value, place) in [("Bearer test".to_owned(), 0), (format!("Basic {pair}"), 1)] {
+        let value = HeaderValue::try_from(value).unwrap();
+        let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
+        let hour = std::time::Duration::from_secs(3600);
+        let expired = Err(AuthFailure::Expired.into());
+        for (not_after, expected) in [
+            (None, Ok(place)),
+            (Some(SystemTime::now() + hour), Ok(place)),
+            (Some(SystemTime::now() - hour), expired),
+        ] {
+            config.spokes[0].credentials[place].not_after = not_after;
+            let authenticator = authenticator(&config, &passwords);
+            let identity = authenticator.identify(&headers, None, LOCALHOST).await;
+            let found = identity.map(|identity| identity.credential);
+            assert_eq!(found, expected, "{place}: {not_after:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn after_a_reload_only_a_changed_password_is_checked_again() {
     let same = hash("same");
     let of = |changed: &str| config(&[user("same", &same), user("changed", changed)]);

@@ -21,7 +21,9 @@ use crate::reasons::{AuthFailure, ConnectionRefusal, Reason, UNKNOWN};
 use crate::wire::{Kind, Protocol};
 
 use super::LostPart;
-use super::series::{Codes, Durations, Each, Label, Labels, Series, Sizes, Timestamp};
+use super::series::{
+    Codes, Durations, Each, Label, Labels, Series, SetTimestamp, Sizes, Timestamp,
+};
 
 /// The name, help text and type of a metric, and how an owner's series of it are encoded.
 pub(super) struct Family<Owner> {
@@ -141,6 +143,8 @@ families! {
 
     /// The metrics of a credential, in the labels `spoke` and `credential`.
     struct CredentialFamilies {
+        /// When a credential expires, its not_after; absent for one that does not.
+        credential_expiry_timestamp_seconds: SetTimestamp,
         /// When a credential last identified its spoke; 0 means never.
         credential_last_used_timestamp_seconds: Timestamp,
     }

@@ -193,6 +193,28 @@ impl Series for Timestamp {
     }
 }
 
+/// A time in seconds since the Unix epoch, which only some owners have. The others have no series.
+#[derive(Debug, Default)]
+pub(super) struct SetTimestamp(Timestamp);
+
+impl SetTimestamp {
+    pub(super) fn set(&self, time: Option<SystemTime>) {
+        let since = time.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        self.0.0.set(since.map_or(0.0, |since| since.as_secs_f64()));
+    }
+}
+
+impl Series for SetTimestamp {
+    const TYPE: MetricType = Timestamp::TYPE;
+
+    fn encode(&self, labels: &Labels<'_>, encoder: &mut MetricEncoder<'_>) -> fmt::Result {
+        if self.0.0.get() == 0.0 {
+            return Ok(());
+        }
+        self.0.encode(labels, encoder)
+    }
+}
+
 /// A histogram of durations.
 #[derive(Debug)]
 pub(super) struct Durations(Histogram);

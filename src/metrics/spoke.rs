@@ -1,7 +1,7 @@
 //! What is counted of one spoke and of its credentials.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
 
@@ -89,6 +89,14 @@ impl SpokeMetrics {
         if let Some(credential) = self.credentials.get(credential) {
             let last_used = &credential.families.credential_last_used_timestamp_seconds;
             last_used.set_to_now();
+        }
+    }
+
+    /// Shows when a credential, by its place in the configuration, expires.
+    pub fn record_credential_expiry(&self, credential: usize, not_after: Option<SystemTime>) {
+        if let Some(credential) = self.credentials.get(credential) {
+            let expiry = &credential.families.credential_expiry_timestamp_seconds;
+            expiry.set(not_after);
         }
     }
 

@@ -1,16 +1,17 @@
 //! The credentials by which the gate identifies a spoke.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
 use crate::support::config::{
-    argon2, basic, bcrypt, config, sha256, spoke, spoke_with, token, token_sha256,
+    argon2, basic, bcrypt, config, not_after, sha256, spoke, spoke_with, token, token_sha256,
 };
 use crate::support::gate::{Gate, start_hub_and_gate};
 use crate::support::hub::ScriptedHub;
 use crate::support::sender::{Request, send_raw};
+use crate::support::{DEADLINE, eventually};
 
 /// The spoke that the gate identifies for a request, from the label that it adds to the series.
 async fn identified(gate: &Gate, hub: &ScriptedHub, request: Request) -> Option<String> {
@@ -176,6 +177,64 @@ async fn a_token_identifies_its_spoke_over_http2() {
     assert_eq!(
         identified(&gate, &hub, Request::up().token("wrong").http2()).await,
         None
+    );
+}
+
+#[tokio::test]
+async fn a_credential_is_refused_after_its_end_and_its_spoke_keeps_the_others() {
+    let hub = ScriptedHub::start().await;
+    let end = SystemTime::now() + Duration::from_secs(3);
+    let credentials = [
+        not_after(&token_sha256(&token("ending")), end),
+        not_after(&bcrypt("ending", "password"), end),
+        token_sha256(&token("lasting")),
+    ];
+    let spokes = [spoke_with("production", &credentials.join(", "), "")];
+    let gate = Gate::start(&config(&hub.url(), &spokes)).await;
+    let requests = || {
+        [
+            Request::up().spoke("ending"),
+            Request::up().basic("ending", "password"),
+        ]
+    };
+    for request in requests() {
+        gate.send(request).await.expect(204);
+    }
+    gate.wait_for_log(&["not_after", "is less than 14 days away"])
+        .await;
+    let metrics = gate.metrics().await;
+    let expiry = metrics.values("hubgate_credential_expiry_timestamp_seconds", &[]);
+    let seconds = end.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    assert_eq!(expiry.len(), 2, "the lasting one has none: {expiry:?}");
+    for expiry in expiry {
+        let difference = expiry - seconds.as_secs_f64();
+        assert!(difference.abs() < 0.01, "{expiry}");
+    }
+    for request in requests() {
+        let refused = eventually("the end", DEADLINE, async || {
+            let response = gate.send(request.clone()).await;
+            if response.status == 401 {
+                Ok(response)
+            } else {
+                Err(response)
+            }
+        })
+        .await;
+        let text = "unauthenticated: the credential has expired; give the sender another one";
+        assert!(refused.text.starts_with(text), "{refused:?}");
+    }
+    gate.send(Request::up().spoke("lasting")).await.expect(204);
+    let failures = "hubgate_auth_failures_total";
+    assert_eq!(gate.sum(failures, &[("reason", "expired")]).await, 2.0);
+
+    let spokes = [spoke_with("production", &credentials[2], "")];
+    gate.reload_with(&config(&hub.url(), &spokes)).await;
+    let metrics = gate.metrics().await;
+    assert!(!metrics.has("hubgate_credential_expiry_timestamp_seconds", &[]));
+    let response = gate.send(Request::up().spoke("ending")).await.expect(401);
+    assert!(
+        response.text.contains("no spoke has this credential"),
+        "{response:?}"
     );
 }
 

@@ -3,8 +3,8 @@
 use super::Check;
 use super::entry::{Entry, UnknownKeys, quote};
 use super::visible::check_visible;
+use crate::config::Secret;
 use crate::config::errors::Reported;
-use crate::config::{Credential, Secret};
 use crate::tls::CertificateName;
 
 const KINDS: &[&str] = &["dns", "uri", "common_name"];
@@ -21,11 +21,11 @@ const URI_BYTES_MAX: usize = 2048;
 /// Longer than the 64 characters that X.520 allows, since not all authorities keep to that.
 const COMMON_NAME_BYTES_MAX: usize = 256;
 
-/// Checks the value of `certificate`.
+/// Checks the value of `certificate`, and returns the name of the credential as well.
 pub(super) fn certificate(
     check: &mut Check<'_>,
     entry: &Entry<'_>,
-) -> Result<Credential, Reported> {
+) -> Result<(String, Secret), Reported> {
     let fields = entry.fields(&mut check.report, UnknownKeys::Shown, KINDS);
     let (kind, value) = match (fields.found(), fields.reported()) {
         ([], Some(reported)) => return Err(reported),
@@ -56,10 +56,7 @@ pub(super) fn certificate(
                        otherwise no client is asked for a certificate";
         return Err(entry.fail(&mut check.report, message));
     }
-    Ok(Credential {
-        name: format!("certificate:{name}"),
-        secret: Secret::Certificate(name),
-    })
+    Ok((format!("certificate:{name}"), Secret::Certificate(name)))
 }
 
 fn dns(text: &str) -> Result<CertificateName, String> {

@@ -1,7 +1,9 @@
-//! Checks one item of `credentials`, with which a spoke proves who it is.
+//! Checks `credentials`, with which a spoke proves who it is.
 //!
 //! Everything here handles secrets. Messages never quote a value, not even an invalid one: a token
 //! that was pasted into the wrong place is still a token.
+
+use std::time::{Duration, SystemTime};
 
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Algorithm, Params, Version};
@@ -15,7 +17,12 @@ use super::{Check, absolute, advice, value};
 use crate::config::errors::{Report, Reported};
 use crate::config::{Credential, Secret};
 
-const KINDS: &[&str] = &["token_sha256", "token_file", "basic", "certificate"];
+/// The kinds of credentials that a spoke can have.
+pub(super) const KINDS: &[&str] = &["token_sha256", "token_file", "basic", "certificate"];
+
+/// The key beside the kind.
+const NOT_AFTER: &str = "not_after";
+
 const BASIC_KEYS: &[&str] = &["username", "password_hash"];
 
 /// Hex digits of a SHA-256.
@@ -48,14 +55,85 @@ const BCRYPT_COST_MAX: u32 = 14;
 /// The lowest cost that the algorithm allows.
 const BCRYPT_COST_MIN: u32 = 4;
 
-/// Checks one item of `credentials`.
-pub(super) fn credential(check: &mut Check<'_>, entry: &Entry<'_>) -> Result<Credential, Reported> {
-    let fields = entry.fields(&mut check.report, UnknownKeys::Hidden, KINDS);
-    match (fields.found(), fields.reported()) {
+/// Whoever replaces credentials by hand needs some days.
+const EXPIRES_SOON: Duration = Duration::from_secs(14 * 24 * 3600);
+
+/// Checks a list of credentials of these kinds. Without any, `nobody` says what would follow.
+pub(super) fn credentials(
+    check: &mut Check<'_>,
+    list: &Entry<'_>,
+    kinds: &[&'static str],
+    nobody: &str,
+) -> Result<Vec<Credential>, Reported> {
+    let items = list.items(&mut check.report)?;
+    if items.is_empty() {
+        return Err(list.fail(&mut check.report, nobody));
+    }
+    // Every item is checked before the first error is returned.
+    let checked: Vec<_> = items
+        .iter()
+        .map(|item| credential(check, item, kinds))
+        .collect();
+    checked.into_iter().collect()
+}
+
+fn credential(
+    check: &mut Check<'_>,
+    entry: &Entry<'_>,
+    kinds: &[&'static str],
+) -> Result<Credential, Reported> {
+    let keys = [kinds, &[NOT_AFTER]].concat();
+    let fields = entry.fields(&mut check.report, UnknownKeys::Hidden, &keys);
+    let not_after = not_after(&mut check.report, &fields);
+    let (name, secret) = secret(check, &fields, kinds)?;
+    Ok(Credential {
+        name,
+        secret,
+        not_after: not_after?,
+    })
+}
+
+fn not_after(report: &mut Report, fields: &Fields<'_>) -> Result<Option<SystemTime>, Reported> {
+    let Some(entry) = fields.get(NOT_AFTER) else {
+        return Ok(None);
+    };
+    let time = entry.parse(report, |text| {
+        humantime::parse_rfc3339(text)
+            .map_err(|_| "is not a time in UTC; write it as 2027-01-31T00:00:00Z".to_owned())
+    })?;
+    match time.duration_since(SystemTime::now()) {
+        Err(_) => {
+            let message = "is in the past, so whoever sends this credential gets the response 401; \
+                           replace the credential, or remove it";
+            entry.warn(report, message);
+        }
+        Ok(left) if left < EXPIRES_SOON => {
+            let days = EXPIRES_SOON.as_secs() / (24 * 3600);
+            let message = format!(
+                "is less than {days} days away; add another credential, and move the sender to it \
+                 before"
+            );
+            entry.warn(report, message);
+        }
+        Ok(_) => {}
+    }
+    Ok(Some(time))
+}
+
+/// Checks the one kind among the fields of a credential. Returns the name of the credential as well.
+fn secret(
+    check: &mut Check<'_>,
+    fields: &Fields<'_>,
+    kinds: &[&str],
+) -> Result<(String, Secret), Reported> {
+    let entry = fields.entry();
+    let found = fields.found().iter().filter(|(key, _)| *key != NOT_AFTER);
+    let found: Vec<_> = found.collect();
+    match (found.as_slice(), fields.reported()) {
         ([], Some(reported)) => Err(reported),
         ([], None) => Err(entry.fail(
             &mut check.report,
-            format!("contains no credential; give one of: {}", KINDS.join(", ")),
+            format!("contains no credential; give one of: {}", kinds.join(", ")),
         )),
         ([(kind, value)], _) => match *kind {
             "token_sha256" => token_digest(check, value),
@@ -74,14 +152,14 @@ pub(super) fn credential(check: &mut Check<'_>, entry: &Entry<'_>) -> Result<Cre
     }
 }
 
-fn token_digest(check: &mut Check<'_>, entry: &Entry<'_>) -> Result<Credential, Reported> {
+fn token_digest(check: &mut Check<'_>, entry: &Entry<'_>) -> Result<(String, Secret), Reported> {
     let digest = entry.parse(&mut check.report, parse_digest)?;
     let digits = entry.text(&mut check.report)?.to_ascii_lowercase();
     let name = format!("token_sha256:{}", &digits[..NAME_DIGITS]);
     token(check, entry, name, digest)
 }
 
-fn token_file(check: &mut Check<'_>, entry: &Entry<'_>) -> Result<Credential, Reported> {
+fn token_file(check: &mut Check<'_>, entry: &Entry<'_>) -> Result<(String, Secret), Reported> {
     let path_text = entry.text(&mut check.report)?;
     entry.parse(&mut check.report, |text| value::path(text).map(|_| ()))?;
     let path = entry.file.resolve(path_text);
@@ -103,28 +181,24 @@ fn token(
     entry: &Entry<'_>,
     name: String,
     digest: [u8; 32],
-) -> Result<Credential, Reported> {
+) -> Result<(String, Secret), Reported> {
     check.unique.claim_token(&mut check.report, entry, digest)?;
-    Ok(Credential {
-        name,
-        secret: Secret::Token(digest),
-    })
+    Ok((name, Secret::Token(digest)))
 }
 
-fn basic(check: &mut Check<'_>, entry: &Entry<'_>) -> Result<Credential, Reported> {
+fn basic(check: &mut Check<'_>, entry: &Entry<'_>) -> Result<(String, Secret), Reported> {
     refuse_split_hash(&mut check.report, entry)?;
     let fields = entry.fields(&mut check.report, UnknownKeys::Hidden, BASIC_KEYS);
     let username = username(check, &fields);
     let password_hash =
         fields.parse_required(&mut check.report, "password_hash", parse_password_hash);
     let username = username?;
-    Ok(Credential {
-        name: format!("basic:{username}"),
-        secret: Secret::Basic {
-            username,
-            password_hash: password_hash?,
-        },
-    })
+    let name = format!("basic:{username}");
+    let secret = Secret::Basic {
+        username,
+        password_hash: password_hash?,
+    };
+    Ok((name, secret))
 }
 
 /// Refuses an argon2 hash that ends at its first comma, since what follows became keys of their own.

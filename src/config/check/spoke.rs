@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use super::Check;
-use super::credential::credential;
 use super::entry::{Entry, Fields, UnknownKeys};
 use super::value;
+use super::{Check, credential};
 use crate::config::errors::{Report, Reported};
 use crate::config::{
     Absent, Credential, LabelPolicy, Mismatch, SourceRanges, Spoke, SpokeLimits, defaults,
@@ -147,15 +146,8 @@ fn name(check: &mut Check<'_>, fields: &Fields<'_>) -> Result<String, Reported> 
 
 fn credentials(check: &mut Check<'_>, fields: &Fields<'_>) -> Result<Vec<Credential>, Reported> {
     let list = fields.require(&mut check.report, "credentials")?;
-    let items = list.items(&mut check.report)?;
-    if items.is_empty() {
-        let message =
-            "is empty, so nobody could write as this spoke; `hubgate token` makes a token";
-        return Err(list.fail(&mut check.report, message));
-    }
-    // Every item is checked before the first error is returned.
-    let checked: Vec<_> = items.iter().map(|item| credential(check, item)).collect();
-    checked.into_iter().collect()
+    let nobody = "is empty, so nobody could write as this spoke; `hubgate token` makes a token";
+    credential::credentials(check, list, credential::KINDS, nobody)
 }
 
 /// Checks `source_ranges`, which means the same for the listener and for a spoke.

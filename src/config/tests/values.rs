@@ -196,6 +196,11 @@ a => 4:16: spokes[0].credentials => wanted a list
 [token_sha256: e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855] => 4:31: spokes[0].credentials[0].token_sha256 => SHA-256 of an empty text
 [token_file: ''] => 4:29: spokes[0].credentials[0].token_file => is empty
 [token_file: /dev/null] => 4:29: spokes[0].credentials[0].token_file => cannot read /dev/null: not a regular file
+[{token_sha256: DIGEST, not_after: 2027-01-31}] => 4:109: spokes[0].credentials[0].not_after => is not a time in UTC; write it as 2027-01-31T00:00:00Z
+[{token_sha256: DIGEST, not_after: 2027-01-31T00:00:00+01:00}] => 4:109: spokes[0].credentials[0].not_after => is not a time in UTC
+[{token_sha256: DIGEST, not_after: ''}] => 4:109: spokes[0].credentials[0].not_after => is not a time in UTC
+[{token_sha256: DIGEST, not_after: }] => 4:107: spokes[0].credentials[0].not_after => has no value
+[not_after: 2027-01-31T00:00:00Z] => 4:17: spokes[0].credentials[0] => contains no credential; give one of: token_sha256, token_file, basic
 [basic: a] => 4:24: spokes[0].credentials[0].basic => wanted a mapping
 [basic: {password_hash: BCRYPT}] => 4:24: spokes[0].credentials[0].basic.username => missing
 [basic: {username: 'a:b', password_hash: BCRYPT}] => 4:35: spokes[0].credentials[0].basic.username => colon

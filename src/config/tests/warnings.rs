@@ -1,6 +1,7 @@
 //! Tests of what is allowed and yet doubtful.
 
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use super::values::with_line;
 use super::{DIGEST, with_spoke};
@@ -86,6 +87,31 @@ fn a_pattern_that_matches_nothing_is_doubtful() {
     let beside = spoke.replace("hub: {url: http://hub/}", hub);
     let beside = beside.replacen('\n', "\nspoke_files: ['no/such/*.yaml']\n", 1);
     assert_eq!(warnings(&beside), first);
+}
+
+#[test]
+fn a_credential_that_expires_soon_or_has_expired_is_doubtful() {
+    let days = |days: u64| SystemTime::now() + Duration::from_secs(days * 24 * 3600);
+    let past = "is in the past, so whoever sends this credential gets the response 401; replace the \
+                credential, or remove it";
+    let soon =
+        "is less than 14 days away; add another credential, and move the sender to it before";
+    for (not_after, doubt) in [
+        ("2020-01-31T00:00:00Z".to_owned(), Some(past)),
+        (
+            humantime::format_rfc3339_seconds(days(13)).to_string(),
+            Some(soon),
+        ),
+        (humantime::format_rfc3339(days(15)).to_string(), None),
+        ("2100-01-31T00:00:00.5Z".to_owned(), None),
+    ] {
+        let credential = format!("{{token_sha256: {DIGEST}, not_after: {not_after}}}");
+        let spoke = with_spoke(&format!("  credentials: [{credential}]"));
+        let found = warnings(&spoke.replace("http://hub/", "http://hub/api/v1/write"));
+        let wanted =
+            doubt.map(|doubt| format!("config:4:109: spokes[0].credentials[0].not_after: {doubt}"));
+        assert_eq!(found, wanted.unwrap_or_default(), "{not_after}");
+    }
 }
 
 #[test]

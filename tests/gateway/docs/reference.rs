@@ -3,14 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 use hubgate::config::{self, Config};
 use hubgate::reasons::{Reason, RequestReason};
 
 use super::examples::{Example, SPARSE};
 use super::page::{Page, code, root, rows};
+use crate::support;
 use crate::support::body::Protocol;
-use crate::support::config::{sha256, spoke};
+use crate::support::config::{not_after, sha256, spoke_with, token, token_sha256};
 use crate::support::gate::Gate;
 use crate::support::hub::ScriptedHub;
 use crate::support::metrics::Metrics;
@@ -216,8 +218,10 @@ fn the_tables_of_metrics_have_every_metric_with_its_type() {
 async fn scrape() -> Metrics {
     let (hub, authority) = (ScriptedHub::start().await, Authority::new("authority"));
     let listen = tls::listen(&tls::gate_certificate(&authority), "");
-    let spokes = [spoke("production", "")];
-    let config = crate::support::config::config(&hub.url(), &spokes);
+    let end = SystemTime::now() + Duration::from_secs(365 * 24 * 3600);
+    let credential = not_after(&token_sha256(&token("production")), end);
+    let spokes = [spoke_with("production", &credential, "")];
+    let config = support::config::config(&hub.url(), &spokes);
     let gate = Gate::start(&(listen + &config)).await;
     gate.wait_for_protocol(None, Protocol::V2).await;
     let request = Request::up().spoke("production");

@@ -2,6 +2,8 @@
 //!
 //! An argument named `keys` is a list of further keys in YAML flow style, or empty.
 
+use std::time::SystemTime;
+
 /// A configuration of one hub and some spokes, each made by [`spoke`] or [`spoke_with`].
 pub(crate) fn config(hub_url: &str, spokes: &[String]) -> String {
     config_with_hub_keys(hub_url, "", spokes)
@@ -68,6 +70,13 @@ pub(crate) fn argon2(username: &str, password: &str) -> String {
 /// A credential: a username and the hash of a password.
 pub(crate) fn basic(username: &str, password_hash: &str) -> String {
     format!("{{basic: {{username: {username}, password_hash: \"{password_hash}\"}}}}")
+}
+
+/// A credential that ends at a time.
+pub(crate) fn not_after(credential: &str, time: SystemTime) -> String {
+    let open = credential.strip_suffix('}').unwrap();
+    let time = humantime::format_rfc3339_millis(time);
+    format!("{open}, not_after: {time}}}")
 }
 
 /// The token of a spoke.
