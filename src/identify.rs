@@ -18,6 +18,7 @@
 
 mod basic;
 mod certificate;
+mod failures;
 mod line;
 mod passwords;
 #[cfg(test)]

@@ -12,27 +12,19 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv6Addr};
-use std::time::{Duration, Instant};
+use std::net::IpAddr;
+use std::time::Instant;
+
+use super::failures::{Failures, Network};
 
 /// The number of checks that may wait. The last one has to be done before its sender gives up,
 /// which Prometheus does after 30 s, and a usual hash takes up to 300 ms.
 pub(super) const WAITING_MAX: usize = 64;
 
-/// The number of networks, user names, and user names of a network whose failed checks are counted.
-const REMEMBERED_MAX: usize = 4096;
-
-/// How long a failed check counts.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(10 * 60);
-
-/// A provider gives a customer 2^64 addresses of IPv6 or more (RFC 6177), so all of them count as one.
-const IPV6_NETWORK_BITS: u32 = 64;
-
 /// Who asks for a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Sender {
-    /// The address, without the part that one sender may choose freely.
-    network: IpAddr,
+    network: Network,
     /// A digest of the user name, which the sender chooses, so its length has no part in what is
     /// kept.
     user: [u8; 32],
@@ -41,13 +33,7 @@ pub(super) struct Sender {
 impl Sender {
     /// The sender at an address, with the digest of a user name.
     pub(super) fn new(address: IpAddr, user: [u8; 32]) -> Self {
-        let network = match address {
-            IpAddr::V4(_) => address,
-            IpAddr::V6(address) => {
-                let mask = u128::MAX << (u128::BITS - IPV6_NETWORK_BITS);
-                Ipv6Addr::from_bits(address.to_bits() & mask).into()
-            }
-        };
+        let network = Network::of(address);
         Self { network, user }
     }
 }
@@ -56,7 +42,7 @@ impl Sender {
 pub(super) struct Line<T> {
     places: usize,
     waiting: Vec<(Sender, T)>,
-    failures: Failures,
+    failures: Failures<Failing>,
 }
 
 impl<T> Line<T> {
@@ -114,7 +100,7 @@ impl<T> Line<T> {
     /// The places of the checks in `waiting`, the next one first.
     fn order(&self, now: Instant) -> Vec<usize> {
         let senders: Vec<_> = self.waiting.iter().map(|(sender, _)| *sender).collect();
-        let failures = |failing| self.failures.of(failing, now);
+        let failures = |failing| self.failures.of(&failing, now);
         let mut order: Vec<_> = (0..senders.len()).collect();
         let within_sender = numbers(&order, |place| {
             let sender = senders[place];
@@ -152,68 +138,15 @@ fn numbers<G: Eq + Hash>(order: &[usize], group: impl Fn(usize) -> (G, usize)) -
 /// Whose failed checks are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Failing {
-    Network(IpAddr),
+    Network(Network),
     Sender(Sender),
     User([u8; 32]),
 }
 
-/// The failed checks of the last minutes.
-#[derive(Default)]
-struct Failures(HashMap<Failing, Count>);
-
-/// Ordered by the number of failures, and by the time of the last one among equal numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Count {
-    failures: usize,
-    last: Instant,
-}
-
-impl Count {
-    fn is_forgotten(&self, now: Instant) -> bool {
-        now.duration_since(self.last) >= FORGOTTEN_AFTER
-    }
-}
-
-impl Failures {
-    fn of(&self, failing: Failing, now: Instant) -> usize {
-        let count = self.0.get(&failing);
-        let count = count.filter(|count| !count.is_forgotten(now));
-        count.map_or(0, |count| count.failures)
-    }
-
-    fn add(&mut self, failing: Failing, now: Instant) {
-        let failures = self.of(failing, now).saturating_add(1);
-        if self.0.len() >= REMEMBERED_MAX && !self.0.contains_key(&failing) {
-            self.make_room(now);
-        }
-        let count = Count {
-            failures,
-            last: now,
-        };
-        self.0.insert(failing, count);
-    }
-
-    /// Forgets what no longer counts, and at least the one that failed least. Many addresses that
-    /// fail once each cannot make hubgate forget the one that goes on and on.
-    fn make_room(&mut self, now: Instant) {
-        self.0.retain(|_, count| !count.is_forgotten(now));
-        if self.0.len() < REMEMBERED_MAX {
-            return;
-        }
-        let least = self.0.iter().min_by_key(|(_, count)| **count);
-        if let Some(least) = least.map(|(failing, _)| *failing) {
-            self.0.remove(&least);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::failures::FORGOTTEN_AFTER;
     use super::*;
-
-    fn network(address: &str) -> IpAddr {
-        Sender::new(address.parse().unwrap(), [0; 32]).network
-    }
 
     /// The sender of one password in a network of its own.
     fn alone(network: u8, user: u8) -> Sender {
@@ -348,34 +281,5 @@ mod tests {
         line.add(alone(2, 2), "other", now);
         let later = line.next(now + FORGOTTEN_AFTER);
         assert_eq!(later.map(|(_, check)| check), Some("failed"));
-    }
-
-    #[test]
-    fn the_addresses_of_one_ipv6_network_count_as_one() {
-        for (a, b, beside) in [
-            ("2001:db8::1", "2001:db8::ffff:0:0:1", true),
-            ("2001:db8::1", "2001:db8:0:1::1", false),
-            ("203.0.113.1", "203.0.113.1", true),
-            ("203.0.113.1", "203.0.113.2", false),
-        ] {
-            assert_eq!(network(a) == network(b), beside, "{a} {b}");
-        }
-    }
-
-    #[test]
-    fn what_is_remembered_is_bounded_and_keeps_who_fails_most() {
-        let now = Instant::now();
-        let mut line: Line<()> = Line::new(WAITING_MAX);
-        let persistent = alone(1, 1);
-        line.failed(persistent, now);
-        line.failed(persistent, now);
-        // Each adds its network and its user name there.
-        for n in 0..REMEMBERED_MAX / 2 + 100 {
-            let address = Ipv6Addr::from_bits((n as u128) << 64);
-            line.failed(Sender::new(address.into(), [2; 32]), now);
-            assert!(line.failures.0.len() <= REMEMBERED_MAX);
-        }
-        let network = Failing::Network(persistent.network);
-        assert_eq!(line.failures.of(network, now), 2);
     }
 }
