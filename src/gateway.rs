@@ -21,6 +21,7 @@ use crate::admin::{self, Admin};
 use crate::budget::Budget;
 use crate::config::Config;
 use crate::forward::Hub;
+use crate::identify::Guesses;
 use crate::listener::{self, Access, Drain, GivesWay, Handshakes};
 use crate::metrics::Metrics;
 use crate::state::State;
@@ -78,10 +79,12 @@ impl Gateway {
         metrics.record_config_load(true);
         let (writes, admin) = (Drain::default(), Drain::default());
         let (reloads, loads) = reload::channel();
+        let guesses = Arc::new(Guesses::new());
         let endpoint = Endpoint::new(
             Arc::clone(&state),
             Arc::clone(&budget),
             metrics.clone(),
+            guesses,
             writes.clone(),
         );
         let endpoint = Arc::new(endpoint);

@@ -19,6 +19,7 @@
 mod basic;
 mod certificate;
 mod failures;
+mod guesses;
 mod line;
 mod passwords;
 #[cfg(test)]
@@ -42,6 +43,7 @@ use basic::Users;
 use certificate::Certificates;
 use token::Tokens;
 
+pub use guesses::{Delay, Guesses};
 pub use passwords::Passwords;
 
 /// The longest Authorization header that is read, in bytes.

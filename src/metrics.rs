@@ -117,6 +117,11 @@ impl Metrics {
         self.gate.auth_busy.inc();
     }
 
+    /// Counts a response that is held back because its sender may be guessing credentials.
+    pub fn count_auth_delayed(&self) {
+        self.gate.auth_delayed.inc();
+    }
+
     /// Counts a connection that was refused, or closed because of its sender.
     pub fn count_refused_connection(&self, reason: ConnectionRefusal) {
         self.gate.connections_refused.of(reason).inc();

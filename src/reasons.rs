@@ -108,6 +108,14 @@ impl AuthFailure {
         }
     }
 
+    /// True when the sender may be looking for a credential that it does not have.
+    pub fn may_be_guess(self) -> bool {
+        match self {
+            Self::Unknown => true,
+            Self::Expired | Self::Malformed | Self::Missing => false,
+        }
+    }
+
     /// What is wrong and what the people behind the sender can do about it.
     pub fn advice(self) -> &'static str {
         match self {

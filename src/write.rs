@@ -12,6 +12,7 @@ pub mod refusal;
 mod respond;
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use hyper::body::Incoming;
 use crate::budget::{Budget, Reservation};
 use crate::forward::outcome::Outcome;
 use crate::forward::{Plan, Sending, Terms};
+use crate::identify::Guesses;
 use crate::listener::{Drain, Handler, Peer, ResponseBody, Turn};
 use crate::metrics::Metrics;
 use crate::remote_write;
@@ -47,6 +49,7 @@ pub struct Endpoint {
     budget: Arc<Budget>,
     rewriter: Arc<Rewriter>,
     recorder: Recorder,
+    guesses: Arc<Guesses>,
     /// Has a task for each request whose body was read; they are finished whatever becomes of the
     /// sender.
     drain: Drain,
@@ -63,10 +66,12 @@ struct Job {
 
 impl Endpoint {
     /// Takes bytes from `budget` until `drain` begins, and runs what must be finished in its tasks.
+    /// Who guesses credentials is remembered in `guesses`.
     pub fn new(
         state: Arc<ArcSwap<State>>,
         budget: Arc<Budget>,
         metrics: Metrics,
+        guesses: Arc<Guesses>,
         drain: Drain,
     ) -> Self {
         Self {
@@ -74,6 +79,7 @@ impl Endpoint {
             rewriter: Arc::new(Rewriter::new(&budget)),
             budget,
             recorder: Recorder::new(metrics),
+            guesses,
             drain,
         }
     }
@@ -106,8 +112,12 @@ impl Handler for Endpoint {
                 let foreign = matches!(refusal, Refusal::SourceRange { .. });
                 if progress.spoke.is_some() && !foreign {
                     body::discard_in_background(&head, body, &state.config.limits);
+                } else {
+                    // It must not fill buffers while the response is held back.
+                    drop(body);
                 }
                 self.recorder.refused(&progress, &refusal);
+                self.hold_back(progress.address, &refusal).await;
                 Err(refusal)
             }
         };
@@ -157,6 +167,21 @@ impl Endpoint {
             reservation,
             retry_attempt,
         })
+    }
+
+    /// Waits before the response to a wrong credential when many of them came from an address. The
+    /// connection gives way to others meanwhile.
+    async fn hold_back(&self, address: IpAddr, refusal: &Refusal) {
+        let Refusal::Unauthenticated(failure) = refusal else {
+            return;
+        };
+        if let Some(delay) = self.guesses.add(address, *failure) {
+            self.recorder.delayed();
+            tokio::select! {
+                () = delay.passes() => {}
+                () = self.drain.begins() => {}
+            }
+        }
     }
 
     /// Waits until hubgate drains and what was arriving has had enough time.

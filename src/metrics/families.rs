@@ -86,6 +86,8 @@ families! {
     struct GateFamilies {
         /// Requests with the response 503 because too many passwords waited to be checked.
         auth_busy: Counter,
+        /// Responses 401 that were held back because many wrong credentials came from their address.
+        auth_delayed: Counter,
         /// Requests with the response 401, by what was wrong with the credential.
         auth_failures: Each<AuthFailure, Counter>,
         /// The version of hubgate; always 1.

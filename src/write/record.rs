@@ -104,6 +104,11 @@ impl Recorder {
         }
     }
 
+    /// The response to a wrong credential is held back.
+    pub(super) fn delayed(&self) {
+        self.metrics.count_auth_delayed();
+    }
+
     /// Too many passwords wait, so the one of this sender is not checked.
     fn busy(&self, address: IpAddr, reason: &str, code: StatusCode) {
         self.metrics.count_auth_busy();

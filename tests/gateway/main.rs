@@ -23,6 +23,7 @@ mod faults;
 mod foreign_label_encodings;
 mod forwarding;
 mod generated_types;
+mod guesses;
 mod held_bodies;
 mod hostile_connections;
 mod hostile_senders;

@@ -4,6 +4,7 @@
 //! more checks than may wait.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 
@@ -24,15 +25,19 @@ fn name(spoke: usize) -> String {
 
 async fn start() -> (ScriptedHub, Gate) {
     let hub = ScriptedHub::start().await;
-    let spokes: Vec<_> = (0..SPOKES)
+    // The last one is not among those that must be identified.
+    let spokes: Vec<_> = (0..=SPOKES)
         .map(|spoke| spoke_with(&name(spoke), &bcrypt(&name(spoke), "right"), ""))
         .collect();
     let gate = Gate::start(&config(&hub.url(), &spokes)).await;
     (hub, gate)
 }
 
-/// Sends wrong passwords until it is dropped. Each attacker has an address and always sends its next
-/// password when the last one is answered.
+/// The time after which an attacker sends its next password although the last one is not answered.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Sends wrong passwords until it is dropped. Each attacker has an address. It always sends its next
+/// password when the last one is answered, or the response seems to be held back.
 fn attack(
     gate: &Gate,
     address: fn(usize) -> Ipv4Addr,
@@ -50,13 +55,16 @@ async fn guess(to: SocketAddr, attacker: usize, from: Ipv4Addr, user: fn(usize, 
     for attempt in 0.. {
         let password = format!("wrong-{attacker}-{attempt}");
         let request = Request::up().basic(&user(attacker, attempt), &password);
-        let response = request.from(&from.to_string()).send(to).await;
+        let response = request.from(&from.to_string()).send(to);
+        let Ok(response) = tokio::time::timeout(PATIENCE, response).await else {
+            continue;
+        };
         let response = response.expect("a response");
         match response.status {
             401 => {}
             503 => {
                 response.expect_retryable(503);
-                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
             _ => panic!("{response:?}"),
         }
@@ -148,6 +156,19 @@ async fn one_user_name_does_not_lock_out_another_one_at_the_same_address() {
     let (_hub, gate) = start().await;
     let attackers = attack(&gate, |_| Ipv4Addr::LOCALHOST, |_, _| "somebody".to_owned());
     wait_for_attack(&gate, 1).await;
+    expect_all_identified(&gate, "127.0.0.1", attackers).await;
+}
+
+/// One spoke whose password is wrong everywhere, also at the address that the other spokes share.
+#[tokio::test]
+async fn wrong_passwords_of_one_spoke_do_not_keep_other_spokes_waiting() {
+    let (_hub, gate) = start().await;
+    let attackers = attack(
+        &gate,
+        |attacker| Ipv4Addr::new(127, 0, 0, 1 + u8::try_from(attacker).unwrap() / 2),
+        |_, _| name(SPOKES),
+    );
+    wait_for_attack(&gate, ATTACKERS).await;
     expect_all_identified(&gate, "127.0.0.1", attackers).await;
 }
 

@@ -86,7 +86,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "gateway",
         &[
-            "admin", "budget", "config", "forward", "listener", "metrics", "state", "write",
+            "admin", "budget", "config", "forward", "identify", "listener", "metrics", "state",
+            "write",
         ],
     ),
     ("load", &["remote_write", "tls", "wire"]),
