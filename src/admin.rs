@@ -1,8 +1,10 @@
 //! The admin listener: metrics, health, reload, and what is known of the spokes.
 //!
-//! For operators and scrapers; it answers whoever reaches it, so it shows nothing that is secret
-//! and binds to loopback by default. What the web pages of others send is refused.
+//! For operators and scrapers. It shows nothing that is secret, and binds to loopback by default. What
+//! the web pages of others send is refused first, whatever credential a browser adds. Then, where
+//! `admin.credentials` are set, one of them is needed.
 
+mod access;
 mod origin;
 pub mod reload;
 mod status;
@@ -25,6 +27,7 @@ use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
+use crate::identify::{Guesses, NotIdentified};
 use crate::listener::{Drain, Handler, Peer, ResponseBody, Turn};
 use crate::metrics::{Metrics, PageFormat};
 use crate::state::State;
@@ -44,9 +47,12 @@ const LOGGED_CHARS_MAX: usize = 100;
 #[derive(Debug)]
 pub struct Admin {
     router: Router,
+    sources: Sources,
     bound: SocketAddr,
     /// A page can repeat its requests without end.
     refused: Mutex<Repeats>,
+    /// So can whoever has no credential.
+    unidentified: Mutex<Repeats>,
 }
 
 /// What the admin listener shows and asks.
@@ -56,6 +62,8 @@ pub struct Sources {
     pub state: Arc<ArcSwap<State>>,
     /// The metrics of the process.
     pub metrics: Metrics,
+    /// Who guesses credentials.
+    pub guesses: Arc<Guesses>,
     /// The drain of the write listener; once it is announced, hubgate is not ready.
     pub writes: Drain,
     /// Who loads the configuration again.
@@ -71,18 +79,41 @@ impl Admin {
             .route("/-/ready", get(ready))
             .route("/-/reload", post(reload))
             .route("/api/v1/spokes", get(spokes))
-            .with_state(sources);
+            .with_state(sources.clone());
         Self {
             router,
+            sources,
             bound,
             refused: Mutex::default(),
+            unidentified: Mutex::default(),
+        }
+    }
+
+    async fn respond(
+        &self,
+        peer: &Peer,
+        turn: &Turn,
+        request: Request<Incoming>,
+    ) -> Response<Body> {
+        let (head, body) = request.into_parts();
+        if let Err(reason) = origin::check(&head, self.bound) {
+            return self.refuse(&head, peer, reason);
+        }
+        let state = self.sources.state.load_full();
+        if let Err(reason) = access::check(&head, peer.ip(), &state).await {
+            // It must not fill buffers while the response is held back.
+            drop(body);
+            return self.deny(peer, turn, reason).await;
+        }
+        let request = Request::from_parts(head, body);
+        match self.router.clone().oneshot(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
         }
     }
 
     fn refuse(&self, head: &Parts, peer: &Peer, reason: Foreign) -> Response<Body> {
-        // Nothing under the lock can leave it half done.
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = refused.add(1, Instant::now()) {
+        if let Some(count) = add(&self.refused) {
             let header = |name| head.headers.get(name).map(HeaderValue::as_bytes);
             let [origin, host] = [ORIGIN, HOST].map(|name| {
                 let value = String::from_utf8_lossy(header(name).unwrap_or_default());
@@ -92,26 +123,50 @@ impl Admin {
         }
         (StatusCode::FORBIDDEN, format!("{reason}\n")).into_response()
     }
+
+    /// Responds to a request without a right credential, after a while when its sender may be guessing.
+    async fn deny(&self, peer: &Peer, turn: &Turn, reason: NotIdentified) -> Response<Body> {
+        if let NotIdentified::Unauthenticated(failure) = reason {
+            let Sources {
+                metrics,
+                guesses,
+                writes,
+                ..
+            } = &self.sources;
+            metrics.count_admin_auth_failure(failure);
+            if let Some(count) = add(&self.unidentified) {
+                let failure = failure.name();
+                tracing::warn!(%peer, failure, count, "no credential for the admin port");
+            }
+            if let Some(delay) = guesses.add(peer.ip(), failure) {
+                metrics.count_auth_delayed();
+                turn.idle();
+                tokio::select! {
+                    () = delay.passes() => {}
+                    () = writes.begins() => {}
+                }
+            }
+        }
+        access::refusal(reason)
+    }
+}
+
+/// Adds one to what is repeated. Returns how many there were since the last log line when it is time for
+/// another one.
+fn add(repeats: &Mutex<Repeats>) -> Option<u64> {
+    // Nothing under the lock can leave it half done.
+    let mut repeats = repeats.lock().unwrap_or_else(PoisonError::into_inner);
+    repeats.add(1, Instant::now())
 }
 
 impl Handler for Admin {
     async fn handle(
         self: Arc<Self>,
         peer: Peer,
-        _: Arc<Turn>,
+        turn: Arc<Turn>,
         request: Request<Incoming>,
     ) -> Response<ResponseBody> {
-        let (head, body) = request.into_parts();
-        let response = match origin::check(&head, self.bound) {
-            Ok(()) => {
-                let request = Request::from_parts(head, body);
-                match self.router.clone().oneshot(request).await {
-                    Ok(response) => response,
-                    Err(never) => match never {},
-                }
-            }
-            Err(reason) => self.refuse(&head, &peer, reason),
-        };
+        let response = self.respond(&peer, &turn, request).await;
         response.map(|body| body.map_err(Into::into).boxed_unsync())
     }
 }

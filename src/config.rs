@@ -114,6 +114,9 @@ pub struct Admin {
     pub address: SocketAddr,
     /// Who may connect, and how.
     pub rules: Arc<ConnectionRules>,
+    /// Any one of them is needed for all but health checks. Without any, everybody who reaches the
+    /// port may use it. None of them is also a spoke's.
+    pub credentials: Vec<Credential>,
 }
 
 /// `ack`: how many hubs must accept a write before it succeeds for the spoke.
@@ -205,7 +208,7 @@ pub struct Spoke {
     pub limits: SpokeLimits,
 }
 
-/// One way for a spoke to prove who it is.
+/// One way for a spoke, or for an operator, to prove who it is.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credential {
     /// Its name in metrics and logs: its kind with a digest prefix, a path, a user name or a name in

@@ -84,7 +84,7 @@ impl Gateway {
             Arc::clone(&state),
             Arc::clone(&budget),
             metrics.clone(),
-            guesses,
+            Arc::clone(&guesses),
             writes.clone(),
         );
         let endpoint = Arc::new(endpoint);
@@ -115,6 +115,7 @@ impl Gateway {
         let sources = admin::Sources {
             state: Arc::clone(&state),
             metrics: metrics.clone(),
+            guesses,
             writes: writes.clone(),
             reloads,
         };
@@ -138,7 +139,8 @@ impl Gateway {
             admin.clone(),
         ));
         tracing::info!(address = %write_address, "receiving remote writes");
-        tracing::info!(address = %admin_address, "serving admin");
+        let credentials = state.load().config.admin.credentials.len();
+        tracing::info!(address = %admin_address, credentials, "serving admin");
         Ok(Self {
             state,
             metrics,

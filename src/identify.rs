@@ -10,7 +10,7 @@
 //!    of bearer token is told apart from the opaque ones there,
 //! 2. a variant of [`Secret`] in `config.rs`, its key in `config/check/credential.rs`, and a check in
 //!    `config/check/unique.rs` that no two spokes share what identifies them,
-//! 3. its advice in `reasons.rs` ([`AuthFailure`]) and its challenge in `write/respond.rs`,
+//! 3. its advice in `reasons.rs` ([`AuthFailure`]) and its challenge in [`CHALLENGES`],
 //! 4. its key and a section in `docs/configuration.md`; what it reads in the background is started by
 //!    `gateway.rs`.
 //!
@@ -31,8 +31,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
 
 use crate::config::{self, Credential, Secret};
 use crate::reasons::AuthFailure;
@@ -45,6 +45,12 @@ use token::Tokens;
 
 pub use guesses::{Delay, Guesses};
 pub use passwords::Passwords;
+
+/// What a response 401 asks for, each in a `WWW-Authenticate` header.
+pub const CHALLENGES: [HeaderValue; 2] = [
+    HeaderValue::from_static("Bearer realm=\"hubgate\""),
+    HeaderValue::from_static("Basic realm=\"hubgate\""),
+];
 
 /// The longest Authorization header that is read, in bytes.
 const HEADER_BYTES_MAX: usize = 4096;
@@ -107,6 +113,12 @@ pub trait Proven: Clone {
 impl Proven for Identity {
     fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.spoke, &other.spoke)
+    }
+}
+
+impl Proven for () {
+    fn is_same(&self, (): &Self) -> bool {
+        true
     }
 }
 

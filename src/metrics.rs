@@ -112,6 +112,11 @@ impl Metrics {
         self.gate.auth_failures.of(reason).inc();
     }
 
+    /// Counts a sender that was not identified on the admin listener.
+    pub fn count_admin_auth_failure(&self, reason: AuthFailure) {
+        self.gate.admin_auth_failures.of(reason).inc();
+    }
+
     /// Counts a request that is refused because too many passwords wait to be checked.
     pub fn count_auth_busy(&self) {
         self.gate.auth_busy.inc();

@@ -24,6 +24,8 @@ pub struct State {
     pub hubs: Vec<Arc<Hub>>,
     /// The credentials of all its spokes.
     pub authenticator: Authenticator<Identity>,
+    /// The credentials for the admin listener; `None` lets everybody in.
+    pub operators: Option<Authenticator<()>>,
     passwords: Arc<Passwords>,
     /// The metrics of its listeners with TLS.
     listeners: Vec<ListenerMetrics>,
@@ -48,6 +50,11 @@ impl State {
         let credentials = config.spokes.iter().zip(&spokes);
         let credentials = credentials.flat_map(|(config, spoke)| Identity::each(config, spoke));
         let authenticator = Authenticator::new(credentials, &passwords);
+        let operators = &config.admin.credentials;
+        let operators = (!operators.is_empty()).then(|| {
+            let credentials = operators.iter().map(|credential| ((), credential));
+            Authenticator::new(credentials, &passwords)
+        });
         let hubs = config.hubs.iter().map(|hub| {
             let known = before.and_then(|before| before.unchanged_hub(hub));
             known.unwrap_or_else(|| {
@@ -68,6 +75,7 @@ impl State {
             spokes,
             hubs: hubs.collect(),
             authenticator,
+            operators,
             passwords,
             config,
         })

@@ -1,5 +1,6 @@
 //! Tests of configurations as texts: what they are read as, and the errors they get.
 
+mod admin;
 mod files;
 mod hubs;
 mod invariants;
@@ -32,6 +33,7 @@ listen:
   connections_max: 4096
 admin:
   address: 127.0.0.1:9481
+  credentials: [basic: {username: operator, password_hash: "$2b$12$EXRkfkdmXn2gzds2SSitu.MW9.gAVqa9eLS1//RYtYCmB1eLHg.9q"}]
 hub:
   url: http://127.0.0.1:9090/api/v1/write
   timeout: 1m30s
@@ -93,6 +95,10 @@ fn a_complete_configuration_is_read() {
     );
     let credentials: Vec<_> = production.credentials.iter().map(|it| &it.name).collect();
     assert_eq!(credentials, ["token_sha256:9f86d081", "basic:production"]);
+    let [operator] = &config.admin.credentials[..] else {
+        panic!("one credential");
+    };
+    assert_eq!(operator.name, "basic:operator");
     let ends: Vec<_> = production
         .credentials
         .iter()

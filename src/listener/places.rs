@@ -276,8 +276,9 @@ impl Turn {
         }
     }
 
-    /// A request of the connection has its response, or has ended without one.
-    pub(super) fn idle(&self) {
+    /// A request of the connection has its response, or has ended without one, or is kept waiting for
+    /// its response.
+    pub fn idle(&self) {
         if self.places.gives_way == GivesWay::Idle {
             self.wait();
         }

@@ -84,6 +84,8 @@ macro_rules! families {
 families! {
     /// The metrics of hubgate as a whole.
     struct GateFamilies {
+        /// Requests to the admin port with the response 401, by what was wrong with the credential.
+        admin_auth_failures: Each<AuthFailure, Counter>,
         /// Requests with the response 503 because too many passwords waited to be checked.
         auth_busy: Counter,
         /// Responses 401 that were held back because many wrong credentials came from their address.

@@ -5,6 +5,7 @@ use http::{HeaderValue, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 
 use crate::forward::outcome::RetryAfter;
+use crate::identify::CHALLENGES;
 use crate::listener::ResponseBody;
 use crate::remote_write::{self, RETRY_AFTER_SECONDS_MAX};
 use crate::wire::{Counts, Protocol};
@@ -46,8 +47,8 @@ pub(super) fn with_refusal(progress: &Progress, refusal: &Refusal) -> Response<R
     let headers = response.headers_mut();
     match status {
         StatusCode::UNAUTHORIZED => {
-            for challenge in ["Bearer realm=\"hubgate\"", "Basic realm=\"hubgate\""] {
-                headers.append(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+            for challenge in CHALLENGES {
+                headers.append(WWW_AUTHENTICATE, challenge);
             }
         }
         StatusCode::METHOD_NOT_ALLOWED => {

@@ -13,6 +13,7 @@
 mod support;
 
 mod admin;
+mod admin_credentials;
 mod admin_origins;
 mod authentication;
 mod client_certificates;

@@ -81,7 +81,15 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     (
         "admin",
-        &["listener", "metrics", "spoke", "state", "telemetry"],
+        &[
+            "identify",
+            "listener",
+            "metrics",
+            "reasons",
+            "spoke",
+            "state",
+            "telemetry",
+        ],
     ),
     (
         "gateway",

@@ -1,4 +1,4 @@
-//! Checks `credentials`, with which a spoke proves who it is.
+//! Checks `credentials`, with which a spoke or an operator proves who it is.
 //!
 //! Everything here handles secrets. Messages never quote a value, not even an invalid one: a token
 //! that was pasted into the wrong place is still a token.
@@ -19,6 +19,9 @@ use crate::config::{Credential, Secret};
 
 /// The kinds of credentials that a spoke can have.
 pub(super) const KINDS: &[&str] = &["token_sha256", "token_file", "basic", "certificate"];
+
+/// The kinds that an operator can have, who scrapes or asks with curl.
+pub(super) const ADMIN_KINDS: &[&str] = &["token_sha256", "token_file", "basic"];
 
 /// The key beside the kind.
 const NOT_AFTER: &str = "not_after";

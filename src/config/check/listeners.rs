@@ -4,13 +4,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use super::entry::Fields;
-use super::{Check, spoke, tls, value};
+use super::{Check, credential, spoke, tls, value};
 use crate::config::errors::{Report, Reported};
-use crate::config::{Admin, ConnectionRules, Listen, SourceRanges, defaults};
+use crate::config::{Admin, ConnectionRules, Credential, Listen, SourceRanges, defaults};
 use crate::tls::ServerTls;
 
 const LISTEN_KEYS: &[&str] = &["address", "source_ranges", "connections_max", "tls"];
-const ADMIN_KEYS: &[&str] = &["address", "tls"];
+const ADMIN_KEYS: &[&str] = &["address", "credentials", "tls"];
 
 /// Checks both listeners.
 pub(super) fn listeners(
@@ -22,6 +22,7 @@ pub(super) fn listeners(
     let tls = tls::server(check, &listen);
     let admin_tls = tls::server(check, &admin);
     check.asks_for_certificates = tls::asks_for_certificates(&tls);
+    let credentials = admin_credentials(check, &admin);
     let report = &mut check.report;
     let default = defaults::LISTEN_ADDRESS;
     let listen_address = listen.parse_or(report, "address", value::address, default);
@@ -47,8 +48,20 @@ pub(super) fn listeners(
             tls: admin_tls?,
             ..ConnectionRules::open()
         }),
+        credentials: credentials?,
     };
     Ok((listen, admin))
+}
+
+fn admin_credentials(
+    check: &mut Check<'_>,
+    admin: &Fields<'_>,
+) -> Result<Vec<Credential>, Reported> {
+    let Some(list) = admin.get("credentials") else {
+        return Ok(Vec::new());
+    };
+    let nobody = "is empty; leave the key out to let everybody use the admin port who reaches it";
+    credential::credentials(check, list, credential::ADMIN_KINDS, nobody)
 }
 
 /// Checks who may connect to the write listener.

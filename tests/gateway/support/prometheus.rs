@@ -156,9 +156,20 @@ impl Prometheus {
 
     /// A server that scrapes targets every second, each as a job of its own.
     pub(crate) async fn scraper(binary: &Binary, jobs: &[(&str, SocketAddr)]) -> Self {
+        let jobs: Vec<_> = jobs
+            .iter()
+            .map(|(job, target)| (*job, *target, ""))
+            .collect();
+        Self::scraper_with(binary, &jobs).await
+    }
+
+    /// As [`Self::scraper`], with a further line for each job, such as `authorization`.
+    pub(crate) async fn scraper_with(binary: &Binary, jobs: &[(&str, SocketAddr, &str)]) -> Self {
         let config = |_| {
-            let job = |(job, target): &(&str, SocketAddr)| {
-                format!("- job_name: {job}\n  static_configs: [{{targets: [\"{target}\"]}}]\n")
+            let job = |(job, target, line): &(&str, SocketAddr, &str)| {
+                format!(
+                    "- job_name: {job}\n  static_configs: [{{targets: [\"{target}\"]}}]\n  {line}\n"
+                )
             };
             let jobs: String = jobs.iter().map(job).collect();
             format!("global: {{scrape_interval: 1s}}\nscrape_configs:\n{jobs}")
