@@ -41,7 +41,7 @@ enum Command {
     /// Receive remote writes and forward them to the hubs.
     Serve(serve::ServeArgs),
     /// Make a token for a spoke, and print it once with its digest.
-    Token,
+    Token(token::TokenArgs),
 }
 
 /// The configuration file, as a flag or as an argument.
@@ -73,7 +73,7 @@ pub fn run() -> ExitCode {
         Command::HashPassword => hash_password::run(),
         Command::Load(args) => load::run(&args),
         Command::Serve(args) => serve::run(&args),
-        Command::Token => token::run(),
+        Command::Token(args) => token::run(&args),
     }
 }
 

@@ -63,6 +63,11 @@ pub fn parse_without_files(text: &str) -> (Result<Config, Errors>, Vec<Finding>)
     check::text(Path::new(TEXT_NAME), text, &mut Sources::without_files())
 }
 
+/// Checks the name of a spoke, and returns it. The error says what is wrong with it.
+pub fn spoke_name(text: &str) -> Result<String, String> {
+    check::spoke_name(text)
+}
+
 /// The result of a load.
 #[derive(Debug)]
 pub struct Load {

@@ -1,7 +1,7 @@
 //! Refuses requests that a web page makes its visitor's browser send.
 //!
-//! The admin port has no authentication, so whoever reaches it is trusted. The browser of an operator
-//! reaches it, and every page that is open there can send requests: to reload in a loop, or to read
+//! Without `admin.credentials`, whoever reaches the admin port is trusted. The browser of an operator
+//! reaches it, or adds the password that it was told once, and every page that is open there can send requests: to reload in a loop, or to read
 //! metrics under a DNS name that first leads to the page and then to the admin port (DNS
 //! rebinding). Browsers mark what pages send:
 //!

@@ -24,6 +24,8 @@ use entry::{Entry, Fields, UnknownKeys};
 use spoke::Settings;
 use unique::UniqueValues;
 
+pub(super) use value::spoke_name;
+
 use super::errors::{Errors, File, Finding, Position, Report, Reported};
 use super::node::{self, Node};
 use super::sources::{DOCUMENT_BYTES_MAX, Sources};

@@ -10,6 +10,10 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use tempfile::TempDir;
 
 use crate::support::config::{config, spoke};
+use crate::support::gate::Gate;
+use crate::support::hub::ScriptedHub;
+use crate::support::prometheus::find_on_path;
+use crate::support::sender::Request;
 
 const HUB: &str = "http://127.0.0.1:9/api/v1/write";
 
@@ -127,6 +131,55 @@ fn the_version_has_the_form_of_prometheus() {
             .map(|it| it.split(':').next().unwrap())
             .collect();
         assert_eq!(keys, ["  build date", "  rust version", "  platform"]);
+    }
+}
+
+#[tokio::test]
+async fn the_spoke_that_hubgate_token_prints_can_write() {
+    let folder = folder(&[]);
+    let arguments = ["token", "--spoke", "münchen \"1\"", "--expires-in", "1day"];
+    let made = run(folder.path(), &arguments);
+    assert_eq!(made.status.code(), Some(0), "{made:?}");
+    let (spoke, rest) = (text(&made.stdout), text(&made.stderr));
+    let token = rest.lines().find_map(|line| line.strip_prefix("# token: "));
+    let token = token.expect("a token on stderr");
+    assert!(!spoke.contains(token), "{spoke}");
+
+    let hub = ScriptedHub::start().await;
+    let addresses = "listen: {address: \"127.0.0.1:0\"}\nadmin: {address: \"127.0.0.1:0\"}";
+    let hub_url = hub.url();
+    let main = format!("{addresses}\nhub: {{url: \"{hub_url}\"}}\nspoke_files: [spoke.yaml]\n");
+    std::fs::write(folder.path().join("hubgate.yaml"), main).unwrap();
+    std::fs::write(folder.path().join("spoke.yaml"), &spoke).unwrap();
+    std::fs::write(folder.path().join("prometheus.yml"), &rest).unwrap();
+    let promtool = find_on_path("promtool").expect("promtool on PATH; run tests/run.sh");
+    let mut promtool = Command::new(promtool);
+    promtool.args(["check", "config", "prometheus.yml"]);
+    let checked = promtool.current_dir(folder.path()).output().unwrap();
+    assert!(checked.status.success(), "{checked:?}");
+
+    let gate = Gate::start_in(folder, "0s").await;
+    gate.send(Request::up().token(token)).await.expect(204);
+    let labels = hub.take_one().labels().remove(0);
+    assert!(labels.contains("cluster=münchen \"1\""), "{labels}");
+    let expiry = gate
+        .sum("hubgate_credential_expiry_timestamp_seconds", &[])
+        .await;
+    assert!(expiry > 1e9, "{expiry}");
+}
+
+#[test]
+fn hubgate_token_refuses_a_name_that_no_spoke_can_have() {
+    let folder = folder(&[]);
+    for (name, error) in [
+        ("", "is empty"),
+        ("unknown", "choose another name"),
+        ("a\tb", "contains U+0009 as character 2"),
+    ] {
+        let refused = run(folder.path(), &["token", "--spoke", name]);
+        assert_eq!(refused.status.code(), Some(2), "{name}");
+        assert_eq!(text(&refused.stdout), "", "{name}");
+        assert!(text(&refused.stderr).contains(error), "{refused:?}");
     }
 }
 

@@ -211,7 +211,7 @@ pub(super) fn label_name(text: &str) -> Result<String, String> {
 }
 
 /// Parses the name of a spoke.
-pub(super) fn spoke_name(text: &str) -> Result<String, String> {
+pub(in crate::config) fn spoke_name(text: &str) -> Result<String, String> {
     if text.is_empty() {
         return Err("is empty; it is the value of the spoke's cluster label".to_owned());
     }

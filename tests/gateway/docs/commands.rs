@@ -406,6 +406,26 @@ async fn hubgate_token_prints_what_the_page_shows() {
     }
 }
 
+#[tokio::test]
+async fn hubgate_token_prints_the_file_of_a_spoke_as_the_page_shows() {
+    let arguments = ["token", "--spoke", "production", "--expires-in", "90d"];
+    let made = Command::new(env!("CARGO_BIN_EXE_hubgate"))
+        .args(arguments)
+        .output();
+    let printed = expect_success("hubgate token --spoke", made.await.unwrap());
+    let same = |text: &str| {
+        let lines = text.lines().map(|line| {
+            let (key, value) = line.split_once(": ").unwrap_or((line, ""));
+            let value = if key == "name" { value } else { "..." };
+            format!("{key}: {value}")
+        });
+        lines.collect::<Vec<_>>()
+    };
+    for shown in Example::SpokeFile.everywhere() {
+        assert_eq!(same(&shown.text), same(&printed), "{}", shown.place);
+    }
+}
+
 /// A configuration with one spoke, `production`, that has a password. The line gives its hash.
 fn with_password_hash(hub: &str, line: &str) -> String {
     format!(

@@ -42,6 +42,8 @@ pub(super) enum Example {
     PasswordHash,
     /// What the commands before print: lines that are always the same.
     Text,
+    /// What `hubgate token` prints for a spoke: its file.
+    SpokeFile,
     /// What the commands before print: an HTTP response.
     Response,
     /// What the commands before print: JSON.
@@ -60,6 +62,7 @@ impl Example {
             ("yaml", "# hubgate.yaml" | "# hubs.yaml" | "# spokes.d/staging.yaml") => {
                 Some(Self::Configuration)
             }
+            ("yaml", _) if first.starts_with("name: \"") => Some(Self::SpokeFile),
             ("yaml", "# broken.yaml" | "# doubtful.yaml") => Some(Self::DoubtfulConfiguration),
             ("yaml", "# prometheus.yml") => Some(Self::Prometheus),
             ("yaml", "# hubgate-alerts.yml") => Some(Self::AlertRules),
