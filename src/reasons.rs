@@ -112,7 +112,11 @@ impl AuthFailure {
     pub fn may_be_guess(self) -> bool {
         match self {
             Self::Unknown => true,
-            Self::Expired | Self::Malformed | Self::Missing => false,
+            Self::AmbiguousCertificate
+            | Self::Expired
+            | Self::Malformed
+            | Self::Missing
+            | Self::UnknownCertificate => false,
         }
     }
 

@@ -1,9 +1,9 @@
 //! Refuses requests that a web page makes its visitor's browser send.
 //!
 //! Without `admin.credentials`, whoever reaches the admin port is trusted. The browser of an operator
-//! reaches it, or adds the password that it was told once, and every page that is open there can send requests: to reload in a loop, or to read
-//! metrics under a DNS name that first leads to the page and then to the admin port (DNS
-//! rebinding). Browsers mark what pages send:
+//! reaches it, or adds the password that it was told once, and every page that is open there can send
+//! requests: to reload in a loop, or to read metrics under a DNS name that first leads to the page and
+//! then to the admin port (DNS rebinding). Browsers mark what pages send:
 //!
 //! - `Origin` (RFC 6454) is in every POST and in every request whose response the page wants to read.
 //!   It is `null` for sandboxed pages. A page that was rebound sends its own name in both `Origin` and

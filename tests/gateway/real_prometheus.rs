@@ -2,16 +2,20 @@
 //!
 //! Each test runs with every Prometheus found; one test at a time.
 
+use std::path::Path;
 use std::time::Duration;
 
 use crate::support::arrivals::{
     ARRIVAL_DEADLINE, expect_same_samples, now, wait_for_spokes, wait_until,
 };
 use crate::support::body::Protocol;
-use crate::support::config::{bcrypt, config, config_hubs, hub_named, spoke, spoke_with};
+use crate::support::config::{
+    bcrypt, config, config_hubs, hub_named, sha256, spoke, spoke_with, token, token_sha256,
+};
 use crate::support::eventually;
 use crate::support::gate::Gate;
 use crate::support::prometheus::{Binary, ONE_AT_A_TIME, Prometheus, Spoke};
+use crate::support::sender::Request;
 
 #[tokio::test]
 async fn two_spokes_reach_the_hub_without_a_failed_sample() {
@@ -209,4 +213,131 @@ async fn no_sample_is_missing_or_repeated_after_the_gate_was_killed() {
             0.0
         );
     }
+}
+
+/// The names of the tokens that a rotation begins and ends with.
+const OLD: &str = "old";
+const NEW: &str = "new";
+
+/// How often the gate of a rotation looks at its files.
+const RELOAD_INTERVAL: &str = "1s";
+
+/// Reading files and two reloads take less than this, also on a busy machine.
+const RELOAD_DEADLINE: Duration = Duration::from_secs(5);
+
+/// The rotation of `docs/operation.md`, while the spoke writes.
+#[tokio::test]
+async fn a_token_is_replaced_under_flow_without_a_refused_write() {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    for binary in Binary::all() {
+        for protocol in binary.protocols() {
+            eprintln!("{binary:?} {protocol:?}");
+            replace_token(&binary, *protocol).await;
+        }
+    }
+}
+
+async fn replace_token(binary: &Binary, protocol: Protocol) {
+    let hub = Prometheus::start_hub(binary).await;
+    let with_tokens = |names: &[&str]| {
+        let credentials: Vec<_> = names.iter().map(|it| token_sha256(&token(it))).collect();
+        let spokes = [spoke_with("production", &credentials.join(", "), "")];
+        let addresses =
+            ["listen", "admin"].map(|it| format!("{it}: {{address: \"127.0.0.1:0\"}}\n"));
+        addresses.concat() + &config(&hub.url(), &spokes)
+    };
+    let folder = tempfile::tempdir().unwrap();
+    replace(&folder.path().join("hubgate.yaml"), &with_tokens(&[OLD]));
+    let gate = Gate::start_in(folder, RELOAD_INTERVAL).await;
+    let folder = tempfile::tempdir().unwrap();
+    let token_file = folder.path().join("token");
+    replace(&token_file, &token(OLD));
+    let credentials_file = format!("{{credentials_file: {}}}", token_file.display());
+    let production = Spoke {
+        authentication: format!("authorization: {credentials_file}"),
+        ..Spoke::new(&gate, "production", protocol)
+    };
+    let production = Prometheus::start_spoke(binary, &production).await;
+    wait_for_spokes(&hub, &["production"]).await;
+    let from = now(&production).await;
+
+    // First step: both tokens are good, and the spoke moves from one to the other.
+    replace(&gate.config_file(), &with_tokens(&[OLD, NEW]));
+    eventually("the new token is known", RELOAD_DEADLINE, async || {
+        let metrics = gate.metrics().await;
+        if metrics.has(LAST_USED, &[("credential", &credential(NEW))]) {
+            Ok(())
+        } else {
+            Err(())
+        }
+    })
+    .await;
+    replace(&token_file, &token(NEW));
+    // A request with the old token may be under way when the first one with the new token ends.
+    eventually("the old token stands still", ARRIVAL_DEADLINE, async || {
+        let (old, new) = (last_used(&gate, OLD).await, last_used(&gate, NEW).await);
+        if old + 3.0 < new {
+            Ok(())
+        } else {
+            Err((old, new))
+        }
+    })
+    .await;
+
+    // Second step: the old token goes.
+    assert_eq!(status_of_token(&gate, OLD).await, 204);
+    replace(&gate.config_file(), &with_tokens(&[NEW]));
+    let mut attempts = 0.0;
+    eventually(
+        "the old token is refused",
+        RELOAD_DEADLINE,
+        async || match status_of_token(&gate, OLD).await {
+            401 => Ok(attempts += 1.0),
+            status => Err(status),
+        },
+    )
+    .await;
+    let (removed, used) = (now(&production).await, last_used(&gate, NEW).await);
+    eventually("the new token goes on", ARRIVAL_DEADLINE, async || {
+        let new = last_used(&gate, NEW).await;
+        if new > used + 3.0 { Ok(()) } else { Err(new) }
+    })
+    .await;
+
+    expect_same_samples(&hub, &production, "production", removed - from, removed).await;
+    let metrics = production.metrics().await;
+    for kind in ["samples", "exemplars", "metadata", "histograms"] {
+        for end in ["failed", "retried"] {
+            let name = format!("prometheus_remote_storage_{kind}_{end}_total");
+            assert_eq!(metrics.sum(&name, &[]), 0.0, "{name}");
+        }
+    }
+    let refused = gate.sum("hubgate_auth_failures_total", &[]).await;
+    assert_eq!(refused, attempts, "only those of this test");
+    gate.expect_balanced_counts("production").await;
+}
+
+const LAST_USED: &str = "hubgate_credential_last_used_timestamp_seconds";
+
+/// The name of a token in metrics.
+fn credential(name: &str) -> String {
+    format!("token_sha256:{}", &sha256(&token(name))[..8])
+}
+
+async fn last_used(gate: &Gate, name: &str) -> f64 {
+    gate.sum(LAST_USED, &[("credential", &credential(name))])
+        .await
+}
+
+/// The status of an empty write with a token.
+async fn status_of_token(gate: &Gate, name: &str) -> u16 {
+    let empty = Request::write(Protocol::V1, vec![0]);
+    gate.send(empty.token(&token(name))).await.status
+}
+
+/// Replaces a file as a whole, as Kubernetes does with those of a mounted Secret.
+fn replace(file: &Path, text: &str) {
+    let new = file.with_extension("new");
+    std::fs::write(&new, text).unwrap();
+    std::fs::rename(new, file).unwrap();
 }
