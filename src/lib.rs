@@ -13,6 +13,7 @@
 //! | [`listener`] | connections: how many, from where, until when; HTTP; drain |
 //! | [`write`](mod@write) | the stages of a request, what the spoke is told, what is recorded |
 //! | [`identify`] | which spoke sends: one file for each scheme of credentials |
+//! | [`jwt`] | JSON Web Tokens and the keys that sign them |
 //! | [`budget`] | the bytes that all requests together may hold |
 //! | [`rewrite`] | from a body to a verdict and to payloads for the hubs; large ones off the async workers |
 //! | [`policy`] | which series and samples may travel on, and with which labels |
@@ -86,6 +87,7 @@ pub mod demo;
 pub mod forward;
 pub mod gateway;
 pub mod identify;
+pub mod jwt;
 pub mod listener;
 pub mod load;
 pub mod metrics;
