@@ -11,6 +11,7 @@ mod defaults;
 mod errors;
 mod hub_header;
 mod hub_url;
+mod jwt;
 mod node;
 mod source_ranges;
 mod sources;
@@ -27,6 +28,7 @@ pub use connection_rules::ConnectionRules;
 pub use errors::{Errors, Finding, Position};
 pub use hub_header::{HubHeader, HubHeaderValue};
 pub use hub_url::{Host, HubUrl};
+pub use jwt::{Jwt, JwtKeys, KeysPlace, KeysUrl};
 pub use source_ranges::SourceRanges;
 pub use sources::Fingerprint;
 
@@ -216,8 +218,8 @@ pub struct Spoke {
 /// One way for a spoke, or for an operator, to prove who it is.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credential {
-    /// Its name in metrics and logs: its kind with a digest prefix, a path, a user name or a name in
-    /// a certificate. It is not secret.
+    /// Its name in metrics and logs: its kind with a digest prefix, a path, a user name, a subject or a
+    /// name in a certificate. It is not secret.
     pub name: String,
     /// What the credential of a request is checked against.
     pub secret: Secret,
@@ -239,6 +241,8 @@ pub enum Secret {
     },
     /// A name in a client certificate.
     Certificate(CertificateName),
+    /// A JSON Web Token of an issuer, about a subject.
+    Jwt(Jwt),
 }
 
 impl fmt::Debug for Credential {

@@ -22,6 +22,7 @@ use crate::budget::Budget;
 use crate::config::Config;
 use crate::forward::Hub;
 use crate::identify::Guesses;
+use crate::jwks::Source;
 use crate::listener::{self, Access, Drain, GivesWay, Handshakes};
 use crate::metrics::Metrics;
 use crate::state::State;
@@ -48,6 +49,7 @@ pub struct Gateway {
     /// Tells open connections of a reload.
     reloaded: watch::Sender<()>,
     probes: Vec<Probe>,
+    fetchers: Vec<Fetcher>,
     _upkeep: AbortOnDropHandle<Infallible>,
 }
 
@@ -55,6 +57,13 @@ pub struct Gateway {
 #[derive(Debug)]
 struct Probe {
     hub: Arc<Hub>,
+    _task: AbortOnDropHandle<Infallible>,
+}
+
+/// A place of keys with the task that fetches them.
+#[derive(Debug)]
+struct Fetcher {
+    source: Arc<Source>,
     _task: AbortOnDropHandle<Infallible>,
 }
 
@@ -75,6 +84,7 @@ impl Gateway {
         let admin_address = admin_listener.local_addr()?;
         let state = State::new(config, None)?;
         let probes = state.hubs.iter().map(Probe::start).collect();
+        let fetchers = state.jwks.iter().map(Fetcher::start).collect();
         let state = Arc::new(ArcSwap::from_pointee(state));
         metrics.record_config_load(true);
         let (writes, admin) = (Drain::default(), Drain::default());
@@ -152,6 +162,7 @@ impl Gateway {
             loads,
             reloaded,
             probes,
+            fetchers,
             _upkeep: AbortOnDropHandle::new(upkeep),
         })
     }
@@ -197,6 +208,20 @@ impl Gateway {
                 place.map_or_else(|| Probe::start(hub), |place| probes.swap_remove(place))
             })
             .collect();
+        let mut fetchers = std::mem::take(&mut self.fetchers);
+        self.fetchers = state
+            .jwks
+            .iter()
+            .map(|source| {
+                let place = fetchers
+                    .iter()
+                    .position(|it| Arc::ptr_eq(&it.source, source));
+                place.map_or_else(
+                    || Fetcher::start(source),
+                    |place| fetchers.swap_remove(place),
+                )
+            })
+            .collect();
         // The name of an unchanged hub may lead elsewhere.
         for hub in &state.hubs {
             hub.renew_connections();
@@ -238,6 +263,17 @@ impl Probe {
         let task = async move { probed.run().await };
         Self {
             hub: Arc::clone(hub),
+            _task: AbortOnDropHandle::new(tokio::spawn(task)),
+        }
+    }
+}
+
+impl Fetcher {
+    fn start(source: &Arc<Source>) -> Self {
+        let fetched = Arc::clone(source);
+        let task = async move { fetched.run().await };
+        Self {
+            source: Arc::clone(source),
             _task: AbortOnDropHandle::new(tokio::spawn(task)),
         }
     }

@@ -10,21 +10,25 @@
 //!    of bearer token is told apart from the opaque ones there,
 //! 2. a variant of [`Secret`] in `config.rs`, its key in `config/check/credential.rs`, and a check in
 //!    `config/check/unique.rs` that no two spokes share what identifies them,
-//! 3. its advice in `reasons.rs` ([`AuthFailure`]) and its challenge in [`CHALLENGES`],
+//! 3. its advice in `reasons.rs` ([`AuthFailure`]) and its challenge in [`challenges`],
 //! 4. its key and a section in `docs/configuration.md`; what it reads in the background is started by
-//!    `gateway.rs`.
+//!    `gateway.rs`, as for the keys of [`jwks`].
 //!
 //! The values held here identify spokes, so `Debug` shows none of them.
+//!
+//! [`jwks`]: crate::jwks
 
 mod basic;
 mod certificate;
 mod failures;
 mod guesses;
+mod jwt;
 mod line;
 mod passwords;
 #[cfg(test)]
 mod tests;
 mod token;
+mod verified;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -35,22 +39,29 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 
 use crate::config::{self, Credential, Secret};
+use crate::jwks::{Source, Unavailable};
 use crate::reasons::AuthFailure;
 use crate::spoke::Spoke;
 use crate::tls::ClientCertificate;
 
 use basic::Users;
 use certificate::Certificates;
+use jwt::Jwts;
 use token::Tokens;
 
 pub use guesses::{Delay, Guesses};
 pub use passwords::Passwords;
 
-/// What a response 401 asks for, each in a `WWW-Authenticate` header.
-pub const CHALLENGES: [HeaderValue; 2] = [
-    HeaderValue::from_static("Bearer realm=\"hubgate\""),
-    HeaderValue::from_static("Basic realm=\"hubgate\""),
-];
+/// What a response 401 asks for, each in a `WWW-Authenticate` header. It also says whether the bearer
+/// token that came is not valid (RFC 6750 section 3.1).
+pub fn challenges(invalid_token: bool) -> [HeaderValue; 2] {
+    let bearer = if invalid_token {
+        "Bearer realm=\"hubgate\", error=\"invalid_token\""
+    } else {
+        "Bearer realm=\"hubgate\""
+    };
+    [bearer, "Basic realm=\"hubgate\""].map(HeaderValue::from_static)
+}
 
 /// The longest Authorization header that is read, in bytes.
 const HEADER_BYTES_MAX: usize = 4096;
@@ -90,6 +101,18 @@ pub enum NotIdentified {
     /// A check panicked, so it is not known who sends.
     #[error("a credential could not be checked")]
     Internal,
+    /// The keys that judge a JWT are not known, so it is not known yet who sends.
+    #[error(
+        "the keys that judge this JWT could not be fetched yet; try again (the log of hubgate says \
+         more)"
+    )]
+    KeysUnavailable,
+    /// A JWT is valid from a later time on, so it is good when it comes again.
+    #[error(
+        "the nbf of the JWT is still to come; try again, and set the clocks of its issuer and of \
+         hubgate"
+    )]
+    NotYetValid,
     /// The credential proves no spoke.
     #[error("{}", .0.advice())]
     Unauthenticated(AuthFailure),
@@ -98,6 +121,12 @@ pub enum NotIdentified {
 impl From<AuthFailure> for NotIdentified {
     fn from(failure: AuthFailure) -> Self {
         Self::Unauthenticated(failure)
+    }
+}
+
+impl From<Unavailable> for NotIdentified {
+    fn from(_: Unavailable) -> Self {
+        Self::KeysUnavailable
     }
 }
 
@@ -126,6 +155,7 @@ impl Proven for () {
 /// proves.
 pub struct Authenticator<P> {
     certificates: Certificates,
+    jwts: Jwts,
     tokens: Tokens,
     users: Users,
     known: Vec<Known<P>>,
@@ -144,14 +174,17 @@ impl<P> Known<P> {
 }
 
 impl<P: Proven> Authenticator<P> {
-    /// Takes credentials, each with what it proves. A password that `passwords` have checked before a
-    /// reload is not checked again.
+    /// Takes credentials, each with what it proves, and the sources of the keys that they name. A
+    /// password that `passwords` have checked before a reload is not checked again. Fails when the
+    /// system has no random bytes.
     pub fn new<'c>(
         credentials: impl Iterator<Item = (P, &'c Credential)>,
+        sources: &[Arc<Source>],
         passwords: &Arc<Passwords>,
-    ) -> Self {
+    ) -> Result<Self, getrandom::Error> {
         let mut authenticator = Self {
             certificates: Certificates::default(),
+            jwts: Jwts::new()?,
             tokens: Tokens::default(),
             users: Users::new(passwords),
             known: Vec::new(),
@@ -160,6 +193,7 @@ impl<P: Proven> Authenticator<P> {
             let place = authenticator.known.len();
             match &credential.secret {
                 Secret::Certificate(name) => authenticator.certificates.insert(name, place),
+                Secret::Jwt(jwt) => authenticator.jwts.insert(jwt, sources, place),
                 Secret::Token(digest) => authenticator.tokens.insert(*digest, place),
                 Secret::Basic {
                     username,
@@ -171,7 +205,7 @@ impl<P: Proven> Authenticator<P> {
                 not_after: credential.not_after,
             });
         }
-        authenticator
+        Ok(authenticator)
     }
 
     /// Returns what the headers of a request from an address prove. Without an Authorization header,
@@ -217,11 +251,27 @@ impl<P: Proven> Authenticator<P> {
     async fn find(&self, headers: &HeaderMap, address: IpAddr) -> Result<Place, NotIdentified> {
         let (scheme, credential) = authorization(headers)?;
         if scheme.eq_ignore_ascii_case("bearer") {
-            Ok(self.tokens.find(credential)?)
+            self.find_bearer(credential).await
         } else if scheme.eq_ignore_ascii_case("basic") {
             self.users.find(credential, address).await
         } else {
             Err(AuthFailure::Malformed.into())
+        }
+    }
+
+    /// Returns the credential that a bearer token is. A token that a spoke has as it stands is that
+    /// spoke's, whatever form it has.
+    async fn find_bearer(&self, token: &str) -> Result<Place, NotIdentified> {
+        if let Some(place) = self.jwts.remembered(token) {
+            return Ok(place);
+        }
+        match self.tokens.find(token) {
+            Err(AuthFailure::Unknown) if self.jwts.takes(token) => {
+                let proven = |place: Place| &self.known[place].proven;
+                let is_same = |one, other| proven(one).is_same(proven(other));
+                self.jwts.find(token, is_same).await
+            }
+            found => Ok(found?),
         }
     }
 }
@@ -232,6 +282,7 @@ impl<P> fmt::Debug for Authenticator<P> {
             .field("certificates", &Vec::from_iter(self.certificates.names()))
             .field("tokens", &self.tokens.len())
             .field("users", &Vec::from_iter(self.users.names()))
+            .field("jwts", &self.jwts.len())
             .finish_non_exhaustive()
     }
 }

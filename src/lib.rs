@@ -13,7 +13,6 @@
 //! | [`listener`] | connections: how many, from where, until when; HTTP; drain |
 //! | [`write`](mod@write) | the stages of a request, what the spoke is told, what is recorded |
 //! | [`identify`] | which spoke sends: one file for each scheme of credentials |
-//! | [`jwt`] | JSON Web Tokens and the keys that sign them |
 //! | [`budget`] | the bytes that all requests together may hold |
 //! | [`rewrite`] | from a body to a verdict and to payloads for the hubs; large ones off the async workers |
 //! | [`policy`] | which series and samples may travel on, and with which labels |
@@ -23,7 +22,8 @@
 //!
 //! What they stand on: [`state`] (the configuration in force, made ready), [`spoke`] (what is kept of
 //! a spoke at run time), [`config`] (one YAML file, checked whole), [`tls`] (certificates and keys, and
-//! what rustls makes of them), [`metrics`] and [`telemetry`] (what operators see), [`reasons`] (every
+//! what rustls makes of them), [`jwt`] (JSON Web Tokens, and the keys that sign them), [`jwks`] (these
+//! keys, fetched and kept), [`metrics`] and [`telemetry`] (what operators see), [`reasons`] (every
 //! closed "why"), [`remote_write`] (what both sides of HTTP share).
 //!
 //! Around them: [`gateway`] (starts, reloads and drains), [`admin`] (the operators' listener), [`demo`]
@@ -36,6 +36,7 @@
 //! | What happens when a hub responds with 413, or anything else? | `forward/reaction.rs`: the table, with what each step leads to |
 //! | When is a sample refused that a hub answers with 500? | `suspects.rs` |
 //! | Which numbers of a native histogram are refused? | `wire/histogram.rs` |
+//! | What is a token told whose key is not known? | `jwks.rs`: the table at its head |
 //! | Which password is checked next? | `identify/line.rs` |
 //! | Which statuses can a spoke see, and when? | `docs/responses.md`; chosen in `write/refusal.rs` before a hub is asked, in `forward/outcome.rs` after a hub's response, and in `write/answer.rs` for both together |
 //! | Why was a connection closed? | `listener/connection.rs`: the list at its head |
@@ -87,6 +88,7 @@ pub mod demo;
 pub mod forward;
 pub mod gateway;
 pub mod identify;
+pub mod jwks;
 pub mod jwt;
 pub mod listener;
 pub mod load;

@@ -17,6 +17,7 @@
 mod families;
 mod format;
 mod hub;
+mod jwks;
 mod listener;
 mod process;
 mod series;
@@ -42,6 +43,7 @@ use series::Each;
 
 pub use format::PageFormat;
 pub use hub::{HubMetrics, LostPart};
+pub use jwks::JwksMetrics;
 pub use listener::ListenerMetrics;
 pub use prometheus_client::metrics::gauge::Gauge;
 pub use spoke::SpokeMetrics;
@@ -50,7 +52,7 @@ pub use spoke::SpokeMetrics;
 /// alerts on their rate; every other code is counted as well.
 const UNIDENTIFIED_CODES: [&str; 4] = ["401", "404", "405", "503"];
 
-/// The spokes, hubs and listeners that exist at the moment of a scrape.
+/// What exists at the moment of a scrape.
 pub trait Live: Debug + Send + Sync + 'static {
     /// The metrics of each spoke; names are unique.
     fn spokes(&self) -> impl Iterator<Item = &SpokeMetrics> + Clone;
@@ -60,6 +62,9 @@ pub trait Live: Debug + Send + Sync + 'static {
 
     /// The metrics of each listener with TLS; names are unique.
     fn listeners(&self) -> impl Iterator<Item = &ListenerMetrics> + Clone;
+
+    /// The metrics of each place that keys are fetched from; URLs are unique.
+    fn jwks(&self) -> impl Iterator<Item = &JwksMetrics> + Clone;
 }
 
 /// The metrics of hubgate as a whole, and those of all senders that are not identified.
@@ -127,6 +132,11 @@ impl Metrics {
         self.gate.auth_delayed.inc();
     }
 
+    /// Counts a request that is refused because the keys that judge its JWT are not known.
+    pub fn count_auth_keys_unavailable(&self) {
+        self.gate.auth_keys_unavailable.inc();
+    }
+
     /// Counts a connection that was refused, or closed because of its sender.
     pub fn count_refused_connection(&self, reason: ConnectionRefusal) {
         self.gate.connections_refused.of(reason).inc();
@@ -189,8 +199,10 @@ impl<L: Live> Collector for Page<L> {
         encode_families(&mut encoder, unidentified.into_iter().chain(senders))?;
         encode_families(&mut encoder, spokes)?;
         encode_families(&mut encoder, credentials)?;
-        let listeners = self.live.listeners().map(|it| (it.labels(), &it.families));
         encode_families(&mut encoder, hubs)?;
+        let jwks = self.live.jwks().map(|it| (it.labels(), &*it.families));
+        encode_families(&mut encoder, jwks)?;
+        let listeners = self.live.listeners().map(|it| (it.labels(), &it.families));
         encode_families(&mut encoder, listeners)
     }
 }

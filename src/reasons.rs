@@ -73,8 +73,10 @@ impl ConnectionRefusal {
 pub enum AuthFailure {
     /// The client certificate has names of several spokes.
     AmbiguousCertificate,
-    /// The credential was valid up to its `not_after`.
+    /// The credential is no longer valid.
     Expired,
+    /// The bearer token is a JWT that nobody could judge.
+    InvalidToken,
     /// The Authorization header cannot be read.
     Malformed,
     /// There is no Authorization header.
@@ -83,17 +85,33 @@ pub enum AuthFailure {
     Unknown,
     /// No spoke has a name of the client certificate.
     UnknownCertificate,
+    /// The algorithm of a JWT is not allowed.
+    WrongAlgorithm,
+    /// A JWT is for someone else.
+    WrongAudience,
+    /// A JWT is from an issuer that no spoke has.
+    WrongIssuer,
+    /// No key of its issuer signed a JWT.
+    WrongSignature,
+    /// A JWT is about a subject that no spoke has.
+    WrongSubject,
 }
 
 impl AuthFailure {
     /// All of them, in the order of their names.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 12] = [
         Self::AmbiguousCertificate,
         Self::Expired,
+        Self::InvalidToken,
         Self::Malformed,
         Self::Missing,
         Self::Unknown,
         Self::UnknownCertificate,
+        Self::WrongAlgorithm,
+        Self::WrongAudience,
+        Self::WrongIssuer,
+        Self::WrongSignature,
+        Self::WrongSubject,
     ];
 
     /// The value of the label `reason` of `hubgate_auth_failures_total`.
@@ -101,22 +119,51 @@ impl AuthFailure {
         match self {
             Self::AmbiguousCertificate => "ambiguous_certificate",
             Self::Expired => "expired",
+            Self::InvalidToken => "invalid_token",
             Self::Malformed => "malformed",
             Self::Missing => "missing",
             Self::Unknown => UNKNOWN,
             Self::UnknownCertificate => "unknown_certificate",
+            Self::WrongAlgorithm => "wrong_algorithm",
+            Self::WrongAudience => "wrong_audience",
+            Self::WrongIssuer => "wrong_issuer",
+            Self::WrongSignature => "wrong_signature",
+            Self::WrongSubject => "wrong_subject",
+        }
+    }
+
+    /// True when the sender has a token that was good, or looks like one.
+    pub fn is_of_token(self) -> bool {
+        match self {
+            Self::Expired
+            | Self::InvalidToken
+            | Self::WrongAlgorithm
+            | Self::WrongAudience
+            | Self::WrongIssuer
+            | Self::WrongSignature
+            | Self::WrongSubject => true,
+            Self::AmbiguousCertificate
+            | Self::Malformed
+            | Self::Missing
+            | Self::Unknown
+            | Self::UnknownCertificate => false,
         }
     }
 
     /// True when the sender may be looking for a credential that it does not have.
     pub fn may_be_guess(self) -> bool {
         match self {
-            Self::Unknown => true,
+            Self::Unknown | Self::WrongSignature => true,
             Self::AmbiguousCertificate
             | Self::Expired
+            | Self::InvalidToken
             | Self::Malformed
             | Self::Missing
-            | Self::UnknownCertificate => false,
+            | Self::UnknownCertificate
+            | Self::WrongAlgorithm
+            | Self::WrongAudience
+            | Self::WrongIssuer
+            | Self::WrongSubject => false,
         }
     }
 
@@ -127,7 +174,12 @@ impl AuthFailure {
                 "the client certificate has names of several spokes; use one with the names of one"
             }
             Self::Expired => {
-                "the credential has expired; give the sender another one, or move its not_after"
+                "the credential has expired; give the sender another one, move its not_after, or let \
+                 the spoke read the renewed file (credentials_file)"
+            }
+            Self::InvalidToken => {
+                "the JWT cannot be judged; it needs the claims iss, sub, aud and exp, each once, and \
+                 no header crit"
             }
             Self::Malformed => {
                 "the Authorization header cannot be read; send Bearer <token> or Basic <base64>"
@@ -139,6 +191,44 @@ impl AuthFailure {
             Self::UnknownCertificate => {
                 "no spoke has a name of this client certificate; add one to the spoke's credentials"
             }
+            Self::WrongAlgorithm => {
+                "the alg of the JWT is not among jwt.algorithms of the spoke's credential"
+            }
+            Self::WrongAudience => {
+                "the JWT is for another audience; ask for the jwt.audience of the spoke's credential"
+            }
+            Self::WrongIssuer => {
+                "no spoke has a credential with the iss of the JWT; compare it with jwt.issuer"
+            }
+            Self::WrongSignature => {
+                "no key of the issuer signed the JWT; check that the jwks are those of the spoke's \
+                 cluster"
+            }
+            Self::WrongSubject => {
+                "no spoke has a credential with the sub of the JWT; compare it with jwt.subject"
+            }
+        }
+    }
+}
+
+/// How an attempt to fetch the keys of an issuer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FetchResult {
+    /// The keys were not fetched; those of before stay in force.
+    Failure,
+    /// They are in force.
+    Success,
+}
+
+impl FetchResult {
+    /// Both, in the order of their names.
+    pub const ALL: [Self; 2] = [Self::Failure, Self::Success];
+
+    /// The value of the label `result` of `hubgate_jwks_fetches_total`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Failure => "failure",
+            Self::Success => "success",
         }
     }
 }
@@ -168,6 +258,8 @@ pub enum RequestReason {
     HubFailed,
     /// hubgate has a fault.
     Internal,
+    /// The keys that judge a JWT are not known.
+    KeysUnavailable,
     /// The body is not the message that the headers name.
     Malformed,
     /// The method is not POST.
@@ -180,6 +272,8 @@ pub enum RequestReason {
     Snappy,
     /// The address is outside the spoke's source ranges.
     SourceRange,
+    /// A JWT is valid from a later time on.
+    TokenNotYetValid,
     /// The sender is not identified; [`AuthFailure`] says why.
     Unauthenticated,
     /// The body holds only fields of another message.
@@ -188,7 +282,7 @@ pub enum RequestReason {
 
 impl RequestReason {
     /// All of them, in the order of their names.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::AuthBusy,
         Self::BodyFraming,
         Self::BodyTimeout,
@@ -200,12 +294,14 @@ impl RequestReason {
         Self::Draining,
         Self::HubFailed,
         Self::Internal,
+        Self::KeysUnavailable,
         Self::Malformed,
         Self::MethodNotAllowed,
         Self::NotFound,
         Self::Overloaded,
         Self::Snappy,
         Self::SourceRange,
+        Self::TokenNotYetValid,
         Self::Unauthenticated,
         Self::WrongMessage,
     ];
@@ -224,12 +320,14 @@ impl RequestReason {
             Self::Draining => "draining",
             Self::HubFailed => "hub_failed",
             Self::Internal => "internal",
+            Self::KeysUnavailable => "keys_unavailable",
             Self::Malformed => "malformed",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::NotFound => "not_found",
             Self::Overloaded => "overloaded",
             Self::Snappy => "snappy",
             Self::SourceRange => "source_range",
+            Self::TokenNotYetValid => "token_not_yet_valid",
             Self::Unauthenticated => "unauthenticated",
             Self::WrongMessage => "wrong_message",
         }

@@ -1,16 +1,18 @@
 //! The configuration in force, made ready for requests, and what a reload keeps, adds and removes.
 //!
 //! A configuration becomes one [`State`] that is swapped whole: a request sees the old one or the
-//! new one, never a mixture. What is known of a spoke or of an unchanged hub is kept over reloads.
+//! new one, never a mixture. What is known of a spoke, of an unchanged hub or of an
+//! unchanged place of keys is kept over reloads.
 
 use std::sync::Arc;
 
 use anyhow::Context;
 
-use crate::config::Config;
+use crate::config::{Config, JwtKeys, KeysPlace, Secret};
 use crate::forward::Hub;
 use crate::identify::{Authenticator, Identity, Passwords};
-use crate::metrics::{HubMetrics, ListenerMetrics, Live, SpokeMetrics};
+use crate::jwks::Source;
+use crate::metrics::{HubMetrics, JwksMetrics, ListenerMetrics, Live, SpokeMetrics};
 use crate::spoke::Spoke;
 
 /// One configuration, made ready.
@@ -22,6 +24,8 @@ pub struct State {
     pub spokes: Vec<Arc<Spoke>>,
     /// Its hubs, in the order of the configuration; at least one.
     pub hubs: Vec<Arc<Hub>>,
+    /// The places that keys of issuers are fetched from, each once.
+    pub jwks: Vec<Arc<Source>>,
     /// The credentials of all its spokes.
     pub authenticator: Authenticator<Identity>,
     /// The credentials for the admin listener; `None` lets everybody in.
@@ -43,18 +47,22 @@ impl State {
                 Arc::new(Spoke::new(spoke, &config.cluster_label, known))
             })
             .collect();
+        let no_random = "cannot draw random bytes from the system";
         let passwords = match before {
             Some(before) => Arc::clone(&before.passwords),
-            None => Passwords::new().context("cannot draw random bytes from the system")?,
+            None => Passwords::new().context(no_random)?,
         };
+        let jwks = jwks(&config, before);
         let credentials = config.spokes.iter().zip(&spokes);
         let credentials = credentials.flat_map(|(config, spoke)| Identity::each(config, spoke));
-        let authenticator = Authenticator::new(credentials, &passwords);
+        let authenticator = Authenticator::new(credentials, &jwks, &passwords);
+        let authenticator = authenticator.context(no_random)?;
         let operators = &config.admin.credentials;
         let operators = (!operators.is_empty()).then(|| {
             let credentials = operators.iter().map(|credential| ((), credential));
-            Authenticator::new(credentials, &passwords)
+            Authenticator::new(credentials, &[], &passwords)
         });
+        let operators = operators.transpose().context(no_random)?;
         let hubs = config.hubs.iter().map(|hub| {
             let known = before.and_then(|before| before.unchanged_hub(hub));
             known.unwrap_or_else(|| {
@@ -74,6 +82,7 @@ impl State {
             listeners: listeners.collect(),
             spokes,
             hubs: hubs.collect(),
+            jwks,
             authenticator,
             operators,
             passwords,
@@ -114,6 +123,30 @@ impl State {
     }
 }
 
+/// The places that the credentials of a configuration need keys from. The keys of a place that the
+/// state `before` knows are kept.
+fn jwks(config: &Config, before: Option<&State>) -> Vec<Arc<Source>> {
+    let credentials = config.spokes.iter().flat_map(|spoke| &spoke.credentials);
+    let mut sources: Vec<Arc<Source>> = Vec::new();
+    for credential in credentials {
+        let Secret::Jwt(jwt) = &credential.secret else {
+            continue;
+        };
+        if let JwtKeys::Remote(place) = &jwt.keys
+            && find(&sources, place).is_none()
+        {
+            let known = before.and_then(|before| find(&before.jwks, place));
+            sources.push(known.unwrap_or_else(|| Source::new(place)));
+        }
+    }
+    sources
+}
+
+fn find(sources: &[Arc<Source>], place: &KeysPlace) -> Option<Arc<Source>> {
+    let found = sources.iter().find(|source| source.place() == place);
+    found.map(Arc::clone)
+}
+
 impl Live for State {
     fn spokes(&self) -> impl Iterator<Item = &SpokeMetrics> + Clone {
         self.spokes.iter().map(|spoke| &spoke.metrics)
@@ -121,6 +154,10 @@ impl Live for State {
 
     fn hubs(&self) -> impl Iterator<Item = &HubMetrics> + Clone {
         self.hubs.iter().map(|hub| hub.metrics())
+    }
+
+    fn jwks(&self) -> impl Iterator<Item = &JwksMetrics> + Clone {
+        self.jwks.iter().map(|source| source.metrics())
     }
 
     fn listeners(&self) -> impl Iterator<Item = &ListenerMetrics> + Clone {

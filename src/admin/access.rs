@@ -11,7 +11,7 @@ use http::header::{CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
 
-use crate::identify::{CHALLENGES, NotIdentified};
+use crate::identify::{NotIdentified, challenges};
 use crate::reasons::AuthFailure;
 use crate::state::State;
 
@@ -38,7 +38,9 @@ pub(super) async fn check(
 /// The response to a request whose sender is not identified.
 pub(super) fn refusal(reason: NotIdentified) -> Response<Body> {
     let (status, text) = match reason {
-        NotIdentified::Busy => (StatusCode::SERVICE_UNAVAILABLE, reason.to_string()),
+        NotIdentified::Busy | NotIdentified::KeysUnavailable | NotIdentified::NotYetValid => {
+            (StatusCode::SERVICE_UNAVAILABLE, reason.to_string())
+        }
         NotIdentified::Internal => (StatusCode::INTERNAL_SERVER_ERROR, reason.to_string()),
         NotIdentified::Unauthenticated(failure) => {
             (StatusCode::UNAUTHORIZED, advice(failure).to_owned())
@@ -48,7 +50,7 @@ pub(super) fn refusal(reason: NotIdentified) -> Response<Body> {
     let headers = response.headers_mut();
     match status {
         StatusCode::UNAUTHORIZED => {
-            for challenge in CHALLENGES {
+            for challenge in challenges(false) {
                 headers.append(WWW_AUTHENTICATE, challenge);
             }
         }

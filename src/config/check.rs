@@ -10,6 +10,7 @@ mod credential;
 mod entry;
 mod header;
 mod hub;
+mod jwt;
 mod listeners;
 mod spoke;
 mod tls;

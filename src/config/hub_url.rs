@@ -81,7 +81,7 @@ impl HubUrl {
     }
 }
 
-fn parse(text: &str) -> Result<HubUrl, &'static str> {
+pub(super) fn parse(text: &str) -> Result<HubUrl, &'static str> {
     if strip_prefix(text, "https://").is_some() {
         return Err("https is not supported yet");
     }

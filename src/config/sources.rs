@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use glob::{MatchOptions, Pattern};
 use sha2::{Digest, Sha256};
 
+use crate::tls::Authorities;
+
 /// A few thousand spokes take one megabyte.
 pub(super) const DOCUMENT_BYTES_MAX: usize = 4 << 20;
 
@@ -46,6 +48,8 @@ pub(super) struct Sources {
     digest: Sha256,
     /// The file system is not asked, and each file is missing.
     without_files: bool,
+    /// The authorities that the system trusts, once they were read.
+    system: Option<Option<Authorities>>,
 }
 
 impl Sources {
@@ -71,6 +75,20 @@ impl Sources {
     pub(super) fn read_main(&mut self, path: &Path) -> Result<Vec<u8>, String> {
         let content = read_bounded(path, DOCUMENT_BYTES_MAX);
         self.digest_content(path, content)
+    }
+
+    /// The authorities that the system trusts; `None` when there are none. They are read once.
+    pub(super) fn system_authorities(&mut self) -> Option<Authorities> {
+        if let Some(known) = &self.system {
+            return known.clone();
+        }
+        // A file that cannot be read is one of hundreds, and what is left may be enough.
+        let certificates = rustls_native_certs::load_native_certs().certs;
+        for certificate in &certificates {
+            self.digest_piece(certificate);
+        }
+        let authorities = Authorities::of_system(&certificates);
+        self.system.insert(authorities).clone()
     }
 
     fn digest_content(

@@ -4,6 +4,7 @@ mod admin;
 mod files;
 mod hubs;
 mod invariants;
+mod jwt;
 mod tls;
 mod values;
 mod warnings;

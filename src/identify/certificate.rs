@@ -97,7 +97,8 @@ mod tests {
         let credentials = credentials
             .iter()
             .map(|(it, credential)| (it.clone(), credential));
-        let authenticator = Authenticator::new(credentials, &Passwords::new().unwrap());
+        let authenticator =
+            Authenticator::new(credentials, &[], &Passwords::new().unwrap()).unwrap();
         let unknown = Err(AuthFailure::UnknownCertificate);
         let ambiguous = Err(AuthFailure::AmbiguousCertificate);
         for (case, dns, uri, common_name, expected) in [

@@ -1,5 +1,7 @@
 //! Which spoke a credential proves. The tests of `passwords` cover how many checks run.
 
+mod jwt;
+
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
@@ -28,7 +30,7 @@ fn config(credentials: &[String]) -> Config {
 fn authenticator(config: &Config, passwords: &Arc<Passwords>) -> Authenticator<Identity> {
     let spoke = &config.spokes[0];
     let run = Arc::new(Spoke::new(spoke, &config.cluster_label, None));
-    Authenticator::new(Identity::each(spoke, &run), passwords)
+    Authenticator::new(Identity::each(spoke, &run), &[], passwords).unwrap()
 }
 
 async fn identify(

@@ -5,7 +5,7 @@
 //! says the type of the metric and the labels beside those of the owner.
 //!
 //! A new metric is a field here and a method that counts it: in `metrics/spoke.rs`, called from
-//! `write/record.rs`; in `metrics/hub.rs`, called from `forward/record.rs`; or in `metrics.rs`. Tests
+//! `write/record.rs`; in `metrics/hub.rs`, called from `forward/record.rs`; in `metrics/jwks.rs`; or in `metrics.rs`. Tests
 //! then ask for its row in `docs/metrics.md` and for the golden files `tests/fixtures/metrics*.txt`,
 //! which `UPDATE=1 cargo test --test gateway admin::` writes.
 
@@ -17,7 +17,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 
-use crate::reasons::{AuthFailure, ConnectionRefusal, Reason, UNKNOWN};
+use crate::reasons::{AuthFailure, ConnectionRefusal, FetchResult, Reason, UNKNOWN};
 use crate::wire::{Kind, Protocol};
 
 use super::LostPart;
@@ -92,6 +92,8 @@ families! {
         auth_delayed: Counter,
         /// Requests with the response 401, by what was wrong with the credential.
         auth_failures: Each<AuthFailure, Counter>,
+        /// Requests with the response 503 because the keys that judge a JWT were not known.
+        auth_keys_unavailable: Counter,
         /// The version of hubgate; always 1.
         build_info: Version,
         /// Bytes of the budget for bodies and decoded bytes that are in use.
@@ -169,6 +171,14 @@ families! {
         hub_samples_written: Each<Kind, Counter>,
     }
 
+    /// The metrics of a place that keys of an issuer are fetched from, in the label `url`.
+    struct JwksFamilies {
+        /// Attempts to fetch the keys of an issuer.
+        jwks_fetches: Each<FetchResult, Counter>,
+        /// When the keys of an issuer were last fetched; 0 means never.
+        jwks_last_success_timestamp_seconds: Timestamp,
+    }
+
     /// The metrics of a listener with TLS, in the label `listener`.
     struct ListenerFamilies {
         /// When the certificate of the listener expires.
@@ -216,6 +226,7 @@ labels! {
     "kind": Kind;
     "part": LostPart;
     "reason": AuthFailure, ConnectionRefusal, Reason;
+    "result": FetchResult;
 }
 
 impl Label for Protocol {
@@ -272,6 +283,7 @@ mod tests {
         }
         expect::<AuthFailure>();
         expect::<ConnectionRefusal>();
+        expect::<FetchResult>();
         expect::<Kind>();
         expect::<LostPart>();
         expect::<Option<Protocol>>();

@@ -16,6 +16,10 @@ impl Live for () {
         std::iter::empty()
     }
 
+    fn jwks(&self) -> impl Iterator<Item = &JwksMetrics> + Clone {
+        std::iter::empty()
+    }
+
     fn listeners(&self) -> impl Iterator<Item = &ListenerMetrics> + Clone {
         std::iter::empty()
     }
@@ -34,6 +38,10 @@ impl Live for State {
 
     fn hubs(&self) -> impl Iterator<Item = &HubMetrics> + Clone {
         self.hubs.iter()
+    }
+
+    fn jwks(&self) -> impl Iterator<Item = &JwksMetrics> + Clone {
+        std::iter::empty()
     }
 
     fn listeners(&self) -> impl Iterator<Item = &ListenerMetrics> + Clone {

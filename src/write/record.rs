@@ -56,6 +56,8 @@ pub(super) struct Recorder {
     unidentified: Mutex<Repeats>,
     /// One for all senders whose password is not checked.
     busy: Mutex<Repeats>,
+    /// One for all senders whose JWT is not judged.
+    keys_unavailable: Mutex<Repeats>,
 }
 
 impl Recorder {
@@ -64,6 +66,7 @@ impl Recorder {
             metrics,
             unidentified: Mutex::default(),
             busy: Mutex::default(),
+            keys_unavailable: Mutex::default(),
         }
     }
 
@@ -88,6 +91,7 @@ impl Recorder {
         }
         match refusal {
             Refusal::AuthBusy => self.busy(progress.address, reason, status),
+            Refusal::KeysUnavailable => self.keys_unavailable(progress.address, reason, status),
             Refusal::Unauthenticated(failure) => {
                 self.unidentified(progress.address, *failure, status);
             }
@@ -115,6 +119,15 @@ impl Recorder {
         if let Some(count) = add(&self.busy) {
             let code = code.as_u16();
             tracing::warn!(%address, reason, code, count, "a password is not checked");
+        }
+    }
+
+    /// The keys that judge a JWT are not known. The log says of each place of keys why.
+    fn keys_unavailable(&self, address: IpAddr, reason: &str, code: StatusCode) {
+        self.metrics.count_auth_keys_unavailable();
+        if let Some(count) = add(&self.keys_unavailable) {
+            let code = code.as_u16();
+            tracing::warn!(%address, reason, code, count, "a JWT is not judged");
         }
     }
 

@@ -60,6 +60,9 @@ pub enum Refusal {
     /// An internal fault.
     #[error("internal error; the log of hubgate says more")]
     Internal,
+    /// The keys that judge a JWT are not known.
+    #[error("{}", NotIdentified::KeysUnavailable)]
+    KeysUnavailable,
     /// The body is not the message that the headers name.
     #[error("the body is not a valid {}: {malformed}; check the sender", .protocol.message())]
     Malformed {
@@ -86,6 +89,9 @@ pub enum Refusal {
         /// The client's address.
         address: IpAddr,
     },
+    /// A JWT is valid from a later time on.
+    #[error("{}", NotIdentified::NotYetValid)]
+    TokenNotYetValid,
     /// The sender is not identified.
     #[error("{}", .0.advice())]
     Unauthenticated(AuthFailure),
@@ -119,7 +125,9 @@ impl Refusal {
             | Self::BodyTimeout { .. }
             | Self::BodyTruncated
             | Self::Draining
-            | Self::Overloaded(_) => StatusCode::SERVICE_UNAVAILABLE,
+            | Self::KeysUnavailable
+            | Self::Overloaded(_)
+            | Self::TokenNotYetValid => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -136,6 +144,7 @@ impl Refusal {
             Self::ContentType(_) => RequestReason::ContentType,
             Self::Draining => RequestReason::Draining,
             Self::Internal => RequestReason::Internal,
+            Self::KeysUnavailable => RequestReason::KeysUnavailable,
             Self::Malformed { .. } => RequestReason::Malformed,
             Self::MethodNotAllowed => RequestReason::MethodNotAllowed,
             Self::NotFound => RequestReason::NotFound,
@@ -143,6 +152,7 @@ impl Refusal {
             Self::Snappy(SnappyError::TooLarge { .. }) => RequestReason::DecodedTooLarge,
             Self::Snappy(_) => RequestReason::Snappy,
             Self::SourceRange { .. } => RequestReason::SourceRange,
+            Self::TokenNotYetValid => RequestReason::TokenNotYetValid,
             Self::Unauthenticated(_) => RequestReason::Unauthenticated,
             Self::WrongMessage(_) => RequestReason::WrongMessage,
         }
@@ -154,6 +164,8 @@ impl From<NotIdentified> for Refusal {
         match error {
             NotIdentified::Busy => Self::AuthBusy,
             NotIdentified::Internal => Self::Internal,
+            NotIdentified::KeysUnavailable => Self::KeysUnavailable,
+            NotIdentified::NotYetValid => Self::TokenNotYetValid,
             NotIdentified::Unauthenticated(failure) => Self::Unauthenticated(failure),
         }
     }

@@ -5,7 +5,7 @@ use http::{HeaderValue, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 
 use crate::forward::outcome::RetryAfter;
-use crate::identify::CHALLENGES;
+use crate::identify;
 use crate::listener::ResponseBody;
 use crate::remote_write::{self, RETRY_AFTER_SECONDS_MAX};
 use crate::wire::{Counts, Protocol};
@@ -47,7 +47,11 @@ pub(super) fn with_refusal(progress: &Progress, refusal: &Refusal) -> Response<R
     let headers = response.headers_mut();
     match status {
         StatusCode::UNAUTHORIZED => {
-            for challenge in CHALLENGES {
+            let invalid_token = match refusal {
+                Refusal::Unauthenticated(failure) => failure.is_of_token(),
+                _ => false,
+            };
+            for challenge in identify::challenges(invalid_token) {
                 headers.append(WWW_AUTHENTICATE, challenge);
             }
         }

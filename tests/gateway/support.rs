@@ -15,6 +15,7 @@ pub(crate) mod gate;
 pub(crate) mod haproxy;
 pub(crate) mod honest_spoke;
 pub(crate) mod hub;
+pub(crate) mod jwt;
 pub(crate) mod metrics;
 pub(crate) mod nginx;
 pub(crate) mod pki;

@@ -12,13 +12,14 @@ use sha2::{Digest, Sha256};
 
 use super::certificate::certificate;
 use super::entry::{Entry, Fields, UnknownKeys};
+use super::jwt::jwt;
 use super::visible::check_visible;
 use super::{Check, absolute, advice, value};
 use crate::config::errors::{Report, Reported};
 use crate::config::{Credential, Secret};
 
 /// The kinds of credentials that a spoke can have.
-pub(super) const KINDS: &[&str] = &["token_sha256", "token_file", "basic", "certificate"];
+pub(super) const KINDS: &[&str] = &["token_sha256", "token_file", "basic", "certificate", "jwt"];
 
 /// The kinds that an operator can have, who scrapes or asks with curl.
 pub(super) const ADMIN_KINDS: &[&str] = &["token_sha256", "token_file", "basic"];
@@ -142,7 +143,8 @@ fn secret(
             "token_sha256" => token_digest(check, value),
             "token_file" => token_file(check, value),
             "basic" => basic(check, value),
-            _ => certificate(check, value),
+            "certificate" => certificate(check, value),
+            _ => jwt(check, value),
         },
         (several, _) => {
             let kinds: Vec<_> = several.iter().map(|(kind, _)| *kind).collect();

@@ -1,5 +1,5 @@
 //! Values that may be used only once in all files: names of hubs and spokes, tokens, user names, names
-//! in certificates.
+//! in certificates, and what identifies a JSON Web Token.
 //!
 //! An error says where the value was used first, and never shows a secret.
 
@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 
 use super::entry::Entry;
+use crate::config::KeysPlace;
 use crate::config::errors::{Report, Reported};
 use crate::tls::CertificateName;
 
@@ -18,6 +19,8 @@ pub(super) struct UniqueValues {
     tokens: HashMap<[u8; 32], String>,
     usernames: HashMap<String, String>,
     certificate_names: HashMap<CertificateName, String>,
+    jwts: HashMap<[String; 3], String>,
+    keys_places: HashMap<String, (KeysPlace, String)>,
 }
 
 impl UniqueValues {
@@ -98,6 +101,49 @@ impl UniqueValues {
             "",
         )
     }
+
+    /// Claims what identifies a token, or reports that it was used before.
+    pub(super) fn claim_jwt(
+        &mut self,
+        report: &mut Report,
+        entry: &Entry<'_>,
+        [issuer, audience, subject]: [&str; 3],
+    ) -> Result<(), Reported> {
+        claim(
+            &mut self.jwts,
+            [issuer, audience, subject].map(str::to_owned),
+            report,
+            entry,
+            "the same issuer, audience and subject",
+            "; clusters whose issuers have one name need an audience each",
+        )
+    }
+
+    /// Claims a place that keys are fetched from, or reports that another credential fetches from
+    /// there in another way. Its URL is its name in metrics.
+    pub(super) fn claim_keys_place(
+        &mut self,
+        report: &mut Report,
+        entry: &Entry<'_>,
+        place: &KeysPlace,
+    ) -> Result<(), Reported> {
+        let url = place.url.to_string();
+        match self.keys_places.get(&url) {
+            Some((first, _)) if first == place => Ok(()),
+            Some((_, at)) => {
+                let message = format!(
+                    "keys are fetched from here in another way at {at}; give both the same \
+                     jwks_ca_file, and discovery the same issuer"
+                );
+                Err(entry.fail(report, message))
+            }
+            None => {
+                let at = place_of(entry);
+                self.keys_places.insert(url, (place.clone(), at));
+                Ok(())
+            }
+        }
+    }
 }
 
 fn claim<K: Eq + Hash>(
@@ -113,12 +159,16 @@ fn claim<K: Eq + Hash>(
             format!("{what} may be used only once; this one is already used at {first}{remedy}");
         return Err(entry.fail(report, message));
     }
-    let place = format!(
+    used.insert(value, place_of(entry));
+    Ok(())
+}
+
+/// Where an entry is, for messages.
+fn place_of(entry: &Entry<'_>) -> String {
+    format!(
         "{}:{} ({})",
         entry.file.path.display(),
         entry.at(),
         entry.key
-    );
-    used.insert(value, place);
-    Ok(())
+    )
 }

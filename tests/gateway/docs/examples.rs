@@ -9,6 +9,7 @@ use std::sync::Arc;
 use hubgate::config::{self, ConnectionRules};
 
 use super::page::{Block, Page};
+use crate::support::jwt::{SigningKey, jwks};
 use crate::support::pki::{Authority, Subject};
 use crate::support::prometheus::find_on_path;
 
@@ -32,6 +33,10 @@ pub(super) enum Example {
     AlertRules,
     /// The backend of an HAProxy: `rolling_restart` uses it.
     Haproxy,
+    /// A resource of Kubernetes: YAML that mounts the token that a Prometheus reads.
+    Resource,
+    /// Commands for a cluster of Kubernetes.
+    ClusterCommands,
     /// Commands of a shell.
     Commands,
     /// What `hubgate demo` prints, shortened.
@@ -67,6 +72,8 @@ impl Example {
             ("yaml", "# prometheus.yml") => Some(Self::Prometheus),
             ("yaml", "# hubgate-alerts.yml") => Some(Self::AlertRules),
             ("haproxy", "backend hubgate") => Some(Self::Haproxy),
+            ("yaml", "# pod.yaml" | "# prometheus.yaml") => Some(Self::Resource),
+            ("text", _) if first.starts_with("kubectl ") => Some(Self::ClusterCommands),
             ("sh", _) => Some(Self::Commands),
             ("json", _) if first.starts_with('{') => Some(Self::Json),
             ("text", _) if first.starts_with("hubgate demo: ") => Some(Self::DemoOutput),
@@ -97,9 +104,9 @@ impl Example {
     }
 }
 
-/// Writes the files that configurations refer to.
-fn write_secrets(folder: &Path) {
-    for subfolder in ["tokens", "tls"] {
+/// Writes the files that the configurations of the pages refer to.
+pub(super) fn write_secrets(folder: &Path) {
+    for subfolder in ["keys", "tokens", "tls"] {
         fs::create_dir(folder.join(subfolder)).unwrap();
     }
     let token = "a-token-of-enough-length\n";
@@ -119,6 +126,9 @@ fn write_secrets(folder: &Path) {
     ] {
         fs::write(folder.join("tls").join(file), content).unwrap();
     }
+    let keys = jwks(&[&SigningKey::ec("key")]);
+    fs::write(folder.join("keys/production.json"), keys).unwrap();
+    fs::write(folder.join("keys/ca.pem"), authority.pem()).unwrap();
 }
 
 /// Writes the configurations of a page to the files that their first lines name, and the files that
@@ -233,6 +243,42 @@ fn promtool_accepts_every_configuration_of_prometheus() {
         );
         expect_success(&example.place, &output);
     }
+}
+
+#[test]
+fn resources_mount_the_token_that_prometheus_reads() {
+    let page = Page::read("docs/kubernetes.md");
+    let [configuration] = &Example::Configuration.on(&page)[..] else {
+        panic!("one configuration");
+    };
+    let [prometheus] = &Example::Prometheus.on(&page)[..] else {
+        panic!("one prometheus.yml");
+    };
+    let resources = Example::Resource.everywhere();
+    assert_eq!(resources.len(), 2);
+    let value = |text: &str, key: &str| {
+        let line = text.lines().find(|line| line.trim().starts_with(key));
+        let line = line.unwrap_or_else(|| panic!("no {key} in {text}"));
+        line.trim()[key.len()..].to_owned()
+    };
+    let read = value(&prometheus.text, "credentials_file: ");
+    for resource in resources {
+        let text = &resource.text;
+        let events = granit_parser::Parser::new_from_str(text);
+        assert!(events.into_iter().all(|event| event.is_ok()), "{text}");
+        let mounted = format!("{}/{}", value(text, "mountPath: "), value(text, "path: "));
+        assert_eq!(mounted, read, "{}", resource.place);
+        let audience = |text| value(text, "audience: ");
+        assert_eq!(audience(text), audience(&configuration.text));
+        let namespace = value(text, "namespace: ");
+        let subject = format!(
+            "system:serviceaccount:{namespace}:{}",
+            value(text, "serviceAccountName: ")
+        );
+        assert_eq!(subject, value(&configuration.text, "subject: "));
+    }
+    let operator = &Example::Resource.on(&page)[1].text;
+    assert_eq!(value(operator, "credentialsFile: "), read);
 }
 
 #[test]

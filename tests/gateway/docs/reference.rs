@@ -8,13 +8,14 @@ use std::time::{Duration, SystemTime};
 use hubgate::config::{self, Config};
 use hubgate::reasons::{Reason, RequestReason};
 
-use super::examples::{Example, SPARSE};
+use super::examples::{Example, SPARSE, write_secrets};
 use super::page::{Page, code, root, rows};
 use crate::support;
 use crate::support::body::Protocol;
 use crate::support::config::{not_after, sha256, spoke_with, token, token_sha256};
 use crate::support::gate::Gate;
 use crate::support::hub::ScriptedHub;
+use crate::support::jwt::jwt;
 use crate::support::metrics::Metrics;
 use crate::support::pki::Authority;
 use crate::support::prometheus::find_on_path;
@@ -41,7 +42,7 @@ spokes:
 - x: 1
   labels: {x: 1}
   limits: {x: 1}
-  credentials: [{x: 1}, {basic: {x: 1}}, {certificate: {x: 1}}]
+  credentials: [{x: 1}, {basic: {x: 1}}, {certificate: {x: 1}}, {jwt: {x: 1}}]
 ";
 
 /// The keys of hubgate's configuration below `prefix`, as paths such as `limits.body_bytes_max`.
@@ -54,8 +55,9 @@ fn keys_below(prefix: &str) -> BTreeSet<String> {
             continue;
         };
         assert!(error.message.contains("unknown key"), "{error}");
-        let mapping = ["[0]", "[1]", "[2]"].iter();
-        let mapping = mapping.fold(error.key.clone(), |key, place| key.replace(place, "[]"));
+        let mapping = (0..4).fold(error.key.clone(), |key, place| {
+            key.replace(&format!("[{place}]"), "[]")
+        });
         for key in allowed.split(", ") {
             let path = [mapping.as_str(), key].join(".");
             keys.insert(path.trim_start_matches('.').to_owned());
@@ -134,9 +136,7 @@ fn the_complete_example_has_every_key() {
 #[test]
 fn the_tables_of_keys_show_the_defaults() {
     let folder = tempfile::tempdir().unwrap();
-    fs::create_dir(folder.path().join("tokens")).unwrap();
-    let token = "a-token-of-enough-length\n";
-    fs::write(folder.path().join("tokens/production"), token).unwrap();
+    write_secrets(folder.path());
     let load = |text: String| -> Config {
         let file = folder.path().join("hubgate.yaml");
         fs::write(&file, &text).unwrap();
@@ -220,7 +220,12 @@ async fn scrape() -> Metrics {
     let listen = tls::listen(&tls::gate_certificate(&authority), "");
     let end = SystemTime::now() + Duration::from_secs(365 * 24 * 3600);
     let credential = not_after(&token_sha256(&token("production")), end);
-    let spokes = [spoke_with("production", &credential, "")];
+    // Nothing has to answer there.
+    let fetched = jwt("hubgate", "jwks_url: 'http://127.0.0.1:1/keys'");
+    let spokes = [
+        spoke_with("production", &credential, ""),
+        spoke_with("fetched", &fetched, ""),
+    ];
     let config = support::config::config(&hub.url(), &spokes);
     let gate = Gate::start(&(listen + &config)).await;
     gate.wait_for_protocol(None, Protocol::V2).await;
@@ -255,7 +260,7 @@ async fn the_tables_of_metrics_show_the_labels_and_their_values() {
         scraped.remove("le");
         let shown = row[2].split(", ").filter(|label| !label.is_empty());
         assert_eq!(set(shown.map(code)), scraped, "{name}");
-        for label in ["kind", "part", "reason"] {
+        for label in ["kind", "part", "reason", "result"] {
             let known = name == "hubgate_samples_rejected_total" && label == "reason";
             if known || !scraped.contains(label) {
                 continue;
