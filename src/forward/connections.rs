@@ -17,7 +17,7 @@ mod pool;
 
 use std::convert::Infallible;
 use std::fmt::Display;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -50,7 +50,7 @@ pub(super) struct Held(Pooled<Box<Connection>>);
 pub(super) struct Connections {
     hub: String,
     age_max: Duration,
-    dialer: Dialer,
+    dialer: Arc<Dialer>,
     known: Mutex<Known>,
 }
 
@@ -73,12 +73,16 @@ pub(super) enum Lost {
 }
 
 impl Connections {
-    /// No connections yet.
-    pub(super) fn new(hub: &config::Hub) -> Self {
+    /// No connections yet. The addresses of the hub stay known from those `before` them at its URL: a
+    /// name server may be down.
+    pub(super) fn new(hub: &config::Hub, before: Option<&Self>) -> Self {
         Self {
             hub: hub.name.clone(),
             age_max: hub.connection_age_max,
-            dialer: Dialer::new(&hub.url),
+            dialer: before.map_or_else(
+                || Arc::new(Dialer::new(&hub.url)),
+                |it| Arc::clone(&it.dialer),
+            ),
             known: Mutex::default(),
         }
     }

@@ -58,28 +58,38 @@ pub struct HubRequest<'r> {
 pub struct Hub {
     config: config::Hub,
     connections: Connections,
-    in_flight: Semaphore,
-    discovery: Discovery,
+    in_flight: Arc<Semaphore>,
+    discovery: Arc<Discovery>,
     backlog: Arc<Backlog>,
     recorder: Recorder,
 }
 
 impl Hub {
-    /// A hub of which nothing is known yet, unless the configuration says what it speaks. It keeps the
-    /// counters of the hub of the same name `before` it.
+    /// A hub that keeps the counters of the hub of the same name `before` it. At the same URL it is the
+    /// same server, so what is known of it stays: a renewed credential or certificate must not cost a
+    /// write because a V2 hub is taken for one that is not known yet. Its connections are new.
     pub fn new(config: &config::Hub, before: Option<&Self>) -> Arc<Self> {
-        let discovery = Discovery::new(config.protocol);
         let recorder = Recorder::new(&config.name, before.map(Self::metrics));
+        let same = before.filter(|it| it.config.url == config.url);
+        let discovery = same
+            .filter(|it| it.config.protocol == config.protocol)
+            .map_or_else(
+                || Arc::new(Discovery::new(config.protocol)),
+                |it| Arc::clone(&it.discovery),
+            );
         match discovery.found() {
             Some(protocol) => recorder.found(protocol),
             None => recorder.unknown_protocol(),
         }
         Arc::new(Self {
             config: config.clone(),
-            connections: Connections::new(config),
-            in_flight: Semaphore::new(REQUESTS_IN_FLIGHT_MAX),
+            connections: Connections::new(config, same.map(|it| &it.connections)),
+            in_flight: same.map_or_else(
+                || Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT_MAX)),
+                |it| Arc::clone(&it.in_flight),
+            ),
             discovery,
-            backlog: Arc::default(),
+            backlog: same.map_or_else(Arc::default, |it| Arc::clone(&it.backlog)),
             recorder,
         })
     }
