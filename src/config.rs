@@ -24,6 +24,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use http::HeaderValue;
+
 pub use connection_rules::ConnectionRules;
 pub use errors::{Errors, Finding, Position};
 pub use hub_header::{HubHeader, HubHeaderValue};
@@ -154,6 +156,9 @@ pub struct Hub {
     pub metadata: HubMetadata,
     /// Additional headers of every request to it. There are at most 32, and their names are unique.
     pub headers: Vec<HubHeader>,
+    /// The value of the header `Authorization` of every request to it, marked as sensitive. `headers`
+    /// has none then.
+    pub authorization: Option<HeaderValue>,
     /// Maximum number of additional requests for the salvage of one request of a spoke, after the
     /// hub refused it for a bad sample or for its size. 0 turns salvage off; otherwise it is from 2
     /// to 10,000.

@@ -10,6 +10,7 @@ mod credential;
 mod entry;
 mod header;
 mod hub;
+mod hub_credentials;
 mod jwt;
 mod listeners;
 mod spoke;

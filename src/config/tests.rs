@@ -2,6 +2,7 @@
 
 mod admin;
 mod files;
+mod hub_credentials;
 mod hubs;
 mod invariants;
 mod jwt;

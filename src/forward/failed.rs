@@ -64,10 +64,14 @@ impl Failed {
             }
             code => format!("the hub answered {code}"),
         };
+        let advice = match response.status.as_u16() {
+            401 | 403 => "; it refuses hubgate, so check the credentials of the hub",
+            _ => "",
+        };
         Self {
             status,
             reason,
-            detail: detail(response),
+            detail: detail(response) + advice,
             retry_after: match response.retry_after {
                 Some(seconds @ 1..) => RetryAfter::Seconds(seconds),
                 _ => otherwise,
@@ -188,7 +192,9 @@ mod tests {
                 failed.reason
             );
             let logged = format!("the hub answered {hub}: secret of the hub");
-            assert_eq!(failed.detail, logged);
+            let is_refused = [401, 403].contains(&hub);
+            assert!(failed.detail.starts_with(&logged), "{}", failed.detail);
+            assert_eq!(failed.detail.contains("credentials"), is_refused, "{hub}");
         }
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, HOST, USER_AGENT};
+use http::header::{AUTHORIZATION, CONTENT_ENCODING, HOST, USER_AGENT};
 use http::{HeaderValue, Method, Request};
 use http_body_util::Full;
 use tokio::sync::Semaphore;
@@ -204,6 +204,9 @@ impl Hub {
         remote_write::insert_message_headers(headers, sent.protocol);
         if let Some(attempt) = sent.retry_attempt {
             headers.insert(remote_write::RETRY_ATTEMPT, attempt.clone());
+        }
+        if let Some(authorization) = &self.config.authorization {
+            headers.insert(AUTHORIZATION, authorization.clone());
         }
         for header in &self.config.headers {
             // A probe holds no sample that could be stored for the tenant that it names.

@@ -123,6 +123,16 @@ impl Discovery {
     fn log(&self, hub: &str, result: &Result<HubResponse, HubFailure>) {
         match result {
             Err(failure) => tracing::warn!(hub, %failure, "cannot probe the hub"),
+            Ok(HubResponse { status, text, .. })
+                if matches!(*status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) =>
+            {
+                tracing::warn!(
+                    hub,
+                    code = status.as_u16(),
+                    text,
+                    "a hub refuses hubgate; check the credentials of the hub"
+                );
+            }
             Ok(HubResponse { status, text, .. }) if self.found().is_none() => tracing::warn!(
                 hub,
                 code = status.as_u16(),

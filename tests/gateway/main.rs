@@ -29,6 +29,7 @@ mod held_bodies;
 mod hostile_connections;
 mod hostile_senders;
 mod hub_connections;
+mod hub_credentials;
 mod hub_protocol;
 mod hub_response_contents;
 mod hub_responses;

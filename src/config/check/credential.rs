@@ -225,7 +225,8 @@ fn username(check: &mut Check<'_>, fields: &Fields<'_>) -> Result<String, Report
     Ok(username)
 }
 
-fn parse_username(text: &str) -> Result<String, String> {
+/// Parses a user name of HTTP basic authentication.
+pub(super) fn parse_username(text: &str) -> Result<String, String> {
     if text.is_empty() || text.len() > USERNAME_BYTES_MAX {
         return Err(format!("must have 1 to {USERNAME_BYTES_MAX} bytes"));
     }

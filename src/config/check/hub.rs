@@ -1,7 +1,7 @@
 //! Checks the hub in `hub`, or those in `hubs`.
 
 use super::entry::{Entry, Fields, UnknownKeys};
-use super::{Check, header, list, value};
+use super::{Check, header, hub_credentials, list, value};
 use crate::config::errors::{Report, Reported};
 use crate::config::{Hub, HubUrl, defaults};
 
@@ -13,6 +13,7 @@ const KEYS: &[&str] = &[
     "protocol",
     "metadata",
     "headers",
+    "credentials",
     "salvage_requests_max",
 ];
 
@@ -71,13 +72,20 @@ fn hub(check: &mut Check<'_>, entry: &Entry<'_>) -> Result<Hub, Reported> {
     let protocol = fields.parse_or(report, "protocol", value::hub_protocol, protocol);
     let metadata = defaults::HUB_METADATA;
     let metadata = fields.parse_or(report, "metadata", value::hub_metadata, metadata);
-    let headers = header::headers(report, &fields);
+    let headers = header::headers(report, &fields).and_then(|headers| {
+        hub_credentials::refuse_second(report, &fields, &headers)?;
+        Ok(headers)
+    });
+    if let (Ok(url), Ok(headers)) = (&url, &headers) {
+        hub_credentials::warn_of_plaintext(report, &fields, url, headers);
+    }
     let salvage_requests_max = fields.parse_or(
         report,
         "salvage_requests_max",
         value::salvage_requests,
         defaults::SALVAGE_REQUESTS_MAX,
     );
+    let authorization = hub_credentials::authorization(check, &fields);
     let name = name(check, &fields, url.as_ref());
     Ok(Hub {
         name: name?,
@@ -87,6 +95,7 @@ fn hub(check: &mut Check<'_>, entry: &Entry<'_>) -> Result<Hub, Reported> {
         protocol: protocol?,
         metadata: metadata?,
         headers: headers?,
+        authorization: authorization?,
         salvage_requests_max: salvage_requests_max?,
     })
 }

@@ -44,7 +44,7 @@ impl Folder {
             .replace(&format!("{}/", self.0.path().display()), "")
     }
 
-    fn fingerprint(&self) -> Fingerprint {
+    pub(super) fn fingerprint(&self) -> Fingerprint {
         load(&self.main()).fingerprint
     }
 }

@@ -106,11 +106,13 @@ impl Example {
 
 /// Writes the files that the configurations of the pages refer to.
 pub(super) fn write_secrets(folder: &Path) {
-    for subfolder in ["keys", "tokens", "tls"] {
+    for subfolder in ["hub", "keys", "tokens", "tls"] {
         fs::create_dir(folder.join(subfolder)).unwrap();
     }
     let token = "a-token-of-enough-length\n";
-    fs::write(folder.join("tokens/production"), token).unwrap();
+    for file in ["hub/password", "hub/token", "tokens/production"] {
+        fs::write(folder.join(file), token).unwrap();
+    }
     let authority = Authority::new("authority");
     let subject = Subject {
         dns: &["hubgate.example.com"],
@@ -308,7 +310,7 @@ fn the_complete_example_shows_the_defaults() {
     assert_eq!(shown.listen.connections_max, default.listen.connections_max);
     assert_eq!(without_tls(shown.admin.rules), *default.admin.rules);
     assert_eq!(shown.admin.address, default.admin.address);
-    assert_eq!(shown.hubs, default.hubs);
+    assert_eq!(shown.hubs[..1], default.hubs);
     assert_eq!(shown.ack, default.ack);
     assert_eq!(shown.limits, default.limits);
     assert_eq!(shown.spokes[0].labels, default.spokes[0].labels);

@@ -35,7 +35,7 @@ const PROMETHEUS_FLAGS: [&str; 5] = [
 const UNKNOWN_KEYS: &str = "x: 1
 listen: {x: 1, tls: {x: 1}}
 admin: {x: 1, tls: {x: 1}}
-hub: {x: 1}
+hub: {x: 1, credentials: {x: 1, basic: {x: 1}}}
 limits: {x: 1}
 spoke_defaults: {x: 1, labels: {x: 1}, limits: {x: 1}}
 spokes:

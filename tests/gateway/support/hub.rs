@@ -80,6 +80,7 @@ type Fault500 = Box<dyn FnMut(&[Series]) -> Option<String> + Send>;
 
 struct State {
     script: Mutex<VecDeque<Reply>>,
+    authorization: Mutex<Option<String>>,
     always: Mutex<Option<Reply>>,
     v2: watch::Sender<V2>,
     is_bad: Mutex<IsBad>,
@@ -115,6 +116,7 @@ impl ScriptedHub {
         let address = listener.local_addr().unwrap();
         let state = Arc::new(State {
             script: Mutex::default(),
+            authorization: Mutex::default(),
             always: Mutex::default(),
             v2: watch::Sender::new(V2::Speaks),
             is_bad: Mutex::new(Box::new(|_| false)),
@@ -147,6 +149,11 @@ impl ScriptedHub {
     /// The name that a gate gives a hub whose configuration has no name.
     pub(crate) fn default_name(&self) -> String {
         self.address.to_string()
+    }
+
+    /// Replies 401 to every request and probe without this `Authorization` from now on.
+    pub(crate) fn require_authorization(&self, value: &str) {
+        *self.state.authorization.lock().unwrap() = Some(value.to_owned());
     }
 
     /// Changes how the hub handles V2 messages.
@@ -332,6 +339,11 @@ async fn respond(
         let reply = Reply::status(400).text("the hub cannot read this");
         return Ok(reply.into_response());
     };
+    let required = state.authorization.lock().unwrap().clone();
+    if required.is_some() && received.header("authorization") != required.as_deref() {
+        let reply = Reply::status(401).text("wrong Authorization");
+        return Ok(reply.into_response());
+    }
     if received.protocol == Protocol::V2 && received.message.is_empty() {
         let scripted = state.probe_reply.lock().unwrap().clone();
         let reply = scripted.unwrap_or_else(|| state.store(&received));
