@@ -7,6 +7,9 @@ use rustls::sign::SingleCertAndKey;
 
 use super::{Authorities, Digest, Identity, Unusable, provider};
 
+/// The name of HTTP/1.1 in ALPN (RFC 7301).
+const HTTP_1_1: &[u8] = b"http/1.1";
+
 /// The TLS of connections to one server.
 #[derive(Debug, Clone)]
 pub struct ClientTls {
@@ -22,13 +25,14 @@ impl ClientTls {
             .with_safe_default_protocol_versions()
             .map_err(|error| Unusable::new(error.to_string()))?
             .with_root_certificates(authorities.roots());
-        let config = match identity {
+        let mut config = match identity {
             None => builder.with_no_client_auth(),
             Some(identity) => {
                 let certified = SingleCertAndKey::from(Arc::clone(identity.certified()));
                 builder.with_client_cert_resolver(Arc::new(certified))
             }
         };
+        config.alpn_protocols = vec![HTTP_1_1.to_vec()];
         let identity = identity.map(Identity::digest);
         Ok(Self {
             config: Arc::new(config),
@@ -36,7 +40,7 @@ impl ClientTls {
         })
     }
 
-    /// What rustls takes. It offers no protocol above TLS, so servers speak HTTP/1.1.
+    /// What rustls takes. It offers HTTP/1.1 alone.
     pub fn config(&self) -> &Arc<ClientConfig> {
         &self.config
     }
