@@ -25,11 +25,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::HeaderValue;
+use rustls::pki_types::ServerName;
+
+use crate::tls::{ClientTls, Validity};
 
 pub use connection_rules::ConnectionRules;
 pub use errors::{Errors, Finding, Position};
 pub use hub_header::{HubHeader, HubHeaderValue};
-pub use hub_url::{Host, HubUrl};
+pub use hub_url::{Host, HubUrl, Scheme};
 pub use jwt::{Jwt, JwtKeys, KeysPlace, KeysUrl};
 pub use source_ranges::SourceRanges;
 pub use sources::Fingerprint;
@@ -143,8 +146,10 @@ pub struct Hub {
     /// Its name in metrics and logs. A configured name has 1 to 128 bytes and nothing
     /// invisible. The default is the host and port, as the URL has them.
     pub name: String,
-    /// Absolute `http://` URL of the remote-write endpoint, without user name or fragment.
+    /// Absolute URL of the remote-write endpoint, without user name or fragment.
     pub url: HubUrl,
+    /// The TLS of the connections to it, if its URL begins with `https://`.
+    pub tls: Option<HubTls>,
     /// Maximum time that one request of a spoke takes at this hub, including the wait for a
     /// connection and all requests for salvage.
     pub timeout: Duration,
@@ -168,8 +173,20 @@ pub struct Hub {
 impl Hub {
     /// The URL for people. The query is left out, because it may contain a secret.
     pub fn shown_url(&self) -> String {
-        format!("http://{}{}", self.url.authority(), self.url.path())
+        let scheme = self.url.scheme().prefix();
+        format!("{scheme}{}{}", self.url.authority(), self.url.path())
     }
+}
+
+/// `tls` of a hub: whom hubgate trusts to be the hub, and how it proves who it is itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HubTls {
+    /// What is trusted and shown.
+    pub client: ClientTls,
+    /// The name or address that the certificate of the hub must have. A name is sent as SNI.
+    pub server_name: ServerName<'static>,
+    /// When the certificate is valid that hubgate shows, if there is one.
+    pub validity: Option<Validity>,
 }
 
 /// `protocol` of a hub.

@@ -480,6 +480,9 @@ pub enum HubFailure {
     /// The response did not arrive in time.
     #[error("the hub did not answer in time")]
     Timeout,
+    /// TLS could not be agreed on, or one side does not trust the other.
+    #[error("hubgate and the hub do not agree on TLS")]
+    Tls,
 }
 
 impl HubFailure {
@@ -490,6 +493,7 @@ impl HubFailure {
             Self::Reset => "reset",
             Self::Skipped => "skipped",
             Self::Timeout => "timeout",
+            Self::Tls => "tls_error",
         }
     }
 }

@@ -11,28 +11,53 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Uri};
 
-const SCHEME: &str = "http://";
-
-/// The port of `http://` URLs that have none.
-const DEFAULT_PORT: u16 = 80;
-
 /// Limits of DNS.
 const NAME_BYTES_MAX: usize = 253;
 const LABEL_BYTES_MAX: usize = 63;
 
-const WANTED: &str = "write http://HOST:PORT/PATH, such as http://127.0.0.1:9090/api/v1/write";
+const WANTED: &str = "write http(s)://HOST:PORT/PATH, such as http://127.0.0.1:9090/api/v1/write";
 
 const BAD_CHARACTER: &str =
     "has a host with a character that no name has; allowed: letters, digits, - _ and .";
 
-/// An `http://` URL whose host can be dialled.
+/// A URL whose host can be dialled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HubUrl {
+    scheme: Scheme,
     host: Host,
     port: u16,
     authority: String,
     host_header: HeaderValue,
     target: Uri,
+}
+
+/// How a URL begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// `http://`: HTTP without TLS.
+    Http,
+    /// `https://`: HTTP over TLS.
+    Https,
+}
+
+impl Scheme {
+    const ALL: [Self; 2] = [Self::Http, Self::Https];
+
+    /// The beginning of a URL, up to its host.
+    pub fn prefix(self) -> &'static str {
+        match self {
+            Self::Http => "http://",
+            Self::Https => "https://",
+        }
+    }
+
+    /// The port of a URL that has none.
+    fn default_port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
 }
 
 /// What a connection is made to.
@@ -48,6 +73,11 @@ impl HubUrl {
     /// Parses a value of the configuration.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         parse(text).map_err(|fault| format!("{fault}; {WANTED}"))
+    }
+
+    /// How it begins.
+    pub fn scheme(&self) -> Scheme {
+        self.scheme
     }
 
     /// The host to connect to.
@@ -82,10 +112,10 @@ impl HubUrl {
 }
 
 pub(super) fn parse(text: &str) -> Result<HubUrl, &'static str> {
-    if strip_prefix(text, "https://").is_some() {
-        return Err("https is not supported yet");
-    }
-    let rest = strip_prefix(text, SCHEME).ok_or("is not an absolute http:// URL")?;
+    let mut schemes = Scheme::ALL.into_iter();
+    let (scheme, rest) = schemes
+        .find_map(|scheme| Some((scheme, strip_prefix(text, scheme.prefix())?)))
+        .ok_or("is not an absolute http:// or https:// URL")?;
     if text.chars().any(|it| it.is_whitespace() || it.is_control()) {
         return Err("must not contain a space or control character");
     }
@@ -102,8 +132,9 @@ pub(super) fn parse(text: &str) -> Result<HubUrl, &'static str> {
     }
     let (host, port) = host_and_port(authority)?;
     Ok(HubUrl {
+        scheme,
         host,
-        port,
+        port: port.unwrap_or(scheme.default_port()),
         host_header: HeaderValue::from_str(authority).map_err(|_| BAD_CHARACTER)?,
         authority: authority.to_owned(),
         target: parse_target(target)?,
@@ -116,7 +147,7 @@ fn strip_prefix<'t>(text: &'t str, prefix: &str) -> Option<&'t str> {
     start.eq_ignore_ascii_case(prefix).then_some(rest)
 }
 
-fn host_and_port(authority: &str) -> Result<(Host, u16), &'static str> {
+fn host_and_port(authority: &str) -> Result<(Host, Option<u16>), &'static str> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
             let (inside, port) = rest.split_once(']').ok_or("has a [ without a ]")?;
@@ -208,9 +239,9 @@ fn is_number(label: &str) -> bool {
 }
 
 /// Parses the rest of an authority: empty, or a colon and a port.
-fn parse_port(text: &str) -> Result<u16, &'static str> {
+fn parse_port(text: &str) -> Result<Option<u16>, &'static str> {
     if text.is_empty() {
-        return Ok(DEFAULT_PORT);
+        return Ok(None);
     }
     let port = text
         .strip_prefix(':')
@@ -220,7 +251,8 @@ fn parse_port(text: &str) -> Result<u16, &'static str> {
     }
     let digits = port.bytes().all(|byte| byte.is_ascii_digit()) && !port.starts_with('0');
     let number = port.parse().ok().filter(|_| digits);
-    number.ok_or("has a port that is not a number from 1 to 65535")
+    let number = number.ok_or("has a port that is not a number from 1 to 65535")?;
+    Ok(Some(number))
 }
 
 /// Parses what follows the authority.
@@ -289,6 +321,8 @@ mod tests {
             ),
             ("http://0.0.0.0/", address("0.0.0.0"), 80, "0.0.0.0", "/"),
             ("http://[::1]/w", address("::1"), 80, "[::1]", "/w"),
+            ("https://hub/w", name("hub"), 443, "hub", "/w"),
+            ("HTTPS://hub:80", name("hub"), 80, "hub:80", "/"),
             (
                 "http://[2001:DB8::1]:9/",
                 address("2001:db8::1"),
@@ -307,6 +341,8 @@ mod tests {
         for (text, host, port, authority, target) in rows {
             let url = HubUrl::parse(text).expect(text);
             assert_eq!((url.host(), url.port()), (&host, port), "{text}");
+            let begins = text.to_ascii_lowercase().starts_with(url.scheme().prefix());
+            assert!(begins, "{text}");
             assert_eq!(
                 (url.authority(), url.host_header().to_str().unwrap()),
                 (authority, authority),
@@ -345,7 +381,7 @@ mod tests {
         /// that the system connects to.
         #[test]
         fn what_is_taken_is_what_is_dialled(
-            text in "http://(\\[[0-9a-f:.%]{1,9}\\]|[a-z0-9.x_$%()@-]{0,12}|[0-9]{1,3}(\\.[0-9]{1,3}){3})(:[0-9+]{0,6})?([/?#].{0,5})?",
+            text in "https?://(\\[[0-9a-f:.%]{1,9}\\]|[a-z0-9.x_$%()@-]{0,12}|[0-9]{1,3}(\\.[0-9]{1,3}){3})(:[0-9+]{0,6})?([/?#].{0,5})?",
         ) {
             let Ok(url) = HubUrl::parse(&text) else {
                 return Ok(());
@@ -353,7 +389,8 @@ mod tests {
             let uri: Uri = text.parse().unwrap();
             let authority = uri.authority().unwrap();
             prop_assert_eq!(authority.as_str(), url.authority());
-            prop_assert_eq!(authority.port_u16().unwrap_or(80), url.port());
+            let default = if uri.scheme_str() == Some("http") { 80 } else { 443 };
+            prop_assert_eq!(authority.port_u16().unwrap_or(default), url.port());
             prop_assert_eq!(authority.port().is_some(), authority.as_str().rfind(':') > authority.as_str().rfind(']'));
             prop_assert_eq!(uri.path(), url.path());
             prop_assert_eq!(uri.query(), url.target().query());

@@ -3,12 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Host, HubUrl, hub_url};
+use super::{Host, HubUrl, Scheme, hub_url};
 use crate::jwt::{Algorithm, KeySet};
 use crate::tls::ClientTls;
-
-/// The port of `https://` URLs that have none.
-const HTTPS_PORT: u16 = 443;
 
 /// What an issuer's URL is followed by in that of its metadata (OpenID Connect Discovery 1.0 section
 /// 4; a Kubernetes API server serves it too).
@@ -56,11 +53,7 @@ pub struct KeysPlace {
 /// A URL that keys may be fetched from: `https://`, or `http://` to a loopback address. Whoever could
 /// change keys on their way could sign any token.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeysUrl {
-    /// The URL with another scheme.
-    url: HubUrl,
-    is_https: bool,
-}
+pub struct KeysUrl(HubUrl);
 
 impl KeysUrl {
     /// Parses a value of the configuration, or of the metadata of an issuer.
@@ -75,65 +68,47 @@ impl KeysUrl {
 
     /// Whether the server proves who it is.
     pub fn is_https(&self) -> bool {
-        self.is_https
+        self.0.scheme() == Scheme::Https
     }
 
     /// The host to connect to.
     pub fn host(&self) -> &Host {
-        self.url.host()
+        self.0.host()
     }
 
     /// The port to connect to.
     pub fn port(&self) -> u16 {
-        let authority = self.url.authority();
-        // The brackets of an IPv6 address contain colons.
-        let rest = authority.rsplit(']').next().unwrap_or(authority);
-        if self.is_https && !rest.contains(':') {
-            return HTTPS_PORT;
-        }
-        self.url.port()
+        self.0.port()
     }
 
     /// The host and the port as the URL has them.
     pub fn authority(&self) -> &str {
-        self.url.authority()
+        self.0.authority()
     }
 
     /// The path.
     pub fn path(&self) -> &str {
-        self.url.path()
+        self.0.path()
     }
 }
 
 impl fmt::Display for KeysUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.is_https { "https" } else { "http" };
-        write!(f, "{scheme}://{}{}", self.authority(), self.path())
+        let scheme = self.0.scheme().prefix();
+        write!(f, "{scheme}{}{}", self.authority(), self.path())
     }
 }
 
 fn parse(text: &str) -> Result<KeysUrl, &'static str> {
-    let secure = text
-        .split_at_checked("https://".len())
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("https://"));
-    let url = match secure {
-        Some((_, rest)) => hub_url::parse(&format!("http://{rest}"))?,
-        None => hub_url::parse(text).map_err(|fault| match fault {
-            "is not an absolute http:// URL" => "is not an absolute https:// URL",
-            fault => fault,
-        })?,
-    };
+    let url = hub_url::parse(text)?;
     if url.target().query().is_some() {
         return Err("must not contain a query (?...)");
     }
     let loopback = matches!(url.host(), Host::Address(address) if address.is_loopback());
-    if secure.is_none() && !loopback {
+    if url.scheme() == Scheme::Http && !loopback {
         return Err("is not https, so everyone on the way could change the keys");
     }
-    Ok(KeysUrl {
-        url,
-        is_https: secure.is_some(),
-    })
+    Ok(KeysUrl(url))
 }
 
 #[cfg(test)]
@@ -183,8 +158,8 @@ mod tests {
             ("http://issuer.example/keys", "is not https"),
             ("http://localhost/keys", "is not https"),
             ("http://10.0.0.1/keys", "is not https"),
-            ("ftp://issuer.example/keys", "is not an absolute https"),
-            ("issuer.example/keys", "is not an absolute https"),
+            ("ftp://issuer.example/keys", "is not an absolute http"),
+            ("issuer.example/keys", "is not an absolute http"),
             (
                 "https://user:word@issuer.example/",
                 "must not contain a user",

@@ -3,6 +3,7 @@
 mod admin;
 mod files;
 mod hub_credentials;
+mod hub_tls;
 mod hubs;
 mod invariants;
 mod jwt;

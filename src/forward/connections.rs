@@ -14,9 +14,12 @@ mod addresses;
 mod connection;
 mod dial;
 mod pool;
+mod stream;
 
 use std::convert::Infallible;
 use std::fmt::Display;
+use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,7 +28,7 @@ use http::Request;
 use http_body_util::Full;
 use tokio::time::{sleep, timeout_at};
 
-use crate::config;
+use crate::config::{self, HubTls};
 use crate::reasons::HubFailure;
 use crate::telemetry::Repeats;
 use crate::wire::Protocol;
@@ -37,6 +40,7 @@ use addresses::Addresses;
 use connection::Connection;
 use dial::Dialer;
 use pool::{Pool, Pooled};
+use stream::Stream;
 
 /// How often idle connections are looked through for those that ended or were idle for too long.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -50,6 +54,7 @@ pub(super) struct Held(Pooled<Box<Connection>>);
 pub(super) struct Connections {
     hub: String,
     age_max: Duration,
+    tls: Option<HubTls>,
     dialer: Arc<Dialer>,
     known: Mutex<Known>,
 }
@@ -79,6 +84,7 @@ impl Connections {
         Self {
             hub: hub.name.clone(),
             age_max: hub.connection_age_max,
+            tls: hub.tls.clone(),
             dialer: before.map_or_else(
                 || Arc::new(Dialer::new(&hub.url)),
                 |it| Arc::clone(&it.dialer),
@@ -111,11 +117,7 @@ impl Connections {
         let resolved = self.dialer.resolve().await;
         let mut addresses = resolved.map_err(|error| self.unopened(&error))?;
         self.known().addresses.order(&mut addresses, Instant::now());
-        let race = dial::race(&addresses).await;
-        for address in race.lost {
-            self.known().addresses.avoid(address, Instant::now());
-        }
-        let (address, stream) = race.won.map_err(|error| self.unopened(&error))?;
+        let (address, stream) = self.establish(addresses).await?;
         tracing::debug!(hub, %address, "connected to the hub");
         let connection = Connection::new(stream).await;
         let connection = connection.map_err(|error| self.unopened(&error))?;
@@ -125,6 +127,34 @@ impl Connections {
         Ok(Held(pooled))
     }
 
+    /// Connects to the first address that answers, in TLS as well if the hub has it.
+    async fn establish(
+        &self,
+        mut addresses: Vec<SocketAddr>,
+    ) -> Result<(SocketAddr, Stream), HubFailure> {
+        let deadline = Instant::now() + dial::CONNECT_TIMEOUT;
+        loop {
+            let race = dial::race(&addresses, deadline.into()).await;
+            for address in &race.lost {
+                self.known().addresses.avoid(*address, Instant::now());
+            }
+            let (address, tcp) = race.won.map_err(|error| self.unopened(&error))?;
+            let established = Stream::establish(tcp, self.tls.as_ref());
+            let established = timeout_at(deadline.into(), established).await;
+            let fault = match established {
+                Ok(Ok(stream)) => return Ok((address, stream)),
+                Ok(Err(error)) => explain(&error),
+                Err(_) => "the hub did not answer in the handshake".to_owned(),
+            };
+            let failure = self.untrusted(&fault);
+            self.known().addresses.avoid(address, Instant::now());
+            addresses.retain(|it| *it != address && !race.lost.contains(it));
+            if addresses.is_empty() || Instant::now() >= deadline {
+                return Err(failure);
+            }
+        }
+    }
+
     /// Logs now and then why no connection can be opened. Whoever set a wrong URL sees it there.
     fn unopened(&self, error: &dyn Display) -> HubFailure {
         let count = self.known().unopened.add(1, Instant::now());
@@ -132,6 +162,15 @@ impl Connections {
             tracing::warn!(hub = self.hub, count, %error, "cannot connect to the hub");
         }
         HubFailure::Connect
+    }
+
+    /// Logs now and then why a connection is not secure.
+    fn untrusted(&self, error: &dyn Display) -> HubFailure {
+        let count = self.known().unopened.add(1, Instant::now());
+        if let Some(count) = count {
+            tracing::warn!(hub = self.hub, count, %error, "cannot speak TLS with the hub");
+        }
+        HubFailure::Tls
     }
 
     /// Sends a request, made of `sent`, over a connection, waits for the whole response, and keeps the
@@ -157,7 +196,11 @@ impl Connections {
                     self.known().pool.leave(address);
                     return Err(Lost::Unread);
                 }
-                Err(Lost::Failed(HubFailure::Reset))
+                let refused = error.as_ref().and_then(|error| stream::tls_error(error));
+                Err(Lost::Failed(match refused {
+                    Some(error) => self.untrusted(&stream::explain(error)),
+                    None => HubFailure::Reset,
+                }))
             }
             Err(_) => {
                 let mut known = self.known();
@@ -219,6 +262,17 @@ impl Lost {
             Self::Unread => HubFailure::Reset,
             Self::Failed(failure) => failure,
         }
+    }
+}
+
+/// What is wrong with a handshake.
+fn explain(error: &io::Error) -> String {
+    match stream::tls_error(error) {
+        Some(error) => stream::explain(error),
+        None if error.kind() == io::ErrorKind::UnexpectedEof => {
+            "the hub closed the connection in the handshake".to_owned()
+        }
+        None => error.to_string(),
     }
 }
 

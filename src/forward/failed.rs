@@ -24,7 +24,7 @@ impl Failed {
     /// There is no response of the hub.
     pub fn no_response(failure: HubFailure) -> Self {
         let status = match failure {
-            HubFailure::Connect | HubFailure::Reset => StatusCode::BAD_GATEWAY,
+            HubFailure::Connect | HubFailure::Reset | HubFailure::Tls => StatusCode::BAD_GATEWAY,
             HubFailure::Skipped => StatusCode::SERVICE_UNAVAILABLE,
             HubFailure::Timeout => StatusCode::GATEWAY_TIMEOUT,
         };

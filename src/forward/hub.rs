@@ -77,6 +77,9 @@ impl Hub {
                 || Arc::new(Discovery::new(config.protocol)),
                 |it| Arc::clone(&it.discovery),
             );
+        let shown = config.tls.as_ref().and_then(|tls| tls.validity);
+        let metrics = recorder.metrics();
+        metrics.record_certificate(shown.map(|validity| validity.not_after));
         match discovery.found() {
             Some(protocol) => recorder.found(protocol),
             None => recorder.unknown_protocol(),

@@ -163,12 +163,15 @@ families! {
         hub_protocol: Each<Protocol, Gauge>,
         /// Time from sending a request to the hub to the end of its response.
         hub_request_duration_seconds: Durations,
-        /// Requests to the hub, by status code or connect_error, resent, reset, timeout, skipped.
+        /// Requests to the hub, by status code or connect_error, resent, reset, skipped, timeout,
+        /// tls_error.
         hub_requests: Each<Protocol, Codes>,
         /// Samples refused because the hub answered them alone with 500 and stored others in between.
         hub_samples_isolated: Each<Kind, Counter>,
         /// Samples that the hub wrote, also when the spoke got an error because of another hub.
         hub_samples_written: Each<Kind, Counter>,
+        /// When the certificate ends that hubgate shows the hub; 0 means none.
+        hub_tls_certificate_expiry_timestamp_seconds: Timestamp,
     }
 
     /// The metrics of a place that keys of an issuer are fetched from, in the label `url`.

@@ -1,7 +1,7 @@
 //! What is counted of one hub.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::wire::{Counts, Protocol};
 
@@ -80,6 +80,12 @@ impl HubMetrics {
         for (part, count) in LostPart::ALL.into_iter().zip(counts) {
             self.families.hub_lost.of(part).inc_by(count);
         }
+    }
+
+    /// Shows when the certificate ends that the hub is shown, if there is one.
+    pub fn record_certificate(&self, not_after: Option<SystemTime>) {
+        let expiry = &self.families.hub_tls_certificate_expiry_timestamp_seconds;
+        expiry.set_to(not_after);
     }
 
     /// Shows the newest protocol that the hub was found to speak.

@@ -17,7 +17,7 @@ impl ListenerMetrics {
         let families = ListenerFamilies::default();
         families
             .tls_certificate_expiry_timestamp_seconds
-            .set_to(not_after);
+            .set_to(Some(not_after));
         Self { name, families }
     }
 

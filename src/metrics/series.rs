@@ -168,12 +168,13 @@ pub(super) struct Timestamp(Gauge<f64, AtomicU64>);
 
 impl Timestamp {
     pub(super) fn set_to_now(&self) {
-        self.set_to(SystemTime::now());
+        self.set_to(Some(SystemTime::now()));
     }
 
-    pub(super) fn set_to(&self, time: SystemTime) {
-        let time = time.duration_since(UNIX_EPOCH);
-        self.0.set(time.map_or(0.0, |time| time.as_secs_f64()));
+    /// Sets it to a time, or to 0 for none.
+    pub(super) fn set_to(&self, time: Option<SystemTime>) {
+        let since = time.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        self.0.set(since.map_or(0.0, |since| since.as_secs_f64()));
     }
 
     /// Sets it to a later time; an earlier one changes nothing.

@@ -33,6 +33,7 @@ mod hub_credentials;
 mod hub_protocol;
 mod hub_response_contents;
 mod hub_responses;
+mod hub_tls;
 mod label_policy;
 mod lifecycle;
 mod log;

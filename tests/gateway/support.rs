@@ -25,6 +25,7 @@ pub(crate) mod reply;
 pub(crate) mod scrape_target;
 pub(crate) mod sender;
 pub(crate) mod tls;
+pub(crate) mod tls_server;
 pub(crate) mod victoria_metrics;
 
 /// Longest wait for something that takes well under a second on an idle machine.

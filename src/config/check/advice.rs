@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use super::entry;
+use super::{entry, hub, hub_credentials, hub_tls};
 
 /// Maximum number of edits between a misspelt key and the key that is suggested for it.
 const TYPOS_MAX: usize = 2;
@@ -91,13 +91,77 @@ const KEYS: &[(&[&str], &str)] = &[
     ),
 ];
 
+const HUB_TOKEN: &str = "write credentials: {token_file: FILE} into the hub";
+const HUB_BASIC: &str =
+    "write credentials: {basic: {username: NAME, password_file: FILE}} into the hub";
+
+/// As [`KEYS`], for a hub and its parts: hubgate shows it a secret, and checks the secret of a spoke.
+const HUB_KEYS: &[(&[&str], &str)] = &[
+    (
+        &[
+            "authorization",
+            "bearertoken",
+            "bearertokenfile",
+            "credential",
+            "credentialsfile",
+            "token",
+            "tokenfile",
+            "tokenpath",
+        ],
+        HUB_TOKEN,
+    ),
+    (
+        &[
+            "basic",
+            "basicauth",
+            "password",
+            "passwordfile",
+            "passwordhash",
+            "username",
+        ],
+        HUB_BASIC,
+    ),
+    (
+        &["tlsconfig", "cafile", "certfile", "keyfile", "servername"],
+        "write tls: {ca_file: FILE, cert_file: FILE, key_file: FILE} into the hub; each may be left \
+         out",
+    ),
+    (
+        &["insecure", "insecureskipverify", "skipverify", "verify"],
+        "not supported: the certificate of a hub is always verified; set ca_file in tls to trust an \
+         authority of your own, and server_name if the certificate is for another name",
+    ),
+    (
+        &["ca", "cacert", "cacerts", "cabundle"],
+        "write ca_file: FILE into tls of the hub",
+    ),
+    (
+        &["cert", "certificate", "clientcert", "key", "clientkey"],
+        "write cert_file: FILE and key_file: FILE into tls of the hub",
+    ),
+];
+
+/// The keys of a hub and of its parts.
+const OF_A_HUB: &[&[&str]] = &[
+    hub::KEYS,
+    hub_credentials::KINDS,
+    hub_credentials::BASIC_KEYS,
+    hub_tls::KEYS,
+];
+
 /// Says what is wrong with a key that is not allowed.
 pub(super) fn unknown_key(allowed: &[&str], key: &str, shown: bool) -> String {
     let quoted = entry::quote(key);
     let letters = letters(key);
     let misspelt = misspelt_key(allowed, &letters);
-    let other = KEYS
+    let of_a_hub: &[_] = if OF_A_HUB.contains(&allowed) {
+        HUB_KEYS
+    } else {
+        &[]
+    };
+    let other = of_a_hub
         .iter()
+        .chain(KEYS)
         .find(|(keys, _)| keys.contains(&letters.as_str()));
     if let (None, Some((_, advice))) = (misspelt, other) {
         return format!("unknown key {quoted}; {advice}");

@@ -1,11 +1,11 @@
 //! Checks the hub in `hub`, or those in `hubs`.
 
 use super::entry::{Entry, Fields, UnknownKeys};
-use super::{Check, header, hub_credentials, list, value};
+use super::{Check, header, hub_credentials, hub_tls, list, value};
 use crate::config::errors::{Report, Reported};
 use crate::config::{Hub, HubUrl, defaults};
 
-const KEYS: &[&str] = &[
+pub(super) const KEYS: &[&str] = &[
     "name",
     "url",
     "timeout",
@@ -14,6 +14,7 @@ const KEYS: &[&str] = &[
     "metadata",
     "headers",
     "credentials",
+    "tls",
     "salvage_requests_max",
 ];
 
@@ -85,11 +86,16 @@ fn hub(check: &mut Check<'_>, entry: &Entry<'_>) -> Result<Hub, Reported> {
         value::salvage_requests,
         defaults::SALVAGE_REQUESTS_MAX,
     );
+    let tls = match &url {
+        Ok(url) => hub_tls::tls(check, &fields, url),
+        Err(reported) => Err(*reported),
+    };
     let authorization = hub_credentials::authorization(check, &fields);
     let name = name(check, &fields, url.as_ref());
     Ok(Hub {
         name: name?,
         url: url?,
+        tls: tls?,
         timeout: timeout?,
         connection_age_max: age_max?,
         protocol: protocol?,
@@ -110,8 +116,8 @@ fn warn_of_path(report: &mut Report, entry: &Entry<'_>, url: &HubUrl) {
         }
         _ => return,
     };
-    let host = url.authority();
-    let message = format!("{doubt}; for a Prometheus, write http://{host}{WRITE_PATH}");
+    let (scheme, host) = (url.scheme().prefix(), url.authority());
+    let message = format!("{doubt}; for a Prometheus, write {scheme}{host}{WRITE_PATH}");
     entry.warn(report, message);
 }
 

@@ -10,14 +10,14 @@ use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
 use http::header::AUTHORIZATION;
 
-use super::credential::{parse_username, unreadable_file};
+use super::credential::parse_username;
 use super::entry::{Entry, Fields, UnknownKeys};
-use super::{Check, absolute, value};
+use super::{Check, absolute, advice, value};
 use crate::config::errors::{Report, Reported};
-use crate::config::{Host, HubHeader, HubUrl};
+use crate::config::{Host, HubHeader, HubUrl, Scheme};
 
-const KINDS: &[&str] = &["token_file", "basic"];
-const BASIC_KEYS: &[&str] = &["username", "password_file"];
+pub(super) const KINDS: &[&str] = &["token_file", "basic"];
+pub(super) const BASIC_KEYS: &[&str] = &["username", "password_file"];
 
 /// Longer than any token or password. Many servers accept no longer header.
 const SECRET_BYTES_MAX: usize = 8 << 10;
@@ -89,7 +89,7 @@ fn secret(
     })?;
     let path = entry.file.resolve(&text);
     let secret = match check.sources.read(&path, SECRET_BYTES_MAX) {
-        Err(reason) => Err(unreadable_file(&text, &path, &reason)),
+        Err(reason) => Err(advice::unreadable_file(&text, &absolute(&path), &reason)),
         Ok(content) => {
             let secret = content.trim_ascii();
             let fault = match secret {
@@ -141,6 +141,7 @@ pub(super) fn warn_of_plaintext(
     let header = hub.get("headers").filter(|_| has_authorization(headers));
     let entry = hub.get("credentials").or(header);
     if let Some(entry) = entry
+        && url.scheme() == Scheme::Http
         && !is_loopback(url.host())
     {
         let message = format!(

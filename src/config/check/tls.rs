@@ -2,8 +2,9 @@
 
 use std::time::SystemTime;
 
-use super::entry::{Entry, Fields, quote};
-use super::{Check, absolute, advice, value};
+use super::Check;
+use super::entry::{Fields, quote};
+use super::pem::{about_file, pem, unusable};
 use crate::config::defaults;
 use crate::config::errors::Reported;
 use crate::tls::{
@@ -18,9 +19,6 @@ const KEYS: &[&str] = &[
     "client_auth",
     "min_version",
 ];
-
-/// Some hundred authorities, or a revocation list with tens of thousands of entries.
-const PEM_BYTES_MAX: usize = 4 << 20;
 
 /// `client_auth`: whether clients prove themselves by certificates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,31 +139,4 @@ fn optional<T>(
 ) -> Result<Option<T>, Reported> {
     let entry = fields.get(key);
     entry.map(|entry| pem(check, entry, parse)).transpose()
-}
-
-/// Reads the PEM file that a value names.
-fn pem<T>(
-    check: &mut Check<'_>,
-    entry: &Entry<'_>,
-    parse: impl FnOnce(&[u8]) -> Result<T, Unusable>,
-) -> Result<T, Reported> {
-    let text = entry.text(&mut check.report)?;
-    entry.parse(&mut check.report, |text| value::path(text).map(|_| ()))?;
-    let path = entry.file.resolve(text);
-    let content = check.sources.read(&path, PEM_BYTES_MAX).map_err(|reason| {
-        let message = advice::unreadable_file(text, &absolute(&path), &reason);
-        entry.fail(&mut check.report, message)
-    })?;
-    parse(&content).map_err(|problem| unusable(check, entry, &problem))
-}
-
-fn unusable(check: &mut Check<'_>, entry: &Entry<'_>, problem: &Unusable) -> Reported {
-    let message = about_file(entry, &problem.to_string());
-    entry.fail(&mut check.report, message)
-}
-
-/// A sentence about the file that a value names.
-fn about_file(entry: &Entry<'_>, predicate: &str) -> String {
-    let path = entry.file.resolve(entry.peek_text().unwrap_or_default());
-    format!("the file {} {predicate}", absolute(&path).display())
 }

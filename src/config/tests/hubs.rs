@@ -111,12 +111,11 @@ fn bad_values_of_a_hub_are_refused() {
     let table = "
 hub: http://hub/ => 1:6: hub => wanted a mapping
 hub: {} => 1:6: hub.url => required key is missing
-hub: {url: https://hub/api} => 1:12: hub.url => https is not supported yet
-hub: {url: hub:9090} => 1:12: hub.url => not an absolute http:// URL
-hub: {url: /api/v1/write} => 1:12: hub.url => not an absolute http:// URL
+hub: {url: hub:9090} => 1:12: hub.url => not an absolute http:// or https:// URL
+hub: {url: /api/v1/write} => 1:12: hub.url => not an absolute http:// or https:// URL
 hub: {url: 'http://'} => 1:12: hub.url => has no host
 hub: {url: 'http://:9090/'} => 1:12: hub.url => has no host
-hub: {url: 'ftp://hub/'} => 1:12: hub.url => not an absolute http:// URL
+hub: {url: 'ftp://hub/'} => 1:12: hub.url => not an absolute http:// or https:// URL
 hub: {url: http://hub/, timeout: 0s} => 1:34: hub.timeout => allowed: above 0 to 1h
 hub: {url: http://hub/, timeout: 2h} => 1:34: hub.timeout => allowed: above 0 to 1h
 hub: {url: http://hub/, timeout: soon} => 1:34: hub.timeout => write 25s or 1m30s
@@ -133,7 +132,7 @@ hub: {url: http://hub/, salvage_requests_max: 10001} => 1:47: hub.salvage_reques
 hub: {url: http://hub/, salvage_requests_max: 1} => 1:47: hub.salvage_requests_max => a halved request takes two
 hub: {url: http://hub/, salvage_requests_max: -1} => 1:47: hub.salvage_requests_max => not a count
 hub: {url: http://hub/, salvage_requests_max: ''} => 1:47: hub.salvage_requests_max => not a count
-hub: {url: http://hub/, ack: all} => 1:25: hub => unknown key \"ack\"; allowed: name, url, timeout, connection_age_max, protocol, metadata, headers, credentials, salvage_requests_max
+hub: {url: http://hub/, ack: all} => 1:25: hub => unknown key \"ack\"; allowed: name, url, timeout, connection_age_max, protocol, metadata, headers, credentials, tls, salvage_requests_max
 hubs: {url: http://hub/} => 1:7: hubs => wanted a list, found a mapping
 hubs: http://hub/ => 1:7: hubs => wanted a list, found a single value
 hubs: [http://hub/] => 1:8: hubs[0] => wanted a mapping
@@ -204,16 +203,16 @@ http://127.0.0.256/w => ends in a number and is not an IPv4 address
 http://0x7f000001/w => ends in a number and is not an IPv4 address
 http:///w => has no host
 http://?a => has no host
-http:/hub/w => not an absolute http:// URL
-//hub/w => not an absolute http:// URL
-' http://hub/w' => not an absolute http:// URL
+http:/hub/w => not an absolute http:// or https:// URL
+//hub/w => not an absolute http:// or https:// URL
+' http://hub/w' => not an absolute http:// or https:// URL
 ";
     for case in table.lines().filter(|line| !line.is_empty()) {
         let (url, message) = case.split_once(" => ").unwrap();
         let url = url.trim_matches('\'');
         let line = format!("hub: {{url: \"{url}\"}}");
         refuses(&with_line(&line), "1:12: hub.url", message);
-        let example = "write http://HOST:PORT/PATH, such as http://127.0.0.1:9090/api/v1/write";
+        let example = "write http(s)://HOST:PORT/PATH, such as http://127.0.0.1:9090/api/v1/write";
         refuses(&with_line(&line), "1:12: hub.url", example);
     }
     let label = format!("hub: {{url: 'http://{}/'}}", "a".repeat(64));

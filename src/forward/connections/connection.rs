@@ -17,12 +17,10 @@ use http_body_util::Full;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use crate::forward::response::HubResponse;
 
-/// What carries the bytes. A TLS stream over it would take its place.
-type Stream = TcpStream;
+use super::stream::Stream;
 
 /// A connection that takes one request at a time.
 #[derive(Debug)]

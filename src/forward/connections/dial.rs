@@ -14,8 +14,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::config::{Host, HubUrl};
 
-/// A hub that does not take a connection within this time is down.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A hub that does not take a connection within this time, TLS included, is down.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// After this time without an answer, the next address is tried as well (RFC 8305).
 const NEXT_ADDRESS_DELAY: Duration = Duration::from_millis(250);
@@ -137,8 +137,7 @@ async fn lookup(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 }
 
 /// Tries the addresses in order, the next one when one fails or does not answer soon.
-pub(super) async fn race(addresses: &[SocketAddr]) -> Race {
-    let deadline = Instant::now() + CONNECT_TIMEOUT;
+pub(super) async fn race(addresses: &[SocketAddr], deadline: Instant) -> Race {
     let mut waiting = addresses.iter();
     let mut attempts = JoinSet::new();
     let mut tried = Vec::with_capacity(1);
@@ -196,6 +195,10 @@ mod tests {
 
     use super::*;
 
+    fn in_time() -> Instant {
+        Instant::now() + CONNECT_TIMEOUT
+    }
+
     async fn listener() -> (TcpListener, SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -225,7 +228,7 @@ mod tests {
     #[tokio::test]
     async fn an_address_that_refuses_is_skipped() {
         let ((_listener, good), bad) = (listener().await, refusing().await);
-        let race = race(&[bad, good]).await;
+        let race = race(&[bad, good], in_time()).await;
         assert_eq!(race.won.unwrap().0, good);
         assert_eq!(race.lost, [bad]);
     }
@@ -234,7 +237,7 @@ mod tests {
     async fn an_address_that_does_not_answer_is_skipped_soon() {
         let ((_listener, good), (bad, _queued, _full)) = (listener().await, silent().await);
         let started = Instant::now();
-        let race = race(&[bad, good]).await;
+        let race = race(&[bad, good], in_time()).await;
         assert_eq!(race.won.unwrap().0, good);
         assert_eq!(race.lost, [bad]);
         let took = started.elapsed();
@@ -247,13 +250,13 @@ mod tests {
     #[tokio::test]
     async fn the_first_error_is_shown_when_no_address_answers() {
         let addresses = [refusing().await, refusing().await];
-        let race = race(&addresses).await;
+        let race = race(&addresses, in_time()).await;
         assert_eq!(
             race.won.unwrap_err().kind(),
             io::ErrorKind::ConnectionRefused
         );
         assert_eq!(race.lost, addresses);
-        let nowhere = super::race(&[]).await;
+        let nowhere = super::race(&[], in_time()).await;
         assert_eq!(nowhere.won.unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 

@@ -29,6 +29,8 @@ pub(super) enum Example {
     Findings,
     /// A configuration of Prometheus: `promtool` accepts it.
     Prometheus,
+    /// A `--web.config.file` of Prometheus: `promtool` accepts it.
+    PrometheusWeb,
     /// Alert rules: `promtool` accepts them.
     AlertRules,
     /// The backend of an HAProxy: `rolling_restart` uses it.
@@ -70,6 +72,7 @@ impl Example {
             ("yaml", _) if first.starts_with("name: \"") => Some(Self::SpokeFile),
             ("yaml", "# broken.yaml" | "# doubtful.yaml") => Some(Self::DoubtfulConfiguration),
             ("yaml", "# prometheus.yml") => Some(Self::Prometheus),
+            ("yaml", "# web.yml") => Some(Self::PrometheusWeb),
             ("yaml", "# hubgate-alerts.yml") => Some(Self::AlertRules),
             ("haproxy", "backend hubgate") => Some(Self::Haproxy),
             ("yaml", "# pod.yaml" | "# prometheus.yaml") => Some(Self::Resource),
@@ -128,6 +131,7 @@ pub(super) fn write_secrets(folder: &Path) {
     ] {
         fs::write(folder.join("tls").join(file), content).unwrap();
     }
+    write_certificates(&folder.join("hub"), "hubgate");
     let keys = jwks(&[&SigningKey::ec("key")]);
     fs::write(folder.join("keys/production.json"), keys).unwrap();
     fs::write(folder.join("keys/ca.pem"), authority.pem()).unwrap();
@@ -154,6 +158,15 @@ fn write_configurations(page: &Page, folder: &Path) -> Vec<String> {
         file.to_owned()
     });
     files.collect()
+}
+
+/// Writes the files `ca.crt`, `NAME.crt` and `NAME.key`.
+fn write_certificates(folder: &Path, name: &str) {
+    let authority = Authority::new("authority");
+    let (certificate, key) = authority.issue(&Subject::default());
+    fs::write(folder.join("ca.crt"), authority.pem()).unwrap();
+    fs::write(folder.join(format!("{name}.crt")), certificate).unwrap();
+    fs::write(folder.join(format!("{name}.key")), key).unwrap();
 }
 
 fn check_config(folder: &Path, file: &str) -> Output {
@@ -281,6 +294,17 @@ fn resources_mount_the_token_that_prometheus_reads() {
     }
     let operator = &Example::Resource.on(&page)[1].text;
     assert_eq!(value(operator, "credentialsFile: "), read);
+}
+
+#[test]
+fn promtool_accepts_every_web_configuration() {
+    for example in Example::PrometheusWeb.everywhere() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("web.yml"), &example.text).unwrap();
+        write_certificates(folder.path(), "hub");
+        let output = promtool(folder.path(), &["check", "web-config", "web.yml"]);
+        expect_success(&example.place, &output);
+    }
 }
 
 #[test]

@@ -23,9 +23,10 @@ use crate::support::sender::Request;
 use crate::support::tls::{self, TlsClient};
 
 /// Flags of Prometheus that the pages name.
-const PROMETHEUS_FLAGS: [&str; 5] = [
+const PROMETHEUS_FLAGS: [&str; 6] = [
     "--enable-feature",
     "--storage.tsdb.path",
+    "--web.config.file",
     "--web.enable-remote-write-receiver",
     "--web.listen-address",
     "--web.max-connections",
@@ -35,7 +36,7 @@ const PROMETHEUS_FLAGS: [&str; 5] = [
 const UNKNOWN_KEYS: &str = "x: 1
 listen: {x: 1, tls: {x: 1}}
 admin: {x: 1, tls: {x: 1}}
-hub: {x: 1, credentials: {x: 1, basic: {x: 1}}}
+hub: {x: 1, url: 'http://hub', credentials: {x: 1, basic: {x: 1}}, tls: {x: 1}}
 limits: {x: 1}
 spoke_defaults: {x: 1, labels: {x: 1}, limits: {x: 1}}
 spokes:

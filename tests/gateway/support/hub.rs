@@ -18,10 +18,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
 
 use super::DEADLINE;
 use super::body::{Protocol, Series, counts, decode, unsnappy};
 use super::reply::{Fault, Reply, ResponseBody};
+use super::tls_server::ServerTls;
 
 /// A hub on a port of its own. It ends with the runtime of the test.
 pub(crate) struct ScriptedHub {
@@ -81,6 +83,9 @@ type Fault500 = Box<dyn FnMut(&[Series]) -> Option<String> + Send>;
 struct State {
     script: Mutex<VecDeque<Reply>>,
     authorization: Mutex<Option<String>>,
+    tls: Mutex<Option<TlsAcceptor>>,
+    /// Handshakes of TLS that failed, by their errors.
+    refused: watch::Sender<Vec<String>>,
     always: Mutex<Option<Reply>>,
     v2: watch::Sender<V2>,
     is_bad: Mutex<IsBad>,
@@ -117,6 +122,8 @@ impl ScriptedHub {
         let state = Arc::new(State {
             script: Mutex::default(),
             authorization: Mutex::default(),
+            tls: Mutex::default(),
+            refused: watch::Sender::default(),
             always: Mutex::default(),
             v2: watch::Sender::new(V2::Speaks),
             is_bad: Mutex::new(Box::new(|_| false)),
@@ -135,6 +142,23 @@ impl ScriptedHub {
         Self { address, state }
     }
 
+    /// Starts a hub that speaks TLS.
+    pub(crate) async fn start_tls(tls: &ServerTls) -> Self {
+        let hub = Self::start().await;
+        hub.set_tls(tls);
+        hub
+    }
+
+    /// Speaks TLS in this way on connections that come from now on.
+    pub(crate) fn set_tls(&self, tls: &ServerTls) {
+        *self.state.tls.lock().unwrap() = Some(tls.acceptor());
+    }
+
+    /// The errors of the handshakes that failed so far.
+    pub(crate) fn refused(&self) -> Vec<String> {
+        self.state.refused.borrow().clone()
+    }
+
     /// Starts a hub that decodes every message as V1.
     pub(crate) async fn start_v1_only() -> Self {
         let hub = Self::start().await;
@@ -143,7 +167,11 @@ impl ScriptedHub {
     }
 
     pub(crate) fn url(&self) -> String {
-        url(self.address)
+        let url = url(self.address);
+        if self.state.tls.lock().unwrap().is_some() {
+            return url.replace("http://", "https://");
+        }
+        url
     }
 
     /// The name that a gate gives a hub whose configuration has no name.
@@ -315,7 +343,14 @@ async fn serve(stream: TcpStream, state: Arc<State>) {
     // The second handle on the socket lets a reply reset the connection when it is closed.
     let stream = stream.into_std().unwrap();
     let handle = TcpStream::from_std(stream.try_clone().unwrap()).unwrap();
-    let stream = TokioIo::new(TcpStream::from_std(stream).unwrap());
+    let tls = state.tls.lock().unwrap().clone();
+    let stream = match super::tls_server::accept(TcpStream::from_std(stream).unwrap(), tls).await {
+        Ok(stream) => TokioIo::new(stream),
+        Err(error) => {
+            let refused = |all: &mut Vec<String>| all.push(error.to_string());
+            return state.refused.send_modify(refused);
+        }
+    };
     let handle = Arc::new(handle);
     let service = service_fn(|request| respond(request, Arc::clone(&state), Arc::clone(&handle)));
     state.connections.send_modify(|it| {

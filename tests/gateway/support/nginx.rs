@@ -13,6 +13,7 @@ use super::{eventually, signal};
 
 /// A running server.
 pub(crate) struct Nginx {
+    scheme: &'static str,
     address: SocketAddr,
     child: Child,
     _dir: TempDir,
@@ -21,10 +22,23 @@ pub(crate) struct Nginx {
 impl Nginx {
     /// Starts a server that leads to `hub`, with these directives for its connections to clients.
     pub(crate) async fn start(hub: SocketAddr, directives: &str) -> Self {
+        Self::start_with("http", hub, directives).await
+    }
+
+    /// As [`Self::start`], for clients that speak TLS. The directives name its certificate.
+    pub(crate) async fn start_tls(hub: SocketAddr, directives: &str) -> Self {
+        Self::start_with("https", hub, directives).await
+    }
+
+    async fn start_with(scheme: &'static str, hub: SocketAddr, directives: &str) -> Self {
         let binary = find_on_path("nginx").expect("nginx is on PATH; run tests/run.sh");
         let (address, dir) = (free_address(), tempfile::tempdir().unwrap());
         let config = dir.path().join("nginx.conf");
-        std::fs::write(&config, configuration(address, hub, directives)).unwrap();
+        let listen = match scheme {
+            "https" => format!("{address} ssl"),
+            _ => address.to_string(),
+        };
+        std::fs::write(&config, configuration(&listen, hub, directives)).unwrap();
         let child = Command::new(binary)
             .arg("-p")
             .arg(dir.path())
@@ -35,6 +49,7 @@ impl Nginx {
             .stdout(Stdio::null())
             .spawn();
         let server = Self {
+            scheme,
             address,
             child: child.unwrap(),
             _dir: dir,
@@ -47,7 +62,7 @@ impl Nginx {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://{}/api/v1/write", self.address)
+        format!("{}://{}/api/v1/write", self.scheme, self.address)
     }
 
     /// Starts new workers. The old ones close idle connections at once.
@@ -64,7 +79,7 @@ impl Drop for Nginx {
     }
 }
 
-fn configuration(listen: SocketAddr, hub: SocketAddr, directives: &str) -> String {
+fn configuration(listen: &str, hub: SocketAddr, directives: &str) -> String {
     format!(
         "\
 daemon off;

@@ -3,11 +3,13 @@
 
 use std::net::SocketAddr;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio_rustls::server::TlsStream;
 
 use super::DEADLINE;
+use super::tls_server::ServerTls;
 
 /// The response to a V1 write.
 const STORED: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
@@ -23,10 +25,15 @@ pub(crate) enum Act {
     CloseRead,
     /// It is read, and the connection is closed within the head of the response.
     CloseInHead,
+    /// It is read and taken, and the connection is closed after the response, as TLS asks for it.
+    TakeAndEnd,
+    /// It is read and taken, and TCP is closed after the response, which TLS takes for an attack.
+    TakeAndCut,
 }
 
 /// A hub of V1 that acts as told.
 pub(crate) struct RawHub {
+    scheme: &'static str,
     address: SocketAddr,
     requests: watch::Sender<usize>,
 }
@@ -35,6 +42,16 @@ impl RawHub {
     /// Starts a hub. The first element of `acts` is for the first connection, and so on, and has what
     /// to do with its requests in turn; the last act and the last connection stand for all later ones.
     pub(crate) async fn start(acts: &'static [&'static [Act]]) -> Self {
+        Self::start_with(acts, None).await
+    }
+
+    /// As [`Self::start`], over TLS if it is given.
+    pub(crate) async fn start_with(
+        acts: &'static [&'static [Act]],
+        tls: Option<&ServerTls>,
+    ) -> Self {
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let acceptor = tls.map(ServerTls::acceptor);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let requests = watch::Sender::new(0);
@@ -43,14 +60,27 @@ impl RawHub {
             for connection in 0.. {
                 let (stream, _) = listener.accept().await.unwrap();
                 let acts = acts[connection.min(acts.len() - 1)];
-                tokio::spawn(serve(stream, acts, counter.clone()));
+                let (acceptor, counter) = (acceptor.clone(), counter.clone());
+                tokio::spawn(async move {
+                    match acceptor {
+                        None => serve(stream, acts, counter).await,
+                        Some(acceptor) => {
+                            let stream = acceptor.accept(stream).await.unwrap();
+                            serve(stream, acts, counter).await;
+                        }
+                    }
+                });
             }
         });
-        Self { address, requests }
+        Self {
+            scheme,
+            address,
+            requests,
+        }
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://{}/api/v1/write", self.address)
+        format!("{}://{}/api/v1/write", self.scheme, self.address)
     }
 
     /// The number of requests that began to arrive.
@@ -59,9 +89,36 @@ impl RawHub {
     }
 }
 
-async fn serve(mut stream: TcpStream, acts: &[Act], requests: watch::Sender<usize>) {
+/// A connection with TLS or without.
+trait Connection: AsyncRead + AsyncWrite + Unpin {
+    /// Waits until a request begins to arrive, and reads nothing of it. False when the peer ends the
+    /// connection instead.
+    async fn begins(&self) -> bool;
+}
+
+impl Connection for TcpStream {
+    async fn begins(&self) -> bool {
+        self.peek(&mut [0]).await.unwrap_or(0) > 0
+    }
+}
+
+impl Connection for TlsStream<TcpStream> {
+    async fn begins(&self) -> bool {
+        let (tcp, session) = self.get_ref();
+        if !session.wants_read() {
+            // It came with the end of the handshake.
+            return true;
+        }
+        // The alert at the end of a connection is shorter than any request.
+        let mut header = [0; 5];
+        let peeked = tcp.peek(&mut header).await.unwrap_or(0);
+        peeked == header.len() && u16::from_be_bytes([header[3], header[4]]) > 64
+    }
+}
+
+async fn serve(mut stream: impl Connection, acts: &[Act], requests: watch::Sender<usize>) {
     for request in 0.. {
-        if stream.peek(&mut [0]).await.unwrap_or(0) == 0 {
+        if !stream.begins().await {
             return;
         }
         requests.send_modify(|count| *count += 1);
@@ -71,15 +128,29 @@ async fn serve(mut stream: TcpStream, acts: &[Act], requests: watch::Sender<usiz
         }
         read_request(&mut stream).await;
         match act {
-            Act::Take => stream.write_all(STORED).await.unwrap(),
-            Act::CloseInHead => return stream.write_all(&STORED[..10]).await.unwrap(),
+            Act::Take => {
+                stream.write_all(STORED).await.unwrap();
+                stream.flush().await.unwrap();
+            }
+            Act::CloseInHead => {
+                stream.write_all(&STORED[..10]).await.unwrap();
+                return stream.flush().await.unwrap();
+            }
+            Act::TakeAndEnd | Act::TakeAndCut => {
+                stream.write_all(STORED).await.unwrap();
+                stream.flush().await.unwrap();
+                if act == Act::TakeAndEnd {
+                    stream.shutdown().await.unwrap();
+                }
+                return;
+            }
             Act::CloseRead | Act::CloseUnread => return,
         }
     }
 }
 
 /// Reads a request with a Content-Length to its end.
-async fn read_request(stream: &mut TcpStream) {
+async fn read_request(stream: &mut impl Connection) {
     let mut read = Vec::new();
     let head = loop {
         assert_ne!(stream.read_buf(&mut read).await.unwrap(), 0);

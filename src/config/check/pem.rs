@@ -1,0 +1,36 @@
+//! Reads PEM files that values name.
+
+use super::entry::Entry;
+use super::{Check, absolute, advice, value};
+use crate::config::errors::Reported;
+use crate::tls::Unusable;
+
+/// Some hundred authorities, or a revocation list with tens of thousands of entries.
+const PEM_BYTES_MAX: usize = 4 << 20;
+
+/// Reads the PEM file that a value names.
+pub(super) fn pem<T>(
+    check: &mut Check<'_>,
+    entry: &Entry<'_>,
+    parse: impl FnOnce(&[u8]) -> Result<T, Unusable>,
+) -> Result<T, Reported> {
+    let text = entry.text(&mut check.report)?;
+    entry.parse(&mut check.report, |text| value::path(text).map(|_| ()))?;
+    let path = entry.file.resolve(text);
+    let content = check.sources.read(&path, PEM_BYTES_MAX).map_err(|reason| {
+        let message = advice::unreadable_file(text, &absolute(&path), &reason);
+        entry.fail(&mut check.report, message)
+    })?;
+    parse(&content).map_err(|problem| unusable(check, entry, &problem))
+}
+
+pub(super) fn unusable(check: &mut Check<'_>, entry: &Entry<'_>, problem: &Unusable) -> Reported {
+    let message = about_file(entry, &problem.to_string());
+    entry.fail(&mut check.report, message)
+}
+
+/// A sentence about the file that a value names.
+pub(super) fn about_file(entry: &Entry<'_>, predicate: &str) -> String {
+    let path = entry.file.resolve(entry.peek_text().unwrap_or_default());
+    format!("the file {} {predicate}", absolute(&path).display())
+}
