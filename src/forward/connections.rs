@@ -18,7 +18,6 @@ mod stream;
 
 use std::convert::Infallible;
 use std::fmt::Display;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -40,7 +39,7 @@ use addresses::Addresses;
 use connection::Connection;
 use dial::Dialer;
 use pool::{Pool, Pooled};
-use stream::Stream;
+use stream::{Stream, tls_fault};
 
 /// How often idle connections are looked through for those that ended or were idle for too long.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -139,11 +138,14 @@ impl Connections {
                 self.known().addresses.avoid(*address, Instant::now());
             }
             let (address, tcp) = race.won.map_err(|error| self.unopened(&error))?;
-            let established = Stream::establish(tcp, self.tls.as_ref());
-            let established = timeout_at(deadline.into(), established).await;
-            let fault = match established {
+            let Some(tls) = &self.tls else {
+                return Ok((address, Stream::Plain(tcp)));
+            };
+            let handshake = timeout_at(deadline.into(), Stream::handshake(tcp, tls)).await;
+            let fault = match handshake {
                 Ok(Ok(stream)) => return Ok((address, stream)),
-                Ok(Err(error)) => explain(&error),
+                Ok(Err(error)) => tls_fault(&error, tls)
+                    .unwrap_or_else(|| format!("the hub ended the handshake: {error}")),
                 Err(_) => "the hub did not answer in the handshake".to_owned(),
             };
             let failure = self.untrusted(&fault);
@@ -196,11 +198,10 @@ impl Connections {
                     self.known().pool.leave(address);
                     return Err(Lost::Unread);
                 }
-                let refused = error.as_ref().and_then(|error| stream::tls_error(error));
-                Err(Lost::Failed(match refused {
-                    Some(error) => self.untrusted(&stream::explain(error)),
-                    None => HubFailure::Reset,
-                }))
+                let tls = error.as_ref().zip(self.tls.as_ref());
+                let fault = tls.and_then(|(error, tls)| tls_fault(error, tls));
+                let untrusted = fault.map(|fault| self.untrusted(&fault));
+                Err(Lost::Failed(untrusted.unwrap_or(HubFailure::Reset)))
             }
             Err(_) => {
                 let mut known = self.known();
@@ -262,17 +263,6 @@ impl Lost {
             Self::Unread => HubFailure::Reset,
             Self::Failed(failure) => failure,
         }
-    }
-}
-
-/// What is wrong with a handshake.
-fn explain(error: &io::Error) -> String {
-    match stream::tls_error(error) {
-        Some(error) => stream::explain(error),
-        None if error.kind() == io::ErrorKind::UnexpectedEof => {
-            "the hub closed the connection in the handshake".to_owned()
-        }
-        None => error.to_string(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
-use crate::support::body::{Protocol, series, up};
+use crate::support::body::{Protocol, many_series, up};
 use crate::support::config::{config_with_hub_keys, spoke};
 use crate::support::gate::{Gate, start_hub_and_gate};
 use crate::support::hub::{ScriptedHub, V2};
@@ -274,15 +274,7 @@ async fn a_large_request_is_sent_again_as_well() {
     let hub = RawHub::start(&[&[Act::Take, Act::CloseUnread], &[Act::Take]]).await;
     let gate = Gate::start_for(&hub.url(), "protocol: v1").await;
     gate.write(Protocol::V1, &up()).await.expect(204);
-    let large: Vec<_> = (0..40_000_u64)
-        .map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15))
-        .map(|id| {
-            series(&format!(
-                "__name__=up,cluster=production,id={id:x}{:x}",
-                !id
-            ))
-        })
-        .collect();
+    let large = many_series(40_000);
     gate.write(Protocol::V1, &large).await.expect(204);
     assert_eq!(hub.requests(), 3);
     assert_eq!(requests(&gate, "resent").await, 1.0);

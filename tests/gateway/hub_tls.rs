@@ -11,15 +11,17 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use crate::support::body::{Protocol, now, up};
+use crate::support::body::{Protocol, many_series, now, up};
 use crate::support::config::{config_with_hub_keys, spoke};
 use crate::support::gate::Gate;
 use crate::support::hub::ScriptedHub;
 use crate::support::nginx::Nginx;
 use crate::support::pki::{Authority, Files, Subject};
+use crate::support::prometheus::{Binary, ONE_AT_A_TIME, Prometheus, Spoke};
 use crate::support::raw_hub::{Act, RawHub};
 use crate::support::sender::Request;
 use crate::support::tls_server::ServerTls;
+use crate::support::{DEADLINE, eventually};
 
 /// The hubs of these tests are at this address.
 const LOOPBACK: Subject<'_> = Subject {
@@ -141,7 +143,7 @@ fn mismatches(ours: &Authority, other: &Authority) -> Vec<Mismatch> {
             case: "no certificate for TLS 1.2",
             tls: version(&TLS12),
             keys: trusted.clone(),
-            advice: "certificate",
+            advice: "the hub asks for a certificate; set tls.cert_file",
         },
         Mismatch {
             case: "a certificate of another authority for TLS 1.3",
@@ -267,8 +269,7 @@ async fn a_hub_that_closes_in_the_handshake_is_a_502() {
     let url = speechless(true).await;
     let gate = Gate::start_for(&url, &trusting(&authority.file(), "")).await;
     gate.write(Protocol::V1, &up()).await.expect(502);
-    gate.wait_for_log(&["the hub closed the connection in the handshake"])
-        .await;
+    gate.wait_for_log(&["the hub ended the handshake"]).await;
     gate.expect_balanced_counts("production").await;
 }
 
@@ -449,6 +450,125 @@ async fn no_write_fails_while_an_nginx_with_tls_before_the_hub_closes_connection
     };
     tokio::join!(writer(27), writer(29), writer(30), writer(31), reloads);
     gate.expect_balanced_counts("production").await;
+}
+
+/// What the hub Prometheus of [`strict_prometheus`] wants of hubgate.
+fn keys_for_strict_prometheus(authority: &Authority) -> String {
+    let files = authority.issue_files("gate", &GATE);
+    let password = authority.dir().join("password");
+    std::fs::write(&password, "secret\n").unwrap();
+    format!(
+        "{}, credentials: {{basic: {{username: hubgate, password_file: \"{}\"}}}}",
+        trusting(&authority.file(), &proving(&files)),
+        password.display()
+    )
+}
+
+/// A hub Prometheus that lets in clients with a certificate and a password.
+async fn strict_prometheus(binary: &Binary, authority: &Authority) -> Prometheus {
+    let files = authority.issue_files("hub", &LOOPBACK);
+    let web = format!(
+        "tls_server_config:
+  cert_file: {}
+  key_file: {}
+  client_ca_file: {}
+  client_auth_type: RequireAndVerifyClientCert
+basic_auth_users:
+  hubgate: {}
+",
+        files.cert.display(),
+        files.key.display(),
+        authority.file().display(),
+        bcrypt::hash("secret", 4).unwrap()
+    );
+    Prometheus::start_hub_with_web_config(binary, &web).await
+}
+
+fn https(hub: &Prometheus) -> String {
+    hub.url().replace("http://", "https://")
+}
+
+#[tokio::test]
+async fn a_prometheus_that_asks_for_a_certificate_and_a_password_stores_what_a_spoke_writes() {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    for binary in Binary::all() {
+        for protocol in binary.protocols() {
+            let authority = Authority::new("authority");
+            let mut hub = strict_prometheus(&binary, &authority).await;
+            let keys = keys_for_strict_prometheus(&authority);
+            let gate = Gate::start_for(&https(&hub), &keys).await;
+            gate.wait_for_protocol(None, binary.receives()).await;
+            let spoke = Spoke::new(&gate, "production", *protocol);
+            let spoke = Prometheus::start_spoke(&binary, &spoke).await;
+            eventually("samples are written", DEADLINE * 3, async || {
+                let written = gate.samples("written", "float").await;
+                if written > 1000.0 {
+                    Ok(())
+                } else {
+                    Err(written)
+                }
+            })
+            .await;
+            assert_eq!(requests(&gate, "401").await, 0.0);
+            drop(spoke);
+            gate.expect_balanced_counts("production").await;
+            hub.stop().await;
+            hub.forget_web_config();
+            hub.restart().await;
+            let stored = hub.value("count(up{cluster=\"production\"})").await;
+            assert_eq!(stored, 1.0, "{binary:?} {protocol:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_prometheus_that_is_not_shown_what_it_asks_for_is_a_502() {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    for binary in Binary::all() {
+        let authority = Authority::new("authority");
+        let hub = strict_prometheus(&binary, &authority).await;
+        let keys = keys_for_strict_prometheus(&authority);
+        let (tls, credentials) = keys.split_once(", credentials").unwrap();
+        let without_certificate = trusting(&authority.file(), "");
+        let rows = [
+            (
+                format!("{without_certificate}, credentials{credentials}"),
+                "tls_error",
+                "the hub asks for a certificate",
+            ),
+            (tls.to_owned(), "401", "check the credentials of the hub"),
+        ];
+        for (keys, code, advice) in rows {
+            let gate = Gate::start_for(&https(&hub), &format!("protocol: v1, {keys}")).await;
+            gate.write(Protocol::V1, &up()).await.expect(502);
+            assert_eq!(requests(&gate, code).await, 1.0);
+            gate.wait_for_log(&[advice]).await;
+        }
+    }
+}
+
+/// The hub closes the connection with most of the request unread, which resets it.
+#[tokio::test]
+async fn the_reason_of_a_hub_is_found_beside_large_requests() {
+    let authority = Authority::new("authority");
+    let tls = ServerTls {
+        version: Some(&TLS13),
+        ..ServerTls::new(&authority, &LOOPBACK).clients_of(&authority)
+    };
+    let hub = ScriptedHub::start_tls(&tls).await;
+    let keys = format!("protocol: v1, {}", trusting(&authority.file(), ""));
+    let gate = Gate::start_for(&hub.url(), &keys).await;
+    let large = many_series(40_000);
+    // The reset may overtake the reason.
+    eventually("the reason is found", DEADLINE, async || {
+        gate.write(Protocol::V1, &large).await.expect(502);
+        match requests(&gate, "tls_error").await {
+            0.0 => Err(requests(&gate, "reset").await),
+            _ => Ok(()),
+        }
+    })
+    .await;
+    gate.wait_for_log(&["the hub asks for a certificate"]).await;
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use rustls::{AlertDescription, CertificateError, ClientConfig, Error};
+use rustls::{AlertDescription, CertificateError, Error};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -23,15 +23,11 @@ pub(super) enum Stream {
 }
 
 impl Stream {
-    /// Makes a TCP connection one that is fit for the hub: the handshake of TLS, where the hub has
-    /// it. The caller has a deadline for it.
-    pub(super) async fn establish(tcp: TcpStream, tls: Option<&HubTls>) -> io::Result<Self> {
-        let Some(tls) = tls else {
-            return Ok(Self::Plain(tcp));
-        };
-        let config: Arc<ClientConfig> = Arc::clone(tls.client.config());
-        let handshake = TlsConnector::from(config).connect(tls.server_name.clone(), tcp);
-        Ok(Self::Tls(Box::new(handshake.await?)))
+    /// Makes TLS of a connection. The caller has a deadline for it.
+    pub(super) async fn handshake(tcp: TcpStream, tls: &HubTls) -> io::Result<Self> {
+        let connector = TlsConnector::from(Arc::clone(tls.client.config()));
+        let stream = connector.connect(tls.server_name.clone(), tcp).await?;
+        Ok(Self::Tls(Box::new(stream)))
     }
 }
 
@@ -104,18 +100,16 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// The error of TLS that is behind another error. A client has sent its certificate when a hub of
-/// TLS 1.3 refuses it, so this error may come with the response.
-pub(super) fn tls_error<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e Error> {
+/// What is wrong with the TLS of a hub and what to do about it, if that is behind an error. It may come
+/// in place of a response: a hub of TLS 1.3 judges the certificate of hubgate after the handshake.
+pub(super) fn tls_fault(error: &(dyn std::error::Error + 'static), tls: &HubTls) -> Option<String> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(found) = error.downcast_ref() {
-            return Some(found);
+            return Some(explain(found, tls.validity.is_some()));
         }
         // The source of an `io::Error` is that of the error in it.
-        let inner = error
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref);
+        let inner = error.downcast_ref().and_then(io::Error::get_ref);
         next = match inner {
             Some(inner) => Some(inner),
             None => error.source(),
@@ -124,8 +118,8 @@ pub(super) fn tls_error<'e>(error: &'e (dyn std::error::Error + 'static)) -> Opt
     None
 }
 
-/// What is wrong with the TLS of a hub, and what to do about it.
-pub(super) fn explain(error: &Error) -> String {
+/// The same of an error of TLS. `proves` is whether hubgate shows a certificate.
+fn explain(error: &Error, proves: bool) -> String {
     use AlertDescription as Alert;
     use CertificateError as Certificate;
     let advice = match error {
@@ -142,19 +136,24 @@ pub(super) fn explain(error: &Error) -> String {
         Error::InvalidCertificate(
             Certificate::NotValidYet | Certificate::NotValidYetContext { .. },
         ) => "the certificate of the hub is not valid yet, or the clock of hubgate is wrong",
-        Error::AlertReceived(Alert::CertificateRequired) => {
-            "the hub asks for a certificate; set tls.cert_file and tls.key_file of the hub"
-        }
+        // A server of Go sends the second of them where it misses a certificate.
         Error::AlertReceived(
-            Alert::AccessDenied
+            Alert::CertificateRequired
             | Alert::BadCertificate
+            | Alert::AccessDenied
             | Alert::CertificateExpired
             | Alert::CertificateRevoked
             | Alert::CertificateUnknown
             | Alert::DecryptError
             | Alert::UnknownCA
             | Alert::UnsupportedCertificate,
-        ) => "the hub does not accept the certificate in tls.cert_file of the hub, or asks for one",
+        ) => {
+            if proves {
+                "the hub does not accept the certificate in tls.cert_file of the hub"
+            } else {
+                "the hub asks for a certificate; set tls.cert_file and tls.key_file of the hub"
+            }
+        }
         Error::AlertReceived(Alert::HandshakeFailure | Alert::ProtocolVersion) => {
             "the hub and hubgate have no version or cipher of TLS in common"
         }

@@ -207,6 +207,18 @@ pub(crate) fn up() -> [Series; 1] {
     [series("__name__=up")]
 }
 
+/// So many series of the spoke `production`, which hardly compress.
+pub(crate) fn many_series(count: u64) -> Vec<Series> {
+    let ids = (0..count).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let series = |id: u64| {
+        series(&format!(
+            "__name__=up,cluster=production,id={id:x}{:x}",
+            !id
+        ))
+    };
+    ids.map(series).collect()
+}
+
 /// The samples, histograms and exemplars of some series, each as a series that holds nothing else,
 /// in an order that depends on nothing but their content.
 pub(crate) fn sorted_units(series: &[Series]) -> Vec<Series> {

@@ -130,6 +130,8 @@ pub(crate) struct Prometheus {
     child: Option<Child>,
     is_hub: bool,
     native_histograms: bool,
+    /// The `--web.config.file`, if there is one.
+    web: Option<String>,
 }
 
 impl Prometheus {
@@ -146,7 +148,17 @@ impl Prometheus {
 
     /// Starts a hub that replies 500 to native histograms, if it is older than 3.8.
     pub(crate) async fn start_hub_without_histograms(binary: &Binary) -> Self {
-        Self::start_with(binary, true, false, |_| String::new()).await
+        Self::start_with(binary, true, false, None, |_| String::new()).await
+    }
+
+    /// Starts a hub with this `--web.config.file`, which has it speak TLS. It may not be ready yet.
+    pub(crate) async fn start_hub_with_web_config(binary: &Binary, web: &str) -> Self {
+        Self::start_with(binary, true, true, Some(web), |_| String::new()).await
+    }
+
+    /// Forgets the `--web.config.file`, so that after a restart everyone is let in over plain HTTP.
+    pub(crate) fn forget_web_config(&mut self) {
+        self.web = None;
     }
 
     /// Starts a spoke that scrapes itself every second and writes everything to a gate.
@@ -282,13 +294,14 @@ impl Prometheus {
     }
 
     async fn start(binary: &Binary, is_hub: bool, config: impl Fn(SocketAddr) -> String) -> Self {
-        Self::start_with(binary, is_hub, true, config).await
+        Self::start_with(binary, is_hub, true, None, config).await
     }
 
     async fn start_with(
         binary: &Binary,
         is_hub: bool,
         native_histograms: bool,
+        web: Option<&str>,
         config: impl Fn(SocketAddr) -> String,
     ) -> Self {
         for _ in 0..5 {
@@ -302,6 +315,7 @@ impl Prometheus {
                 child: None,
                 is_hub,
                 native_histograms,
+                web: web.map(str::to_owned),
             };
             server.child = Some(server.spawn());
             if server.is_ready().await {
@@ -334,6 +348,11 @@ impl Prometheus {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log.unwrap());
+        if let Some(web) = &self.web {
+            let file = folder.join("web.yml");
+            std::fs::write(&file, web).unwrap();
+            command.arg(format!("--web.config.file={}", file.display()));
+        }
         // A test puts samples into a spoke that no scrape takes.
         command.arg("--web.enable-remote-write-receiver");
         if self.native_histograms {
@@ -348,12 +367,14 @@ impl Prometheus {
     async fn is_ready(&mut self) -> bool {
         let child = self.child.as_mut().expect("a started server");
         let address = self.address;
+        // A client without TLS is told so.
+        let ready = if self.web.is_some() { 400 } else { 200 };
         eventually("Prometheus is ready", START_DEADLINE, async || {
             if child.try_wait().unwrap().is_some() {
                 return Ok(false);
             }
             match Request::get("/-/ready").send(address).await {
-                Ok(response) if response.status == 200 => Ok(true),
+                Ok(response) if response.status == ready => Ok(true),
                 other => Err(other),
             }
         })
