@@ -79,6 +79,15 @@ impl Failed {
         }
     }
 
+    /// The hub speaks TLS, and its URL begins with `http://`.
+    pub(super) fn wants_tls(response: &HubResponse) -> Self {
+        let failed = Self::hub_fault(response);
+        Self {
+            detail: failed.detail + "; begin the url of the hub with https://",
+            ..failed
+        }
+    }
+
     /// The hub is too slow for the further requests that would find the bad samples of this one.
     pub(super) fn slow() -> Self {
         let reason = "the hub refused some samples and is too slow to find out which";

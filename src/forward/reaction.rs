@@ -65,6 +65,9 @@ pub(super) fn react(sent: &Sent, response: &HubResponse, known: Known) -> Reacti
         translatable, side, ..
     } = *sent;
     let written = response.written.map(|counts| counts.samples());
+    if response.wants_tls() {
+        return Reaction::Fail(Failed::wants_tls(response));
+    }
     match (sent.protocol, response.status.as_u16()) {
         // Some receivers send zeros with a V1 success, which means success all the same.
         (Protocol::V1, 200..=299) => Reaction::Written(sent.counts),
@@ -183,6 +186,11 @@ mod tests {
         }
     }
 
+    const GO: &str = "Client sent an HTTP request to an HTTPS server.";
+    const NGINX: &str =
+        "<html> <head><title>400 The plain HTTP request was sent to HTTPS port</title>";
+    const QUOTED: &str = "out of order sample; Client sent an HTTP request to an HTTPS server";
+
     #[test]
     fn each_response_has_its_next_step() {
         use Protocol::{V1, V2};
@@ -205,6 +213,9 @@ mod tests {
             ("bad V2 samples only",             translatable(V2), response(400, Some(0), "bad"),         "refuse"),
             ("400 to V2, not counted",          translatable(V2), response(400, None, "bad"),            "translate"),
             ("400 to V2, not counted, V2 only", sent(V2),         response(400, None, "bad"),            "halve"),
+            ("TLS wanted by Go",                sent(V1),         response(400, None, GO),               "fail"),
+            ("TLS wanted by nginx",             translatable(V2), response(400, None, NGINX),            "fail"),
+            ("a sample that quotes Go",         sent(V1),         response(400, None, QUOTED),           "halve"),
             ("bad V1 sample",                   sent(V1),         response(400, None, "bad"),            "halve"),
             ("bad V1 sample, nothing written",  sent(V1),         response(400, Some(0), "bad"),         "halve"),
             ("bad V1 sample, others written",   sent(V1),         response(400, Some(9), "bad"),         "refuse"),

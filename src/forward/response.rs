@@ -15,6 +15,15 @@ const RESPONSE_BYTES_MAX: usize = 64 * 1024;
 /// Most bytes of a response's text that are kept.
 const TEXT_BYTES_MAX: usize = 1024;
 
+/// What servers of Go, such as Prometheus, say in plain HTTP where they speak TLS.
+const WANTS_TLS: &str = "Client sent an HTTP request to an HTTPS server";
+
+/// What nginx and Apache say.
+const WANTS_TLS_PAGES: [&str; 2] = [
+    "The plain HTTP request was sent to HTTPS port",
+    "speaking plain HTTP to an SSL-enabled server port",
+];
+
 /// What a hub said.
 #[derive(Debug, Clone)]
 pub struct HubResponse {
@@ -38,6 +47,17 @@ impl HubResponse {
             retry_after: retry_after(&head.headers),
             text: text(body).await?,
         })
+    }
+
+    /// True for the 400 of a server that speaks TLS to a client that does not. It says nothing about
+    /// the message. What a hub says of a sample may quote the sample, so the words must stand where no
+    /// hub quotes: at the beginning, or in a page.
+    pub fn wants_tls(&self) -> bool {
+        let text = self.text.as_str();
+        let page = text.starts_with('<') && WANTS_TLS_PAGES.iter().any(|it| text.contains(it));
+        self.status == StatusCode::BAD_REQUEST
+            && self.written.is_none()
+            && (text.starts_with(WANTS_TLS) || page)
     }
 
     /// True for a success that says nothing: in response to a V2 message it means that nothing of

@@ -571,6 +571,41 @@ async fn the_reason_of_a_hub_is_found_beside_large_requests() {
     gate.wait_for_log(&["the hub asks for a certificate"]).await;
 }
 
+/// Such a hub says 400, for which a spoke would drop its samples.
+#[tokio::test]
+async fn a_hub_that_wants_tls_at_an_http_url_costs_no_samples() {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    let authority = Authority::new("authority");
+    let files = authority.issue_files("nginx", &LOOPBACK);
+    let directives = format!(
+        "ssl_certificate {}; ssl_certificate_key {};",
+        files.cert.display(),
+        files.key.display()
+    );
+    let hub = ScriptedHub::start().await;
+    let address = hub.default_name().parse().unwrap();
+    let nginx = Nginx::start_tls(address, &directives).await;
+    let mut urls = vec![nginx.url().replace("https://", "http://")];
+    let mut hubs = Vec::new();
+    for binary in Binary::all() {
+        let hub = strict_prometheus(&binary, &authority).await;
+        urls.push(hub.url());
+        hubs.push(hub);
+    }
+    for url in urls {
+        for protocol in ["v1", "v2", "auto"] {
+            let gate = Gate::start_for(&url, &format!("protocol: {protocol}")).await;
+            for sent in Protocol::BOTH {
+                let response = gate.write(sent, &up()).await;
+                response.expect_refusal(&url, 502, &["the hub answered 400"]);
+            }
+            gate.wait_for_log(&["https://"]).await;
+            assert_eq!(gate.samples("rejected", "float").await, 0.0, "{url}");
+            gate.expect_balanced_counts("production").await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn without_a_ca_file_the_authorities_of_the_system_are_trusted() {
     let authority = Authority::new("authority");
