@@ -71,18 +71,17 @@ impl Hub {
     pub fn new(config: &config::Hub, before: Option<&Self>) -> Arc<Self> {
         let recorder = Recorder::new(&config.name, before.map(Self::metrics));
         let same = before.filter(|it| it.config.url == config.url);
-        let discovery = same
-            .filter(|it| it.config.protocol == config.protocol)
-            .map_or_else(
-                || Arc::new(Discovery::new(config.protocol)),
-                |it| Arc::clone(&it.discovery),
-            );
+        let known = same.filter(|it| it.config.protocol == config.protocol);
+        let discovery = known.map_or_else(
+            || Arc::new(Discovery::new(config.protocol)),
+            |it| Arc::clone(&it.discovery),
+        );
         let shown = config.tls.as_ref().and_then(|tls| tls.validity);
         let metrics = recorder.metrics();
         metrics.record_certificate(shown.map(|validity| validity.not_after));
         match discovery.found() {
-            Some(protocol) => recorder.found(protocol),
-            None => recorder.unknown_protocol(),
+            Some(protocol) if known.is_none() => recorder.found(protocol),
+            found => metrics.record_protocol(found),
         }
         Arc::new(Self {
             config: config.clone(),

@@ -135,9 +135,4 @@ impl Recorder {
         let protocol = protocol.name();
         tracing::info!(hub = self.hub, protocol, "found the protocol of a hub");
     }
-
-    /// It is not known yet what the hub speaks.
-    pub(super) fn unknown_protocol(&self) {
-        self.metrics.record_protocol(None);
-    }
 }

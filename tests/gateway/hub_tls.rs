@@ -2,24 +2,21 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustls::version::{TLS12, TLS13};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
 
 use crate::support::body::{Protocol, many_series, now, up};
 use crate::support::config::{config_with_hub_keys, spoke};
+use crate::support::flow::Flow;
 use crate::support::gate::Gate;
 use crate::support::hub::ScriptedHub;
 use crate::support::nginx::Nginx;
 use crate::support::pki::{Authority, Files, Subject};
 use crate::support::prometheus::{Binary, ONE_AT_A_TIME, Prometheus, Spoke};
-use crate::support::raw_hub::{Act, RawHub};
-use crate::support::sender::Request;
+use crate::support::raw_hub::{Act, RawHub, shared_port};
 use crate::support::tls_server::ServerTls;
 use crate::support::{DEADLINE, eventually};
 
@@ -83,7 +80,7 @@ async fn a_hub_is_written_to_over_tls() {
                 gate.write(protocol, &up()).await.expect(204);
             }
             hub.wait_for_connections(|it| it.open == 1).await;
-            assert_eq!(hub.refused(), [""; 0]);
+            assert_eq!(hub.broken(), [""; 0]);
             let expiry = "hubgate_hub_tls_certificate_expiry_timestamp_seconds";
             let expires_in = gate.sum(expiry, &[]).await - now() as f64 / 1000.0;
             assert!((86_000.0..=86_400.0).contains(&expires_in), "{expires_in}");
@@ -321,43 +318,6 @@ async fn a_hub_that_closes_a_kept_tls_connection_gets_the_request_again() {
     }
 }
 
-/// Writers that write until they are told to end. Each write must succeed.
-struct Flow {
-    ends: Arc<AtomicBool>,
-    writers: Vec<JoinHandle<usize>>,
-}
-
-impl Flow {
-    fn start(gate: &Gate) -> Self {
-        let ends = Arc::new(AtomicBool::new(false));
-        let address = gate.write_address();
-        let writer = |protocol| {
-            let ends = Arc::clone(&ends);
-            tokio::spawn(async move {
-                let mut written = 0;
-                while !ends.load(Ordering::Relaxed) {
-                    let request = Request::series(protocol, &up()).spoke("production");
-                    request.send(address).await.unwrap().expect(204);
-                    written += 1;
-                }
-                written
-            })
-        };
-        let protocols = Protocol::BOTH.into_iter().cycle().take(4);
-        let writers = protocols.map(writer).collect();
-        Self { ends, writers }
-    }
-
-    async fn end(self) -> usize {
-        self.ends.store(true, Ordering::Relaxed);
-        let mut written = 0;
-        for writer in self.writers {
-            written += writer.await.unwrap();
-        }
-        written
-    }
-}
-
 #[tokio::test]
 async fn certificates_and_authorities_change_under_flow_without_a_refused_write() {
     let (old, new) = (Authority::new("old"), Authority::new("new"));
@@ -385,30 +345,29 @@ async fn certificates_and_authorities_change_under_flow_without_a_refused_write(
     let mut gate = Gate::start_for(&hub.url(), &keys).await;
     gate.allow_error("does not fit the certificate");
     gate.wait_for_protocol(None, Protocol::V2).await;
-    let flow = Flow::start(&gate);
+    let mut flow = Flow::start(&gate);
 
     // The hub gets a certificate of the new authority, and takes clients of both.
     trust(&[&old, &new]);
     gate.reload().await.expect(200);
     hub.set_tls(&server(&new, &[&old, &new]));
+    flow.pass().await;
     // hubgate gets a new certificate. The two files are not written at once.
     let (cert, key) = new.issue(&GATE);
     std::fs::write(&files.cert, cert).unwrap();
     gate.reload().await.expect(500);
     std::fs::write(&files.key, key).unwrap();
-    let before = hub.connections().accepted;
     gate.reload().await.expect(200);
-    hub.wait_for_connections(|it| it.accepted > before).await;
+    flow.pass().await;
     // Nothing depends on the old authority any more.
     hub.set_tls(&server(&new, &[&new]));
     trust(&[&new]);
-    let before = hub.connections().accepted;
     gate.reload().await.expect(200);
-    hub.wait_for_connections(|it| it.accepted > before).await;
+    flow.pass().await;
     // What was found of the hub was kept all the time.
     let probes = hub.probes();
-    assert!(flow.end().await > 0);
-    assert_eq!((probes, hub.refused()), (1, vec![]));
+    flow.end().await;
+    assert_eq!((probes, hub.broken()), (1, vec![]));
     for code in ["tls_error", "reset", "connect_error"] {
         assert_eq!(requests(&gate, code).await, 0.0, "{code}");
     }
@@ -545,6 +504,36 @@ async fn a_prometheus_that_is_not_shown_what_it_asks_for_is_a_502() {
             gate.wait_for_log(&[advice]).await;
         }
     }
+}
+
+#[tokio::test]
+async fn an_address_of_a_name_that_speaks_no_tls_is_skipped() {
+    let authority = Authority::new("authority");
+    let subject = Subject {
+        dns: &["hub.test"],
+        ip: &[],
+        ..LOOPBACK
+    };
+    let addresses = ["127.0.0.2", "127.0.0.3"];
+    let port = shared_port(&addresses).await;
+    let hubs = addresses.map(|it| ScriptedHub::start_at(format!("{it}:{port}").parse().unwrap()));
+    let [plain, hub] = hubs;
+    let (_plain, hub) = tokio::join!(plain, hub);
+    hub.set_tls(&ServerTls::new(&authority, &subject));
+    let url = format!("https://hub.test:{port}/api/v1/write");
+    let keys = format!(
+        "connection_age_max: 1ms, protocol: v1, {}",
+        trusting(&authority.file(), "")
+    );
+    let yaml = config_with_hub_keys(&url, &keys, &[spoke("production", "")]);
+    let hosts = addresses.map(|it| format!("{it} hub.test\n")).concat();
+    let Some(gate) = Gate::start_with_hosts(&yaml, &hosts).await else {
+        return;
+    };
+    for _ in 0..10 {
+        gate.write(Protocol::V1, &up()).await.expect(204);
+    }
+    assert_eq!(hub.take_received().len(), 10);
 }
 
 /// The hub closes the connection with most of the request unread, which resets it.

@@ -11,6 +11,7 @@ use std::time::Duration;
 pub(crate) mod arrivals;
 pub(crate) mod body;
 pub(crate) mod config;
+pub(crate) mod flow;
 pub(crate) mod gate;
 pub(crate) mod haproxy;
 pub(crate) mod honest_spoke;

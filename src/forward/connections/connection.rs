@@ -3,6 +3,9 @@
 //! hyper gives a handle that takes requests, and a future that reads and writes. Here the sender of a
 //! request polls both, so a request needs no second task, and to drop a connection is to close it.
 //! While it is idle nobody reads from it, so it is looked at before it is used again.
+//!
+//! HTTP/2 would have all requests share a socket. At a Prometheus 2.42, 8 writers at once then wait
+//! 1.35 ms instead of 0.74 ms (median over TLS), and 50 wait 11 ms instead of 7 ms.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};

@@ -82,10 +82,11 @@ type Fault500 = Box<dyn FnMut(&[Series]) -> Option<String> + Send>;
 
 struct State {
     script: Mutex<VecDeque<Reply>>,
-    authorization: Mutex<Option<String>>,
+    /// The values of `Authorization` that are let in; all for none.
+    authorizations: Mutex<Vec<String>>,
     tls: Mutex<Option<TlsAcceptor>>,
-    /// Handshakes of TLS that failed, by their errors.
-    refused: watch::Sender<Vec<String>>,
+    /// The errors of connections.
+    broken: watch::Sender<Vec<String>>,
     always: Mutex<Option<Reply>>,
     v2: watch::Sender<V2>,
     is_bad: Mutex<IsBad>,
@@ -121,9 +122,9 @@ impl ScriptedHub {
         let address = listener.local_addr().unwrap();
         let state = Arc::new(State {
             script: Mutex::default(),
-            authorization: Mutex::default(),
+            authorizations: Mutex::default(),
             tls: Mutex::default(),
-            refused: watch::Sender::default(),
+            broken: watch::Sender::default(),
             always: Mutex::default(),
             v2: watch::Sender::new(V2::Speaks),
             is_bad: Mutex::new(Box::new(|_| false)),
@@ -154,9 +155,9 @@ impl ScriptedHub {
         *self.state.tls.lock().unwrap() = Some(tls.acceptor());
     }
 
-    /// The errors of the handshakes that failed so far.
-    pub(crate) fn refused(&self) -> Vec<String> {
-        self.state.refused.borrow().clone()
+    /// The errors of connections so far: of handshakes, and of ends without a goodbye in TLS.
+    pub(crate) fn broken(&self) -> Vec<String> {
+        self.state.broken.borrow().clone()
     }
 
     /// Starts a hub that decodes every message as V1.
@@ -179,9 +180,10 @@ impl ScriptedHub {
         self.address.to_string()
     }
 
-    /// Replies 401 to every request and probe without this `Authorization` from now on.
-    pub(crate) fn require_authorization(&self, value: &str) {
-        *self.state.authorization.lock().unwrap() = Some(value.to_owned());
+    /// Replies 401 to every request and probe without one of these `Authorization`s from now on.
+    pub(crate) fn require_authorization(&self, values: &[&str]) {
+        let values = values.iter().map(|it| (*it).to_owned()).collect();
+        *self.state.authorizations.lock().unwrap() = values;
     }
 
     /// Changes how the hub handles V2 messages.
@@ -347,8 +349,8 @@ async fn serve(stream: TcpStream, state: Arc<State>) {
     let stream = match super::tls_server::accept(TcpStream::from_std(stream).unwrap(), tls).await {
         Ok(stream) => TokioIo::new(stream),
         Err(error) => {
-            let refused = |all: &mut Vec<String>| all.push(error.to_string());
-            return state.refused.send_modify(refused);
+            let add = |all: &mut Vec<String>| all.push(error.to_string());
+            return state.broken.send_modify(add);
         }
     };
     let handle = Arc::new(handle);
@@ -357,9 +359,13 @@ async fn serve(stream: TcpStream, state: Arc<State>) {
         it.accepted += 1;
         it.open += 1;
     });
-    let _ = hyper::server::conn::http1::Builder::new()
+    let served = hyper::server::conn::http1::Builder::new()
         .serve_connection(stream, service)
         .await;
+    if let Err(error) = served {
+        let add = |all: &mut Vec<String>| all.push(format!("{error:?}"));
+        state.broken.send_modify(add);
+    }
     state.connections.send_modify(|it| it.open -= 1);
 }
 
@@ -374,8 +380,9 @@ async fn respond(
         let reply = Reply::status(400).text("the hub cannot read this");
         return Ok(reply.into_response());
     };
-    let required = state.authorization.lock().unwrap().clone();
-    if required.is_some() && received.header("authorization") != required.as_deref() {
+    let required = state.authorizations.lock().unwrap().clone();
+    let shown = received.header("authorization").unwrap_or_default();
+    if !required.is_empty() && !required.iter().any(|it| it == shown) {
         let reply = Reply::status(401).text("wrong Authorization");
         return Ok(reply.into_response());
     }
