@@ -318,6 +318,19 @@ async fn a_hub_that_closes_a_kept_tls_connection_gets_the_request_again() {
     }
 }
 
+/// Otherwise a hub may log an attack for each of them.
+#[tokio::test]
+async fn a_kept_tls_connection_ends_with_a_goodbye() {
+    let authority = Authority::new("authority");
+    let tls = ServerTls::new(&authority, &LOOPBACK);
+    let hub = RawHub::start_with(&[&[Act::Take]], Some(&tls)).await;
+    let keys = format!("protocol: v1, {}", trusting(&authority.file(), ""));
+    let gate = Gate::start_for(&hub.url(), &keys).await;
+    gate.write(Protocol::V1, &up()).await.expect(204);
+    gate.reload().await.expect(200);
+    assert_eq!(hub.wait_for_end().await, [true]);
+}
+
 #[tokio::test]
 async fn certificates_and_authorities_change_under_flow_without_a_refused_write() {
     let (old, new) = (Authority::new("old"), Authority::new("new"));

@@ -36,6 +36,7 @@ pub(crate) struct RawHub {
     scheme: &'static str,
     address: SocketAddr,
     requests: watch::Sender<usize>,
+    ended: watch::Sender<Vec<bool>>,
 }
 
 impl RawHub {
@@ -56,17 +57,19 @@ impl RawHub {
         let address = listener.local_addr().unwrap();
         let requests = watch::Sender::new(0);
         let counter = requests.clone();
+        let ended = watch::Sender::default();
+        let adder = ended.clone();
         tokio::spawn(async move {
             for connection in 0.. {
                 let (stream, _) = listener.accept().await.unwrap();
                 let acts = acts[connection.min(acts.len() - 1)];
-                let (acceptor, counter) = (acceptor.clone(), counter.clone());
+                let (acceptor, counter, adder) = (acceptor.clone(), counter.clone(), adder.clone());
                 tokio::spawn(async move {
                     match acceptor {
-                        None => serve(stream, acts, counter).await,
+                        None => serve(stream, acts, counter, adder).await,
                         Some(acceptor) => {
                             let stream = acceptor.accept(stream).await.unwrap();
-                            serve(stream, acts, counter).await;
+                            serve(stream, acts, counter, adder).await;
                         }
                     }
                 });
@@ -76,11 +79,21 @@ impl RawHub {
             scheme,
             address,
             requests,
+            ended,
         }
     }
 
     pub(crate) fn url(&self) -> String {
         format!("{}://{}/api/v1/write", self.scheme, self.address)
+    }
+
+    /// Waits until the peer ends a connection, and returns whether each end so far was as the protocol
+    /// asks for it.
+    pub(crate) async fn wait_for_end(&self) -> Vec<bool> {
+        let mut ended = self.ended.subscribe();
+        let some = ended.wait_for(|all| !all.is_empty());
+        let some = tokio::time::timeout(DEADLINE, some).await;
+        some.expect("an end in time").unwrap().clone()
     }
 
     /// The number of requests that began to arrive.
@@ -116,9 +129,17 @@ impl Connection for TlsStream<TcpStream> {
     }
 }
 
-async fn serve(mut stream: impl Connection, acts: &[Act], requests: watch::Sender<usize>) {
+async fn serve(
+    mut stream: impl Connection,
+    acts: &[Act],
+    requests: watch::Sender<usize>,
+    ended: watch::Sender<Vec<bool>>,
+) {
     for request in 0.. {
         if !stream.begins().await {
+            // Without the goodbye of TLS, this is an error.
+            let goodbye = stream.read(&mut [0]).await.is_ok_and(|read| read == 0);
+            ended.send_modify(|all| all.push(goodbye));
             return;
         }
         requests.send_modify(|count| *count += 1);
