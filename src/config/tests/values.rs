@@ -187,7 +187,7 @@ fn bad_credentials_are_refused() {
 [] => 4:16: spokes[0].credentials => is empty
 ~ => 4:16: spokes[0].credentials => is empty
 a => 4:16: spokes[0].credentials => wanted a list
-[{}] => 4:17: spokes[0].credentials[0] => one of: token_sha256, token_file, basic, jwt
+[{}] => 4:17: spokes[0].credentials[0] => one of: token_sha256, token_file, basic, certificate, jwt
 [a] => 4:17: spokes[0].credentials[0] => wanted a mapping
 [tokn_file: a] => 4:17: spokes[0].credentials[0] => unknown key, did you mean token_file?
 [{token_sha256: DIGEST, token_file: a}] => 4:17: spokes[0].credentials[0] => token_sha256 and token_file at once
