@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONNECTION, HOST, USER_AGENT};
 use http::{Request, StatusCode};
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::{InvalidDnsNameError, ServerName};
@@ -49,8 +49,10 @@ pub(super) enum FetchError {
     OtherIssuer { wanted: String, found: String },
     #[error("the jwks_uri of the issuer {0}")]
     KeysUrl(String),
-    #[error("the response is larger than {KEY_SET_BYTES_MAX} bytes, or broke off: {0}")]
+    #[error("the response broke off: {0}")]
     Body(Box<dyn std::error::Error + Send + Sync>),
+    #[error("the response is larger than {KEY_SET_BYTES_MAX} bytes")]
+    TooLarge,
     #[error("{url} responds with {status}{advice}")]
     Status {
         url: String,
@@ -160,8 +162,11 @@ async fn exchange(
             });
         }
         let body = Limited::new(response.into_body(), KEY_SET_BYTES_MAX);
-        let body = body.collect().await.map_err(FetchError::Body)?;
-        Ok(body.to_bytes())
+        match body.collect().await {
+            Ok(body) => Ok(body.to_bytes()),
+            Err(error) if error.is::<LengthLimitError>() => Err(FetchError::TooLarge),
+            Err(error) => Err(FetchError::Body(error)),
+        }
     };
     // The connection does its work only while it is polled, and ends with this function.
     let mut respond = std::pin::pin!(respond);

@@ -3,11 +3,14 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use hubgate::tls::{Chain, Identity, Key, MinVersion, ServerTls};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::eventually_equal;
+use super::pki::{Authority, Subject};
 
 #[path = "../../../src/jwt/tests/signing.rs"]
 mod signing;
@@ -56,11 +59,27 @@ impl KeyServer {
     /// A server that responds on each path with this.
     pub(crate) async fn start(reply: Reply) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        Self::serve(listener, reply)
+        Self::serve(listener, reply, None)
     }
 
-    fn serve(listener: TcpListener, reply: Reply) -> Self {
-        let url = format!("http://{}", listener.local_addr().unwrap());
+    /// As [`Self::start`], with TLS and a certificate of an authority.
+    pub(crate) async fn start_tls(
+        reply: Reply,
+        authority: &Authority,
+        subject: &Subject<'_>,
+    ) -> Self {
+        let (chain, key) = authority.issue(subject);
+        let chain = Chain::from_pem(chain.as_bytes()).unwrap();
+        let key = Key::from_pem(key.as_bytes()).unwrap();
+        let identity = Identity::new(&chain, &key).unwrap();
+        let tls = ServerTls::new(&identity, None, MinVersion::Tls12).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::serve(listener, reply, Some(tls))
+    }
+
+    fn serve(listener: TcpListener, reply: Reply, tls: Option<ServerTls>) -> Self {
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}", listener.local_addr().unwrap());
         let state = Arc::new(Mutex::new(State {
             replies: vec![(String::new(), reply)],
             requests: Vec::new(),
@@ -69,7 +88,16 @@ impl KeyServer {
         let task = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                tokio::spawn(answer(stream, Arc::clone(&serving)));
+                let (serving, tls) = (Arc::clone(&serving), tls.clone());
+                tokio::spawn(async move {
+                    let Some(tls) = tls else {
+                        return answer(stream, serving).await;
+                    };
+                    let acceptor = TlsAcceptor::from(Arc::clone(tls.config()));
+                    if let Ok(stream) = acceptor.accept(stream).await {
+                        answer(stream, serving).await;
+                    }
+                });
             }
         });
         Self {
@@ -111,7 +139,7 @@ impl KeyServer {
     }
 }
 
-async fn answer(mut stream: TcpStream, state: Arc<Mutex<State>>) {
+async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, state: Arc<Mutex<State>>) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         match stream.read_u8().await {
