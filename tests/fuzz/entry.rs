@@ -14,6 +14,8 @@ mod configurations;
 mod faults;
 #[path = "../../src/policy/tests/invariants.rs"]
 mod invariants;
+#[path = "../../src/jwt/tests/invariants.rs"]
+mod jwt_invariants;
 #[path = "../../src/policy/tests/leavings.rs"]
 mod leavings;
 #[path = "../../src/wire/tests/mirror.rs"]
@@ -32,6 +34,11 @@ use hubgate::wire::encoder::{Encoder, Form};
 /// Checks any bytes as a configuration, without the files that it names.
 pub(crate) fn config(text: &[u8]) {
     configurations::check(&String::from_utf8_lossy(text));
+}
+
+/// Judges any bytes as a JSON Web Token under fixed keys, and reads them as keys.
+pub(crate) fn jwt(bytes: &[u8]) {
+    jwt_invariants::check(bytes);
 }
 
 /// Decompresses any bytes under a small limit.

@@ -53,6 +53,11 @@ fn config_holds_on_its_corpus() {
 }
 
 #[test]
+fn jwt_holds_on_its_corpus() {
+    replay("jwt", entry::jwt);
+}
+
+#[test]
 fn snappy_holds_on_its_corpus() {
     replay("snappy", entry::snappy);
 }
@@ -78,7 +83,7 @@ fn every_fuzz_target_has_a_corpus() {
     assert_eq!(targets, names(&fuzz_folder().join("corpus")));
     assert_eq!(
         targets,
-        ["config", "snappy", "transcode", "wire_v1", "wire_v2"]
+        ["config", "jwt", "snappy", "transcode", "wire_v1", "wire_v2"]
             .map(String::from)
             .into()
     );
