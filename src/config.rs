@@ -264,7 +264,7 @@ pub enum Secret {
     /// A name in a client certificate.
     Certificate(CertificateName),
     /// A JSON Web Token of an issuer, about a subject.
-    Jwt(Jwt),
+    Jwt(Box<Jwt>),
 }
 
 impl fmt::Debug for Credential {

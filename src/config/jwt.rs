@@ -35,7 +35,7 @@ pub enum JwtKeys {
     /// `jwks_file`: they are in a file, which is read with the configuration.
     File(Arc<KeySet>),
     /// They are fetched.
-    Remote(KeysPlace),
+    Remote(Box<KeysPlace>),
 }
 
 /// Where keys are fetched from. Credentials with equal places share the keys.

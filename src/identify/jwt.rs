@@ -72,7 +72,7 @@ impl Jwts {
         let keys = match &jwt.keys {
             JwtKeys::File(keys) => Keys::File(Arc::clone(keys)),
             JwtKeys::Remote(place) => {
-                let source = sources.iter().find(|source| source.place() == place);
+                let source = sources.iter().find(|source| source.place() == &**place);
                 Keys::Remote(source.map_or_else(|| Source::new(place), Arc::clone))
             }
         };

@@ -162,7 +162,9 @@ async fn exchange(
             });
         }
         let body = Limited::new(response.into_body(), KEY_SET_BYTES_MAX);
-        match body.collect().await {
+        #[allow(clippy::disallowed_methods, reason = "the body is limited")]
+        let body = body.collect().await;
+        match body {
             Ok(body) => Ok(body.to_bytes()),
             Err(error) if error.is::<LengthLimitError>() => Err(FetchError::TooLarge),
             Err(error) => Err(FetchError::Body(error)),

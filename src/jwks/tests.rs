@@ -12,12 +12,14 @@ use crate::jwt::tests::signing::{SigningKey, jwks};
 
 type Answer = Result<KeySet, FetchError>;
 
+type Answers = VecDeque<fn() -> Answer>;
+
 /// A source whose fetches take 100 ms and end as told, the last answer again and again.
 struct Run {
     source: Arc<Source>,
     started: Instant,
     fetches: Arc<Mutex<Vec<Duration>>>,
-    answers: Arc<Mutex<VecDeque<fn() -> Answer>>>,
+    answers: Arc<Mutex<Answers>>,
     _task: AbortOnDropHandle<Infallible>,
 }
 

@@ -57,7 +57,7 @@ pub(super) fn jwt(check: &mut Check<'_>, entry: &Entry<'_>) -> Result<(String, S
         algorithms: algorithms?,
         keys: keys?,
     };
-    Ok((name, Secret::Jwt(jwt)))
+    Ok((name, Secret::Jwt(Box::new(jwt))))
 }
 
 fn claim(text: &str) -> Result<String, String> {
@@ -163,7 +163,7 @@ fn place(
     check
         .unique
         .claim_keys_place(&mut check.report, entry, &place)?;
-    Ok(JwtKeys::Remote(place))
+    Ok(JwtKeys::Remote(Box::new(place)))
 }
 
 /// The TLS of connections to a place, with the authorities of `jwks_ca_file` or of the system.

@@ -48,9 +48,9 @@ impl Spokes {
                 audience: (*audience).to_owned(),
                 subject: SUBJECT.to_owned(),
                 algorithms: vec![crate::jwt::Algorithm::Es256],
-                keys: config::JwtKeys::Remote(sources[place].place().clone()),
+                keys: config::JwtKeys::Remote(Box::new(sources[place].place().clone())),
             };
-            credentials.push(credential(audience, Secret::Jwt(jwt)));
+            credentials.push(credential(audience, Secret::Jwt(Box::new(jwt))));
         }
         let credentials = credentials
             .iter()
