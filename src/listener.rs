@@ -15,6 +15,7 @@ mod establish;
 mod frames;
 mod handshake;
 mod head;
+mod pace;
 mod peer;
 mod places;
 mod read_ahead;

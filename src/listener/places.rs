@@ -23,6 +23,8 @@ use tokio_util::sync::CancellationToken;
 use crate::metrics::Gauge;
 use crate::telemetry::Repeats;
 
+use super::pace::Pace;
+
 /// The time for a connection to give way. Its task only has to run once.
 const GIVE_WAY_TIMEOUT: Duration = Duration::from_millis(100);
 
@@ -50,6 +52,7 @@ pub(super) struct Places {
     gives_way: GivesWay,
     free: Arc<Semaphore>,
     lingering: Semaphore,
+    pace: Pace,
     open: Mutex<Open>,
 }
 
@@ -138,6 +141,7 @@ impl Places {
             gives_way,
             free: Arc::new(Semaphore::new(limit)),
             lingering: Semaphore::new(LINGERING_MAX),
+            pace: Pace::new(limit),
             open: Mutex::default(),
         })
     }
@@ -174,6 +178,7 @@ impl Places {
 
     /// Has the first of the waiting connections give way, and takes its place.
     async fn evict(&self, address: IpAddr) -> Option<OwnedSemaphorePermit> {
+        self.pace.turn().await;
         let evicted = self.lock().pop_first();
         if let Some(over) = &evicted {
             over.cancel();

@@ -5,13 +5,14 @@ use base64::prelude::BASE64_STANDARD;
 use rustix::process::{Resource, getrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinSet;
 
-use crate::support::DEADLINE;
 use crate::support::config::{basic, config, spoke, spoke_with, token};
 use crate::support::gate::{Gate, start_hub_and_gate};
 use crate::support::honest_spoke::HonestSpoke;
 use crate::support::hub::ScriptedHub;
 use crate::support::sender::{Connection, Request};
+use crate::support::{DEADLINE, eventually};
 
 /// The address of the strangers.
 const STRANGER: [u8; 4] = [127, 0, 0, 9];
@@ -68,6 +69,38 @@ async fn connections_without_a_request_give_way_to_new_ones() {
     let lines = gate.log();
     let lines = lines.iter().filter(|line| line.contains("all connections"));
     assert!(lines.count() <= 2, "{log}");
+}
+
+#[tokio::test]
+async fn strangers_on_many_addresses_leave_a_new_connection_time_for_its_head() {
+    const STRANGERS: u8 = 40;
+    let hub = ScriptedHub::start().await;
+    let gate = gate_with_connections_max(&hub, 20).await;
+    let to = gate.write_address();
+    let mut strangers = JoinSet::new();
+    for last in 0..STRANGERS {
+        strangers.spawn(async move {
+            loop {
+                let socket = TcpSocket::new_v4().unwrap();
+                socket.bind(([127, 0, 9, last], 0).into()).unwrap();
+                let mut stream = socket.connect(to).await.unwrap();
+                // The next one follows as soon as this one gives way.
+                while let Ok(1..) = stream.read(&mut [0; 16]).await {}
+            }
+        });
+    }
+    eventually("connections give way", DEADLINE, async || {
+        match refused(&gate, "evicted").await {
+            200.0.. => Ok(()),
+            few => Err(few),
+        }
+    })
+    .await;
+    for _ in 0..30 {
+        let response = gate.send(Request::up().spoke("production")).await;
+        response.expect(204);
+    }
+    assert!(!strangers.is_empty());
 }
 
 /// A bcrypt hash of the usual cost, so that checks wait for one another.
