@@ -18,6 +18,7 @@ use super::activity::{Activity, Deadlines};
 use super::admit::{Access, Admitted};
 use super::peer::Peer;
 use super::places::Place;
+use super::read_ahead::ReadAhead;
 use super::standing::Standing;
 use super::transport::Transport;
 
@@ -94,6 +95,7 @@ where
         return Ok((Transport::Plain(stream), peer));
     };
     let handshakes = &access.handshakes;
+    let stream = ReadAhead::new(stream);
     let accepted = handshakes.accept(stream, tls, deadline, &peer, place);
     let (stream, facts) = accepted.await?;
     peer.set_tls(facts);

@@ -7,10 +7,12 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
+use super::read_ahead::ReadAhead;
+
 /// A stream that is plain, or encrypted.
 pub(super) enum Transport<S> {
     Plain(S),
-    Tls(Box<TlsStream<S>>),
+    Tls(Box<TlsStream<ReadAhead<S>>>),
 }
 
 /// Calls a method of the stream.
