@@ -379,7 +379,7 @@ async fn an_authority_is_replaced_under_flow_in_two_steps() {
         it.gate.reload().await.expect(200);
         writer.goes_on(20).await;
         let (certificate, key) = new.issue(&production(1));
-        replace(&files, &certificate, &key);
+        tls::replace(&files, &certificate, &key);
         std::fs::write(&trusted, new.pem()).unwrap();
         // The list of an authority that is not trusted is of no use, and harms nobody.
         it.gate.reload().await.expect(200);
@@ -393,15 +393,6 @@ async fn an_authority_is_replaced_under_flow_in_two_steps() {
         assert_eq!(it.outdated().await, 2.0);
         let failed = [("spoke", "production"), ("code", "503")];
         assert_eq!(it.gate.sum("hubgate_requests_total", &failed).await, 0.0);
-    }
-}
-
-/// Replaces a certificate and its key. No reader sees a part of a file.
-fn replace(files: &Files, certificate: &str, key: &str) {
-    for (file, content) in [(&files.key, key), (&files.cert, certificate)] {
-        let new = file.with_extension("new");
-        std::fs::write(&new, content).unwrap();
-        std::fs::rename(new, file).unwrap();
     }
 }
 
@@ -419,7 +410,7 @@ async fn a_certificate_that_expires_ends_its_connection_and_is_never_a_401() {
     let writer = Writer::start(&it, false, renewing(&it, &files));
     writer.goes_on(20).await;
     let (certificate, key) = it.clients.issue(&production(2));
-    replace(&files, &certificate, &key);
+    tls::replace(&files, &certificate, &key);
     it.gate
         .wait_for_metric(
             "hubgate_connections_refused_total",

@@ -45,6 +45,7 @@ mod metrics_formats;
 mod password_attacks;
 mod real_hubs;
 mod real_prometheus;
+mod real_tls;
 mod refused_requests;
 mod refused_samples;
 mod refused_series;

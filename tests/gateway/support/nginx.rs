@@ -3,11 +3,13 @@
 //! It must be on PATH. A test fails without it and is not skipped; `tests/run.sh` unpacks it.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
+use super::pki::Files;
 use super::prometheus::{START_DEADLINE, find_on_path, free_address};
 use super::{eventually, signal};
 
@@ -22,23 +24,44 @@ pub(crate) struct Nginx {
 impl Nginx {
     /// Starts a server that leads to `hub`, with these directives for its connections to clients.
     pub(crate) async fn start(hub: SocketAddr, directives: &str) -> Self {
-        Self::start_with("http", hub, directives).await
+        Self::start_server("http", "", &format!("http://{hub}"), directives).await
     }
 
     /// As [`Self::start`], for clients that speak TLS. The directives name its certificate.
     pub(crate) async fn start_tls(hub: SocketAddr, directives: &str) -> Self {
-        Self::start_with("https", hub, directives).await
+        Self::start_server("https", " ssl", &format!("http://{hub}"), directives).await
     }
 
-    async fn start_with(scheme: &'static str, hub: SocketAddr, directives: &str) -> Self {
+    /// Starts a server that ends TLS before `gate`.
+    pub(crate) async fn start_with_tls(gate: SocketAddr, files: &Files) -> Self {
+        let directives = tls_directives(files);
+        let upstream = format!("http://{gate}");
+        Self::start_server("https", " ssl http2", &upstream, &directives).await
+    }
+
+    /// Starts a server with TLS before a `gate` with TLS, which it verifies.
+    pub(crate) async fn start_between_tls(gate: SocketAddr, files: &Files, ca: &Path) -> Self {
+        let verify = format!(
+            "proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_ssl_verify on; \
+             proxy_ssl_name localhost; proxy_ssl_trusted_certificate {};",
+            ca.display()
+        );
+        let directives = tls_directives(files) + &verify;
+        let upstream = format!("https://{gate}");
+        Self::start_server("https", " ssl http2", &upstream, &directives).await
+    }
+
+    async fn start_server(
+        scheme: &'static str,
+        listen: &str,
+        upstream: &str,
+        directives: &str,
+    ) -> Self {
         let binary = find_on_path("nginx").expect("nginx is on PATH; run tests/run.sh");
         let (address, dir) = (free_address(), tempfile::tempdir().unwrap());
         let config = dir.path().join("nginx.conf");
-        let listen = match scheme {
-            "https" => format!("{address} ssl"),
-            _ => address.to_string(),
-        };
-        std::fs::write(&config, configuration(&listen, hub, directives)).unwrap();
+        let listen = format!("{address}{listen}");
+        std::fs::write(&config, configuration(&listen, upstream, directives)).unwrap();
         let child = Command::new(binary)
             .arg("-p")
             .arg(dir.path())
@@ -61,6 +84,10 @@ impl Nginx {
         server
     }
 
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("{}://{}/api/v1/write", self.scheme, self.address)
     }
@@ -79,7 +106,12 @@ impl Drop for Nginx {
     }
 }
 
-fn configuration(listen: &str, hub: SocketAddr, directives: &str) -> String {
+fn tls_directives(files: &Files) -> String {
+    let (cert, key) = (files.cert.display(), files.key.display());
+    format!("client_max_body_size 32m; ssl_certificate {cert}; ssl_certificate_key {key}; ")
+}
+
+fn configuration(listen: &str, upstream: &str, directives: &str) -> String {
     format!(
         "\
 daemon off;
@@ -97,7 +129,7 @@ http {{
   {directives}
   server {{
     listen {listen};
-    location / {{ proxy_pass http://{hub}; }}
+    location / {{ proxy_pass {upstream}; }}
   }}
 }}
 "

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -185,6 +185,23 @@ impl Prometheus {
             };
             let jobs: String = jobs.iter().map(job).collect();
             format!("global: {{scrape_interval: 1s}}\nscrape_configs:\n{jobs}")
+        };
+        Self::start(binary, false, config).await
+    }
+
+    /// A server that scrapes one target over TLS every second.
+    pub(crate) async fn scraper_over_tls(
+        binary: &Binary,
+        (job, target): (&str, SocketAddr),
+        ca_file: &Path,
+    ) -> Self {
+        let ca_file = ca_file.display();
+        let config = |_| {
+            format!(
+                "global: {{scrape_interval: 1s}}\nscrape_configs:\n- job_name: {job}\n  scheme: \
+                 https\n  tls_config: {{ca_file: {ca_file}}}\n  static_configs: [{{targets: \
+                 [\"{target}\"]}}]\n"
+            )
         };
         Self::start(binary, false, config).await
     }

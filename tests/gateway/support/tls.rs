@@ -90,6 +90,15 @@ pub(crate) fn gate_certificate(authority: &Authority) -> Files {
     authority.issue_files("gate", &subject)
 }
 
+/// Replaces a certificate and its key. No reader sees a part of a file.
+pub(crate) fn replace(files: &Files, certificate: &str, key: &str) {
+    for (file, content) in [(&files.key, key), (&files.cert, certificate)] {
+        let new = file.with_extension("new");
+        std::fs::write(&new, content).unwrap();
+        std::fs::rename(new, file).unwrap();
+    }
+}
+
 /// `listen` with TLS on a free port of loopback, and further keys of `tls` in YAML flow style.
 pub(crate) fn listen(files: &Files, keys: &str) -> String {
     format!(
