@@ -27,6 +27,7 @@ use crate::reasons::ConnectionRefusal;
 use crate::telemetry::Repeats;
 use crate::tls::{ClientCertificate, ServerTls};
 
+use super::establish::Unestablished;
 use super::peer::Peer;
 use super::places::Place;
 use super::stream::linger;
@@ -61,7 +62,9 @@ pub struct PeerTls {
 
 /// Why there is no handshake.
 enum Failure<S> {
-    /// The peer is gone, or the connection broke.
+    /// The peer left before it sent anything, as the health check of a load balancer does.
+    Silent,
+    /// The peer left later, or the connection broke.
     Gone(io::Error),
     /// The peer sent plain HTTP.
     PlainHttp(S),
@@ -88,20 +91,18 @@ impl Handshakes {
         deadline: Instant,
         peer: &Peer,
         place: &Place,
-    ) -> Result<(TlsStream<S>, PeerTls), ConnectionRefusal>
+    ) -> Result<(TlsStream<S>, PeerTls), Unestablished>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let accepted = timeout_at(deadline, self.handshake(stream, tls)).await;
+        let accepted = accepted.map_err(|_| ConnectionRefusal::TlsHandshakeTimeout)?;
         let failure = match accepted {
-            Ok(Ok(stream)) => {
-                let facts = PeerTls::of(&stream);
-                return Ok((stream, facts));
-            }
-            Ok(Err(failure)) => failure,
-            Err(_) => return Err(ConnectionRefusal::TlsHandshakeTimeout),
+            Ok(accepted) => return Ok(accepted),
+            Err(failure) => failure,
         };
         let reason = match &failure {
+            Failure::Silent => return Err(Unestablished::Gone),
             Failure::PlainHttp(_) => ConnectionRefusal::PlainHttp,
             Failure::Gone(_) | Failure::Tls(..) => ConnectionRefusal::TlsHandshake,
         };
@@ -109,10 +110,14 @@ impl Handshakes {
         if let (Some(stream), Some(_permit)) = (failure.into_stream().await, place.may_linger()) {
             linger(stream).await;
         }
-        Err(reason)
+        Err(reason.into())
     }
 
-    async fn handshake<S>(&self, mut stream: S, tls: &ServerTls) -> Result<TlsStream<S>, Failure<S>>
+    async fn handshake<S>(
+        &self,
+        mut stream: S,
+        tls: &ServerTls,
+    ) -> Result<(TlsStream<S>, PeerTls), Failure<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -121,6 +126,7 @@ impl Handshakes {
         let mut first = true;
         let accepted = loop {
             let length = match stream.read(&mut buffer).await {
+                Ok(0) | Err(_) if first => return Err(Failure::Silent),
                 Ok(0) => return Err(Failure::Gone(ErrorKind::UnexpectedEof.into())),
                 Ok(length) => length,
                 Err(error) => return Err(Failure::Gone(error)),
@@ -153,12 +159,18 @@ impl Handshakes {
         let turns = PollSemaphore::new(Arc::clone(&self.turns));
         let handshake = handshake.into_fallible();
         let accepted = TakesTurns { handshake, turns }.await;
-        accepted.map_err(|(error, stream)| match error.kind() {
+        let stream = accepted.map_err(|(error, stream)| match error.kind() {
             ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
                 Failure::Gone(error)
             }
             _ => Failure::Tls(stream, error),
-        })
+        })?;
+        match PeerTls::of(&stream) {
+            Some(facts) => Ok((stream, facts)),
+            None => Err(Failure::Gone(io::Error::other(
+                "the client certificate cannot be read",
+            ))),
+        }
     }
 
     /// Waits for a turn to compute something of a handshake.
@@ -182,7 +194,7 @@ impl<S: AsyncWrite + Unpin> Failure<S> {
     /// Tells a peer that speaks plain HTTP, and returns the stream if the peer may still be sending.
     async fn into_stream(self) -> Option<S> {
         match self {
-            Self::Gone(_) => None,
+            Self::Silent | Self::Gone(_) => None,
             Self::PlainHttp(mut stream) => {
                 stream.write_all(PLAIN_HTTP).await.ok()?;
                 Some(stream)
@@ -195,6 +207,7 @@ impl<S: AsyncWrite + Unpin> Failure<S> {
 impl<S> fmt::Display for Failure<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Silent => f.write_str("nothing was sent"),
             Self::PlainHttp(_) => f.write_str("plain HTTP"),
             Self::Gone(error) | Self::Tls(_, error) => error.fmt(f),
         }
@@ -217,16 +230,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for TakesTurns<S> {
 }
 
 impl PeerTls {
-    fn of<S>(stream: &TlsStream<S>) -> Self {
+    /// The facts of a handshake that succeeded. `None` when the certificate of the client cannot be
+    /// read, although it is verified.
+    fn of<S>(stream: &TlsStream<S>) -> Option<Self> {
         let (_, connection) = stream.get_ref();
-        let chain = connection.peer_certificates();
-        Self {
-            // A handshake that succeeded has one.
-            version: connection
-                .protocol_version()
-                .unwrap_or(ProtocolVersion::TLSv1_2),
-            certificate: chain.and_then(ClientCertificate::new),
-        }
+        let certificate = match connection.peer_certificates() {
+            Some(chain) => Some(ClientCertificate::new(chain)?),
+            None => None,
+        };
+        Some(Self {
+            version: connection.protocol_version()?,
+            certificate,
+        })
     }
 
     /// The verified certificate of the client, if it sent one.

@@ -229,6 +229,20 @@ async fn a_refusal_with_an_unread_body_arrives_over_tls() {
         .await;
 }
 
+/// Load balancers do this every few seconds.
+#[tokio::test]
+async fn a_connection_without_a_byte_is_no_failed_handshake() {
+    let it = secured("").await;
+    for _ in 0..3 {
+        drop(TcpStream::connect(it.gate.write_address()).await.unwrap());
+    }
+    it.gate.send(request().tls(&it.client)).await.expect(204);
+    it.gate
+        .wait_for_metric("hubgate_connections", &[], 0.0)
+        .await;
+    assert_eq!(refused(&it.gate, "tls_handshake").await, 0.0);
+}
+
 /// The beginning of a ClientHello: a record of 512 bytes of which the first four have come.
 const HALF_A_HELLO: &[u8] = &[22, 3, 1, 2, 0, 1, 0, 1, 252];
 
@@ -313,6 +327,44 @@ async fn slow_handshakes_keep_no_spoke_out_and_end_in_time() {
 async fn expiry(gate: &Gate) -> f64 {
     let name = "hubgate_tls_certificate_expiry_timestamp_seconds";
     gate.sum(name, &[("listener", "write")]).await
+}
+
+/// Handshakes at full speed, each on a connection that is closed after it. The bound is for a machine
+/// that runs other tests as well.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_handshakes_leaves_time_for_spokes() {
+    let it = secured("").await;
+    let address = it.gate.write_address();
+    let opened = Connection::open_tls(address, &it.client, false).await;
+    let mut honest = opened.unwrap();
+    let flood: Vec<_> = (0..32)
+        .map(|_| {
+            let client = it.client.clone();
+            tokio::spawn(async move {
+                loop {
+                    if let Ok(stream) = TcpStream::connect(address).await {
+                        let _ = client.connect(stream, false).await;
+                    }
+                }
+            })
+        })
+        .collect();
+    for _ in 0..100 {
+        let started = Instant::now();
+        honest.send(request()).await.unwrap().expect(204);
+        let took = started.elapsed();
+        assert!(took < Duration::from_secs(5), "{took:?}");
+    }
+    it.gate.send(request().tls(&it.client)).await.expect(204);
+    for task in &flood {
+        task.abort();
+    }
+    for task in flood {
+        let _ = task.await;
+    }
+    it.gate
+        .wait_for_metric("hubgate_connections", &[], 1.0)
+        .await;
 }
 
 /// Issues a certificate that a gate on loopback can use.
