@@ -21,10 +21,10 @@ rustc --version >/dev/null 2>&1 || export RUSTUP_TOOLCHAIN=stable
 [[ "$(rustc --version)" == "rustc $rust "* ]] || fail "Rust $rust is needed, not $(rustc --version)"
 
 # What the tests start, and the packages that hold it.
-programs=(haproxy nginx prometheus promtool victoria-metrics)
+programs=(haproxy nginx openssl prometheus promtool victoria-metrics)
 packages=(
   haproxy liblua5.3-0 libopentracing-c-wrapper0 libopentracing1
-  nginx prometheus victoria-metrics
+  nginx openssl prometheus victoria-metrics
 )
 
 missing() {
