@@ -99,9 +99,9 @@ impl Handler for Endpoint {
     ) -> Response<ResponseBody> {
         let state = self.state.load_full();
         let (head, mut body) = request.into_parts();
-        let mut progress = Progress::new(peer.ip());
+        let mut progress = Progress::new(peer);
         let received = tokio::select! {
-            received = self.receive(&state, &peer, &head, &mut body, &turn, &mut progress) => received,
+            received = self.receive(&state, &head, &mut body, &turn, &mut progress) => received,
             () = self.drained() => Err(Refusal::Draining),
         };
         let progress = Arc::new(progress);
@@ -133,17 +133,16 @@ impl Endpoint {
     async fn receive(
         &self,
         state: &State,
-        peer: &Peer,
         head: &Parts,
         body: &mut Incoming,
         turn: &Turn,
         progress: &mut Progress,
     ) -> Result<Job, Refusal> {
         negotiate::route(head)?;
-        let address = progress.address;
-        let identity = state
-            .authenticator
-            .identify(&head.headers, peer.certificate(), address);
+        let address = progress.peer.ip();
+        let certificate = progress.peer.certificate();
+        let authenticator = &state.authenticator;
+        let identity = authenticator.identify(&head.headers, certificate, address);
         let identity = identity.await?;
         let spoke = Arc::clone(&identity.spoke);
         progress.spoke = Some(Arc::clone(&spoke));

@@ -41,6 +41,10 @@ impl fmt::Display for CertificateName {
     }
 }
 
+/// The names that the log shows of a certificate, and the characters of each.
+const NAMES_SHOWN: usize = 3;
+const NAME_CHARS_SHOWN: usize = 200;
+
 /// The verified certificate of a client, with the chain that it sent.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ClientCertificate {
@@ -74,6 +78,24 @@ impl ClientCertificate {
     /// The chain as it was sent.
     pub(super) fn chain(&self) -> &[CertificateDer<'static>] {
         &self.chain
+    }
+}
+
+/// Shows the first names, which its authority let the client choose.
+impl fmt::Display for ClientCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.names.is_empty() {
+            return f.write_str("no names");
+        }
+        for (place, name) in self.names.iter().take(NAMES_SHOWN).enumerate() {
+            let name: String = name.to_string().chars().take(NAME_CHARS_SHOWN).collect();
+            let comma = if place > 0 { ", " } else { "" };
+            write!(f, "{comma}{name}")?;
+        }
+        match self.names.len().checked_sub(NAMES_SHOWN) {
+            Some(more @ 1..) => write!(f, ", and {more} more"),
+            _ => Ok(()),
+        }
     }
 }
 

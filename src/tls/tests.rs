@@ -81,6 +81,12 @@ fn a_client_has_the_names_of_its_certificate() {
             "common_name:Prod"
         ]
     );
+    let many = client(|params| {
+        let names = ["a", "b", "c", "d", "e"];
+        params.subject_alt_names = names.map(dns).to_vec();
+    });
+    let shown = many.to_string();
+    assert!(shown.starts_with("dns:a, dns:b, dns:c, and "), "{shown}");
     let none = names(|params| {
         params.subject_alt_names = Vec::new();
         params.distinguished_name = rcgen::DistinguishedName::new();

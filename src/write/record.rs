@@ -11,6 +11,7 @@ use http::header::USER_AGENT;
 use http::{HeaderMap, StatusCode};
 
 use crate::identify::Identity;
+use crate::listener::Peer;
 use crate::metrics::Metrics;
 use crate::policy::Verdict;
 use crate::reasons::{AuthFailure, Reason, RequestReason};
@@ -28,8 +29,8 @@ const AHEAD_MAX: Duration = Duration::from_secs(600);
 #[derive(Debug)]
 pub(super) struct Progress {
     started: Instant,
-    /// The address of the sender.
-    pub address: IpAddr,
+    /// Who is at the other end of the connection.
+    pub peer: Peer,
     /// Who sends, once that is known.
     pub spoke: Option<Arc<Spoke>>,
     /// The message that the headers name, once they are read.
@@ -38,10 +39,10 @@ pub(super) struct Progress {
 
 impl Progress {
     /// A request that begins now.
-    pub(super) fn new(address: IpAddr) -> Self {
+    pub(super) fn new(peer: Peer) -> Self {
         Self {
             started: Instant::now(),
-            address,
+            peer,
             spoke: None,
             protocol: None,
         }
@@ -90,21 +91,33 @@ impl Recorder {
             None => tracing::debug!(reason, "refused a request of an unidentified sender"),
         }
         match refusal {
-            Refusal::AuthBusy => self.busy(progress.address, reason, status),
-            Refusal::KeysUnavailable => self.keys_unavailable(progress.address, reason, status),
+            Refusal::AuthBusy => self.busy(progress.peer.ip(), reason, status),
+            Refusal::KeysUnavailable => {
+                self.keys_unavailable(progress.peer.ip(), reason, status);
+            }
             Refusal::Unauthenticated(failure) => {
-                self.unidentified(progress.address, *failure, status);
+                self.unidentified(&progress.peer, *failure, status);
             }
             _ => {}
         }
     }
 
-    /// A sender is not identified. What it sent may be almost a credential, so it is not logged.
-    fn unidentified(&self, address: IpAddr, failure: AuthFailure, code: StatusCode) {
+    /// A sender is not identified. What it sent may be almost a credential, so it is not logged, but
+    /// for the names in a certificate, which prove nothing without it.
+    fn unidentified(&self, peer: &Peer, failure: AuthFailure, code: StatusCode) {
         self.metrics.count_auth_failure(failure);
         if let Some(count) = add(&self.unidentified) {
             let (failure, code) = (failure.name(), code.as_u16());
-            tracing::warn!(%address, failure, code, count, "a sender is not identified");
+            let address = peer.ip();
+            let certificate = peer.certificate().map(ToString::to_string);
+            tracing::warn!(
+                %address,
+                certificate,
+                failure,
+                code,
+                count,
+                "a sender is not identified"
+            );
         }
     }
 
@@ -166,7 +179,7 @@ pub(super) fn negotiated(progress: &Progress, headers: &HeaderMap, retry: bool) 
         .get(USER_AGENT)
         .and_then(|agent| agent.to_str().ok());
     let user_agent = user_agent.unwrap_or_default();
-    let address = progress.address;
+    let address = progress.peer.ip();
     spoke.status.record_request(protocol, user_agent, address);
     if retry {
         spoke.metrics.count_retry();

@@ -155,6 +155,12 @@ async fn a_name_in_a_certificate_identifies_its_spoke() {
             }
         }
     }
+    it.gate
+        .wait_for_log(&[
+            "is not identified",
+            "\"certificate\":\"dns:other.example.com\"",
+        ])
+        .await;
     let used = "hubgate_credential_last_used_timestamp_seconds";
     let name = [("credential", "certificate:dns:prod.example.com")];
     assert!(it.gate.sum(used, &name).await > 1e9);
