@@ -481,3 +481,20 @@ async fn the_admin_listener_speaks_tls() {
     gate.admin(reload).await.expect(200);
     gate.admin(Request::get("/metrics")).await.expect(503);
 }
+
+#[tokio::test]
+async fn the_admin_listener_can_require_a_certificate_of_any_name() {
+    let (servers, clients) = (Authority::new("servers"), Authority::new("clients"));
+    let hub = ScriptedHub::start().await;
+    let asks = tls::client_auth("required", &clients.file());
+    let files = tls::gate_certificate(&servers);
+    let admin = tls::admin(&files).replace("}}", &format!("{asks}}}}}"));
+    let gate = Gate::start(&yaml(&hub, &admin)).await;
+    let certificate = clients.issue_files("scraper", &Subject::default());
+    let client = TlsClient::with_certificate(&servers, &certificate);
+    let scrape = || Request::get("/metrics");
+    gate.admin(scrape().tls(&client)).await.expect(200);
+    let stranger = scrape().tls(&TlsClient::new(&servers));
+    let refused = stranger.send(gate.admin_address()).await;
+    refused.expect_err("no certificate");
+}
