@@ -117,7 +117,7 @@ impl Handler for Endpoint {
                     drop(body);
                 }
                 self.recorder.refused(&progress, &refusal);
-                self.hold_back(progress.address, &refusal).await;
+                self.hold_back(progress.peer.ip(), &refusal).await;
                 Err(refusal)
             }
         };

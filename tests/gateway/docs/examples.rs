@@ -39,6 +39,8 @@ pub(super) enum Example {
     Resource,
     /// Commands for a cluster of Kubernetes.
     ClusterCommands,
+    /// A resource of cert-manager. Nothing here reads it.
+    CertManager,
     /// Commands of a shell.
     Commands,
     /// What `hubgate demo` prints, shortened.
@@ -77,6 +79,7 @@ impl Example {
             ("haproxy", "backend hubgate") => Some(Self::Haproxy),
             ("yaml", "# pod.yaml" | "# prometheus.yaml") => Some(Self::Resource),
             ("text", _) if first.starts_with("kubectl ") => Some(Self::ClusterCommands),
+            ("yaml", "# certificate.yaml") => Some(Self::CertManager),
             ("sh", _) => Some(Self::Commands),
             ("json", _) if first.starts_with('{') => Some(Self::Json),
             ("text", _) if first.starts_with("hubgate demo: ") => Some(Self::DemoOutput),
