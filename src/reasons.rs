@@ -16,7 +16,9 @@ pub const UNKNOWN: &str = "unknown";
 pub enum ConnectionRefusal {
     /// `connections_max` are open, and none of them gives way.
     ConnectionsMax,
-    /// `connections_max` were open, and this one gave way to a new one.
+    /// `connections_per_address_max` are open from its address, and none of them gives way.
+    ConnectionsPerAddressMax,
+    /// As many were open as may be, of all or of its address, and this one gave way to a new one.
     Evicted,
     /// The head of a request did not arrive in time.
     HeaderTimeout,
@@ -40,8 +42,9 @@ pub enum ConnectionRefusal {
 
 impl ConnectionRefusal {
     /// All of them, in the order of their names.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::ConnectionsMax,
+        Self::ConnectionsPerAddressMax,
         Self::Evicted,
         Self::HeaderTimeout,
         Self::Http2Flood,
@@ -58,6 +61,7 @@ impl ConnectionRefusal {
     pub fn name(self) -> &'static str {
         match self {
             Self::ConnectionsMax => "connections_max",
+            Self::ConnectionsPerAddressMax => "connections_per_address_max",
             Self::Evicted => "evicted",
             Self::HeaderTimeout => "header_timeout",
             Self::Http2Flood => "http2_flood",

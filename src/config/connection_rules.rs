@@ -9,6 +9,8 @@ use super::SourceRanges;
 pub struct ConnectionRules {
     /// A connection from any other address is closed before HTTP is spoken on it.
     pub source_ranges: SourceRanges,
+    /// Maximum number of open connections of one address; `None` for no limit.
+    pub connections_per_address_max: Option<usize>,
     /// TLS; without it, connections are plain.
     pub tls: Option<ServerTls>,
 }
@@ -18,6 +20,7 @@ impl ConnectionRules {
     pub fn open() -> Self {
         Self {
             source_ranges: SourceRanges::everywhere(),
+            connections_per_address_max: None,
             tls: None,
         }
     }

@@ -21,6 +21,10 @@ pub(super) const LISTEN_ADDRESS: SocketAddr =
 /// spokes with all their shards, and for hundreds that run with a few.
 pub(super) const CONNECTIONS_MAX: usize = 4096;
 
+/// A quarter of all connections. This is enough for ten pairs of Prometheus behind one NAT, each with
+/// all its 50 shards.
+pub(super) const CONNECTIONS_PER_ADDRESS_MAX: usize = 1024;
+
 /// The loopback address: an operator who wants remote access has to configure it.
 pub(super) const ADMIN_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9481);
 

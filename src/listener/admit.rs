@@ -21,7 +21,7 @@ use crate::reasons::ConnectionRefusal;
 use super::activity::Activity;
 use super::handshake::Handshakes;
 use super::peer::Peer;
-use super::places::{GivesWay, Place, Places};
+use super::places::{GivesWay, Place, Places, Taker};
 
 /// Who may connect to a listener.
 pub struct Access {
@@ -81,8 +81,8 @@ pub(super) async fn admit(
         return Err(ConnectionRefusal::SourceRange);
     }
     let gauge = access.metrics.as_ref().map(Metrics::connections).cloned();
-    let place = places.take(peer.ip(), gauge).await;
-    let place = place.ok_or(ConnectionRefusal::ConnectionsMax)?;
+    let taker = Taker::Address(peer.ip(), rules.connections_per_address_max);
+    let place = places.take(taker, gauge).await?;
     // The last bytes of a response must not wait for an acknowledgement. This fails when the peer
     // is gone, and then the first read fails as well.
     let _ = stream.set_nodelay(true);

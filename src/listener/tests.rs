@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use super::activity::Activity;
+use super::places::Taker;
 use super::*;
 use crate::config::ConnectionRules;
 use crate::metrics::{Metrics, PageFormat};
@@ -82,8 +83,9 @@ impl Served {
         let drain = Drain::default();
         let accepted = Instant::now();
         let places = Places::new(access.connections_max, access.gives_way);
+        let taker = Taker::Address([127, 0, 0, 1].into(), None);
         let gauge = metrics.connections().clone();
-        let place = places.take([127, 0, 0, 1].into(), Some(gauge)).await;
+        let place = places.take(taker, Some(gauge)).await;
         let place = place.unwrap();
         let admitted = Admitted {
             stream: far,

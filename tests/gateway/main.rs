@@ -19,6 +19,7 @@ mod authentication;
 mod client_certificates;
 mod command_line;
 mod connections;
+mod connections_per_address;
 mod docs;
 mod faults;
 mod foreign_label_encodings;

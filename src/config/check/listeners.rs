@@ -9,7 +9,13 @@ use crate::config::errors::{Report, Reported};
 use crate::config::{Admin, ConnectionRules, Credential, Listen, SourceRanges, defaults};
 use crate::tls::ServerTls;
 
-const LISTEN_KEYS: &[&str] = &["address", "source_ranges", "connections_max", "tls"];
+const LISTEN_KEYS: &[&str] = &[
+    "address",
+    "source_ranges",
+    "connections_max",
+    "connections_per_address_max",
+    "tls",
+];
 const ADMIN_KEYS: &[&str] = &["address", "credentials", "tls"];
 
 /// Checks both listeners.
@@ -71,8 +77,12 @@ fn rules(
     tls: Result<Option<ServerTls>, Reported>,
 ) -> Result<ConnectionRules, Reported> {
     let source_ranges = spoke::source_ranges(report, listen);
+    let default = Some(defaults::CONNECTIONS_PER_ADDRESS_MAX);
+    let key = "connections_per_address_max";
+    let connections_per_address_max = listen.parse_or(report, key, value::count_or_none, default);
     Ok(ConnectionRules {
         source_ranges: source_ranges.unwrap_or_else(SourceRanges::everywhere),
+        connections_per_address_max: connections_per_address_max?,
         tls: tls?,
     })
 }

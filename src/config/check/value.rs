@@ -107,6 +107,12 @@ pub(super) fn count(text: &str) -> Result<usize, String> {
     whole_number(text, 1, COUNT_CEILING)
 }
 
+/// Parses a count where 0 is no limit.
+pub(super) fn count_or_none(text: &str) -> Result<Option<usize>, String> {
+    let count = whole_number(text, 0, COUNT_CEILING)?;
+    Ok(Some(count).filter(|count| *count > 0))
+}
+
 /// Parses the number of additional requests that a hub may get for one request of a spoke. Each
 /// halving of a request takes two.
 pub(super) fn salvage_requests(text: &str) -> Result<usize, String> {

@@ -346,7 +346,8 @@ impl Connection {
     }
 }
 
-async fn connect(to: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> {
+/// Connects, from an address of this machine if one is given.
+pub(crate) async fn connect(to: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> {
     let socket = if to.is_ipv4() {
         TcpSocket::new_v4()?
     } else {

@@ -1,0 +1,182 @@
+//! Who holds the open connections of a listener, and whose is the first that gives way.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::Instant;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::reasons::ConnectionRefusal;
+use crate::telemetry::Repeats;
+
+use super::Taker;
+
+/// The number of holders that the log names.
+const HOLDERS_LOGGED: usize = 3;
+
+/// The open connections by who holds them.
+#[derive(Debug, Default)]
+pub(super) struct Open {
+    /// Those with open connections.
+    holders: HashMap<Holder, Held>,
+    /// Those with connections that give way. The last one has most of them, and of those with as
+    /// many, the oldest.
+    crowd: BTreeSet<(usize, Reverse<u64>, Holder)>,
+    /// The last number that was given.
+    last: u64,
+    log: Repeats,
+    /// Connections that are refused because of those of their address.
+    crowded: Repeats,
+    /// The connections that gave way and are not logged.
+    evicted: u64,
+}
+
+/// Those whose connections count together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Holder {
+    /// An IPv4 address or the first half of an IPv6 address, as one party has the other half for
+    /// itself.
+    network: IpAddr,
+}
+
+/// The connections of one holder.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    pub(super) open: usize,
+    /// The connections that give way, by the order in which they do.
+    pub(super) waiting: BTreeMap<u64, CancellationToken>,
+}
+
+impl Open {
+    /// A number that was not given before, above 0.
+    pub(super) fn next_number(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    /// Tells whose connections count together with one of this taker. If they are as many as may be,
+    /// the first of them gives way, and the second value is true.
+    pub(super) fn admit(&mut self, taker: Taker) -> Result<(Holder, bool), ConnectionRefusal> {
+        let Taker::Address(address, limit) = taker;
+        let holder = Holder::of(address);
+        let open = self.holders.get(&holder).map_or(0, |held| held.open);
+        if limit.is_none_or(|limit| open < limit) {
+            return Ok((holder, false));
+        }
+        let Some(over) = self.pop_first_of(holder) else {
+            if let Some(count) = self.crowded.add(1, Instant::now()) {
+                let address = holder.network;
+                tracing::warn!(%address, open, count, "an address has all connections that it may");
+            }
+            return Err(ConnectionRefusal::ConnectionsPerAddressMax);
+        };
+        over.cancel();
+        Ok((holder, true))
+    }
+
+    /// Changes what a holder has.
+    pub(super) fn change<T>(&mut self, holder: Holder, change: impl FnOnce(&mut Held) -> T) -> T {
+        let held = self.holders.entry(holder).or_default();
+        if let Some(rank) = held.rank(holder) {
+            self.crowd.remove(&rank);
+        }
+        let result = change(held);
+        if let Some(rank) = held.rank(holder) {
+            self.crowd.insert(rank);
+        }
+        if held.open == 0 {
+            self.holders.remove(&holder);
+        }
+        result
+    }
+
+    /// Takes the first connection that gives way.
+    pub(super) fn pop_first(&mut self) -> Option<CancellationToken> {
+        let (_, _, holder) = *self.crowd.last()?;
+        self.pop_first_of(holder)
+    }
+
+    fn pop_first_of(&mut self, holder: Holder) -> Option<CancellationToken> {
+        let first = self.change(holder, |held| held.waiting.pop_first());
+        first.map(|(_, over)| over)
+    }
+
+    /// Logs now and then that all places are taken, as a new connection finds out.
+    pub(super) fn log_full(&mut self, limit: usize, new: Holder, evicted: bool) {
+        self.evicted += u64::from(evicted);
+        let Some(count) = self.log.add(1, Instant::now()) else {
+            return;
+        };
+        let evicted = std::mem::take(&mut self.evicted);
+        let (refused, address, most) = (count - evicted, new.network, Most::of(&self.holders));
+        tracing::warn!(
+            limit,
+            evicted,
+            refused,
+            %address,
+            %most,
+            "all connections that may be open are taken"
+        );
+    }
+
+    /// The holders with most connections, for people.
+    #[cfg(test)]
+    pub(super) fn most(&self) -> String {
+        Most::of(&self.holders).to_string()
+    }
+
+    /// Tells whether nobody holds anything.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.crowd.is_empty() && self.holders.is_empty()
+    }
+}
+
+impl Held {
+    fn rank(&self, holder: Holder) -> Option<(usize, Reverse<u64>, Holder)> {
+        let (oldest, _) = self.waiting.first_key_value()?;
+        Some((self.waiting.len(), Reverse(*oldest), holder))
+    }
+}
+
+impl Holder {
+    fn of(address: IpAddr) -> Self {
+        let network = match address {
+            IpAddr::V4(_) => address,
+            IpAddr::V6(address) => {
+                let [a, b, c, d, ..] = address.segments();
+                Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+            }
+        };
+        Self { network }
+    }
+}
+
+/// The networks with most connections, each with their number.
+struct Most(Vec<(usize, IpAddr)>);
+
+impl Most {
+    fn of(holders: &HashMap<Holder, Held>) -> Self {
+        let mut networks: HashMap<IpAddr, usize> = HashMap::new();
+        for (holder, held) in holders {
+            *networks.entry(holder.network).or_default() += held.open;
+        }
+        let mut most: Vec<_> = networks.into_iter().map(|(it, open)| (open, it)).collect();
+        most.sort_unstable_by_key(|(open, network)| (Reverse(*open), *network));
+        most.truncate(HOLDERS_LOGGED);
+        Self(most)
+    }
+}
+
+impl fmt::Display for Most {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, (open, network)) in self.0.iter().enumerate() {
+            let separator = if place == 0 { "" } else { ", " };
+            let half = if network.is_ipv6() { "/64" } else { "" };
+            write!(f, "{separator}{network}{half}: {open}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,131 @@
+//! Tests of places: which connection gives way, and whom it counts for.
+
+use super::*;
+
+fn address(last: u8) -> IpAddr {
+    IpAddr::from([203, 0, 113, last])
+}
+
+async fn take(places: &Arc<Places>, last: u8) -> Option<Place> {
+    let taker = Taker::Address(address(last), None);
+    places.take(taker, None).await.ok()
+}
+
+/// Keeps a place until it has to give way.
+fn hold(place: Place) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(async move { place.evicted().await })
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_oldest_connection_that_is_not_told_to_stay_gives_way() {
+    let places = Places::new(3, GivesWay::Unknown);
+    let served = take(&places, 1).await.unwrap();
+    served.turn().stay();
+    let oldest = take(&places, 2).await.unwrap();
+    // A request alone does not keep it.
+    oldest.turn().busy();
+    let oldest = hold(oldest);
+    let second = hold(take(&places, 3).await.unwrap());
+    let third = take(&places, 4).await.unwrap();
+    oldest.await.unwrap();
+    assert!(!second.is_finished());
+    third.turn().stay();
+    let fourth = take(&places, 5).await.unwrap();
+    second.await.unwrap();
+    fourth.turn().stay();
+    assert!(take(&places, 6).await.is_none());
+    fourth.turn().idle();
+    assert!(take(&places, 6).await.is_none());
+    drop(served);
+    assert!(take(&places, 6).await.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_connections_give_way_where_anybody_may_send_requests() {
+    let places = Places::new(2, GivesWay::Idle);
+    let first = take(&places, 1).await.unwrap();
+    let (first_turn, second) = (Arc::clone(first.turn()), take(&places, 2).await.unwrap());
+    first_turn.busy();
+    second.turn().busy();
+    assert!(take(&places, 3).await.is_none());
+    first_turn.idle();
+    let first = hold(first);
+    let third = take(&places, 3).await.unwrap();
+    first.await.unwrap();
+    drop((second, third));
+    // A request may end after its connection.
+    first_turn.idle();
+    assert!(places.lock().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_does_not_go_costs_the_new_one_its_place() {
+    let places = Places::new(1, GivesWay::Unknown);
+    let stuck = take(&places, 1).await.unwrap();
+    assert!(take(&places, 2).await.is_none());
+    drop(stuck);
+    assert!(take(&places, 2).await.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_address_with_most_connections_that_give_way_is_first() {
+    let places = Places::new(4, GivesWay::Unknown);
+    let alone = take(&places, 1).await.unwrap();
+    let mut crowd = Vec::new();
+    for _ in 0..3 {
+        crowd.push(hold(take(&places, 2).await.unwrap()));
+    }
+    let mut stay = Vec::new();
+    for gives_way in crowd.drain(..2) {
+        let new = take(&places, 3).await.unwrap();
+        gives_way.await.unwrap();
+        new.turn().stay();
+        stay.push(new);
+    }
+    // Both have one left, and this one is older.
+    let alone = hold(alone);
+    take(&places, 3).await.unwrap();
+    alone.await.unwrap();
+}
+
+#[tokio::test]
+async fn those_with_most_connections_are_named_first() {
+    let places = Places::new(10, GivesWay::Unknown);
+    let mut held = Vec::new();
+    for address in [
+        "203.0.113.1",
+        "2001:db8::1",
+        "2001:db8::ffff:2",
+        "203.0.113.2",
+    ] {
+        let taker = Taker::Address(address.parse().unwrap(), None);
+        held.push(places.take(taker, None).await.ok());
+    }
+    held.push(take(&places, 2).await);
+    held.push(take(&places, 2).await);
+    let most = places.lock().most();
+    assert_eq!(most, "203.0.113.2: 3, 2001:db8::/64: 2, 203.0.113.1: 1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn beyond_its_limit_an_address_has_only_its_own_connections_give_way() {
+    let places = Places::new(10, GivesWay::Unknown);
+    let other = take(&places, 1).await.unwrap();
+    let takes = async |address: &str| {
+        let taker = Taker::Address(address.parse().unwrap(), Some(2));
+        places.take(taker, None).await
+    };
+    let network = ["2001:db8::1", "2001:db8::2", "2001:db8::3"];
+    let first = hold(takes(network[0]).await.unwrap());
+    let second = takes(network[1]).await.unwrap();
+    let third = takes(network[2]).await.unwrap();
+    first.await.unwrap();
+    second.turn().stay();
+    third.turn().stay();
+    let refused = takes(network[0]).await.map(|_| ());
+    assert_eq!(refused, Err(ConnectionRefusal::ConnectionsPerAddressMax));
+    takes("2001:db8:0:1::1").await.unwrap();
+    drop(second);
+    takes(network[0]).await.unwrap();
+    assert!(other.turn().waits());
+}
