@@ -1,5 +1,7 @@
 //! The deadlines of a connection under a paused clock, with pipes instead of sockets.
 
+pub(super) mod addresses;
+
 use http::header::{CONNECTION, HOST};
 use http::{HeaderValue, StatusCode, Version};
 use http_body_util::{BodyExt, Empty, Full};

@@ -6,6 +6,8 @@
 //! module imports `hubgate::*`.
 #![allow(dead_code, reason = "a fuzz target uses one of the entry points")]
 
+#[path = "../../src/listener/tests/addresses.rs"]
+mod addresses;
 #[path = "../../src/wire/tests/blocks.rs"]
 mod blocks;
 #[path = "../../src/config/tests/invariants.rs"]
@@ -39,6 +41,16 @@ pub(crate) fn config(text: &[u8]) {
 /// Judges any bytes as a JSON Web Token under fixed keys, and reads them as keys.
 pub(crate) fn jwt(bytes: &[u8]) {
     jwt_invariants::check(bytes);
+}
+
+/// Walks any bytes as the values of `X-Forwarded-For`, one on each line.
+pub(crate) fn forwarded_for(values: &[u8]) {
+    addresses::check_forwarded_for(values);
+}
+
+/// Reads any bytes as the start of a connection of the PROXY protocol.
+pub(crate) fn proxy_header(bytes: &[u8]) {
+    addresses::check_proxy_header(bytes);
 }
 
 /// Decompresses any bytes under a small limit.

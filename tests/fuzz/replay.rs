@@ -58,6 +58,16 @@ fn jwt_holds_on_its_corpus() {
 }
 
 #[test]
+fn forwarded_for_holds_on_its_corpus() {
+    replay("forwarded_for", entry::forwarded_for);
+}
+
+#[test]
+fn proxy_header_holds_on_its_corpus() {
+    replay("proxy_header", entry::proxy_header);
+}
+
+#[test]
 fn snappy_holds_on_its_corpus() {
     replay("snappy", entry::snappy);
 }
@@ -83,8 +93,17 @@ fn every_fuzz_target_has_a_corpus() {
     assert_eq!(targets, names(&fuzz_folder().join("corpus")));
     assert_eq!(
         targets,
-        ["config", "jwt", "snappy", "transcode", "wire_v1", "wire_v2"]
-            .map(String::from)
-            .into()
+        [
+            "config",
+            "forwarded_for",
+            "jwt",
+            "proxy_header",
+            "snappy",
+            "transcode",
+            "wire_v1",
+            "wire_v2"
+        ]
+        .map(String::from)
+        .into()
     );
 }
