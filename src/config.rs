@@ -29,7 +29,7 @@ use rustls::pki_types::ServerName;
 
 use crate::tls::{ClientTls, Validity};
 
-pub use connection_rules::ConnectionRules;
+pub use connection_rules::{ConnectionRules, ForwardedFor, ProxyProtocol};
 pub use errors::{Errors, Finding, Position};
 pub use hub_header::{HubHeader, HubHeaderValue};
 pub use hub_url::{Host, HubUrl, Scheme};

@@ -23,7 +23,7 @@ use crate::config::Config;
 use crate::forward::Hub;
 use crate::identify::Guesses;
 use crate::jwks::Source;
-use crate::listener::{self, Access, Drain, GivesWay, Handshakes};
+use crate::listener::{self, Access, Drain, GivesWay, Handshakes, ProxyLog};
 use crate::metrics::Metrics;
 use crate::state::State;
 use crate::write::Endpoint;
@@ -115,6 +115,7 @@ impl Gateway {
             reloads: reloads_seen.clone(),
             handshakes: Arc::clone(&handshakes),
             metrics: Some(metrics.clone()),
+            proxy_log: ProxyLog::default(),
         };
         tokio::spawn(listener::serve(
             write_listener,
@@ -141,6 +142,7 @@ impl Gateway {
             reloads: reloads_seen,
             handshakes,
             metrics: None,
+            proxy_log: ProxyLog::default(),
         };
         tokio::spawn(listener::serve(
             admin_listener,

@@ -3,10 +3,11 @@
 //! The accept loop is not a library's, because connections are refused by their source and their
 //! number before any HTTP is parsed, and hubgate waits for each of them when it drains. A connection
 //! meets these files in this order: `admit` decides by its socket whether it gets a task, `establish`
-//! does there what comes before HTTP, `connection` speaks HTTP on it under the deadlines of
-//! `activity`, and a [`Handler`] responds to its requests. `places` keeps the number of connections;
-//! `stream`, with `head` and `frames`, follows what they receive. `handshake` begins TLS, and `standing`
-//! tells whether a reload ends an open connection.
+//! does there what comes before HTTP, such as the header that `proxy_header` reads and the `handshake`
+//! of TLS, `connection` speaks HTTP on it under the deadlines of `activity`, and a [`Handler`] responds
+//! to its requests. [`forwarded_for`] tells it who sends them. `places` keeps the number of connections;
+//! `stream`, with `head` and `frames`, follows what they receive. `standing` tells whether a reload ends
+//! an open connection.
 
 mod activity;
 mod admit;
@@ -19,6 +20,7 @@ mod head;
 mod pace;
 mod peer;
 mod places;
+mod prefixed;
 pub mod proxy_header;
 mod read_ahead;
 mod standing;
@@ -50,7 +52,7 @@ use establish::{Unestablished, establish};
 use places::Places;
 
 pub use activity::HEAD_TIMEOUT;
-pub use admit::Access;
+pub use admit::{Access, ProxyLog};
 pub use handshake::{Handshakes, PeerTls};
 pub use peer::{AddressSource, Peer};
 pub use places::{GivesWay, Turn};
@@ -180,6 +182,8 @@ async fn run<S, H>(
         Err(Unestablished::Gone) => return,
     };
     let peer = established.peer.clone();
+    let source = peer.address_source().name();
+    tracing::debug!(%peer, source, "a connection begins");
     let connection = connection(established, access, handler, drain, deadlines);
     if let Err(error) = connection.await {
         tracing::debug!(%peer, error, "a connection ended");

@@ -30,6 +30,8 @@ pub enum ConnectionRefusal {
     MalformedHead,
     /// The peer sent HTTP where TLS is spoken.
     PlainHttp,
+    /// There is no PROXY protocol header, it cannot be read, or it did not arrive in time.
+    ProxyHeader,
     /// The peer is outside `listen.source_ranges`.
     SourceRange,
     /// The TLS handshake failed.
@@ -38,11 +40,13 @@ pub enum ConnectionRefusal {
     TlsHandshakeTimeout,
     /// A reload, or the end of the client's certificate, would not let the connection begin.
     TlsOutdated,
+    /// A PROXY protocol header is required, and the peer is not among `listen.trusted_proxies`.
+    UntrustedProxy,
 }
 
 impl ConnectionRefusal {
     /// All of them, in the order of their names.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::ConnectionsMax,
         Self::ConnectionsPerAddressMax,
         Self::Evicted,
@@ -51,10 +55,12 @@ impl ConnectionRefusal {
         Self::IdleTimeout,
         Self::MalformedHead,
         Self::PlainHttp,
+        Self::ProxyHeader,
         Self::SourceRange,
         Self::TlsHandshake,
         Self::TlsHandshakeTimeout,
         Self::TlsOutdated,
+        Self::UntrustedProxy,
     ];
 
     /// The value of the label `reason` of `hubgate_connections_refused_total`.
@@ -68,10 +74,12 @@ impl ConnectionRefusal {
             Self::IdleTimeout => "idle_timeout",
             Self::MalformedHead => "malformed_head",
             Self::PlainHttp => "plain_http",
+            Self::ProxyHeader => "proxy_header",
             Self::SourceRange => "source_range",
             Self::TlsHandshake => "tls_handshake",
             Self::TlsHandshakeTimeout => "tls_handshake_timeout",
             Self::TlsOutdated => "tls_outdated",
+            Self::UntrustedProxy => "untrusted_proxy",
         }
     }
 }
@@ -119,6 +127,8 @@ pub enum RequestReason {
     DecodedTooLarge,
     /// hubgate drains, and the request has not arrived.
     Draining,
+    /// `X-Forwarded-For` of a trusted proxy does not say where the request comes from.
+    ForwardedFor,
     /// No hub took the request, and the spoke sends it again.
     HubFailed,
     /// hubgate has a fault.
@@ -135,7 +145,7 @@ pub enum RequestReason {
     Overloaded,
     /// The body is not a snappy block.
     Snappy,
-    /// The address is outside the spoke's source ranges.
+    /// The address is outside the source ranges of the spoke or of the listener.
     SourceRange,
     /// A JWT is valid from a later time on.
     TokenNotYetValid,
@@ -147,7 +157,7 @@ pub enum RequestReason {
 
 impl RequestReason {
     /// All of them, in the order of their names.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::AuthBusy,
         Self::BodyFraming,
         Self::BodyTimeout,
@@ -157,6 +167,7 @@ impl RequestReason {
         Self::ContentType,
         Self::DecodedTooLarge,
         Self::Draining,
+        Self::ForwardedFor,
         Self::HubFailed,
         Self::Internal,
         Self::KeysUnavailable,
@@ -183,6 +194,7 @@ impl RequestReason {
             Self::ContentType => "content_type",
             Self::DecodedTooLarge => "decoded_too_large",
             Self::Draining => "draining",
+            Self::ForwardedFor => "forwarded_for",
             Self::HubFailed => "hub_failed",
             Self::Internal => "internal",
             Self::KeysUnavailable => "keys_unavailable",

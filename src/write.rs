@@ -23,10 +23,11 @@ use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 
 use crate::budget::{Budget, Reservation};
+use crate::config::ConnectionRules;
 use crate::forward::outcome::Outcome;
 use crate::forward::{Plan, Sending, Terms};
 use crate::identify::Guesses;
-use crate::listener::{Drain, Handler, Peer, ResponseBody, Turn};
+use crate::listener::{Drain, Handler, Peer, ResponseBody, Turn, forwarded_for};
 use crate::metrics::Metrics;
 use crate::remote_write;
 use crate::rewrite::{self, Rewriter, Rewritten};
@@ -53,6 +54,22 @@ pub struct Endpoint {
     /// Has a task for each request whose body was read; they are finished whatever becomes of the
     /// sender.
     drain: Drain,
+}
+
+/// Tells who sends a request, where a header says so, and whether somebody may from there. The
+/// listener has judged all other addresses.
+fn locate(peer: Peer, head: &Parts, rules: &ConnectionRules) -> Result<Peer, Refusal> {
+    if !rules.forwards(peer.ip()) {
+        return Ok(peer);
+    }
+    let sender = forwarded_for::sender(&peer, &head.headers, rules)?;
+    let source = sender.address_source().name();
+    tracing::debug!(%peer, %sender, source, "a request through a proxy");
+    let address = sender.ip();
+    if !rules.source_ranges.contains(address) {
+        return Err(Refusal::ListenSourceRange { address });
+    }
+    Ok(sender)
 }
 
 /// A request whose sender is identified and whose body is in memory.
@@ -138,6 +155,7 @@ impl Endpoint {
         turn: &Turn,
         progress: &mut Progress,
     ) -> Result<Job, Refusal> {
+        progress.peer = locate(progress.peer.clone(), head, &state.config.listen.rules)?;
         negotiate::route(head)?;
         let address = progress.peer.ip();
         let certificate = progress.peer.certificate();

@@ -38,6 +38,8 @@ struct SpokeStatus {
     user_agent: String,
     /// The most recent addresses, newest first.
     source_addresses: Vec<IpAddr>,
+    /// How the newest of them is known.
+    address_source: Option<&'static str>,
     refusals: Vec<RefusalStatus>,
 }
 
@@ -88,6 +90,7 @@ impl SpokeStatus {
             protocol: status.protocol.map(|protocol| protocol.name()),
             user_agent: status.user_agent,
             source_addresses: status.addresses.into(),
+            address_source: status.address_source,
             refusals: status.refusals.into_iter().map(RefusalStatus::of).collect(),
         }
     }

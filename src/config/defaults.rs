@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::tls::MinVersion;
 
-use super::{Absent, Ack, HubMetadata, HubProtocol, Mismatch};
+use super::{Absent, Ack, ForwardedFor, HubMetadata, HubProtocol, Mismatch, ProxyProtocol};
 
 const MIB: usize = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -20,6 +20,13 @@ pub(super) const LISTEN_ADDRESS: SocketAddr =
 /// A Prometheus has up to 50 shards by default, each with a connection. This is enough for 80
 /// spokes with all their shards, and for hundreds that run with a few.
 pub(super) const CONNECTIONS_MAX: usize = 4096;
+
+/// Without a proxy the socket has the address. Whoever connects could choose one if hubgate took the
+/// word of everybody.
+pub(super) const PROXY_PROTOCOL: ProxyProtocol = ProxyProtocol::Off;
+
+/// As for the PROXY protocol.
+pub(super) const FORWARDED_FOR: ForwardedFor = ForwardedFor::Off;
 
 /// A quarter of all connections. This is enough for ten pairs of Prometheus behind one NAT, each with
 /// all its 50 shards.

@@ -1,4 +1,4 @@
-//! Which addresses may connect: a list of CIDRs.
+//! Which addresses may connect, or are trusted: a list of CIDRs.
 //!
 //! People write an IPv4 range in either form, so an IPv4-mapped range is converted to IPv4 here.
 //! `listener::Peer` converts the address of a peer in the same way.
@@ -22,6 +22,21 @@ impl SourceRanges {
         let v4 = Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0);
         let v6 = Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0);
         Self(vec![v4.into(), v6.into()])
+    }
+
+    /// Returns the ranges that contain no address.
+    pub fn nowhere() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Tells whether there is no range.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Tells whether one of the ranges holds all addresses of IPv4 or of IPv6.
+    pub fn has_a_whole_family(&self) -> bool {
+        self.0.iter().any(|range| range.prefix_len() == 0)
     }
 
     /// Tells whether an address lies in one of the ranges. An IPv4 address must not be in its

@@ -7,16 +7,17 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::config::ConnectionRules;
+use crate::config::{ConnectionRules, ProxyProtocol};
 use crate::metrics::Metrics;
 use crate::reasons::ConnectionRefusal;
+use crate::telemetry::Repeats;
 
 use super::activity::Activity;
 use super::handshake::Handshakes;
@@ -39,6 +40,25 @@ pub struct Access {
     pub handshakes: Arc<Handshakes>,
     /// Where open and refused connections are counted, if anywhere.
     pub metrics: Option<Metrics>,
+    /// When peers that should be proxies were last logged.
+    pub proxy_log: ProxyLog,
+}
+
+/// Logs now and then that what should be a proxy is none. Then no spoke may get through at all, and
+/// only hubgate can say why.
+#[derive(Debug, Default)]
+pub struct ProxyLog(Mutex<Repeats>);
+
+impl ProxyLog {
+    /// Adds a connection of this peer.
+    pub(super) fn add(&self, peer: &Peer, fault: &str) {
+        let now = std::time::Instant::now();
+        // Nothing under the lock can leave it half done.
+        let mut repeats = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = repeats.add(1, now) {
+            tracing::warn!(address = %peer.ip(), fault, count, "no connection of a proxy");
+        }
+    }
 }
 
 impl fmt::Debug for Access {
@@ -59,11 +79,11 @@ impl Access {
 /// A connection that gets a task.
 pub(super) struct Admitted<S> {
     pub(super) stream: S,
+    /// What the socket says.
     pub(super) peer: Peer,
     /// The rules that were in force at the accept.
     pub(super) rules: Arc<ConnectionRules>,
-    /// The connection must be established, and the first head must have arrived, by this time.
-    pub(super) deadline: Instant,
+    pub(super) accepted: Instant,
     pub(super) activity: Arc<Activity>,
     pub(super) place: Place,
 }
@@ -77,11 +97,16 @@ pub(super) async fn admit(
 ) -> Result<Admitted<TcpStream>, ConnectionRefusal> {
     let rules = (access.rules)();
     let peer = Peer::direct(address);
-    if !rules.source_ranges.contains(peer.ip()) {
-        return Err(ConnectionRefusal::SourceRange);
-    }
+    let taker = match rules.proxy_protocol {
+        ProxyProtocol::Off => judge(&peer, &rules)?,
+        ProxyProtocol::Required if rules.is_proxy(peer.ip()) => Taker::Behind(peer.ip()),
+        ProxyProtocol::Required => {
+            let fault = "the address is not in listen.trusted_proxies";
+            access.proxy_log.add(&peer, fault);
+            return Err(ConnectionRefusal::UntrustedProxy);
+        }
+    };
     let gauge = access.metrics.as_ref().map(Metrics::connections).cloned();
-    let taker = Taker::Address(peer.ip(), rules.connections_per_address_max);
     let place = places.take(taker, gauge).await?;
     // The last bytes of a response must not wait for an acknowledgement. This fails when the peer
     // is gone, and then the first read fails as well.
@@ -90,8 +115,22 @@ pub(super) async fn admit(
         stream,
         peer,
         rules,
-        deadline: Instant::now() + access.head_timeout,
+        accepted: Instant::now(),
         activity: Activity::new(Arc::clone(place.turn())),
         place,
     })
+}
+
+/// Judges a peer whose address is known as well as the connection can tell it. Those behind a proxy
+/// that sends `X-Forwarded-For` are judged by each request.
+pub(super) fn judge(peer: &Peer, rules: &ConnectionRules) -> Result<Taker, ConnectionRefusal> {
+    let address = peer.ip();
+    if !rules.forwards(address) && !rules.source_ranges.contains(address) {
+        return Err(ConnectionRefusal::SourceRange);
+    }
+    if rules.is_proxy(address) {
+        return Ok(Taker::Behind(address));
+    }
+    let limit = rules.connections_per_address_max;
+    Ok(Taker::Address(address, limit))
 }

@@ -10,9 +10,11 @@
 //! | why | counted as | decided in |
 //! |---|---|---|
 //! | the peer is outside `listen.source_ranges` | `source_range` | `admit.rs` |
+//! | a PROXY header is required, and the peer is no trusted proxy | `untrusted_proxy` | `admit.rs` |
 //! | all places are taken, and no connection gives way | `connections_max` | `places.rs` |
 //! | its address has as many as it may, and none gives way | `connections_per_address_max` | `places/holders.rs` |
 //! | it gives way to another one | `evicted` | `places.rs`, `places/holders.rs` |
+//! | the PROXY header is missing, malformed or late | `proxy_header` | `establish.rs` |
 //! | the head of a request is late | `header_timeout` | `activity.rs` |
 //! | there was no request for long | `idle_timeout` | `activity.rs` |
 //! | a head can be read in two ways, or has not one Host | `malformed_head` | `head.rs`, [`check`] |

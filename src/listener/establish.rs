@@ -1,23 +1,27 @@
 //! What happens in the task of a connection before HTTP is spoken on it.
 //!
-//! A step that needs bytes of the peer, such as a PROXY protocol header or a TLS handshake, belongs
-//! into [`establish`], in the order in which the bytes come. All steps and the first head share one
-//! deadline, which runs from the accept. A step that misses it says so with a reason of its own.
+//! [`establish`] takes the steps that need bytes of the peer, in the order in which the bytes come:
+//! the PROXY protocol header, what the true address decides, and a TLS handshake would be next. All
+//! steps and the first head share one deadline, which runs from the accept. A step that misses it
+//! says so with a reason of its own.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::config::ConnectionRules;
+use crate::config::{ConnectionRules, ProxyProtocol};
 use crate::reasons::ConnectionRefusal;
 
 use super::Drain;
 use super::activity::{Activity, Deadlines};
-use super::admit::{Access, Admitted};
+use super::admit::{Access, Admitted, judge};
 use super::peer::Peer;
 use super::places::Place;
+use super::prefixed::Prefixed;
+use super::proxy_header::{self, HeaderFault};
 use super::read_ahead::ReadAhead;
 use super::standing::Standing;
 use super::transport::Transport;
@@ -32,8 +36,9 @@ pub(super) struct Established<S> {
 }
 
 /// Why a connection ends before HTTP is spoken on it.
+#[derive(Debug)]
 pub(super) enum Unestablished {
-    /// The peer has ended it, or hubgate drains.
+    /// The peer has left, or hubgate drains.
     Gone,
     /// It is refused.
     Refused(ConnectionRefusal),
@@ -51,7 +56,7 @@ pub(super) async fn establish<S>(
     access: &Arc<Access>,
     drain: &Drain,
     deadlines: &Deadlines,
-) -> Result<Established<Transport<S>>, Unestablished>
+) -> Result<Established<Transport<Prefixed<S>>>, Unestablished>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -59,12 +64,18 @@ where
         stream,
         peer,
         rules,
-        deadline,
+        accepted,
         activity,
         place,
     } = admitted;
+    let steps = Steps {
+        access,
+        rules: &rules,
+        place: &place,
+        deadline: accepted + deadlines.head,
+    };
     let (stream, peer) = tokio::select! {
-        done = steps(stream, peer, &rules, deadline, access, &place) => done?,
+        done = steps.take(stream, peer) => done?,
         () = place.evicted() => return Err(ConnectionRefusal::Evicted.into()),
         () = drained(drain, deadlines.drain) => return Err(Unestablished::Gone),
     };
@@ -79,27 +90,59 @@ where
     })
 }
 
-/// Takes the steps that need bytes of the peer, each until the `deadline`.
-async fn steps<S>(
-    stream: S,
-    mut peer: Peer,
-    rules: &ConnectionRules,
+/// What the steps need to know.
+struct Steps<'c> {
+    access: &'c Access,
+    rules: &'c ConnectionRules,
+    place: &'c Place,
+    /// For all of them together.
     deadline: Instant,
-    access: &Access,
-    place: &Place,
-) -> Result<(Transport<S>, Peer), Unestablished>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let Some(tls) = &rules.tls else {
-        return Ok((Transport::Plain(stream), peer));
-    };
-    let handshakes = &access.handshakes;
-    let stream = ReadAhead::new(stream);
-    let accepted = handshakes.accept(stream, tls, deadline, &peer, place);
-    let (stream, facts) = accepted.await?;
-    peer.set_tls(facts);
-    Ok((Transport::Tls(Box::new(stream)), peer))
+}
+
+impl Steps<'_> {
+    /// Takes all steps. The stream that comes out begins behind what they have read.
+    async fn take<S>(
+        &self,
+        stream: S,
+        peer: Peer,
+    ) -> Result<(Transport<Prefixed<S>>, Peer), Unestablished>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let (stream, mut peer) = match self.rules.proxy_protocol {
+            ProxyProtocol::Off => (Prefixed::new(Bytes::new(), stream), peer),
+            ProxyProtocol::Required => self.read_proxy_header(stream, peer).await?,
+        };
+        let Some(tls) = &self.rules.tls else {
+            return Ok((Transport::Plain(stream), peer));
+        };
+        let (stream, handshakes) = (ReadAhead::new(stream), &self.access.handshakes);
+        let accepted = handshakes.accept(stream, tls, self.deadline, &peer, self.place);
+        let (stream, facts) = accepted.await?;
+        peer.set_tls(facts);
+        Ok((Transport::Tls(Box::new(stream)), peer))
+    }
+
+    /// Reads where the peer of a proxy is, and judges it.
+    async fn read_proxy_header<S>(
+        &self,
+        mut stream: S,
+        peer: Peer,
+    ) -> Result<(Prefixed<S>, Peer), Unestablished>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let header = proxy_header::read(&mut stream);
+        let header = timeout_at(self.deadline, header).await;
+        let header = header.unwrap_or(Err(HeaderFault::Late)).map_err(|fault| {
+            self.access.proxy_log.add(&peer, &fault.to_string());
+            ConnectionRefusal::ProxyHeader
+        });
+        let (source, rest) = header?.ok_or(Unestablished::Gone)?;
+        let peer = source.map_or(peer, Peer::proxied);
+        self.place.pass_to(judge(&peer, self.rules)?)?;
+        Ok((Prefixed::new(rest, stream), peer))
+    }
 }
 
 /// Waits until hubgate has been draining for this time.

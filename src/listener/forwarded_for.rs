@@ -8,6 +8,12 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use http::{HeaderMap, HeaderName};
+
+use crate::config::ConnectionRules;
+
+use super::peer::Peer;
+
 /// The most entries that are walked. Real chains have a few proxies.
 pub const ENTRIES_MAX: usize = 32;
 
@@ -16,6 +22,8 @@ pub const ENTRY_BYTES_MAX: usize = 80;
 
 /// The most of an entry that a message shows.
 const SHOWN_CHARS_MAX: usize = 40;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Why it is not known where a request comes from.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,6 +39,23 @@ pub enum ForwardedForFault {
     /// There are more entries of trusted proxies than any real chain has.
     #[error("X-Forwarded-For names more than {ENTRIES_MAX} trusted proxies, one behind another")]
     TooMany,
+}
+
+/// Who sends a request on the connection of `peer`. It is that peer, unless it is a trusted proxy
+/// that names another one.
+pub fn sender(
+    peer: &Peer,
+    headers: &HeaderMap,
+    rules: &ConnectionRules,
+) -> Result<Peer, ForwardedForFault> {
+    if !rules.forwards(peer.ip()) {
+        return Ok(peer.clone());
+    }
+    let values = headers.get_all(X_FORWARDED_FOR).iter();
+    let values = values.map(http::HeaderValue::as_bytes);
+    let trusts = |address| rules.trusted_proxies.contains(address);
+    let address = walk(peer.ip(), values, trusts)?;
+    Ok(address.map_or_else(|| peer.clone(), |address| peer.forwarded(address)))
 }
 
 /// Walks the values of the header, in the order of the request, from the right. Returns the first

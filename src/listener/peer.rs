@@ -10,44 +10,72 @@ use crate::tls::ClientCertificate;
 
 use super::handshake::PeerTls;
 
-/// The other end of a connection.
+/// The other end of a connection, or the sender of one of its requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
-    address: SocketAddr,
+    ip: IpAddr,
+    port: Option<u16>,
     source: AddressSource,
     tls: Option<Arc<PeerTls>>,
 }
 
-/// How the address of a peer is known.
-///
-/// An address that a proxy reports, in a PROXY protocol header or in `X-Forwarded-For`, will have a
-/// variant of its own: it is only as trustworthy as that proxy.
+/// How the address of a peer is known. One that a proxy reports is only as trustworthy as that proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AddressSource {
     /// The socket reports it.
-    Direct,
+    Socket,
+    /// A PROXY protocol header reports it.
+    ProxyProtocol,
+    /// The header `X-Forwarded-For` reports it.
+    XForwardedFor,
+}
+
+impl AddressSource {
+    /// Its name in the log and in the status.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Socket => "socket",
+            Self::ProxyProtocol => "proxy_protocol",
+            Self::XForwardedFor => "x_forwarded_for",
+        }
+    }
 }
 
 impl Peer {
     /// The peer at an address that the socket reports.
-    ///
-    /// A dual-stack socket reports an IPv4 peer as `::ffff:a.b.c.d`. The address becomes IPv4 here,
-    /// so that source ranges, the log and the status all see the same form.
-    pub fn direct(mut address: SocketAddr) -> Self {
-        let ip = address.ip().to_canonical();
-        if ip.is_ipv4() {
-            address.set_ip(ip);
-        }
+    pub fn direct(address: SocketAddr) -> Self {
+        Self::at(address, AddressSource::Socket)
+    }
+
+    /// The peer at an address that a PROXY protocol header reports.
+    pub fn proxied(address: SocketAddr) -> Self {
+        Self::at(address, AddressSource::ProxyProtocol)
+    }
+
+    /// The sender of a request of this peer at an address that `X-Forwarded-For` reports.
+    pub fn forwarded(&self, ip: IpAddr) -> Self {
         Self {
-            address,
-            source: AddressSource::Direct,
+            ip: ip.to_canonical(),
+            port: None,
+            source: AddressSource::XForwardedFor,
+            tls: self.tls.clone(),
+        }
+    }
+
+    /// A dual-stack socket reports an IPv4 peer as `::ffff:a.b.c.d`. The address becomes IPv4 here, so
+    /// that source ranges, the log and the status all see the same form.
+    fn at(address: SocketAddr, source: AddressSource) -> Self {
+        Self {
+            ip: address.ip().to_canonical(),
+            port: Some(address.port()),
+            source,
             tls: None,
         }
     }
 
     /// The IP address, which is never IPv4-mapped IPv6.
     pub fn ip(&self) -> IpAddr {
-        self.address.ip()
+        self.ip
     }
 
     /// Its verified certificate, if it sent one.
@@ -72,7 +100,10 @@ impl Peer {
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.address.fmt(f)
+        match self.port {
+            Some(port) => SocketAddr::new(self.ip, port).fmt(f),
+            None => self.ip.fmt(f),
+        }
     }
 }
 
@@ -88,7 +119,8 @@ mod tests {
             ("[::ffff:203.0.113.9]:4711", "203.0.113.9:4711"),
             ("[::203.0.113.9]:4711", "[::203.0.113.9]:4711"),
             ("[2001:db8::9]:4711", "[2001:db8::9]:4711"),
-            ("[fe80::9%2]:4711", "[fe80::9%2]:4711"),
+            // A zone has a meaning for the interfaces of this machine only.
+            ("[fe80::9%2]:4711", "[fe80::9]:4711"),
         ] {
             let peer = Peer::direct(reported.parse().unwrap());
             let expected: SocketAddr = expected.parse().unwrap();

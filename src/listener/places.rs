@@ -51,6 +51,9 @@ pub enum GivesWay {
 pub(super) enum Taker {
     /// Whoever is at this address, which may have so many connections; `None` for no limit.
     Address(IpAddr, Option<usize>),
+    /// The trusted proxy at this address, or somebody behind it. Many may be there, so the connection
+    /// is not counted together with the others of the proxy.
+    Behind(IpAddr),
 }
 
 /// The places of one listener.
@@ -143,6 +146,24 @@ impl Place {
     /// Where the connection stands among those that give way.
     pub(super) fn turn(&self) -> &Arc<Turn> {
         &self.turn
+    }
+
+    /// Counts the connection for another taker from now on, as it is known who is behind a proxy.
+    pub(super) fn pass_to(&self, taker: Taker) -> Result<(), ConnectionRefusal> {
+        let mut standing = self.turn.standing();
+        let mut open = self.turn.places.lock();
+        let (holder, _) = open.admit(taker)?;
+        let order = standing.order;
+        let over = open.change(standing.holder, |held| {
+            held.open -= 1;
+            held.waiting.remove(&order)
+        });
+        open.change(holder, |held| {
+            held.open += 1;
+            held.waiting.extend(over.map(|over| (order, over)));
+        });
+        standing.holder = holder;
+        Ok(())
     }
 
     /// Lets the connection be read after its last response, unless many are.

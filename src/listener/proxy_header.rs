@@ -8,7 +8,9 @@
 
 use std::net::SocketAddr;
 
+use bytes::{BufMut, Bytes, BytesMut};
 use proxy_header::{Error, ParseConfig, ProxyHeader};
+use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// The longest header that is read. The protocol wants that much to fit into one segment of TCP.
 pub const HEADER_BYTES_MAX: usize = 536;
@@ -117,6 +119,27 @@ fn read_by_crate(bytes: &[u8]) -> Result<Option<Header>, HeaderFault> {
     }
 }
 
+/// Reads the header from a stream. Returns where the connection comes from, and what was read behind
+/// the header. Returns `None` when the peer has closed the connection, or broken it, without a byte:
+/// health checks do.
+pub(super) async fn read<S: AsyncRead + Unpin>(
+    stream: &mut S,
+) -> Result<Option<(Option<SocketAddr>, Bytes)>, HeaderFault> {
+    let mut buffer = BytesMut::with_capacity(HEADER_BYTES_MAX);
+    loop {
+        let room = HEADER_BYTES_MAX - buffer.len();
+        let read = stream.read_buf(&mut (&mut buffer).limit(room)).await;
+        match read.unwrap_or(0) {
+            0 if buffer.is_empty() => return Ok(None),
+            0 => return Err(HeaderFault::CutOff),
+            _ => {}
+        }
+        if let Some(Header { source, length }) = parse(&buffer)? {
+            return Ok(Some((source, buffer.split_off(length).freeze())));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::{any, proptest};
@@ -125,6 +148,7 @@ mod tests {
         prop_oneof,
         strategy::{Just, Strategy},
     };
+    use tokio::io::AsyncWriteExt;
 
     use super::super::tests::addresses::check_proxy_header;
     use super::*;
@@ -234,6 +258,36 @@ mod tests {
             assert_eq!(parse(bytes), Err(*fault), "{}", bytes.escape_ascii());
         }
         assert!(parse(&v2(0x20, 0x00, &[0; 520])).unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn what_is_read_behind_the_header_is_kept() {
+        let header = v2(0x21, 0x11, V2_INET);
+        for piece in 1..header.len() + HTTP.len() {
+            let (mut near, mut far) = tokio::io::duplex(piece);
+            let bytes = [&header, HTTP].concat();
+            let write = async move { near.write_all(&bytes).await.unwrap() };
+            let read = async {
+                let (source, rest) = read(&mut far).await.unwrap().unwrap();
+                assert_eq!(source, Some("203.0.113.7:4711".parse().unwrap()));
+                let mut whole = rest.to_vec();
+                far.read_to_end(&mut whole).await.unwrap();
+                assert_eq!(whole, HTTP, "in pieces of {piece} bytes");
+            };
+            tokio::join!(write, read);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_leaves_has_sent_a_header_or_nothing() {
+        let read_of = async |bytes: &[u8]| {
+            let (mut near, mut far) = tokio::io::duplex(64);
+            near.write_all(bytes).await.unwrap();
+            drop(near);
+            read(&mut far).await
+        };
+        assert_eq!(read_of(b"").await, Ok(None));
+        assert_eq!(read_of(b"PROXY TCP4").await, Err(HeaderFault::CutOff));
     }
 
     /// Bytes near to headers.

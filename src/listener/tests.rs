@@ -1,6 +1,7 @@
 //! The deadlines of a connection under a paused clock, with pipes instead of sockets.
 
 pub(super) mod addresses;
+mod before_http;
 
 use http::header::{CONNECTION, HOST};
 use http::{HeaderValue, StatusCode, Version};
@@ -67,9 +68,14 @@ struct Served {
 
 impl Served {
     async fn start() -> (Self, DuplexStream) {
+        Self::start_with(ConnectionRules::open()).await
+    }
+
+    /// Starts a connection from 127.0.0.1 under these rules.
+    async fn start_with(rules: ConnectionRules) -> (Self, DuplexStream) {
         let (near, far) = tokio::io::duplex(64 * 1024);
         let metrics = Metrics::new();
-        let rules = Arc::new(ConnectionRules::open());
+        let rules = Arc::new(rules);
         let access = Access {
             connections_max: 1,
             gives_way: GivesWay::Unknown,
@@ -81,6 +87,7 @@ impl Served {
             reloads: watch::channel(()).1,
             handshakes: Arc::default(),
             metrics: Some(metrics.clone()),
+            proxy_log: ProxyLog::default(),
         };
         let drain = Drain::default();
         let accepted = Instant::now();
@@ -93,7 +100,7 @@ impl Served {
             stream: far,
             peer: Peer::direct(([127, 0, 0, 1], 1).into()),
             rules,
-            deadline: accepted + HEAD_TIMEOUT,
+            accepted,
             activity: Activity::new(Arc::clone(place.turn())),
             place,
         };
@@ -375,6 +382,7 @@ async fn draining_begins_when_the_accept_loop_panics() {
         reloads: watch::channel(()).1,
         handshakes: Arc::default(),
         metrics: None,
+        proxy_log: ProxyLog::default(),
     };
     let accepting = tokio::spawn(serve(listener, access, Arc::new(Paths), drain.clone()));
     assert!(!drain.begun());

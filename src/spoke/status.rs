@@ -34,6 +34,8 @@ pub struct Snapshot {
     pub user_agent: String,
     /// The last addresses, newest first.
     pub addresses: VecDeque<IpAddr>,
+    /// How the newest of them is known.
+    pub address_source: Option<&'static str>,
     /// What was refused, one entry for each reason.
     pub refusals: Vec<Refusals>,
     rate: Rate,
@@ -54,9 +56,16 @@ pub struct Refusals {
 }
 
 impl Status {
-    /// Remembers who sent a request.
-    pub fn record_request(&self, protocol: Protocol, user_agent: &str, address: IpAddr) {
+    /// Remembers who sent a request, and how the address is known.
+    pub fn record_request(
+        &self,
+        protocol: Protocol,
+        user_agent: &str,
+        address: IpAddr,
+        address_source: &'static str,
+    ) {
         let mut state = self.lock();
+        state.address_source = Some(address_source);
         state.protocol = Some(protocol);
         let cut = user_agent.floor_char_boundary(USER_AGENT_BYTES_MAX);
         if state.user_agent != user_agent[..cut] {

@@ -3,7 +3,6 @@
 //! Each function is one event, so that no part of hubgate can count something that the others do
 //! not show.
 
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -12,6 +11,7 @@ use http::{HeaderMap, StatusCode};
 
 use crate::identify::Identity;
 use crate::listener::Peer;
+use crate::listener::forwarded_for::ForwardedForFault;
 use crate::metrics::Metrics;
 use crate::policy::Verdict;
 use crate::reasons::{AuthFailure, Reason, RequestReason};
@@ -29,7 +29,8 @@ const AHEAD_MAX: Duration = Duration::from_secs(600);
 #[derive(Debug)]
 pub(super) struct Progress {
     started: Instant,
-    /// Who is at the other end of the connection.
+    /// The sender, as far as it is known: the other end of the connection, and then whoever is
+    /// behind it.
     pub peer: Peer,
     /// Who sends, once that is known.
     pub spoke: Option<Arc<Spoke>>,
@@ -59,6 +60,8 @@ pub(super) struct Recorder {
     busy: Mutex<Repeats>,
     /// One for all senders whose JWT is not judged.
     keys_unavailable: Mutex<Repeats>,
+    /// One for all senders whose address is not known.
+    unlocated: Mutex<Repeats>,
 }
 
 impl Recorder {
@@ -68,6 +71,7 @@ impl Recorder {
             unidentified: Mutex::default(),
             busy: Mutex::default(),
             keys_unavailable: Mutex::default(),
+            unlocated: Mutex::default(),
         }
     }
 
@@ -91,10 +95,9 @@ impl Recorder {
             None => tracing::debug!(reason, "refused a request of an unidentified sender"),
         }
         match refusal {
-            Refusal::AuthBusy => self.busy(progress.peer.ip(), reason, status),
-            Refusal::KeysUnavailable => {
-                self.keys_unavailable(progress.peer.ip(), reason, status);
-            }
+            Refusal::AuthBusy => self.busy(&progress.peer, reason, status),
+            Refusal::ForwardedFor(fault) => self.unlocated(fault, status),
+            Refusal::KeysUnavailable => self.keys_unavailable(&progress.peer, reason, status),
             Refusal::Unauthenticated(failure) => {
                 self.unidentified(&progress.peer, *failure, status);
             }
@@ -127,20 +130,29 @@ impl Recorder {
     }
 
     /// Too many passwords wait, so the one of this sender is not checked.
-    fn busy(&self, address: IpAddr, reason: &str, code: StatusCode) {
+    fn busy(&self, peer: &Peer, reason: &str, code: StatusCode) {
         self.metrics.count_auth_busy();
         if let Some(count) = add(&self.busy) {
-            let code = code.as_u16();
+            let (address, code) = (peer.ip(), code.as_u16());
             tracing::warn!(%address, reason, code, count, "a password is not checked");
         }
     }
 
     /// The keys that judge a JWT are not known. The log says of each place of keys why.
-    fn keys_unavailable(&self, address: IpAddr, reason: &str, code: StatusCode) {
+    fn keys_unavailable(&self, peer: &Peer, reason: &str, code: StatusCode) {
         self.metrics.count_auth_keys_unavailable();
         if let Some(count) = add(&self.keys_unavailable) {
-            let code = code.as_u16();
+            let (address, code) = (peer.ip(), code.as_u16());
             tracing::warn!(%address, reason, code, count, "a JWT is not judged");
+        }
+    }
+
+    /// A trusted proxy does not say where a request comes from. All spokes behind it may be affected,
+    /// and none of them is known.
+    fn unlocated(&self, fault: &ForwardedForFault, code: StatusCode) {
+        if let Some(count) = add(&self.unlocated) {
+            let code = code.as_u16();
+            tracing::warn!(%fault, code, count, "the address of a sender is not known");
         }
     }
 
@@ -179,8 +191,10 @@ pub(super) fn negotiated(progress: &Progress, headers: &HeaderMap, retry: bool) 
         .get(USER_AGENT)
         .and_then(|agent| agent.to_str().ok());
     let user_agent = user_agent.unwrap_or_default();
-    let address = progress.peer.ip();
-    spoke.status.record_request(protocol, user_agent, address);
+    let (address, source) = (progress.peer.ip(), progress.peer.address_source().name());
+    spoke
+        .status
+        .record_request(protocol, user_agent, address, source);
     if retry {
         spoke.metrics.count_retry();
     }

@@ -10,6 +10,7 @@ use http::StatusCode;
 
 use crate::budget::Overloaded;
 use crate::identify::NotIdentified;
+use crate::listener::forwarded_for::ForwardedForFault;
 use crate::reasons::{AuthFailure, RequestReason};
 use crate::rewrite::RewriteError;
 use crate::wire::snappy::SnappyError;
@@ -57,12 +58,21 @@ pub enum Refusal {
     /// hubgate drains, and the request has not arrived.
     #[error("hubgate is shutting down, and the request did not arrive in time; send it again")]
     Draining,
+    /// A trusted proxy does not say where the request comes from.
+    #[error("{0}; check the configuration of the proxy and listen.trusted_proxies")]
+    ForwardedFor(#[from] ForwardedForFault),
     /// An internal fault.
     #[error("internal error; the log of hubgate says more")]
     Internal,
     /// The keys that judge a JWT are not known.
     #[error("{}", NotIdentified::KeysUnavailable)]
     KeysUnavailable,
+    /// The address behind a proxy is outside the source ranges of the listener.
+    #[error("{address} is outside listen.source_ranges; add it there if spokes may write from it")]
+    ListenSourceRange {
+        /// The client's address.
+        address: IpAddr,
+    },
     /// The body is not the message that the headers name.
     #[error("the body is not a valid {}: {malformed}; check the sender", .protocol.message())]
     Malformed {
@@ -114,7 +124,7 @@ impl Refusal {
             Self::Snappy(SnappyError::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Snappy(_) => StatusCode::BAD_REQUEST,
             Self::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
-            Self::SourceRange { .. } => StatusCode::FORBIDDEN,
+            Self::ListenSourceRange { .. } | Self::SourceRange { .. } => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
@@ -125,6 +135,7 @@ impl Refusal {
             | Self::BodyTimeout { .. }
             | Self::BodyTruncated
             | Self::Draining
+            | Self::ForwardedFor(_)
             | Self::KeysUnavailable
             | Self::Overloaded(_)
             | Self::TokenNotYetValid => StatusCode::SERVICE_UNAVAILABLE,
@@ -143,6 +154,7 @@ impl Refusal {
             Self::ContentEncoding(_) => RequestReason::ContentEncoding,
             Self::ContentType(_) => RequestReason::ContentType,
             Self::Draining => RequestReason::Draining,
+            Self::ForwardedFor(_) => RequestReason::ForwardedFor,
             Self::Internal => RequestReason::Internal,
             Self::KeysUnavailable => RequestReason::KeysUnavailable,
             Self::Malformed { .. } => RequestReason::Malformed,
@@ -151,7 +163,7 @@ impl Refusal {
             Self::Overloaded(_) => RequestReason::Overloaded,
             Self::Snappy(SnappyError::TooLarge { .. }) => RequestReason::DecodedTooLarge,
             Self::Snappy(_) => RequestReason::Snappy,
-            Self::SourceRange { .. } => RequestReason::SourceRange,
+            Self::ListenSourceRange { .. } | Self::SourceRange { .. } => RequestReason::SourceRange,
             Self::TokenNotYetValid => RequestReason::TokenNotYetValid,
             Self::Unauthenticated(_) => RequestReason::Unauthenticated,
             Self::WrongMessage(_) => RequestReason::WrongMessage,

@@ -73,3 +73,24 @@ async fn strangers_at_the_address_of_a_spoke_give_way_to_it() {
         .await;
     assert!(written(&gate, "127.0.0.2").await.is_none());
 }
+
+#[tokio::test]
+async fn the_connections_of_a_trusted_proxy_are_not_limited() {
+    let (_hub, gate) = start(
+        "connections_per_address_max: 1, forwarded_for: x_forwarded_for, \
+         trusted_proxies: [127.0.0.2]",
+    )
+    .await;
+    let mut held = Vec::new();
+    for (from, taken) in [
+        ("127.0.0.2", true),
+        ("127.0.0.2", true),
+        ("127.0.0.2", true),
+        ("127.0.0.3", true),
+        ("127.0.0.3", false),
+    ] {
+        let connection = written(&gate, from).await;
+        assert_eq!(connection.is_some(), taken, "{from}");
+        held.extend(connection);
+    }
+}

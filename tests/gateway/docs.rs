@@ -13,7 +13,7 @@ use page::{Page, root};
 
 /// The HAProxy backend of the pages, with two servers that a test replaces.
 pub(crate) fn haproxy_backend() -> String {
-    let blocks = Example::Haproxy.everywhere();
+    let blocks = Example::HaproxyBackend.everywhere();
     let [block] = &blocks[..] else {
         panic!("several backends: {blocks:?}");
     };

@@ -16,7 +16,7 @@ use crate::config::defaults::{
     COUNT_CEILING, SALVAGE_REQUESTS_CEILING, SAMPLES_AHEAD_CEILING, TIMEOUT_CEILING,
 };
 use crate::config::source_ranges::parse_range;
-use crate::config::{Absent, Ack, HubMetadata, HubProtocol, Mismatch};
+use crate::config::{Absent, Ack, ForwardedFor, HubMetadata, HubProtocol, Mismatch, ProxyProtocol};
 use crate::reasons::UNKNOWN;
 
 /// Longest name of a spoke or hub. The name of a spoke becomes a label value of its series.
@@ -76,6 +76,30 @@ pub(super) fn hub_metadata(text: &str) -> Result<HubMetadata, String> {
         "forward_v1" => Ok(HubMetadata::ForwardV1),
         _ => Err(format!(
             "unknown value {}; allowed: drop, forward_v1",
+            quote(text)
+        )),
+    }
+}
+
+/// Parses `proxy_protocol`.
+pub(super) fn proxy_protocol(text: &str) -> Result<ProxyProtocol, String> {
+    match text {
+        "off" => Ok(ProxyProtocol::Off),
+        "required" => Ok(ProxyProtocol::Required),
+        _ => Err(format!(
+            "unknown value {}; allowed: off, required",
+            quote(text)
+        )),
+    }
+}
+
+/// Parses `forwarded_for`.
+pub(super) fn forwarded_for(text: &str) -> Result<ForwardedFor, String> {
+    match text {
+        "off" => Ok(ForwardedFor::Off),
+        "x_forwarded_for" => Ok(ForwardedFor::XForwardedFor),
+        _ => Err(format!(
+            "unknown value {}; allowed: off, x_forwarded_for",
             quote(text)
         )),
     }

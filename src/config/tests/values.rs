@@ -120,7 +120,7 @@ color: a => 1:1 => unknown key \"color\"; allowed: cluster_label, listen, admin,
 listen-address: a => 1:1 => did you mean listen?
 remote_write: [] => 1:1 => unknown key \"remote_write\"; write hub: {url: URL}
 clusterLabel: a => 1:1 => unknown key \"clusterLabel\", did you mean cluster_label? allowed:
-listen: {color: {}} => 1:10: listen => \"color\"; allowed: address, source_ranges, connections_max
+listen: {color: {}} => 1:10: listen => \"color\"; allowed: address, source_ranges, proxy_protocol
 spoke_defaults: {name: a} => 1:18: spoke_defaults => allowed: source_ranges, labels, limits
 admin: {}\\nadmin: {} => 2:1: admin => this key is given twice; its first value is at 1:8
 ~: a => 1:1 => unknown key \"null\"

@@ -9,7 +9,7 @@ use crate::config::check;
 use crate::config::sources::Sources;
 
 /// The warnings of a valid text, one on each line.
-fn warnings(text: &str) -> String {
+pub(super) fn warnings(text: &str) -> String {
     let (result, warnings) = check::text(Path::new("config"), text, &mut Sources::default());
     result.expect("a valid configuration");
     let lines: Vec<_> = warnings.iter().map(ToString::to_string).collect();

@@ -39,6 +39,8 @@ pub(super) struct Holder {
     /// An IPv4 address or the first half of an IPv6 address, as one party has the other half for
     /// itself.
     network: IpAddr,
+    /// The number of a connection behind a trusted proxy, which counts for itself, else 0.
+    alone: u64,
 }
 
 /// The connections of one holder.
@@ -59,8 +61,14 @@ impl Open {
     /// Tells whose connections count together with one of this taker. If they are as many as may be,
     /// the first of them gives way, and the second value is true.
     pub(super) fn admit(&mut self, taker: Taker) -> Result<(Holder, bool), ConnectionRefusal> {
-        let Taker::Address(address, limit) = taker;
-        let holder = Holder::of(address);
+        let (address, limit) = match taker {
+            Taker::Address(address, limit) => (address, limit),
+            Taker::Behind(proxy) => {
+                let alone = self.next_number();
+                return Ok((Holder::of(proxy, alone), false));
+            }
+        };
+        let holder = Holder::of(address, 0);
         let open = self.holders.get(&holder).map_or(0, |held| held.open);
         if limit.is_none_or(|limit| open < limit) {
             return Ok((holder, false));
@@ -142,7 +150,7 @@ impl Held {
 }
 
 impl Holder {
-    fn of(address: IpAddr) -> Self {
+    fn of(address: IpAddr, alone: u64) -> Self {
         let network = match address {
             IpAddr::V4(_) => address,
             IpAddr::V6(address) => {
@@ -150,7 +158,7 @@ impl Holder {
                 Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
             }
         };
-        Self { network }
+        Self { network, alone }
     }
 }
 

@@ -129,3 +129,46 @@ async fn beyond_its_limit_an_address_has_only_its_own_connections_give_way() {
     takes(network[0]).await.unwrap();
     assert!(other.turn().waits());
 }
+
+#[tokio::test(start_paused = true)]
+async fn connections_behind_a_proxy_count_one_by_one() {
+    let places = Places::new(6, GivesWay::Unknown);
+    let behind = Taker::Behind(address(9));
+    let mut proxied = Vec::new();
+    for _ in 0..3 {
+        proxied.push(hold(places.take(behind, None).await.unwrap()));
+    }
+    let mut stranger = Vec::new();
+    for _ in 0..3 {
+        stranger.push(hold(take(&places, 1).await.unwrap()));
+    }
+    assert_eq!(places.lock().most(), "203.0.113.1: 3, 203.0.113.9: 3");
+    let new = take(&places, 2).await.unwrap();
+    stranger.remove(0).await.unwrap();
+    assert!(proxied.iter().all(|it| !it.is_finished()));
+    drop(new);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_passes_to_whoever_is_behind_the_proxy() {
+    let places = Places::new(3, GivesWay::Unknown);
+    let sender = Taker::Address(address(1), Some(2));
+    let mut passed = Vec::new();
+    for _ in 0..3 {
+        let place = places.take(Taker::Behind(address(9)), None).await.unwrap();
+        place.turn().stay();
+        passed.push(place);
+    }
+    passed[0].pass_to(sender).unwrap();
+    passed[1].pass_to(sender).unwrap();
+    assert_eq!(places.lock().most(), "203.0.113.1: 2, 203.0.113.9: 1");
+    let refused = passed[2].pass_to(sender);
+    assert_eq!(refused, Err(ConnectionRefusal::ConnectionsPerAddressMax));
+    passed.clear();
+    let waiting = places.take(Taker::Behind(address(9)), None).await.unwrap();
+    waiting.pass_to(sender).unwrap();
+    assert!(waiting.turn().waits());
+    waiting.turn().stay();
+    drop(waiting);
+    assert!(places.lock().is_empty());
+}

@@ -12,6 +12,7 @@ use super::page::{Block, Page};
 use crate::support::jwt::{SigningKey, jwks};
 use crate::support::pki::{Authority, Subject};
 use crate::support::prometheus::find_on_path;
+use crate::support::{haproxy, nginx};
 
 /// Contains only required keys, so every other key has its default.
 pub(super) const SPARSE: &str = "hub: {url: 'http://127.0.0.1:9090/api/v1/write'}
@@ -34,13 +35,17 @@ pub(super) enum Example {
     /// Alert rules: `promtool` accepts them.
     AlertRules,
     /// The backend of an HAProxy: `rolling_restart` uses it.
-    Haproxy,
+    HaproxyBackend,
     /// A resource of Kubernetes: YAML that mounts the token that a Prometheus reads.
     Resource,
     /// Commands for a cluster of Kubernetes.
     ClusterCommands,
     /// A resource of cert-manager. Nothing here reads it.
     CertManager,
+    /// A configuration of HAProxy: `haproxy -c` accepts it.
+    Haproxy,
+    /// A part of a server in a configuration of nginx: `nginx -t` accepts it.
+    Nginx,
     /// Commands of a shell.
     Commands,
     /// What `hubgate demo` prints, shortened.
@@ -76,10 +81,12 @@ impl Example {
             ("yaml", "# prometheus.yml") => Some(Self::Prometheus),
             ("yaml", "# web.yml") => Some(Self::PrometheusWeb),
             ("yaml", "# hubgate-alerts.yml") => Some(Self::AlertRules),
-            ("haproxy", "backend hubgate") => Some(Self::Haproxy),
+            ("haproxy", "backend hubgate") => Some(Self::HaproxyBackend),
             ("yaml", "# pod.yaml" | "# prometheus.yaml") => Some(Self::Resource),
             ("text", _) if first.starts_with("kubectl ") => Some(Self::ClusterCommands),
             ("yaml", "# certificate.yaml") => Some(Self::CertManager),
+            ("haproxy", "# haproxy.cfg") => Some(Self::Haproxy),
+            ("nginx", "# nginx.conf") => Some(Self::Nginx),
             ("sh", _) => Some(Self::Commands),
             ("json", _) if first.starts_with('{') => Some(Self::Json),
             ("text", _) if first.starts_with("hubgate demo: ") => Some(Self::DemoOutput),
@@ -320,6 +327,33 @@ fn promtool_accepts_the_alert_rules() {
         let alerts = example.text.matches("- alert: ").count();
         let found = format!("{alerts} rules found");
         assert!(alerts > 0 && said.contains(&found), "{said}");
+    }
+}
+
+#[test]
+fn haproxy_and_nginx_accept_their_configurations() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("checked");
+    let check = |block: &Block, text: String, mut program: Command| {
+        fs::write(&file, text).unwrap();
+        expect_success(&block.place, &program.output().unwrap());
+    };
+    for block in Example::Haproxy.everywhere() {
+        let mut program = haproxy::command();
+        program.arg("-c").arg("-f").arg(&file);
+        check(&block, block.text.clone(), program);
+    }
+    for block in Example::Nginx.everywhere() {
+        let nginx = find_on_path("nginx").expect("nginx on PATH; run tests/run.sh");
+        let mut program = Command::new(nginx);
+        program
+            .arg("-t")
+            .arg("-e")
+            .arg("stderr")
+            .arg("-p")
+            .arg(folder.path());
+        program.arg("-c").arg(&file);
+        check(&block, nginx::configuration_of(&block.text), program);
     }
 }
 

@@ -25,16 +25,14 @@ pub(crate) struct Haproxy {
 impl Haproxy {
     /// Starts a server that leads to the section `backend hubgate`, which is part of `sections`.
     pub(crate) async fn start(sections: &str) -> Self {
-        let binary = find_on_path("haproxy").expect("haproxy is on PATH; run tests/run.sh");
         let (address, statistics) = (free_address(), free_address());
         let dir = tempfile::tempdir().unwrap();
         let config = dir.path().join("haproxy.cfg");
         std::fs::write(&config, configuration(address, statistics, sections)).unwrap();
         let log = std::fs::File::create(dir.path().join("log")).unwrap();
-        let child = Command::new(&binary)
+        let child = command()
             .args(["-db", "-f"])
             .arg(&config)
-            .env("LD_LIBRARY_PATH", libraries(&binary))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -46,7 +44,10 @@ impl Haproxy {
             dir,
         };
         eventually("HAProxy accepts connections", START_DEADLINE, async || {
-            TcpStream::connect(address).await.map_err(|_| server.log())
+            // The one that it listens on last.
+            TcpStream::connect(statistics)
+                .await
+                .map_err(|_| server.log())
         })
         .await;
         server
@@ -94,6 +95,14 @@ impl Drop for Haproxy {
             eprintln!("--- log of HAProxy\n{}", self.log());
         }
     }
+}
+
+/// The program, with the libraries of its package.
+pub(crate) fn command() -> Command {
+    let binary = find_on_path("haproxy").expect("haproxy is on PATH; run tests/run.sh");
+    let mut command = Command::new(&binary);
+    command.env("LD_LIBRARY_PATH", libraries(&binary));
+    command
 }
 
 /// Where the libraries of a package are that was unpacked and not installed.

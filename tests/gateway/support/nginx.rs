@@ -1,4 +1,4 @@
-//! A real nginx before a hub, which closes connections as proxies do.
+//! A real nginx before a hub, which closes connections as proxies do, or before a gate.
 //!
 //! It must be on PATH. A test fails without it and is not skipped; `tests/run.sh` unpacks it.
 
@@ -22,7 +22,7 @@ pub(crate) struct Nginx {
 }
 
 impl Nginx {
-    /// Starts a server that leads to `hub`, with these directives for its connections to clients.
+    /// Starts a server that leads to `hub`, with these directives of `http`.
     pub(crate) async fn start(hub: SocketAddr, directives: &str) -> Self {
         Self::start_server("http", "", &format!("http://{hub}"), directives).await
     }
@@ -60,8 +60,8 @@ impl Nginx {
         let binary = find_on_path("nginx").expect("nginx is on PATH; run tests/run.sh");
         let (address, dir) = (free_address(), tempfile::tempdir().unwrap());
         let config = dir.path().join("nginx.conf");
-        let listen = format!("{address}{listen}");
-        std::fs::write(&config, configuration(&listen, upstream, directives)).unwrap();
+        let server = format!("listen {address}{listen}; location / {{ proxy_pass {upstream}; }}");
+        std::fs::write(&config, configuration(directives, &server)).unwrap();
         let child = Command::new(binary)
             .arg("-p")
             .arg(dir.path())
@@ -111,7 +111,12 @@ fn tls_directives(files: &Files) -> String {
     format!("client_max_body_size 32m; ssl_certificate {cert}; ssl_certificate_key {key}; ")
 }
 
-fn configuration(listen: &str, upstream: &str, directives: &str) -> String {
+/// A whole configuration with one server, which has this content.
+pub(crate) fn configuration_of(server: &str) -> String {
+    configuration("", server)
+}
+
+fn configuration(directives: &str, server: &str) -> String {
     format!(
         "\
 daemon off;
@@ -128,8 +133,7 @@ http {{
   scgi_temp_path scgi;
   {directives}
   server {{
-    listen {listen};
-    location / {{ proxy_pass {upstream}; }}
+    {server}
   }}
 }}
 "

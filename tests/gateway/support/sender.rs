@@ -289,6 +289,12 @@ impl Connection {
         Self::begin(stream, to, http2).await
     }
 
+    /// Speaks HTTP on a stream, which may have carried something else before.
+    pub(crate) async fn over(stream: TcpStream, http2: bool) -> Result<Self, Failure> {
+        let to = stream.peer_addr()?;
+        Self::begin(stream, to, http2).await
+    }
+
     async fn begin<S>(stream: S, to: SocketAddr, http2: bool) -> Result<Self, Failure>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
