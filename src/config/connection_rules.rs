@@ -1,6 +1,7 @@
-//! Who may connect to a listener, and how its address is known.
+//! Who may connect to a listener, how its address is known, and for how long it stays.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::tls::ServerTls;
 
@@ -21,6 +22,8 @@ pub struct ConnectionRules {
     pub trusted_proxies: SourceRanges,
     /// Maximum number of open connections of one address; `None` for no limit.
     pub connections_per_address_max: Option<usize>,
+    /// Maximum age of a connection at which it gets another request; `None` for no limit.
+    pub connection_age_max: Option<Duration>,
     /// TLS; without it, connections are plain.
     pub tls: Option<ServerTls>,
 }
@@ -53,6 +56,7 @@ impl ConnectionRules {
             forwarded_for: ForwardedFor::Off,
             trusted_proxies: SourceRanges::nowhere(),
             connections_per_address_max: None,
+            connection_age_max: None,
             tls: None,
         }
     }

@@ -32,6 +32,10 @@ pub(super) const FORWARDED_FOR: ForwardedFor = ForwardedFor::Off;
 /// all its 50 shards.
 pub(super) const CONNECTIONS_PER_ADDRESS_MAX: usize = 1024;
 
+/// After a change of replicas, connections are spread over all of them within this time. A new
+/// connection in this time costs nothing.
+pub(super) const LISTEN_CONNECTION_AGE_MAX: Duration = Duration::from_secs(600);
+
 /// The loopback address: an operator who wants remote access has to configure it.
 pub(super) const ADMIN_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9481);
 
@@ -104,6 +108,9 @@ pub(super) const BYTES_IN_FLIGHT_CEILING: u64 = 1024 * GIB;
 
 /// Ceiling of a timeout. Senders give up long before.
 pub(super) const TIMEOUT_CEILING: Duration = Duration::from_secs(3600);
+
+/// Ceiling of the age of a spoke's connection. Whoever wants more wants no limit.
+pub(super) const CONNECTION_AGE_CEILING: Duration = Duration::from_secs(24 * 3600);
 
 /// Ceiling of the time by which a sample may be ahead. Whoever wants more wants no limit.
 pub(super) const SAMPLES_AHEAD_CEILING: Duration = Duration::from_secs(365 * 24 * 3600);

@@ -39,6 +39,7 @@ listen:
   trusted_proxies: [10.0.0.0/8, "fd00::1"]
   connections_max: 4096
   connections_per_address_max: 0
+  connection_age_max: 1h
 admin:
   address: 127.0.0.1:9481
   credentials: [basic: {username: operator, password_hash: "$2b$12$EXRkfkdmXn2gzds2SSitu.MW9.gAVqa9eLS1//RYtYCmB1eLHg.9q"}]
@@ -196,7 +197,7 @@ colour: blue
 ";
     let expected = [
         "config:1:16: cluster_label: \"1st\" is not a label name; it must match [a-zA-Z_][a-zA-Z0-9_]*",
-        "config:2:10: listen: unknown key \"adress\", did you mean address? allowed: address, source_ranges, proxy_protocol, forwarded_for, trusted_proxies, connections_max, connections_per_address_max, tls",
+        "config:2:10: listen: unknown key \"adress\", did you mean address? allowed: address, source_ranges, proxy_protocol, forwarded_for, trusted_proxies, connections_max, connections_per_address_max, connection_age_max, tls",
         "config:2:45: listen.source_ranges[0]: \"nowhere\" is not a source range; write a CIDR such as 203.0.113.0/24 or 2001:db8::/32, or one address",
         "config:4:3: hub.url: required key is missing",
         "config:4:12: hub.timeout: \"25\" is not a duration; write 25s or 1m30s",

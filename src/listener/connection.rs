@@ -25,6 +25,7 @@
 //! | a response says `Connection: close`, as before the spoke is identified | | `write/respond.rs` |
 //! | a refused body is not read, or not to its end | | `write/body.rs` |
 //! | a response comes after the drain is announced | | [`connection`] |
+//! | it is older than `listen.connection_age_max`, and a response ends it | | `establish.rs` |
 //! | hubgate drains | | [`Lifetime::run`] |
 //! | the bytes are not HTTP, a head is too large, or an HTTP/2 ping is not answered | | hyper |
 //!
@@ -49,7 +50,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::reasons::ConnectionRefusal;
@@ -99,6 +100,7 @@ where
         standing,
         activity,
         place,
+        old_at,
     } = established;
     let lifetime = Lifetime {
         closing: drain.begun.child_token(),
@@ -139,7 +141,8 @@ where
             drop(unanswered);
             heads.responded();
             turn.idle();
-            if announced.load(Ordering::Relaxed) {
+            let old = old_at.is_some_and(|old_at| Instant::now() >= old_at);
+            if old || announced.load(Ordering::Relaxed) {
                 close(&mut response);
             }
             if closes(&response) {
@@ -213,6 +216,13 @@ fn last(status: StatusCode, text: String) -> Response<ResponseBody> {
     headers.insert(CONTENT_TYPE, text);
     close(&mut response);
     response
+}
+
+/// Has a response ask for the end of its connection. The header belongs to HTTP/1.1; hyper removes it
+/// from responses of HTTP/2, where a frame (GOAWAY) says the same.
+fn close(response: &mut Response<ResponseBody>) {
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(CONNECTION, close);
 }
 
 /// Speaks HTTP/1.1, and HTTP/2 with prior knowledge. The first bytes of a connection tell which.
@@ -305,13 +315,6 @@ impl Lifetime {
             () = self.activity.quiet(self.deadlines.closing) => {}
         }
     }
-}
-
-/// Has a response ask for the end of its connection. The header belongs to HTTP/1.1; hyper removes it
-/// from responses of HTTP/2, where a frame (GOAWAY) says the same.
-fn close(response: &mut Response<ResponseBody>) {
-    let close = HeaderValue::from_static("close");
-    response.headers_mut().insert(CONNECTION, close);
 }
 
 /// Tells whether a response asks for the end of its connection.

@@ -33,6 +33,8 @@ pub(super) struct Established<S> {
     pub(super) standing: Arc<Standing>,
     pub(super) activity: Arc<Activity>,
     pub(super) place: Place,
+    /// When the connection is so old that its next response ends it.
+    pub(super) old_at: Option<Instant>,
 }
 
 /// Why a connection ends before HTTP is spoken on it.
@@ -81,12 +83,14 @@ where
     };
     let by = rules.tls.clone();
     let standing = Standing::new(Arc::clone(access), peer.tls().cloned(), by);
+    let old_at = rules.connection_age_max.map(|age| accepted + jittered(age));
     Ok(Established {
         stream,
         peer,
         standing: Arc::new(standing),
         activity,
         place,
+        old_at,
     })
 }
 
@@ -143,6 +147,11 @@ impl Steps<'_> {
         self.place.pass_to(judge(&peer, self.rules)?)?;
         Ok((Prefixed::new(rest, stream), peer))
     }
+}
+
+/// Spreads the ends of connections that began together, within the last quarter of their age.
+fn jittered(age: Duration) -> Duration {
+    age.mul_f64(1.0 - fastrand::f64() / 4.0)
 }
 
 /// Waits until hubgate has been draining for this time.

@@ -18,6 +18,7 @@ mod admin_origins;
 mod authentication;
 mod client_certificates;
 mod command_line;
+mod connection_age;
 mod connections;
 mod connections_per_address;
 mod docs;

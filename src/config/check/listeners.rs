@@ -19,6 +19,7 @@ const LISTEN_KEYS: &[&str] = &[
     "trusted_proxies",
     "connections_max",
     "connections_per_address_max",
+    "connection_age_max",
     "tls",
 ];
 const ADMIN_KEYS: &[&str] = &["address", "credentials", "tls"];
@@ -90,12 +91,16 @@ fn rules(
     let default = Some(defaults::CONNECTIONS_PER_ADDRESS_MAX);
     let key = "connections_per_address_max";
     let connections_per_address_max = listen.parse_or(report, key, value::count_or_none, default);
+    let default = Some(defaults::LISTEN_CONNECTION_AGE_MAX);
+    let key = "connection_age_max";
+    let connection_age_max = listen.parse_or(report, key, value::connection_age, default);
     let rules = ConnectionRules {
         source_ranges: source_ranges.unwrap_or_else(SourceRanges::everywhere),
         proxy_protocol: proxy_protocol?,
         forwarded_for: forwarded_for?,
         trusted_proxies: trusted_proxies?,
         connections_per_address_max: connections_per_address_max?,
+        connection_age_max: connection_age_max?,
         tls: tls?,
     };
     check_trust(report, listen, &rules)?;

@@ -13,7 +13,8 @@ use ipnet::IpNet;
 use super::entry::quote;
 use super::visible::check_visible;
 use crate::config::defaults::{
-    COUNT_CEILING, SALVAGE_REQUESTS_CEILING, SAMPLES_AHEAD_CEILING, TIMEOUT_CEILING,
+    CONNECTION_AGE_CEILING, COUNT_CEILING, SALVAGE_REQUESTS_CEILING, SAMPLES_AHEAD_CEILING,
+    TIMEOUT_CEILING,
 };
 use crate::config::source_ranges::parse_range;
 use crate::config::{Absent, Ack, ForwardedFor, HubMetadata, HubProtocol, Mismatch, ProxyProtocol};
@@ -192,6 +193,19 @@ pub(super) fn samples_ahead(text: &str) -> Result<Duration, String> {
         ));
     }
     Ok(duration)
+}
+
+/// Parses the age of a connection, where 0 is no limit.
+pub(super) fn connection_age(text: &str) -> Result<Option<Duration>, String> {
+    let duration = any_duration(text)?;
+    if duration > CONNECTION_AGE_CEILING {
+        let hours = CONNECTION_AGE_CEILING.as_secs() / 3600;
+        return Err(format!(
+            "{} is out of range; allowed: up to {hours}h, or 0s for no limit",
+            quote(text)
+        ));
+    }
+    Ok(Some(duration).filter(|age| !age.is_zero()))
 }
 
 fn any_duration(text: &str) -> Result<Duration, String> {

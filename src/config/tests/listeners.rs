@@ -1,5 +1,7 @@
 //! Tests of who may connect: the keys of `listen` about addresses, proxies and connections.
 
+use std::time::Duration;
+
 use super::values::{refuses_each, with_line};
 use super::warnings::warnings;
 use super::{COMPLETE, DIGEST, parse, with_spoke};
@@ -13,17 +15,21 @@ fn the_rules_of_connections_are_read() {
     assert_eq!(given.forwarded_for, ForwardedFor::XForwardedFor);
     assert_eq!(given.trusted_proxies.to_string(), "10.0.0.0/8, fd00::1/128");
     assert_eq!(given.connections_per_address_max, None);
-    let default = rules(&with_line(""));
+    assert_eq!(given.connection_age_max, Some(Duration::from_secs(3600)));
+    let default = rules(&with_line("listen: {connection_age_max: 0s}"));
     assert_eq!(default.proxy_protocol, ProxyProtocol::Off);
     assert_eq!(default.forwarded_for, ForwardedFor::Off);
     assert!(default.trusted_proxies.is_empty());
     assert_eq!(default.connections_per_address_max, Some(1024));
+    assert_eq!(default.connection_age_max, None);
 }
 
 #[test]
 fn bad_rules_of_connections_are_refused() {
     let table = "
 listen: {connections_per_address_max: x} => 1:39: listen.connections_per_address_max => from 0 to
+listen: {connection_age_max: 10} => 1:30: listen.connection_age_max => not a duration
+listen: {connection_age_max: 25h} => 1:30: listen.connection_age_max => up to 24h, or 0s for no limit
 listen: {proxy_protocol: v2} => 1:26: listen.proxy_protocol => allowed: off, required
 listen: {forwarded_for: on} => 1:25: listen.forwarded_for => allowed: off, x_forwarded_for
 listen: {proxy_protocol: required} => 1:26: listen.proxy_protocol => needs trusted_proxies

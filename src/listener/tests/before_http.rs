@@ -1,4 +1,4 @@
-//! What comes before HTTP on a connection.
+//! What comes before HTTP on a connection, and the age at which it ends.
 
 use super::*;
 use crate::config::{ProxyProtocol, SourceRanges};
@@ -10,6 +10,13 @@ fn behind_a_proxy() -> ConnectionRules {
     ConnectionRules {
         proxy_protocol: ProxyProtocol::Required,
         trusted_proxies: SourceRanges::from_iter(["127.0.0.1/32".parse().unwrap()]),
+        ..ConnectionRules::open()
+    }
+}
+
+fn with_age(age: Duration) -> ConnectionRules {
+    ConnectionRules {
+        connection_age_max: Some(age),
         ..ConnectionRules::open()
     }
 }
@@ -66,4 +73,38 @@ async fn draining_waits_for_no_proxy_header() {
     served.drain.begun.cancel();
     let drain = Deadlines::default().drain;
     served.ends(Duration::from_secs(3) + drain, None).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_ends_with_a_response_in_the_last_quarter_of_its_age() {
+    for version in [Version::HTTP_11, Version::HTTP_2] {
+        let (served, stream) = Served::start_with(with_age(10 * MINUTE)).await;
+        let mut client = Client::open(stream, version).await;
+        while client.get("/").await.is_ok() {
+            sleep(Duration::from_secs(1)).await;
+        }
+        let lasted = served.task.await.unwrap().as_secs();
+        assert!((450..=601).contains(&lasted), "{version:?}: {lasted} s");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_in_flight_at_the_age_of_its_connection_has_its_response() {
+    for version in [Version::HTTP_11, Version::HTTP_2] {
+        let (served, stream) = Served::start_with(with_age(10 * MINUTE)).await;
+        let mut client = Client::open(stream, version).await;
+        client.get("/long").await.unwrap();
+        served.ends(LONG, None).await;
+    }
+}
+
+/// A request could be on its way.
+#[tokio::test(start_paused = true)]
+async fn the_age_alone_does_not_end_a_connection() {
+    for version in [Version::HTTP_11, Version::HTTP_2] {
+        let (served, stream) = Served::start_with(with_age(MINUTE)).await;
+        let mut client = Client::open(stream, version).await;
+        client.get("/").await.unwrap();
+        served.ends(6 * MINUTE, Some("idle_timeout")).await;
+    }
 }
