@@ -2,8 +2,8 @@
 //! connection, before a byte of the body is read. The address of the sender proves nothing; it only
 //! keeps password checks fair.
 //!
-//! What a credential proves is no business of the schemes: to them, a credential is its [`Place`]. So
-//! an [`Authenticator`] of spokes and one of operators are the same code.
+//! What a credential proves is no business of the schemes: to them, a credential is its `Place`. So an
+//! [`Authenticator`] of spokes and one of operators are the same code.
 //!
 //! Each scheme has its own file. A new one needs
 //! 1. a file here, a field of [`Authenticator`], and an arm in `new` and in `find`; a second kind

@@ -14,7 +14,7 @@
 //! spoke keeps its data and tries again.
 //!
 //! Everyone may send tokens that name keys at random. They cost the issuer one fetch in
-//! [`ASKED_INTERVAL`], and they never reach tokens whose key is known.
+//! `ASKED_INTERVAL`, and they never reach tokens whose key is known.
 //!
 //! Keys stay in force while their issuer cannot be reached, without a limit. An issuer that is down
 //! renews no tokens, and to refuse those that it gave out would add a second outage to the first. The
