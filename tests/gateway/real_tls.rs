@@ -1,15 +1,17 @@
-//! TLS with real peers: Prometheus as a spoke and as a scraper, nginx in front.
+//! TLS with real peers: Prometheus as a spoke and as a scraper, nginx and HAProxy in front.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::support::body::Protocol;
 use crate::support::config::{bcrypt, config, spoke, spoke_with, token};
 use crate::support::eventually;
 use crate::support::gate::Gate;
+use crate::support::haproxy::Haproxy;
 use crate::support::hub::ScriptedHub;
 use crate::support::nginx::Nginx;
 use crate::support::pki::{Authority, Files, Subject};
-use crate::support::prometheus::{Binary, ONE_AT_A_TIME, Prometheus, Spoke};
+use crate::support::prometheus::{Binary, ONE_AT_A_TIME, Prometheus, Spoke, free_address};
 use crate::support::sender::Request;
 use crate::support::tls::{self, TlsClient};
 
@@ -177,14 +179,8 @@ async fn a_prometheus_scrapes_the_admin_listener_over_tls() {
     }
 }
 
-#[tokio::test]
-async fn nginx_ends_tls_before_the_gate() {
-    let authority = Authority::new("authority");
-    let hub = ScriptedHub::start().await;
-    let gate = Gate::start(&config(&hub.url(), &[spoke("production", "")])).await;
-    let files = tls::gate_certificate(&authority);
-    let nginx = Nginx::start_with_tls(gate.write_address(), &files).await;
-    let client = TlsClient::new(&authority);
+/// Fails unless what the gate responds with arrives through a proxy.
+async fn expect_statuses_pass(proxy: SocketAddr, client: &TlsClient) {
     for http2 in [false, true] {
         for (request, status) in [
             (Request::up().spoke("production"), 204),
@@ -199,12 +195,23 @@ async fn nginx_ends_tls_before_the_gate() {
                 401,
             ),
         ] {
-            let request = request.tls(&client);
+            let request = request.tls(client);
             let request = if http2 { request.http2() } else { request };
-            let response = request.send(nginx.address()).await;
+            let response = request.send(proxy).await;
             response.expect("a response").expect(status);
         }
     }
+}
+
+#[tokio::test]
+async fn nginx_ends_tls_before_the_gate() {
+    let authority = Authority::new("authority");
+    let hub = ScriptedHub::start().await;
+    let gate = Gate::start(&config(&hub.url(), &[spoke("production", "")])).await;
+    let files = tls::gate_certificate(&authority);
+    let nginx = Nginx::start_with_tls(gate.write_address(), &files).await;
+    let client = TlsClient::new(&authority);
+    expect_statuses_pass(nginx.address(), &client).await;
     // The gate speaks TLS as well.
     let listen = tls::listen(&files, "");
     let yaml = listen + &config(&hub.url(), &[spoke("production", "")]);
@@ -215,4 +222,24 @@ async fn nginx_ends_tls_before_the_gate() {
         let response = request.send(nginx.address()).await;
         response.expect("a response").expect(204);
     }
+}
+
+#[tokio::test]
+async fn haproxy_ends_tls_before_the_gate() {
+    let authority = Authority::new("authority");
+    let hub = ScriptedHub::start().await;
+    let gate = Gate::start(&config(&hub.url(), &[spoke("production", "")])).await;
+    let files = tls::gate_certificate(&authority);
+    let both = authority.dir().join("both.pem");
+    let [cert, key] = [&files.cert, &files.key].map(|file| std::fs::read_to_string(file).unwrap());
+    std::fs::write(&both, cert + &key).unwrap();
+    let front = free_address();
+    let sections = format!(
+        "frontend tls\n  bind {front} ssl crt {} alpn h2,http/1.1\n  default_backend hubgate\n\
+         backend hubgate\n  server gate {}\n",
+        both.display(),
+        gate.write_address()
+    );
+    let _haproxy = Haproxy::start(&sections).await;
+    expect_statuses_pass(front, &TlsClient::new(&authority)).await;
 }

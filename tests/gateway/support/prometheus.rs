@@ -472,7 +472,7 @@ pub(super) async fn get_data(from: SocketAddr, path: &str) -> serde_json::Value 
 }
 
 /// An address that was free a moment ago. Prometheus cannot tell which port it chose itself.
-pub(super) fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap()
 }
