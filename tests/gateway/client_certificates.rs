@@ -345,6 +345,8 @@ async fn a_revoked_certificate_is_shut_out_under_flow_and_no_other() {
         let list = it.clients.revoke(&[7]);
         std::fs::write(it.clients.dir().join("revoked"), list).unwrap();
         it.gate.reload().await.expect(200);
+        // A request that was accepted before may still be in flight.
+        other.goes_on(20).await;
         let before = written(&it, "production").await;
         other.goes_on(50).await;
         assert_eq!(
