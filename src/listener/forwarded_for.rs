@@ -55,7 +55,7 @@ pub fn sender(
     let values = values.map(http::HeaderValue::as_bytes);
     let trusts = |address| rules.trusted_proxies.contains(address);
     let address = walk(peer.ip(), values, trusts)?;
-    Ok(address.map_or_else(|| peer.clone(), |address| peer.forwarded(address)))
+    Ok(address.map_or_else(|| peer.clone(), Peer::forwarded))
 }
 
 /// Walks the values of the header, in the order of the request, from the right. Returns the first

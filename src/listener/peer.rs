@@ -52,13 +52,14 @@ impl Peer {
         Self::at(address, AddressSource::ProxyProtocol)
     }
 
-    /// The sender of a request of this peer at an address that `X-Forwarded-For` reports.
-    pub fn forwarded(&self, ip: IpAddr) -> Self {
+    /// The sender at an address that `X-Forwarded-For` reports. The certificate of the connection is
+    /// that of a proxy, and says nothing about who is behind it.
+    pub fn forwarded(ip: IpAddr) -> Self {
         Self {
             ip: ip.to_canonical(),
             port: None,
             source: AddressSource::XForwardedFor,
-            tls: self.tls.clone(),
+            tls: None,
         }
     }
 

@@ -58,6 +58,14 @@ async fn a_stranger_s_large_body_is_answered() {
 async fn a_stranger_who_goes_on_sending_is_cut_soon() {
     let (_hub, gate) = start_hub_and_gate("").await;
     let head = head("/api/v1/write", "wrong", 1 << 30);
+    // This comes first: after many wrong tokens the response is held back for longer.
+    let endless = async {
+        let mut stream = TcpStream::connect(gate.write_address()).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        while stream.write_all(&[0; 64 * 1024]).await.is_ok() {}
+    };
+    let cut = tokio::time::timeout(DEADLINE / 2, endless).await;
+    cut.expect("the gate closes");
     let mut held = Vec::new();
     for _ in 0..100 {
         let mut stream = TcpStream::connect(gate.write_address()).await.unwrap();
@@ -72,13 +80,6 @@ async fn a_stranger_who_goes_on_sending_is_cut_soon() {
     let started = Instant::now();
     gate.wait_for_metric("hubgate_connections", &[], 0.0).await;
     assert!(started.elapsed() < Duration::from_secs(5));
-    let endless = async {
-        let mut stream = TcpStream::connect(gate.write_address()).await.unwrap();
-        stream.write_all(head.as_bytes()).await.unwrap();
-        while stream.write_all(&[0; 64 * 1024]).await.is_ok() {}
-    };
-    let cut = tokio::time::timeout(DEADLINE / 2, endless).await;
-    cut.expect("the gate closes");
 }
 
 #[tokio::test]
