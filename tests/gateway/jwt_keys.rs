@@ -215,7 +215,7 @@ async fn an_issuer_says_where_its_keys_are() {
     for (place, error) in [
         (1, "the metadata are of the issuer"),
         (2, "is not https, so everyone"),
-        (3, "is not an absolute https"),
+        (3, "is not an absolute http"),
         (4, "is not the metadata of an issuer"),
     ] {
         assert_eq!(status_of(&gate, &token(place)).await, 503, "{place}");
