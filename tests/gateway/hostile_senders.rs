@@ -70,7 +70,10 @@ async fn wrong_tokens_of_which_none_repeats_leave_nothing_behind() {
             senders.spawn(async move {
                 for _ in 0..tokens {
                     let token = format!("{:032x}", fastrand::u128(..));
-                    let response = Request::up().token(&token).send(to).await;
+                    // After many from one address, the responses would be held back.
+                    let [a, b] = fastrand::u16(..).to_be_bytes();
+                    let request = Request::up().token(&token).from(&format!("127.1.{a}.{b}"));
+                    let response = request.send(to).await;
                     response.expect("a response").expect(401);
                 }
             });
