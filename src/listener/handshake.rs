@@ -2,8 +2,10 @@
 //!
 //! Anybody can ask for one, and it costs more than what follows: half a millisecond or more, for an RSA
 //! key. A peer that is slow keeps only its place, which gives way like that of any stranger. Those
-//! that are ready to be computed take turns on half of the cores, in the order in which they became
-//! ready, so that established connections keep the other half, however many strangers connect.
+//! that are ready to be computed take [`turns`] on half of the cores, so that established connections
+//! keep the other half, however many strangers connect.
+
+mod turns;
 
 use std::fmt;
 use std::future::Future;
@@ -17,11 +19,10 @@ use std::time::{Instant as StdInstant, SystemTime};
 use rustls::ProtocolVersion;
 use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::StartHandshake;
 use tokio_rustls::server::{FallibleAccept, TlsStream};
-use tokio_util::sync::PollSemaphore;
 
 use crate::reasons::ConnectionRefusal;
 use crate::telemetry::Repeats;
@@ -31,6 +32,7 @@ use super::establish::Unestablished;
 use super::peer::Peer;
 use super::places::Place;
 use super::stream::linger;
+use turns::{HandshakeTurns, Turns};
 
 /// The bytes that are read at once of a ClientHello. It is seldom longer.
 const HELLO_BYTES: usize = 4096;
@@ -48,7 +50,7 @@ const PLAIN_HTTP: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
 /// The handshakes of all listeners.
 #[derive(Debug)]
 pub struct Handshakes {
-    turns: Arc<Semaphore>,
+    turns: Arc<Turns>,
     /// Anybody can make them fail without end.
     failed: Mutex<Repeats>,
 }
@@ -76,7 +78,7 @@ impl Default for Handshakes {
     fn default() -> Self {
         let cores = available_parallelism().map_or(1, usize::from);
         Self {
-            turns: Arc::new(Semaphore::new((cores / 2).max(1))),
+            turns: Turns::new((cores / 2).max(1)),
             failed: Mutex::default(),
         }
     }
@@ -95,7 +97,7 @@ impl Handshakes {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let accepted = timeout_at(deadline, self.handshake(stream, tls)).await;
+        let accepted = timeout_at(deadline, self.handshake(stream, tls, peer)).await;
         let accepted = accepted.map_err(|_| ConnectionRefusal::TlsHandshakeTimeout)?;
         let failure = match accepted {
             Ok(accepted) => return Ok(accepted),
@@ -117,6 +119,7 @@ impl Handshakes {
         &self,
         mut stream: S,
         tls: &ServerTls,
+        peer: &Peer,
     ) -> Result<(TlsStream<S>, PeerTls), Failure<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -156,8 +159,7 @@ impl Handshakes {
         };
         let handshake = StartHandshake::from_parts(accepted, stream);
         let handshake = handshake.into_stream(Arc::clone(tls.config()));
-        let turns = PollSemaphore::new(Arc::clone(&self.turns));
-        let handshake = handshake.into_fallible();
+        let (handshake, turns) = (handshake.into_fallible(), self.turns.of(peer.ip()));
         let accepted = TakesTurns { handshake, turns }.await;
         let stream = accepted.map_err(|(error, stream)| match error.kind() {
             ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
@@ -175,7 +177,7 @@ impl Handshakes {
 
     /// Waits for a turn to compute something of a handshake.
     pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
-        self.turns.acquire().await.ok()
+        self.turns.next().await
     }
 
     fn log<S>(&self, peer: &Peer, reason: ConnectionRefusal, failure: &Failure<S>) {
@@ -217,14 +219,14 @@ impl<S> fmt::Display for Failure<S> {
 /// A handshake that waits for a turn each time that something is to be computed.
 struct TakesTurns<S> {
     handshake: FallibleAccept<S>,
-    turns: PollSemaphore,
+    turns: HandshakeTurns,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Future for TakesTurns<S> {
     type Output = Result<TlsStream<S>, (io::Error, S)>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let _turn = ready!(self.turns.poll_acquire(context));
+        let _turn = ready!(self.turns.poll_next(context));
         Pin::new(&mut self.handshake).poll(context)
     }
 }

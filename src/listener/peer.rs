@@ -3,7 +3,7 @@
 //! A handler learns about the other end only from [`Peer`].
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use crate::tls::ClientCertificate;
@@ -104,6 +104,18 @@ impl fmt::Display for Peer {
         match self.port {
             Some(port) => SocketAddr::new(self.ip, port).fmt(f),
             None => self.ip.fmt(f),
+        }
+    }
+}
+
+/// The part of an address that one party does not choose: an IPv4 address, or the first half of an IPv6
+/// address, as one party has the other half for itself.
+pub(super) fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
         }
     }
 }

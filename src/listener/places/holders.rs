@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::reasons::ConnectionRefusal;
 use crate::telemetry::Repeats;
 
+use super::super::peer::network;
 use super::Taker;
 
 /// The number of holders that the log names.
@@ -36,8 +37,7 @@ pub(super) struct Open {
 /// Those whose connections count together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Holder {
-    /// An IPv4 address or the first half of an IPv6 address, as one party has the other half for
-    /// itself.
+    /// Their [`network`].
     network: IpAddr,
     /// The number of a connection behind a trusted proxy, which counts for itself, else 0.
     alone: u64,
@@ -151,13 +151,7 @@ impl Held {
 
 impl Holder {
     fn of(address: IpAddr, alone: u64) -> Self {
-        let network = match address {
-            IpAddr::V4(_) => address,
-            IpAddr::V6(address) => {
-                let [a, b, c, d, ..] = address.segments();
-                Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-            }
-        };
+        let network = network(address);
         Self { network, alone }
     }
 }
