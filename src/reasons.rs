@@ -28,6 +28,8 @@ pub enum ConnectionRefusal {
     IdleTimeout,
     /// The head of a request can be read in two ways, or has not one Host.
     MalformedHead,
+    /// After a reload, or the end of the client's certificate, the connection could not begin as it did.
+    Outdated,
     /// The peer sent HTTP where TLS is spoken.
     PlainHttp,
     /// There is no PROXY protocol header, it cannot be read, or it did not arrive in time.
@@ -38,8 +40,6 @@ pub enum ConnectionRefusal {
     TlsHandshake,
     /// The TLS handshake took too long.
     TlsHandshakeTimeout,
-    /// A reload, or the end of the client's certificate, would not let the connection begin.
-    TlsOutdated,
     /// A PROXY protocol header is required, and the peer is not among `listen.trusted_proxies`.
     UntrustedProxy,
 }
@@ -54,12 +54,12 @@ impl ConnectionRefusal {
         Self::Http2Flood,
         Self::IdleTimeout,
         Self::MalformedHead,
+        Self::Outdated,
         Self::PlainHttp,
         Self::ProxyHeader,
         Self::SourceRange,
         Self::TlsHandshake,
         Self::TlsHandshakeTimeout,
-        Self::TlsOutdated,
         Self::UntrustedProxy,
     ];
 
@@ -73,12 +73,12 @@ impl ConnectionRefusal {
             Self::Http2Flood => "http2_flood",
             Self::IdleTimeout => "idle_timeout",
             Self::MalformedHead => "malformed_head",
+            Self::Outdated => "outdated",
             Self::PlainHttp => "plain_http",
             Self::ProxyHeader => "proxy_header",
             Self::SourceRange => "source_range",
             Self::TlsHandshake => "tls_handshake",
             Self::TlsHandshakeTimeout => "tls_handshake_timeout",
-            Self::TlsOutdated => "tls_outdated",
             Self::UntrustedProxy => "untrusted_proxy",
         }
     }

@@ -20,7 +20,7 @@
 //! | a head can be read in two ways, or has not one Host | `malformed_head` | `head.rs`, [`check`] |
 //! | its TLS handshake fails | `tls_handshake`, `plain_http` | `handshake.rs` |
 //! | its TLS handshake is late | `tls_handshake_timeout` | `handshake.rs` |
-//! | a reload, or the end of its certificate, would not let it begin | `tls_outdated` | `standing.rs` |
+//! | after a reload, or the end of its certificate, it could not begin as it did | `outdated` | `standing.rs` |
 //! | HTTP/2 frames come without progress | `http2_flood` | `frames.rs` |
 //! | a response says `Connection: close`, as before the spoke is identified | | `write/respond.rs` |
 //! | a refused body is not read, or not to its end | | `write/body.rs` |
@@ -193,10 +193,10 @@ fn refuse(fault: HeadFault) -> Response<ResponseBody> {
     last(StatusCode::BAD_REQUEST, format!("{reason}: {fault}\n"))
 }
 
-/// The response to a request on a connection that would be refused now.
+/// The response to a request on a connection that could not begin as it did.
 fn outdated() -> Response<ResponseBody> {
-    let reason = ConnectionRefusal::TlsOutdated.name();
-    let advice = "TLS of this connection or its client certificate is out of date; connect again";
+    let reason = ConnectionRefusal::Outdated.name();
+    let advice = "the configuration changed, or the client certificate expired; connect again";
     let mut response = last(
         StatusCode::SERVICE_UNAVAILABLE,
         format!("{reason}: {advice}\n"),

@@ -1,8 +1,7 @@
 //! What happens in the task of a connection before HTTP is spoken on it.
 //!
 //! [`establish`] takes the steps that need bytes of the peer, in the order in which the bytes come:
-//! the PROXY protocol header, what the true address decides, and a TLS handshake would be next. All
-//! steps and the first head share one deadline, which runs from the accept. A step that misses it
+//! the PROXY protocol header, what the true address decides, and the TLS handshake. All steps and the first head share one deadline, which runs from the accept. A step that misses it
 //! says so with a reason of its own.
 
 use std::sync::Arc;
@@ -81,9 +80,8 @@ where
         () = place.evicted() => return Err(ConnectionRefusal::Evicted.into()),
         () = drained(drain, deadlines.drain) => return Err(Unestablished::Gone),
     };
-    let by = rules.tls.clone();
-    let standing = Standing::new(Arc::clone(access), peer.tls().cloned(), by);
     let old_at = rules.connection_age_max.map(|age| accepted + jittered(age));
+    let standing = Standing::new(Arc::clone(access), peer.tls().cloned(), rules);
     Ok(Established {
         stream,
         peer,

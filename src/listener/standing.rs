@@ -1,10 +1,12 @@
-//! Whether an open connection would be accepted if it began now.
+//! Whether an open connection could begin now as it did.
 //!
 //! A reload may take away the authority that issued the certificate of a client, revoke the certificate,
 //! ask for one, or turn TLS on or off. A certificate may also expire. The connection then ends, so that
-//! the next handshake decides: it may find a certificate that the client renewed long ago. For the same
-//! reason, a request that arrives in between is answered 503: for a 401, a Prometheus would drop
-//! samples that it may well write over its next connection.
+//! the next handshake decides: it may find a certificate that the client renewed long ago. It also ends
+//! when the PROXY protocol is turned on or off: a connection from before has the address of the load
+//! balancer, which the source ranges of the spokes no longer mean. A request that arrives in between is
+//! answered 503: for a 401 or 403, a Prometheus would drop samples that it may well write over its next
+//! connection.
 
 use std::future::pending;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,8 +15,9 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::sleep;
 
+use crate::config::{ConnectionRules, ProxyProtocol};
 use crate::reasons::ConnectionRefusal;
-use crate::tls::{ClientCertificate, ServerTls};
+use crate::tls::ClientCertificate;
 
 use super::admit::Access;
 use super::handshake::PeerTls;
@@ -26,6 +29,8 @@ const CLOCK_CHECKED_EVERY: Duration = Duration::from_secs(3600);
 #[derive(Debug)]
 pub(super) struct Standing {
     access: Arc<Access>,
+    /// Whether it began with a header of the PROXY protocol.
+    began_with: ProxyProtocol,
     peer: Option<Arc<PeerTls>>,
     judged: Mutex<Judged>,
     counted: AtomicBool,
@@ -35,27 +40,36 @@ pub(super) struct Standing {
 /// change.
 #[derive(Debug)]
 struct Judged {
-    by: Option<ServerTls>,
+    by: Arc<ConnectionRules>,
     accepted: bool,
 }
 
+impl Judged {
+    /// Whether other rules judge alike.
+    fn stays(&self, rules: &Arc<ConnectionRules>) -> bool {
+        let by = &self.by;
+        let is_same = by.proxy_protocol == rules.proxy_protocol && by.tls == rules.tls;
+        Arc::ptr_eq(by, rules) || is_same
+    }
+}
+
 impl Standing {
-    /// The standing of a connection that was accepted by these rules of TLS.
+    /// The standing of a connection that began under these rules.
     pub(super) fn new(
         access: Arc<Access>,
         peer: Option<Arc<PeerTls>>,
-        by: Option<ServerTls>,
+        by: Arc<ConnectionRules>,
     ) -> Self {
-        let judged = Judged { by, accepted: true };
         Self {
             access,
+            began_with: by.proxy_protocol,
             peer,
-            judged: Mutex::new(judged),
+            judged: Mutex::new(Judged { by, accepted: true }),
             counted: AtomicBool::new(false),
         }
     }
 
-    /// Whether the connection would be accepted now.
+    /// Whether the connection could begin now as it did.
     pub(super) fn holds(&self) -> bool {
         let rules = (self.access.rules)();
         let now = SystemTime::now();
@@ -64,19 +78,21 @@ impl Standing {
             return false;
         }
         let mut judged = self.judged();
-        if judged.by != rules.tls {
-            judged.accepted = match (&self.peer, &rules.tls) {
+        if !judged.stays(&rules) {
+            let tls_fits = match (&self.peer, &rules.tls) {
                 (None, None) => true,
                 (Some(peer), Some(tls)) => peer.fits(tls, now),
                 (None, Some(_)) | (Some(_), None) => false,
             };
-            judged.by.clone_from(&rules.tls);
+            judged.accepted = tls_fits && self.began_with == rules.proxy_protocol;
         }
+        // The rules of before, with their revocation lists, are given back.
+        judged.by = rules;
         judged.accepted
     }
 
     fn is_judged(&self) -> bool {
-        self.judged().by == (self.access.rules)().tls
+        self.judged().stays(&(self.access.rules)())
     }
 
     fn judged(&self) -> MutexGuard<'_, Judged> {
@@ -84,7 +100,7 @@ impl Standing {
         self.judged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until the connection would be refused.
+    /// Waits until the connection could not begin as it did.
     pub(super) async fn lost(&self) {
         let mut reloads = self.access.reloads.clone();
         loop {
@@ -111,10 +127,10 @@ impl Standing {
         }
     }
 
-    /// Counts the connection as one that ends because it would be refused.
+    /// Counts the connection as one that ends for this.
     pub(super) fn count_loss(&self) {
         if !self.counted.swap(true, Ordering::Relaxed) {
-            self.access.count_refusal(ConnectionRefusal::TlsOutdated);
+            self.access.count_refusal(ConnectionRefusal::Outdated);
         }
     }
 

@@ -75,7 +75,7 @@ impl Asking {
 
     async fn outdated(&self) -> f64 {
         let name = "hubgate_connections_refused_total";
-        self.gate.sum(name, &[("reason", "tls_outdated")]).await
+        self.gate.sum(name, &[("reason", "outdated")]).await
     }
 }
 
@@ -422,7 +422,7 @@ async fn a_certificate_that_expires_ends_its_connection_and_is_never_a_401() {
     it.gate
         .wait_for_metric(
             "hubgate_connections_refused_total",
-            &[("reason", "tls_outdated")],
+            &[("reason", "outdated")],
             2.0,
         )
         .await;

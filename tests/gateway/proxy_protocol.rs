@@ -367,3 +367,35 @@ async fn a_reload_changes_who_is_trusted() {
     let response = tokio::time::timeout(DEADLINE, open.send(Request::up().spoke("two"))).await;
     response.unwrap().unwrap().expect(204);
 }
+
+#[tokio::test]
+async fn a_connection_from_before_the_proxy_protocol_ends_and_drops_nothing() {
+    let hub = ScriptedHub::start().await;
+    let yaml = |listen: &str, ranges: &str| {
+        let ranges = format!("source_ranges: [{ranges}]");
+        listen.to_owned() + &config(&hub.url(), &[spoke("two", &ranges)])
+    };
+    let direct = yaml("listen: {address: \"127.0.0.1:0\"}\n", PROXY);
+    let behind = yaml(
+        &format!(
+            "listen: {{address: \"127.0.0.1:0\", proxy_protocol: required, \
+             trusted_proxies: [{PROXY}]}}\n"
+        ),
+        "127.0.0.2",
+    );
+    let gate = Gate::start(&direct).await;
+    let header: &[u8] = b"PROXY TCP4 127.0.0.2 127.0.0.1 9 9\r\n";
+    let mut open = begin(&gate, PROXY, b"", false).await.unwrap();
+    let request = || Request::up().spoke("two");
+    open.send(request()).await.unwrap().expect(204);
+    for (yaml, opening) in [(&behind, header), (&direct, b"")] {
+        gate.reload_with(yaml).await;
+        // It has ended, or its next request ends it.
+        if let Ok(response) = open.send(request()).await {
+            response.expect_retryable(503);
+        }
+        open = begin(&gate, PROXY, opening, false).await.unwrap();
+        open.send(request()).await.unwrap().expect(204);
+    }
+    assert_eq!(refused(&gate, "outdated").await, 2.0);
+}

@@ -428,7 +428,7 @@ async fn tls_is_turned_on_and_off_by_a_reload_without_a_lost_write() {
     gate.reload_with(&plain).await;
     gate.send(request()).await.expect(204);
     idle.send(request()).await.expect_err("it is closed");
-    assert_eq!(refused(&gate, "tls_outdated").await, 2.0);
+    assert_eq!(refused(&gate, "outdated").await, 2.0);
 }
 
 #[tokio::test]
