@@ -27,7 +27,8 @@ use crate::config::ConnectionRules;
 use crate::forward::outcome::Outcome;
 use crate::forward::{Plan, Sending, Terms};
 use crate::identify::Guesses;
-use crate::listener::{Drain, Handler, Peer, ResponseBody, Turn, forwarded_for};
+use crate::listener::forwarded_for::{self, ForwardedForFault};
+use crate::listener::{Drain, Handler, Peer, ResponseBody, Turn};
 use crate::metrics::Metrics;
 use crate::remote_write;
 use crate::rewrite::{self, Rewriter, Rewritten};
@@ -67,9 +68,19 @@ fn locate(peer: Peer, head: &Parts, rules: &ConnectionRules) -> Result<Peer, Ref
     tracing::debug!(%peer, %sender, source, "a request through a proxy");
     let address = sender.ip();
     if !rules.source_ranges.contains(address) {
-        return Err(Refusal::ListenSourceRange { address });
+        let refusal = Refusal::ListenSourceRange { address };
+        return Err(outside(rules, address, refusal));
     }
     Ok(sender)
+}
+
+/// The refusal of an address outside source ranges, unless it is that of a proxy which should have told
+/// the true one. Then the sender may be where it should be, and must keep its data.
+fn outside(rules: &ConnectionRules, address: IpAddr, refusal: Refusal) -> Refusal {
+    if rules.forwards(address) {
+        return ForwardedForFault::Nobody { proxy: address }.into();
+    }
+    refusal
 }
 
 /// A request whose sender is identified and whose body is in memory.
@@ -155,7 +166,8 @@ impl Endpoint {
         turn: &Turn,
         progress: &mut Progress,
     ) -> Result<Job, Refusal> {
-        progress.peer = locate(progress.peer.clone(), head, &state.config.listen.rules)?;
+        let rules = &state.config.listen.rules;
+        progress.peer = locate(progress.peer.clone(), head, rules)?;
         negotiate::route(head)?;
         let address = progress.peer.ip();
         let certificate = progress.peer.certificate();
@@ -165,7 +177,7 @@ impl Endpoint {
         let spoke = Arc::clone(&identity.spoke);
         progress.spoke = Some(Arc::clone(&spoke));
         if !spoke.source_ranges.contains(address) {
-            return Err(Refusal::SourceRange { address });
+            return Err(outside(rules, address, Refusal::SourceRange { address }));
         }
         turn.stay();
         record::identified(&identity);

@@ -36,6 +36,15 @@ pub enum ForwardedForFault {
         /// The entry, cut.
         entry: String,
     },
+    /// There is no entry but those of trusted proxies, and their own address is outside source ranges.
+    #[error(
+        "X-Forwarded-For says nobody behind the trusted proxy {proxy}, which is itself outside the \
+         source ranges"
+    )]
+    Nobody {
+        /// The proxy.
+        proxy: IpAddr,
+    },
     /// There are more entries of trusted proxies than any real chain has.
     #[error("X-Forwarded-For names more than {ENTRIES_MAX} trusted proxies, one behind another")]
     TooMany,
