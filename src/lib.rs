@@ -22,7 +22,7 @@
 //!
 //! What they stand on: [`state`] (the configuration in force, made ready), [`spoke`] (what is kept of
 //! a spoke at run time), [`config`] (one YAML file, checked whole), [`tls`] (certificates and keys, and
-//! what rustls makes of them), [`jwt`] (JSON Web Tokens, and the keys that sign them), [`jwks`] (these
+//! what rustls makes of them), [`jwt`] (JSON Web Tokens, and the keys that verify them), [`jwks`] (these
 //! keys, fetched and kept), [`metrics`] and [`telemetry`] (what operators see), [`reasons`] (every
 //! closed "why"), [`remote_write`] (what both sides of HTTP share).
 //!
@@ -64,8 +64,9 @@
 //!    so killing hubgate at any moment loses nothing.
 //! 2. A 4xx only for facts about the request itself, because Prometheus drops a batch on every
 //!    4xx. [`write::refusal`], [`forward::outcome`] and [`write::answer`] are the only places that
-//!    choose a status, but for heads that [`listener`] or hyper refuse: those that are not HTTP, can
-//!    be read in two ways, or are too large.
+//!    choose a status, but for what [`listener`] or hyper refuse before them: heads that are not HTTP,
+//!    can be read in two ways, or are too large, and, with 503, connections that do not fit the
+//!    configuration.
 //! 3. What is checked is what travels on. The hub gets canonical headers and either the bytes
 //!    that were walked, when they hold nothing else and nothing changed, or a message encoded
 //!    from the walk. Bytes of two requests never meet.
