@@ -10,8 +10,7 @@ pub mod reload;
 mod status;
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use axum::Router;
@@ -31,7 +30,7 @@ use crate::identify::{Guesses, NotIdentified};
 use crate::listener::{Drain, Handler, Peer, ResponseBody, Turn};
 use crate::metrics::{Metrics, PageFormat};
 use crate::state::State;
-use crate::telemetry::Repeats;
+use crate::telemetry::SharedRepeats;
 
 use origin::Foreign;
 use reload::Reloads;
@@ -50,9 +49,9 @@ pub struct Admin {
     sources: Sources,
     bound: SocketAddr,
     /// A page can repeat its requests without end.
-    refused: Mutex<Repeats>,
+    refused: SharedRepeats,
     /// So can whoever has no credential.
-    unidentified: Mutex<Repeats>,
+    unidentified: SharedRepeats,
 }
 
 /// What the admin listener shows and asks.
@@ -84,8 +83,8 @@ impl Admin {
             router,
             sources,
             bound,
-            refused: Mutex::default(),
-            unidentified: Mutex::default(),
+            refused: SharedRepeats::default(),
+            unidentified: SharedRepeats::default(),
         }
     }
 
@@ -113,7 +112,7 @@ impl Admin {
     }
 
     fn refuse(&self, head: &Parts, peer: &Peer, reason: Foreign) -> Response<Body> {
-        if let Some(count) = add(&self.refused) {
+        if let Some(count) = self.refused.add() {
             let header = |name| head.headers.get(name).map(HeaderValue::as_bytes);
             let [origin, host] = [ORIGIN, HOST].map(|name| {
                 let value = String::from_utf8_lossy(header(name).unwrap_or_default());
@@ -134,7 +133,7 @@ impl Admin {
                 ..
             } = &self.sources;
             metrics.count_admin_auth_failure(failure);
-            if let Some(count) = add(&self.unidentified) {
+            if let Some(count) = self.unidentified.add() {
                 let failure = failure.name();
                 tracing::warn!(%peer, failure, count, "no credential for the admin port");
             }
@@ -149,14 +148,6 @@ impl Admin {
         }
         access::refusal(reason)
     }
-}
-
-/// Adds one to what is repeated. Returns how many there were since the last log line when it is time for
-/// another one.
-fn add(repeats: &Mutex<Repeats>) -> Option<u64> {
-    // Nothing under the lock can leave it half done.
-    let mut repeats = repeats.lock().unwrap_or_else(PoisonError::into_inner);
-    repeats.add(1, Instant::now())
 }
 
 impl Handler for Admin {

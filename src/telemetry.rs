@@ -2,6 +2,7 @@
 //! repeat are logged only now and then, with their number.
 
 use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -87,6 +88,19 @@ impl Repeats {
         }
         self.last_logged = Some(now);
         Some(std::mem::take(&mut self.unlogged))
+    }
+}
+
+/// [`Repeats`] that several tasks count.
+#[derive(Debug, Default)]
+pub struct SharedRepeats(Mutex<Repeats>);
+
+impl SharedRepeats {
+    /// Adds an event. If it is time for the next line, returns how many events that line stands for.
+    pub fn add(&self) -> Option<u64> {
+        // Nothing under the lock can leave it half done.
+        let mut repeats = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        repeats.add(1, Instant::now())
     }
 }
 

@@ -1,13 +1,12 @@
 //! What happened with a hub, in metrics and log at once.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::metrics::{HubMetrics, LostPart};
 use crate::reasons::{HubFailure, UNKNOWN};
 use crate::rewrite::Lost;
-use crate::telemetry::Repeats;
+use crate::telemetry::SharedRepeats;
 use crate::wire::{Counts, Protocol};
 
 use super::response::HubResponse;
@@ -22,8 +21,8 @@ pub(super) struct Recorder {
     metrics: HubMetrics,
     /// The parts of [`LostPart::ALL`] whose loss was logged.
     logged_losses: [AtomicBool; LostPart::ALL.len()],
-    failures: Mutex<Repeats>,
-    cuts: Mutex<Repeats>,
+    failures: SharedRepeats,
+    cuts: SharedRepeats,
 }
 
 impl Recorder {
@@ -33,8 +32,8 @@ impl Recorder {
             hub: hub.to_owned(),
             metrics: HubMetrics::new(hub, before),
             logged_losses: Default::default(),
-            failures: Mutex::default(),
-            cuts: Mutex::default(),
+            failures: SharedRepeats::default(),
+            cuts: SharedRepeats::default(),
         }
     }
 
@@ -70,9 +69,7 @@ impl Recorder {
 
     /// The hub did not take a request that another hub may have taken.
     pub(super) fn failed(&self, example: &str) {
-        // Nothing under the lock can leave it half done.
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = failures.add(1, Instant::now()) {
+        if let Some(count) = self.failures.add() {
             let hub = &self.hub;
             tracing::warn!(hub, count, example, "a hub did not take a write");
         }
@@ -80,9 +77,7 @@ impl Recorder {
 
     /// A request is cut, since the hub answers it with a fault and stores others.
     pub(super) fn cut(&self, spoke: &str, example: &str) {
-        // Nothing under the lock can leave it half done.
-        let mut cuts = self.cuts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = cuts.add(1, Instant::now()) {
+        if let Some(count) = self.cuts.add() {
             let hub = &self.hub;
             tracing::warn!(
                 hub,

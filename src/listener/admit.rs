@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::config::{ConnectionRules, ProxyProtocol};
 use crate::metrics::Metrics;
 use crate::reasons::ConnectionRefusal;
-use crate::telemetry::Repeats;
+use crate::telemetry::SharedRepeats;
 
 use super::activity::Activity;
 use super::handshake::Handshakes;
@@ -47,15 +47,12 @@ pub struct Access {
 /// Logs now and then that what should be a proxy is none. Then no spoke may get through at all, and
 /// only hubgate can say why.
 #[derive(Debug, Default)]
-pub struct ProxyLog(Mutex<Repeats>);
+pub struct ProxyLog(SharedRepeats);
 
 impl ProxyLog {
     /// Adds a connection of this peer.
     pub(super) fn add(&self, peer: &Peer, fault: &str) {
-        let now = std::time::Instant::now();
-        // Nothing under the lock can leave it half done.
-        let mut repeats = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = repeats.add(1, now) {
+        if let Some(count) = self.0.add() {
             tracing::warn!(address = %peer.ip(), fault, count, "no connection of a proxy");
         }
     }

@@ -11,10 +11,10 @@ use std::fmt;
 use std::future::Future;
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::thread::available_parallelism;
-use std::time::{Instant as StdInstant, SystemTime};
+use std::time::SystemTime;
 
 use rustls::ProtocolVersion;
 use rustls::server::Acceptor;
@@ -25,7 +25,7 @@ use tokio_rustls::StartHandshake;
 use tokio_rustls::server::{FallibleAccept, TlsStream};
 
 use crate::reasons::ConnectionRefusal;
-use crate::telemetry::Repeats;
+use crate::telemetry::SharedRepeats;
 use crate::tls::{ClientCertificate, ServerTls};
 
 use super::establish::Unestablished;
@@ -52,7 +52,7 @@ const PLAIN_HTTP: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
 pub struct Handshakes {
     turns: Arc<Turns>,
     /// Anybody can make them fail without end.
-    failed: Mutex<Repeats>,
+    failed: SharedRepeats,
 }
 
 /// What a handshake found out about a peer.
@@ -79,7 +79,7 @@ impl Default for Handshakes {
         let cores = available_parallelism().map_or(1, usize::from);
         Self {
             turns: Turns::new((cores / 2).max(1)),
-            failed: Mutex::default(),
+            failed: SharedRepeats::default(),
         }
     }
 }
@@ -182,9 +182,7 @@ impl Handshakes {
 
     fn log<S>(&self, peer: &Peer, reason: ConnectionRefusal, failure: &Failure<S>) {
         let reason = reason.name();
-        // Nothing under the lock can leave it half done.
-        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = failed.add(1, StdInstant::now()) {
+        if let Some(count) = self.failed.add() {
             tracing::warn!(%peer, reason, %failure, count, "a TLS handshake failed");
         } else {
             tracing::debug!(%peer, reason, %failure, "a TLS handshake failed");

@@ -3,7 +3,7 @@
 //! Each function is one event, so that no part of hubgate can count something that the others do
 //! not show.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use http::header::USER_AGENT;
@@ -16,7 +16,7 @@ use crate::metrics::Metrics;
 use crate::policy::Verdict;
 use crate::reasons::{AuthFailure, Reason, RequestReason};
 use crate::spoke::Spoke;
-use crate::telemetry::Repeats;
+use crate::telemetry::SharedRepeats;
 use crate::wire::Protocol;
 
 use super::answer::Answer;
@@ -55,23 +55,23 @@ impl Progress {
 pub(super) struct Recorder {
     metrics: Metrics,
     /// One for all senders that are not identified: they have no names and no bound.
-    unidentified: Mutex<Repeats>,
+    unidentified: SharedRepeats,
     /// One for all senders whose password is not checked.
-    busy: Mutex<Repeats>,
+    busy: SharedRepeats,
     /// One for all senders whose JWT is not judged.
-    keys_unavailable: Mutex<Repeats>,
+    keys_unavailable: SharedRepeats,
     /// One for all senders whose address is not known.
-    unlocated: Mutex<Repeats>,
+    unlocated: SharedRepeats,
 }
 
 impl Recorder {
     pub(super) fn new(metrics: Metrics) -> Self {
         Self {
             metrics,
-            unidentified: Mutex::default(),
-            busy: Mutex::default(),
-            keys_unavailable: Mutex::default(),
-            unlocated: Mutex::default(),
+            unidentified: SharedRepeats::default(),
+            busy: SharedRepeats::default(),
+            keys_unavailable: SharedRepeats::default(),
+            unlocated: SharedRepeats::default(),
         }
     }
 
@@ -109,7 +109,7 @@ impl Recorder {
     /// for the names in a certificate, which prove nothing without it.
     fn unidentified(&self, peer: &Peer, failure: AuthFailure, code: StatusCode) {
         self.metrics.count_auth_failure(failure);
-        if let Some(count) = add(&self.unidentified) {
+        if let Some(count) = self.unidentified.add() {
             let (failure, code) = (failure.name(), code.as_u16());
             let address = peer.ip();
             let certificate = peer.certificate().map(ToString::to_string);
@@ -132,7 +132,7 @@ impl Recorder {
     /// Too many passwords wait, so the one of this sender is not checked.
     fn busy(&self, peer: &Peer, reason: &str, code: StatusCode) {
         self.metrics.count_auth_busy();
-        if let Some(count) = add(&self.busy) {
+        if let Some(count) = self.busy.add() {
             let (address, code) = (peer.ip(), code.as_u16());
             tracing::warn!(%address, reason, code, count, "a password is not checked");
         }
@@ -141,7 +141,7 @@ impl Recorder {
     /// The keys that judge a JWT are not known. The log says of each place of keys why.
     fn keys_unavailable(&self, peer: &Peer, reason: &str, code: StatusCode) {
         self.metrics.count_auth_keys_unavailable();
-        if let Some(count) = add(&self.keys_unavailable) {
+        if let Some(count) = self.keys_unavailable.add() {
             let (address, code) = (peer.ip(), code.as_u16());
             tracing::warn!(%address, reason, code, count, "a JWT is not judged");
         }
@@ -150,7 +150,7 @@ impl Recorder {
     /// A trusted proxy does not say where a request comes from. All spokes behind it may be affected,
     /// and none of them is known.
     fn unlocated(&self, fault: &ForwardedForFault, code: StatusCode) {
-        if let Some(count) = add(&self.unlocated) {
+        if let Some(count) = self.unlocated.add() {
             let code = code.as_u16();
             tracing::warn!(%fault, code, count, "the address of a sender is not known");
         }
@@ -167,13 +167,6 @@ impl Recorder {
             None => self.metrics.count_unidentified_request(status),
         }
     }
-}
-
-/// Adds an event, and returns the number of events if it is time for a line.
-fn add(repeats: &Mutex<Repeats>) -> Option<u64> {
-    // Nothing under the lock can leave it half done.
-    let mut repeats = repeats.lock().unwrap_or_else(PoisonError::into_inner);
-    repeats.add(1, Instant::now())
 }
 
 /// A credential proved a spoke, from an address that the spoke may send from.
