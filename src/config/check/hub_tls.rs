@@ -1,15 +1,13 @@
 //! Checks `tls` of a hub, and reads the files that it names.
 
-use std::time::SystemTime;
-
 use rustls::pki_types::{DnsName, ServerName};
 
 use super::Check;
 use super::entry::{Fields, quote};
-use super::pem::{about_file, pem, unusable};
+use super::pem::{chain, pem, unusable};
 use crate::config::errors::Reported;
 use crate::config::{Host, HubTls, HubUrl, Scheme};
-use crate::tls::{Authorities, Chain, ClientTls, Identity, Key};
+use crate::tls::{Authorities, ClientTls, Identity, Key};
 
 pub(super) const KEYS: &[&str] = &["ca_file", "cert_file", "key_file", "server_name"];
 
@@ -61,14 +59,7 @@ fn authorities(check: &mut Check<'_>, fields: &Fields<'_>) -> Result<Authorities
 /// What hubgate proves itself with, if the hub asks for it.
 fn identity(check: &mut Check<'_>, fields: &Fields<'_>) -> Result<Option<Identity>, Reported> {
     let (cert_entry, key_entry) = (fields.get("cert_file"), fields.get("key_file"));
-    let chain = cert_entry.map(|entry| {
-        let chain = pem(check, entry, Chain::from_pem)?;
-        for doubt in chain.doubts(SystemTime::now()) {
-            let message = about_file(entry, &doubt);
-            entry.warn(&mut check.report, message);
-        }
-        Ok(chain)
-    });
+    let chain = cert_entry.map(|entry| chain(check, entry));
     let key = key_entry.map(|entry| Ok((entry, pem(check, entry, Key::from_pem)?)));
     let (chain, (key_entry, key)) = match (chain, key) {
         (None, None) => return Ok(None),

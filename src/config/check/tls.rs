@@ -4,11 +4,11 @@ use std::time::SystemTime;
 
 use super::Check;
 use super::entry::{Fields, quote};
-use super::pem::{about_file, pem, unusable};
+use super::pem::{chain, doubtful, pem, unusable};
 use crate::config::defaults;
 use crate::config::errors::Reported;
 use crate::tls::{
-    Authorities, Chain, ClientAuth, Identity, Key, MinVersion, RevocationLists, ServerTls, Unusable,
+    Authorities, ClientAuth, Identity, Key, MinVersion, RevocationLists, ServerTls, Unusable,
 };
 
 const KEYS: &[&str] = &[
@@ -57,17 +57,11 @@ pub(super) fn asks_for_certificates(tls: &Result<Option<ServerTls>, Reported>) -
 fn identity(check: &mut Check<'_>, fields: &Fields<'_>) -> Result<Identity, Reported> {
     let cert_entry = fields.require(&mut check.report, "cert_file");
     let chain = cert_entry.and_then(|entry| {
-        let chain = pem(check, entry, Chain::from_pem)?;
-        let mut doubts = chain.doubts(SystemTime::now());
+        let chain = chain(check, entry)?;
         if !chain.names_a_server() {
-            doubts.push(
-                "has a certificate without a DNS name or IP address; clients such as Prometheus do \
-                 not look at its common name"
-                    .to_owned(),
-            );
-        }
-        for doubt in doubts {
-            entry.warn(&mut check.report, about_file(entry, &doubt));
+            let doubt = "has a certificate without a DNS name or IP address; clients such as \
+                         Prometheus do not look at its common name";
+            doubtful(check, entry, doubt);
         }
         Ok(chain)
     });
@@ -84,7 +78,7 @@ fn client_auth(check: &mut Check<'_>, fields: &Fields<'_>) -> Result<Option<Clie
     if let (Some(entry), Ok(Some(revoked))) = (fields.get("client_crl_file"), &revoked)
         && let Some(doubt) = revoked.doubt(SystemTime::now())
     {
-        entry.warn(&mut check.report, about_file(entry, &doubt));
+        doubtful(check, entry, &doubt);
     }
     let asked = asked?;
     if asked == Asked::None {
