@@ -10,7 +10,7 @@
 //!    of bearer token is told apart from the opaque ones there,
 //! 2. a variant of [`Secret`] in `config.rs`, its key in `config/check/credential.rs`, and a check in
 //!    `config/check/unique.rs` that no two spokes share what identifies them,
-//! 3. its advice in `reasons.rs` ([`AuthFailure`]) and its challenge in [`challenges`],
+//! 3. its advice in `reasons/auth_failure.rs` ([`AuthFailure`]) and its challenge in [`challenges`],
 //! 4. its key and a section in `docs/configuration.md`; what it reads in the background is started by
 //!    `gateway.rs`, as for the keys of [`jwks`].
 //!

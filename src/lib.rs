@@ -39,6 +39,9 @@
 //! | What is a token told whose key is not known? | `jwks.rs`: the table at its head |
 //! | Which password is checked next? | `identify/line.rs` |
 //! | Which statuses can a spoke see, and when? | `docs/responses.md`; chosen in `write/refusal.rs` before a hub is asked, in `forward/outcome.rs` after a hub's response, and in `write/answer.rs` for both together |
+//! | How is the true address of a sender known? | `listener/establish.rs` by connection, `listener/forwarded_for.rs` by request |
+//! | Whose handshake is computed next? | `listener/handshake/turns.rs` |
+//! | When does a reload end an open connection? | `listener/standing.rs` |
 //! | Why was a connection closed? | `listener/connection.rs`: the list at its head |
 //! | When does a hub get a new connection? | `forward/connections.rs` |
 //! | Why was a request or a series refused? | `reasons.rs` |
