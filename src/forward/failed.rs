@@ -79,11 +79,11 @@ impl Failed {
         }
     }
 
-    /// The hub speaks TLS, and its URL begins with `http://`.
-    pub(super) fn wants_tls(response: &HubResponse) -> Self {
+    /// The hub wants other TLS than hubgate speaks.
+    pub(super) fn tls(response: &HubResponse, advice: &str) -> Self {
         let failed = Self::hub_fault(response);
         Self {
-            detail: failed.detail + "; begin the url of the hub with https://",
+            detail: format!("{}; {advice}", failed.detail),
             ..failed
         }
     }

@@ -65,8 +65,8 @@ pub(super) fn react(sent: &Sent, response: &HubResponse, known: Known) -> Reacti
         translatable, side, ..
     } = *sent;
     let written = response.written.map(|counts| counts.samples());
-    if response.wants_tls() {
-        return Reaction::Fail(Failed::wants_tls(response));
+    if let Some(advice) = response.tls_advice() {
+        return Reaction::Fail(Failed::tls(response, advice));
     }
     match (sent.protocol, response.status.as_u16()) {
         // Some receivers send zeros with a V1 success, which means success all the same.
@@ -189,6 +189,8 @@ mod tests {
     const GO: &str = "Client sent an HTTP request to an HTTPS server.";
     const NGINX: &str =
         "<html> <head><title>400 The plain HTTP request was sent to HTTPS port</title>";
+    const NGINX_CERTIFICATE: &str =
+        "<html> <head><title>400 No required SSL certificate was sent</title></head>";
     const QUOTED: &str = "out of order sample; Client sent an HTTP request to an HTTPS server";
 
     #[test]
@@ -215,6 +217,7 @@ mod tests {
             ("400 to V2, not counted, V2 only", sent(V2),         response(400, None, "bad"),            "halve"),
             ("TLS wanted by Go",                sent(V1),         response(400, None, GO),               "fail"),
             ("TLS wanted by nginx",             translatable(V2), response(400, None, NGINX),            "fail"),
+            ("a certificate wanted by nginx",   translatable(V2), response(400, None, NGINX_CERTIFICATE), "fail"),
             ("a sample that quotes Go",         sent(V1),         response(400, None, QUOTED),           "halve"),
             ("bad V1 sample",                   sent(V1),         response(400, None, "bad"),            "halve"),
             ("bad V1 sample, nothing written",  sent(V1),         response(400, Some(0), "bad"),         "halve"),

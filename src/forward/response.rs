@@ -24,6 +24,12 @@ const WANTS_TLS_PAGES: [&str; 2] = [
     "speaking plain HTTP to an SSL-enabled server port",
 ];
 
+/// What nginx says without a client certificate, and with one that it cannot verify.
+const WANTS_CERTIFICATE_PAGES: [&str; 2] = [
+    "No required SSL certificate was sent",
+    "The SSL certificate error",
+];
+
 /// What a hub said.
 #[derive(Debug, Clone)]
 pub struct HubResponse {
@@ -49,15 +55,23 @@ impl HubResponse {
         })
     }
 
-    /// True for the 400 of a server that speaks TLS to a client that does not. It says nothing about
-    /// the message. What a hub says of a sample may quote the sample, so the words must stand where no
-    /// hub quotes: at the beginning, or in a page.
-    pub fn wants_tls(&self) -> bool {
+    /// What to do about the 400 of a server that wants other TLS than hubgate speaks; `None` for all
+    /// other responses. It says nothing about the message. What a hub says of a sample may quote the
+    /// sample, so the words must stand where no hub quotes: at the beginning, or in a page.
+    pub fn tls_advice(&self) -> Option<&'static str> {
+        if self.status != StatusCode::BAD_REQUEST || self.written.is_some() {
+            return None;
+        }
         let text = self.text.as_str();
-        let page = text.starts_with('<') && WANTS_TLS_PAGES.iter().any(|it| text.contains(it));
-        self.status == StatusCode::BAD_REQUEST
-            && self.written.is_none()
-            && (text.starts_with(WANTS_TLS) || page)
+        let is_page_of =
+            |words: &[&str]| text.starts_with('<') && words.iter().any(|it| text.contains(it));
+        if text.starts_with(WANTS_TLS) || is_page_of(&WANTS_TLS_PAGES) {
+            Some("begin the url of the hub with https://")
+        } else if is_page_of(&WANTS_CERTIFICATE_PAGES) {
+            Some("check tls.cert_file of the hub")
+        } else {
+            None
+        }
     }
 
     /// True for a success that says nothing: in response to a V2 message it means that nothing of

@@ -608,6 +608,44 @@ async fn a_hub_that_wants_tls_at_an_http_url_costs_no_samples() {
     }
 }
 
+/// nginx says 400 as well when it misses a certificate, or cannot verify it.
+#[tokio::test]
+async fn a_hub_behind_nginx_that_wants_a_certificate_costs_no_samples() {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    let (authority, other) = (Authority::new("authority"), Authority::new("other"));
+    let files = authority.issue_files("nginx", &LOOPBACK);
+    let directives = format!(
+        "ssl_certificate {}; ssl_certificate_key {}; ssl_client_certificate {}; ssl_verify_client on;",
+        files.cert.display(),
+        files.key.display(),
+        authority.file().display()
+    );
+    let hub = ScriptedHub::start().await;
+    let address = hub.default_name().parse().unwrap();
+    let nginx = Nginx::start_tls(address, &directives).await;
+    let ca_file = format!("ca_file: {}", authority.file().display());
+    let shown = |authority: &Authority| {
+        let files = authority.issue_files("hubgate", &LOOPBACK);
+        let (cert, key) = (files.cert.display(), files.key.display());
+        format!("{ca_file}, cert_file: {cert}, key_file: {key}")
+    };
+    for (tls, status) in [
+        (ca_file.clone(), 502),
+        (shown(&other), 502),
+        (shown(&authority), 204),
+    ] {
+        let keys = format!("protocol: v1, tls: {{{tls}}}");
+        let gate = Gate::start_for(&nginx.url(), &keys).await;
+        let response = gate.write(Protocol::V1, &up()).await;
+        assert_eq!(response.status, status, "{tls}: {response:?}");
+        if status == 502 {
+            gate.wait_for_log(&["tls.cert_file"]).await;
+            assert_eq!(gate.samples("rejected", "float").await, 0.0, "{tls}");
+        }
+        gate.expect_balanced_counts("production").await;
+    }
+}
+
 #[tokio::test]
 async fn without_a_ca_file_the_authorities_of_the_system_are_trusted() {
     let authority = Authority::new("authority");
