@@ -13,7 +13,7 @@ pub enum AuthFailure {
     InvalidToken,
     /// The Authorization header cannot be read.
     Malformed,
-    /// There is no Authorization header.
+    /// There is neither an Authorization header nor a client certificate.
     Missing,
     /// No spoke has this credential.
     Unknown,
@@ -119,7 +119,8 @@ impl AuthFailure {
                 "the Authorization header cannot be read; send Bearer <token> or Basic <base64>"
             }
             Self::Missing => {
-                "no credential; set authorization or basic_auth in the spoke's remote_write"
+                "no credential; set authorization, basic_auth or the certificate in tls_config in the \
+                 spoke's remote_write"
             }
             Self::Unknown => "no spoke has this credential; check the token or password",
             Self::UnknownCertificate => {
