@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use super::{entry, hub, hub_credentials, hub_tls};
+use super::{credential, entry, hub, hub_credentials, hub_tls, tls};
 
 /// Maximum number of edits between a misspelt key and the key that is suggested for it.
 const TYPOS_MAX: usize = 2;
@@ -47,7 +47,7 @@ const KEYS: &[(&[&str], &str)] = &[
         "write an item of credentials, token_sha256: DIGEST",
     ),
     (
-        &["tokensha256", "tokenfile", "basic"],
+        &["tokensha256", "tokenfile", "basic", "certificate", "jwt"],
         "it goes into an item of credentials",
     ),
     (&["basicauth", "basicauthusers", "htpasswd"], BASIC),
@@ -58,18 +58,20 @@ const KEYS: &[(&[&str], &str)] = &[
     ),
     (&["login", "username"], "write username into basic"),
     (
-        &["tlsconfig", "tlsserverconfig", "certfile", "keyfile"],
+        &["tls", "tlsconfig", "tlsserverconfig", "certfile", "keyfile"],
         "write tls: {cert_file: FILE, key_file: FILE} into listen or admin",
     ),
     (
-        &[
-            "clientca",
-            "clientcafile",
-            "clientcrlfile",
-            "clientauth",
-            "clientauthtype",
-        ],
-        "write it into tls of listen",
+        &["clientca", "clientcafile"],
+        "write client_ca_file: FILE into tls of listen",
+    ),
+    (
+        &["clientcrl", "clientcrlfile"],
+        "write client_crl_file: FILE into tls of listen",
+    ),
+    (
+        &["clientauth", "clientauthtype"],
+        "write client_auth: optional or client_auth: required into tls of listen",
     ),
     (
         &["clientcertificate", "spiffe", "spiffeid"],
@@ -91,6 +93,39 @@ const KEYS: &[(&[&str], &str)] = &[
     ),
 ];
 
+/// As [`KEYS`], for `tls` of a listener.
+const TLS_KEYS: &[(&[&str], &str)] = &[
+    (
+        &["clientauthtype"],
+        "write client_auth: optional or client_auth: required",
+    ),
+    (
+        &["ca", "cacert", "cafile", "clientca", "clientcas"],
+        "write client_ca_file: FILE, the authorities that issue the clients' certificates",
+    ),
+    (
+        &["crl", "crlfile", "clientcrl"],
+        "write client_crl_file: FILE, the revocation lists of the clients' authorities",
+    ),
+    (
+        &["cert", "certificate", "key"],
+        "write cert_file: FILE and key_file: FILE",
+    ),
+];
+
+/// As [`KEYS`], for the credentials of the admin port.
+const ADMIN_CREDENTIAL_KEYS: &[(&[&str], &str)] = &[
+    (
+        &["certificate"],
+        "the admin port takes tokens and passwords; to ask for certificates as well, write \
+         client_auth: required into tls of admin",
+    ),
+    (
+        &["jwt"],
+        "the admin port takes tokens and passwords, and no JSON Web Tokens",
+    ),
+];
+
 const HUB_TOKEN: &str = "write credentials: {token_file: FILE} into the hub";
 const HUB_BASIC: &str =
     "write credentials: {basic: {username: NAME, password_file: FILE}} into the hub";
@@ -109,6 +144,10 @@ const HUB_KEYS: &[(&[&str], &str)] = &[
             "tokenpath",
         ],
         HUB_TOKEN,
+    ),
+    (
+        &["tokensha256", "sha256", "digest", "tokenhash"],
+        "a hub is sent the token itself; write credentials: {token_file: FILE} into the hub",
     ),
     (
         &[
@@ -154,12 +193,7 @@ pub(super) fn unknown_key(allowed: &[&str], key: &str, shown: bool) -> String {
     let quoted = entry::quote(key);
     let letters = letters(key);
     let misspelt = misspelt_key(allowed, &letters);
-    let of_a_hub: &[_] = if OF_A_HUB.contains(&allowed) {
-        HUB_KEYS
-    } else {
-        &[]
-    };
-    let other = of_a_hub
+    let other = advice_among(allowed)
         .iter()
         .chain(KEYS)
         .find(|(keys, _)| keys.contains(&letters.as_str()));
@@ -176,6 +210,19 @@ pub(super) fn unknown_key(allowed: &[&str], key: &str, shown: bool) -> String {
         None => ";".to_owned(),
     };
     format!("unknown key{name}{guess} allowed: {}", allowed.join(", "))
+}
+
+/// What holds only where these keys are allowed.
+fn advice_among(allowed: &[&str]) -> &'static [(&'static [&'static str], &'static str)] {
+    if OF_A_HUB.contains(&allowed) {
+        HUB_KEYS
+    } else if allowed == tls::KEYS {
+        TLS_KEYS
+    } else if allowed.starts_with(credential::ADMIN_KINDS) && !allowed.contains(&"jwt") {
+        ADMIN_CREDENTIAL_KEYS
+    } else {
+        &[]
+    }
 }
 
 /// The allowed key with the fewest typos.

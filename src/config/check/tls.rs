@@ -11,7 +11,7 @@ use crate::tls::{
     Authorities, ClientAuth, Identity, Key, MinVersion, RevocationLists, ServerTls, Unusable,
 };
 
-const KEYS: &[&str] = &[
+pub(super) const KEYS: &[&str] = &[
     "cert_file",
     "key_file",
     "client_ca_file",

@@ -138,6 +138,7 @@ fn keys_of_prometheus_for_a_hub_are_answered_with_those_of_hubgate() {
 basic_auth: {username: a} => write credentials: {basic: {username: NAME, password_file: FILE}} into the hub
 authorization: {credentials: a} => write credentials: {token_file: FILE} into the hub
 bearer_token_file: a => write credentials: {token_file: FILE} into the hub
+credentials: {token_sha256: a} => a hub is sent the token itself; write credentials: {token_file: FILE}
 credentials: {token: a} => write credentials: {token_file: FILE} into the hub
 credentials: {basic: {username: a, password: b}} => write credentials: {basic: {username: NAME, password_file: FILE}}
 tls_config: {ca_file: a} => write tls: {ca_file: FILE

@@ -192,7 +192,17 @@ fn errors_are_at_the_key_that_they_are_about() {
             "client_ca_file",
             "the file tls.key contains no",
         ),
-        (&format!("{both}, ca_file: a"), "tls", "unknown key"),
+        (&format!("{both}, chain: a"), "tls", "unknown key"),
+        (
+            &format!("{both}, ca_file: a"),
+            "tls",
+            "write client_ca_file: FILE",
+        ),
+        (
+            &format!("{both}, client_auth_type: a"),
+            "tls",
+            "write client_auth: optional or client_auth: required",
+        ),
     ] {
         folder.write("hubgate.yaml", with_tls(keys));
         let found = folder.errors();

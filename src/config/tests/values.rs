@@ -264,6 +264,7 @@ fn keys_of_other_programs_are_answered_with_the_key_of_hubgate() {
 token: a => 4:3: spokes[0] => unknown key \"token\"; credentials take the digest of a token as token_sha256 (`hubgate token` prints both), or a file
 bearer_token: a => 4:3: spokes[0] => unknown key \"bearer_token\"; credentials take the digest
 token_sha256: a => 4:3: spokes[0] => it goes into an item of credentials
+certificate: {dns: a} => 4:3: spokes[0] => it goes into an item of credentials
 basic_auth: {username: a} => 4:3: spokes[0] => write an item of credentials, basic: {username: NAME, password_hash: HASH}
 password: a => 4:3: spokes[0] => hubgate keeps only a hash of a password; write password_hash
 credential: [] => 4:3: spokes[0] => did you mean credentials?
