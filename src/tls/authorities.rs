@@ -15,6 +15,8 @@ use super::{Digest, Unusable, sections};
 #[derive(Debug, Clone)]
 pub struct Authorities {
     roots: Arc<RootCertStore>,
+    /// Whether one of the certificates verifies no certificate at all.
+    has_idle: bool,
     digest: Digest,
 }
 
@@ -31,8 +33,11 @@ impl Authorities {
     /// Reads all certificates of a PEM file; each of them is trusted.
     pub fn from_pem(pem: &[u8]) -> Result<Self, Unusable> {
         let certificates: Vec<CertificateDer<'static>> = sections(pem, "CERTIFICATE")?;
+        let mut has_idle = false;
         for certificate in &certificates {
-            Facts::of(certificate)?;
+            let facts = Facts::of(certificate)?;
+            // One that signed itself verifies itself.
+            has_idle |= !facts.may_issue && facts.issuer != facts.subject;
         }
         let mut roots = RootCertStore::empty();
         for certificate in &certificates {
@@ -41,7 +46,19 @@ impl Authorities {
                 Unusable::new("contains a certificate that cannot be that of an authority")
             })?;
         }
-        Ok(Self::new(roots, &certificates))
+        let authorities = Self::new(roots, &certificates);
+        Ok(Self {
+            has_idle,
+            ..authorities
+        })
+    }
+
+    /// What is probably not meant. The text continues a sentence whose subject is the file.
+    pub fn doubt(&self) -> Option<&'static str> {
+        self.has_idle.then_some(
+            "has a certificate that is not that of an authority and verifies no other; give the \
+             certificate of the authority that issued it",
+        )
     }
 
     /// Trusts the authorities that a system trusts, without those that cannot be read. `None` when
@@ -55,6 +72,7 @@ impl Authorities {
     fn new(roots: RootCertStore, certificates: &[CertificateDer<'static>]) -> Self {
         Self {
             roots: Arc::new(roots),
+            has_idle: false,
             digest: Digest::of(certificates.iter().map(AsRef::as_ref)),
         }
     }

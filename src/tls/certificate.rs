@@ -26,6 +26,8 @@ pub(super) struct Facts {
     pub(super) validity: Validity,
     /// Whether it has a DNS name or an IP address of a server.
     pub(super) names_a_server: bool,
+    /// Whether it may issue others.
+    pub(super) may_issue: bool,
     pub(super) issuer: Vec<u8>,
     pub(super) subject: Vec<u8>,
     pub(super) public_key: Vec<u8>,
@@ -54,6 +56,7 @@ impl Facts {
                 not_after: time(validity.not_after),
             },
             names_a_server,
+            may_issue: certificate.is_ca(),
             issuer: certificate.issuer().as_raw().to_vec(),
             subject: certificate.subject().as_raw().to_vec(),
             public_key: certificate.public_key().raw.to_vec(),

@@ -46,7 +46,12 @@ pub(super) fn tls(
 /// Whom hubgate trusts: those in `ca_file`, or else those that the system trusts.
 fn authorities(check: &mut Check<'_>, fields: &Fields<'_>) -> Result<Authorities, Reported> {
     if let Some(entry) = fields.get("ca_file") {
-        return pem(check, entry, Authorities::from_pem);
+        let authorities = pem(check, entry, Authorities::from_pem)?;
+        if let Some(doubt) = authorities.doubt() {
+            let message = about_file(entry, doubt);
+            entry.warn(&mut check.report, message);
+        }
+        return Ok(authorities);
     }
     let authorities = check.sources.system_authorities();
     authorities.ok_or_else(|| {

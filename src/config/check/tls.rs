@@ -75,6 +75,11 @@ fn client_auth(check: &mut Check<'_>, fields: &Fields<'_>) -> Result<Option<Clie
     let asked = fields.parse_or(&mut check.report, "client_auth", asked, Asked::None);
     let authorities = optional(check, fields, "client_ca_file", Authorities::from_pem);
     let revoked = optional(check, fields, "client_crl_file", RevocationLists::from_pem);
+    if let (Some(entry), Ok(Some(authorities))) = (fields.get("client_ca_file"), &authorities)
+        && let Some(doubt) = authorities.doubt()
+    {
+        entry.warn(&mut check.report, about_file(entry, doubt));
+    }
     if let (Some(entry), Ok(Some(revoked))) = (fields.get("client_crl_file"), &revoked)
         && let Some(doubt) = revoked.doubt(SystemTime::now())
     {

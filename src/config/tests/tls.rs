@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
 use super::files::Folder;
 use super::{DIGEST, errors};
@@ -256,6 +256,26 @@ fn doubtful_certificates_are_named() {
         found[0].contains("without a DNS name or IP address"),
         "{found:?}"
     );
+}
+
+#[test]
+fn a_certificate_in_place_of_its_authority_is_named() {
+    let folder = Folder::new();
+    write_identity(&folder, "", |leaf| {
+        leaf.distinguished_name.push(DnType::CommonName, "spoke");
+    });
+    let tls = "cert_file: tls.crt, key_file: tls.key, client_auth: optional";
+    for (file, doubted) in [("ca.crt", false), ("tls.crt", true)] {
+        folder.write(
+            "hubgate.yaml",
+            with_tls(&format!("{tls}, client_ca_file: {file}")),
+        );
+        let found = warnings(&folder);
+        let named = found
+            .iter()
+            .any(|it| it.contains("is not that of an authority"));
+        assert_eq!(named, doubted, "{file}: {found:?}");
+    }
 }
 
 /// A configuration whose spokes have these credentials.
