@@ -119,6 +119,16 @@ fn mismatches(ours: &Authority, other: &Authority) -> Vec<Mismatch> {
             advice: "set tls.ca_file of the hub to the file of the authority",
         },
         Mismatch {
+            case: "an authority's own",
+            tls: ServerTls {
+                chain: ours.pem().to_owned(),
+                key: ours.key(),
+                ..good()
+            },
+            keys: trusted.clone(),
+            advice: "the certificate of the hub is that of an authority (CA:TRUE)",
+        },
+        Mismatch {
             case: "another name",
             tls: ServerTls::new(ours, &subject(&["hub.test"], None)),
             keys: trusting(&ours.file(), ", server_name: other.test"),

@@ -136,6 +136,14 @@ fn explain(error: &Error, proves: bool) -> String {
         Error::InvalidCertificate(
             Certificate::NotValidYet | Certificate::NotValidYetContext { .. },
         ) => "the certificate of the hub is not valid yet, or the clock of hubgate is wrong",
+        // What webpki calls `CaUsedAsEndEntity`, of which rustls tells no more than the text.
+        Error::InvalidCertificate(Certificate::Other(other))
+            if format!("{other:?}").contains("CaUsedAsEndEntity") =>
+        {
+            "the certificate of the hub is that of an authority (CA:TRUE), as `openssl req -x509` \
+             makes it; give the hub one that such an authority issued, or a self-signed one with \
+             CA:FALSE"
+        }
         // A server of Go sends the second of them where it misses a certificate.
         Error::AlertReceived(
             Alert::CertificateRequired

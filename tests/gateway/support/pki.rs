@@ -58,6 +58,11 @@ impl Authority {
         &self.pem
     }
 
+    /// Its key, in PEM.
+    pub(crate) fn key(&self) -> String {
+        self.issuer.key().serialize_pem()
+    }
+
     /// The file of its certificate.
     pub(crate) fn file(&self) -> PathBuf {
         self.dir.path().join("ca.crt")
