@@ -36,7 +36,7 @@ pub(super) struct ServeArgs {
         value_parser = humantime::parse_duration
     )]
     auto_reload_interval: Duration,
-    /// How long connections are still accepted after SIGTERM, while /-/ready says no; 0s behind no
+    /// How long connections are still accepted after SIGTERM, while /-/ready says no; 0s without a
     /// balancer.
     #[arg(
         long = "shutdown.delay",

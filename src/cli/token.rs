@@ -118,7 +118,7 @@ impl Token {
 # again.
 # token: {}
 #
-# Put this into that prometheus.yml, with the address of hubgate.
+# Put this into that prometheus.yml, with the address of hubgate, and https:// if it serves TLS.
 remote_write:
   - url: http://hubgate.example.com:9480/api/v1/write
     authorization:
