@@ -63,15 +63,15 @@ const KEYS: &[(&[&str], &str)] = &[
     ),
     (
         &["clientca", "clientcafile"],
-        "write client_ca_file: FILE into tls of listen",
+        "write client_ca_file: FILE into tls of listen or admin",
     ),
     (
         &["clientcrl", "clientcrlfile"],
-        "write client_crl_file: FILE into tls of listen",
+        "write client_crl_file: FILE into tls of listen or admin",
     ),
     (
         &["clientauth", "clientauthtype"],
-        "write client_auth: optional or client_auth: required into tls of listen",
+        "write client_auth: optional or client_auth: required into tls of listen or admin",
     ),
     (
         &["clientcertificate", "spiffe", "spiffeid"],

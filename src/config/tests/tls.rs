@@ -259,6 +259,20 @@ fn doubtful_certificates_are_named() {
 }
 
 #[test]
+fn keys_of_tls_beside_it_are_answered_with_their_place() {
+    for key in [
+        "client_ca_file",
+        "client_crl_file",
+        "client_auth",
+        "cert_file",
+    ] {
+        let spokes = format!("spokes: [{{name: a, credentials: [{{token_sha256: {DIGEST}}}]}}]\n");
+        let found = errors(&format!("admin: {{{key}: a}}\n{HUB}{spokes}"));
+        assert!(found.contains("listen or admin"), "{found}");
+    }
+}
+
+#[test]
 fn a_certificate_in_place_of_its_authority_is_named() {
     let folder = Folder::new();
     write_identity(&folder, "", |leaf| {
