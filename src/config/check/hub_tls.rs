@@ -4,7 +4,7 @@ use rustls::pki_types::{DnsName, ServerName};
 
 use super::Check;
 use super::entry::{Fields, quote};
-use super::pem::{chain, pem, unusable};
+use super::pem::{about_file, chain, pem, unusable};
 use crate::config::errors::Reported;
 use crate::config::{Host, HubTls, HubUrl, Scheme};
 use crate::tls::{Authorities, ClientTls, Identity, Key};

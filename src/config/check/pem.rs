@@ -46,7 +46,7 @@ pub(super) fn doubtful(check: &mut Check<'_>, entry: &Entry<'_>, doubt: &str) {
 }
 
 /// A sentence about the file that a value names.
-fn about_file(entry: &Entry<'_>, predicate: &str) -> String {
+pub(super) fn about_file(entry: &Entry<'_>, predicate: &str) -> String {
     let path = entry.file.resolve(entry.peek_text().unwrap_or_default());
     format!("the file {} {predicate}", absolute(&path).display())
 }

@@ -78,7 +78,7 @@ fn client_auth(check: &mut Check<'_>, fields: &Fields<'_>) -> Result<Option<Clie
     if let (Some(entry), Ok(Some(authorities))) = (fields.get("client_ca_file"), &authorities)
         && let Some(doubt) = authorities.doubt()
     {
-        entry.warn(&mut check.report, about_file(entry, doubt));
+        doubtful(check, entry, doubt);
     }
     if let (Some(entry), Ok(Some(revoked))) = (fields.get("client_crl_file"), &revoked)
         && let Some(doubt) = revoked.doubt(SystemTime::now())
