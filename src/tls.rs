@@ -14,6 +14,7 @@ mod client;
 mod client_certificate;
 mod identity;
 mod server;
+mod short_chains;
 #[cfg(test)]
 mod tests;
 

@@ -10,6 +10,7 @@ use rustls::sign::SingleCertAndKey;
 use rustls::{ProtocolVersion, ServerConfig, SupportedProtocolVersion, version};
 
 use super::certificate::Validity;
+use super::short_chains::ShortChains;
 use super::{
     Authorities, ClientCertificate, Digest, Identity, RevocationLists, Unusable, provider,
 };
@@ -176,9 +177,10 @@ impl ClientAuth {
         if !self.required {
             builder = builder.allow_unauthenticated();
         }
-        builder
+        let verifier = builder
             .build()
-            .map_err(|_| Unusable::new("contains a revocation list that cannot be read"))
+            .map_err(|_| Unusable::new("contains a revocation list that cannot be read"))?;
+        Ok(Arc::new(ShortChains(verifier)))
     }
 }
 

@@ -177,6 +177,38 @@ fn a_connection_is_judged_again_by_what_a_handshake_would_ask_for() {
     }
 }
 
+/// Certificates of the same name, each of which could have issued each.
+fn same_named(count: usize) -> Vec<CertificateDer<'static>> {
+    let (params, key) = authority("same");
+    let issuer = Issuer::new(params.clone(), key);
+    let certificates = (0..count).map(|_| {
+        let key = KeyPair::generate().unwrap();
+        params.signed_by(&key, &issuer).unwrap().der().clone()
+    });
+    certificates.collect()
+}
+
+#[test]
+fn a_long_chain_is_refused_before_its_paths_are_searched() {
+    let it = issue(|_| {});
+    let identity = Identity::new(&chain(&it.leaf), &key(&it.key)).unwrap();
+    let auth = ClientAuth {
+        authorities: Authorities::from_pem(it.authority.as_bytes()).unwrap(),
+        revoked: None,
+        required: true,
+    };
+    let server = ServerTls::new(&identity, Some(auth), MinVersion::Tls12).unwrap();
+    let own: Vec<CertificateDer<'static>> =
+        sections((it.leaf + &it.between).as_bytes(), "CERTIFICATE").unwrap();
+    // The path to the authority is found in each of them, after a search.
+    for (others, expected) in [(0, true), (4, true), (5, false)] {
+        let sent = [own.clone(), same_named(others)].concat();
+        let client = ClientCertificate::new(&sent).unwrap();
+        let accepted = server.accepts(ProtocolVersion::TLSv1_3, Some(&client), SystemTime::now());
+        assert_eq!(accepted, expected, "{others}");
+    }
+}
+
 #[test]
 fn a_chain_and_its_key_serve_and_connect() {
     let it = issue(|_| {});
