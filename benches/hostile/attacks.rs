@@ -16,9 +16,13 @@ use tokio::time::sleep;
 use crate::dial::Dial;
 use crate::gate::{ROGUE_TOKEN, USERNAME};
 use crate::http2;
+use crate::jwt;
 
 /// The pause after a connection that could not be opened.
 const DIAL_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a ClientHello of 508 bytes begins with.
+const HELLO: [u8; 9] = [22, 3, 1, 2, 0, 1, 0, 1, 252];
 
 /// The frames that are sent in one piece.
 const FRAMES_AT_ONCE: u32 = 100;
@@ -28,14 +32,37 @@ const FRAMES_AT_ONCE: u32 = 100;
 pub(crate) struct Attack {
     pub(crate) name: &'static str,
     means: Means,
+    pub(crate) layer: Layer,
     /// Connections at once.
     connections: usize,
     /// It ends with so many attempts.
     pub(crate) attempts_wanted: Option<u64>,
     /// `listen.connections_max` of the gate, if not its default.
     pub(crate) connections_max: Option<usize>,
+    /// Whether the attackers are trusted proxies.
+    pub(crate) trusted: bool,
     /// The gate's limit of open files, if not that of the system.
     pub(crate) open_files_max: Option<usize>,
+}
+
+/// What an attack is on top of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Layer {
+    /// TCP, of a gate without TLS.
+    Plain,
+    /// TCP, of a gate that speaks TLS.
+    BeforeTls,
+    /// TLS.
+    Tls,
+    /// TLS, with certificates that no authority issued, of a gate that asks for them.
+    FalseCertificates,
+}
+
+impl Layer {
+    /// Whether the gate speaks TLS.
+    pub(crate) fn gate_speaks_tls(self) -> bool {
+        self != Self::Plain
+    }
 }
 
 /// What one connection of an attacker does.
@@ -49,10 +76,18 @@ enum Means {
     SlowBody,
     /// It sends random bytes.
     Garbage,
+    /// It closes the connection, which has cost a handshake over TLS.
+    Leave,
+    /// It sends a ClientHello, one byte each half second.
+    SlowHello,
     /// It sends a request with a token that no spoke has.
     WrongToken,
     /// It sends a request with a user name that exists and a password that is wrong.
     WrongPassword,
+    /// It sends a request with a JWT that claims to be a spoke's, and has a wrong signature.
+    ForgedJwt,
+    /// As a trusted proxy, it sends a request with a long `X-Forwarded-For`.
+    ForwardedFor,
     /// It opens streams of HTTP/2 and resets them.
     RapidReset,
     /// It sends headers that never end.
@@ -84,10 +119,20 @@ impl Attack {
         let attack = |name, means, connections| Self {
             name,
             means,
+            layer: Layer::Plain,
             connections,
             attempts_wanted: None,
             connections_max: None,
+            trusted: false,
             open_files_max: None,
+        };
+        let before_tls = |name, means, connections| Self {
+            layer: Layer::BeforeTls,
+            ..attack(name, means, connections)
+        };
+        let over_tls = |name, means, connections| Self {
+            layer: Layer::Tls,
+            ..attack(name, means, connections)
         };
         vec![
             attack("2,000 slow heads", Means::SlowHead, 2_000),
@@ -115,7 +160,42 @@ impl Attack {
             attack("HTTP/2 CONTINUATION flood", Means::Continuation, 16),
             attack("HTTP/2 SETTINGS flood", Means::Settings, 16),
             attack("HTTP/2 PING flood", Means::Ping, 16),
+            attack("forged JWTs", Means::ForgedJwt, 64),
+            Self {
+                trusted: true,
+                ..attack("long X-Forwarded-For", Means::ForwardedFor, 64)
+            },
+            before_tls("TLS: 2,000 connections that stall", Means::Idle, 2_000),
+            before_tls("TLS: 2,000 slow handshakes", Means::SlowHello, 2_000),
+            before_tls("TLS: garbage in place of a handshake", Means::Garbage, 64),
+            over_tls("TLS: garbage after the handshake", Means::Garbage, 64),
+            over_tls("TLS: handshakes at full speed", Means::Leave, 64),
+            Self {
+                layer: Layer::FalseCertificates,
+                ..over_tls("TLS: certificates of nobody", Means::Leave, 64)
+            },
+            over_tls("TLS: 2,000 slow heads", Means::SlowHead, 2_000),
+            over_tls("TLS: 1,000 slow bodies of a spoke", Means::SlowBody, 1_000),
+            Self {
+                connections_max: Some(12_000),
+                ..over_tls(
+                    "TLS: 10,000 idle connections, all open",
+                    Means::Idle,
+                    10_000,
+                )
+            },
+            over_tls("TLS: HTTP/2 rapid reset", Means::RapidReset, 16),
+            over_tls("TLS: HTTP/2 CONTINUATION flood", Means::Continuation, 16),
         ]
+    }
+
+    /// What it speaks above TLS.
+    pub(crate) fn alpn(&self) -> &'static [u8] {
+        use Means::{Continuation, Ping, RapidReset, Settings};
+        match self.means {
+            RapidReset | Continuation | Settings | Ping => b"h2",
+            _ => b"http/1.1",
+        }
     }
 
     /// The same attack with few connections, for a smoke test.
@@ -197,6 +277,30 @@ impl Means {
                 tally.add(1);
                 let garbage: Vec<u8> = (0..4096).map(|_| fastrand::u8(..)).collect();
                 writer.write_all(&garbage).await?;
+            }
+            Self::Leave => {
+                tally.add(1);
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
+            Self::SlowHello => {
+                tally.add(1);
+                for byte in HELLO.iter().chain(std::iter::repeat(&0)) {
+                    writer.write_all(&[*byte]).await?;
+                    sleep(Duration::from_millis(500)).await;
+                }
+            }
+            Self::ForgedJwt => {
+                tally.add(1);
+                let head = head("Bearer", &jwt::forged(), 0);
+                writer.write_all(head.as_bytes()).await?;
+            }
+            Self::ForwardedFor => {
+                tally.add(1);
+                let chain = "127.0.9.9, ".repeat(4_000);
+                let head = head("Bearer", "nobody", 0);
+                let more = format!("Connection: close\r\nX-Forwarded-For: {chain}\r\nHost");
+                let head = head.replacen("Host", &more, 1);
+                writer.write_all(head.as_bytes()).await?;
             }
             Self::WrongToken => {
                 tally.add(1);

@@ -1,14 +1,16 @@
 //! The gate under attack.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use hubgate::remote_write::WRITE_PATH;
 use sha2::{Digest, Sha256};
 use tokio::process::Command;
 
-use crate::attacks::Attack;
+use crate::attacks::{Attack, Layer};
+use crate::certificate::Files;
+use crate::jwt;
 use crate::process::Process;
 
 /// The name of the honest spoke and the value of its cluster label.
@@ -30,6 +32,8 @@ const PASSWORD_HASH: &str = "$2y$10$f1uKEwuUgaMqn2d1/02yz.hWf.qVy2V5Q56tM/9mBq4a
 pub(crate) struct Gate {
     pub(crate) process: Process,
     pub(crate) address: SocketAddr,
+    /// The certificate of a gate with TLS, which is its own authority.
+    pub(crate) certificate: Option<PathBuf>,
 }
 
 impl Gate {
@@ -40,7 +44,11 @@ impl Gate {
         attack: &Attack,
     ) -> anyhow::Result<Self> {
         let path = folder.join("hubgate.yaml");
-        std::fs::write(&path, yaml(hub, attack))?;
+        let tls = attack.layer.gate_speaks_tls();
+        let files = tls.then(|| Files::write(folder)).transpose()?;
+        let keys = folder.join("jwks.json");
+        std::fs::write(&keys, jwt::key_set())?;
+        std::fs::write(&path, yaml(hub, attack, files.as_ref(), &keys))?;
         let limit = attack.open_files_max;
         let limit = limit.map_or_else(String::new, |files| format!("ulimit -n {files} && "));
         let mut command = Command::new("sh");
@@ -55,16 +63,30 @@ impl Gate {
         let line: serde_json::Value = serde_json::from_str(&line)?;
         let address = line["address"].as_str().context("the address is logged")?;
         let address = address.parse()?;
-        Ok(Self { process, address })
+        Ok(Self {
+            process,
+            address,
+            certificate: files.map(|files| files.cert),
+        })
     }
 }
 
-fn yaml(hub: SocketAddr, attack: &Attack) -> String {
-    let connections_max = attack
-        .connections_max
-        .map_or_else(String::new, |connections| {
-            format!(", connections_max: {connections}")
-        });
+fn yaml(hub: SocketAddr, attack: &Attack, tls: Option<&Files>, keys: &Path) -> String {
+    let mut listen = String::new();
+    if let Some(connections) = attack.connections_max {
+        listen += &format!(", connections_max: {connections}");
+    }
+    if attack.trusted {
+        listen += ", forwarded_for: x_forwarded_for, trusted_proxies: [127.0.9.0/24]";
+    }
+    if let Some(Files { cert, key, .. }) = tls {
+        let (cert, key) = (cert.display(), key.display());
+        let asks = match attack.layer {
+            Layer::FalseCertificates => format!(", client_auth: optional, client_ca_file: {cert}"),
+            _ => String::new(),
+        };
+        listen += &format!(", tls: {{cert_file: {cert}, key_file: {key}{asks}}}");
+    }
     let token = |token: &str| {
         let digest = Sha256::digest(token);
         let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -72,16 +94,18 @@ fn yaml(hub: SocketAddr, attack: &Attack) -> String {
     };
     format!(
         "\
-listen: {{address: \"127.0.0.1:0\"{connections_max}}}
+listen: {{address: \"127.0.0.1:0\"{listen}}}
 admin: {{address: \"127.0.0.1:0\"}}
 hub: {{url: \"http://{hub}{WRITE_PATH}\", protocol: v1}}
 spokes:
 - {{name: {HONEST}, credentials: {}}}
 - {{name: rogue, credentials: {}}}
+- {{name: tokens, credentials: [{}]}}
 - name: {USERNAME}
   credentials: [{{basic: {{username: {USERNAME}, password_hash: \"{PASSWORD_HASH}\"}}}}]
 ",
         token(HONEST_TOKEN),
-        token(ROGUE_TOKEN)
+        token(ROGUE_TOKEN),
+        jwt::credential(&keys.display().to_string())
     )
 }

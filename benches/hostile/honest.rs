@@ -5,6 +5,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,12 +19,13 @@ use hubgate::load::client::{self, Client, Server};
 use hubgate::load::drive::unix_ms;
 use hubgate::load::shape::{Mix, Shape};
 use hubgate::remote_write::WRITE_PATH;
+use hubgate::tls::{Authorities, ClientTls};
 use hubgate::wire::Protocol;
 use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 use tokio::time::sleep;
 
-use crate::gate::{HONEST, HONEST_TOKEN};
+use crate::gate::{Gate, HONEST, HONEST_TOKEN};
 
 /// The time between two writes of a worker.
 const INTERVAL: Duration = Duration::from_millis(20);
@@ -56,10 +58,14 @@ impl Seen {
 pub(crate) struct Honest(Child);
 
 impl Honest {
-    pub(crate) fn start(gate: SocketAddr) -> anyhow::Result<Self> {
+    pub(crate) fn start(gate: &Gate) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("find the bench's own program")?;
-        let child = Command::new(program)
-            .args(["--honest", &gate.to_string()])
+        let mut command = Command::new(program);
+        command.args(["--honest", &gate.address.to_string()]);
+        if let Some(certificate) = &gate.certificate {
+            command.arg("--certificate").arg(certificate);
+        }
+        let child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -83,11 +89,19 @@ impl Honest {
 }
 
 /// Runs as an honest spoke until stdin is closed.
-pub(crate) fn run(gate: SocketAddr) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(gate: SocketAddr, certificate: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let gate = match certificate {
+        None => Server::at(gate),
+        Some(file) => {
+            let authorities = Authorities::from_pem(&std::fs::read(file)?)?;
+            let url = format!("https://{gate}").parse()?;
+            Server::new(&url, Some(ClientTls::new(&authorities, None)?))?
+        }
+    };
     let stop = Arc::new(AtomicBool::new(false));
     let workers = [true, false].map(|keeps| {
-        let stop = Arc::clone(&stop);
-        thread::spawn(move || write(gate, keeps, &stop))
+        let (gate, stop) = (gate.clone(), Arc::clone(&stop));
+        thread::spawn(move || write(&gate, keeps, &stop))
     });
     io::stdin().read_to_end(&mut Vec::new())?;
     stop.store(true, Ordering::Relaxed);
@@ -114,11 +128,7 @@ pub(crate) fn run(gate: SocketAddr) -> anyhow::Result<ExitCode> {
 }
 
 /// Writes at a steady pace, over one connection or over a new one each time.
-fn write(
-    gate: SocketAddr,
-    keeps: bool,
-    stop: &AtomicBool,
-) -> anyhow::Result<(Seen, Histogram<u64>)> {
+fn write(gate: &Server, keeps: bool, stop: &AtomicBool) -> anyhow::Result<(Seen, Histogram<u64>)> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -131,11 +141,12 @@ fn write(
     };
     let mut body = Body::new(&shape, usize::from(keeps) * SERIES);
     let authorization = client::bearer(HONEST_TOKEN)?;
-    let mut client = Client::new(Server::at(gate));
+    let mut client = Client::new(gate.clone());
     let mut seen = Seen::default();
     let mut micros = Histogram::new_with_bounds(1, LATENCY_MAX.as_micros().try_into()?, 3)?;
     let mut due = Instant::now();
-    while !stop.load(Ordering::Relaxed) {
+    // One write at least: a machine that is busy may start this late.
+    loop {
         thread::sleep(due.saturating_duration_since(Instant::now()));
         let bytes = body.next(unix_ms());
         let request = client::write_request(WRITE_PATH, Protocol::V1, Some(&authorization), bytes)?;
@@ -151,9 +162,12 @@ fn write(
         }
         micros.saturating_record(u64::try_from(due.elapsed().as_micros())?);
         if !keeps {
-            client = Client::new(Server::at(gate));
+            client = Client::new(gate.clone());
         }
         due += INTERVAL;
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
     }
     Ok((seen, micros))
 }

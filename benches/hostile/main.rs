@@ -4,7 +4,8 @@
 //! Each attack has a new hubgate in front of a sink that counts samples. The honest spoke writes all
 //! the time, half of its requests over a kept connection and half over new ones, first alone and then
 //! under the attack. It runs in a process of its own, so that a busy attacker delays its requests but not its
-//! clock. One write without a 2xx fails the bench; a slow one does not.
+//! clock. One write without a 2xx fails the bench; a slow one does not. In the attacks on TLS it
+//! speaks TLS as well.
 //!
 //! `cargo bench --bench hostile -- --help` lists the options. The smoke form for CI is
 //! `cargo bench --bench hostile -- --test`: each attack has few connections for less than a second,
@@ -12,10 +13,14 @@
 //! release build.
 
 mod attacks;
+#[allow(dead_code, reason = "the load bench uses all of it")]
+#[path = "../load/certificate.rs"]
+mod certificate;
 mod dial;
 mod gate;
 mod honest;
 mod http2;
+mod jwt;
 #[allow(dead_code, reason = "the load bench uses all of it")]
 #[path = "../load/markdown.rs"]
 mod markdown;
@@ -27,19 +32,22 @@ mod process;
 mod sink;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use clap::Parser;
+use hubgate::tls::Authorities;
 use hubgate::wire::Protocol;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use attacks::{Attack, Tally};
-use dial::Plain;
+use attacks::{Attack, Layer, Tally};
+use dial::{Plain, Tls};
 use gate::Gate;
 use honest::{Honest, Seen};
 use markdown::{machine, millis, note, table};
@@ -77,6 +85,9 @@ struct Args {
     /// Run as an honest spoke of the gate at this address
     #[arg(long, hide = true)]
     honest: Option<SocketAddr>,
+    /// The certificate of that gate, if it speaks TLS
+    #[arg(long, hide = true)]
+    certificate: Option<PathBuf>,
 }
 
 #[tokio::main]
@@ -86,7 +97,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         return sink::serve(Protocol::V1).await;
     }
     if let Some(gate) = args.honest {
-        return honest::run(gate);
+        return honest::run(gate, args.certificate.as_deref());
     }
     raise_open_files()?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -169,7 +180,7 @@ struct Figures {
 
 async fn measure(attack: &Attack, args: &Args) -> anyhow::Result<Figures> {
     let (before, duration) = if args.test {
-        (Duration::from_millis(200), Duration::from_millis(500))
+        (Duration::from_millis(100), Duration::from_millis(300))
     } else {
         (args.before, args.duration)
     };
@@ -177,15 +188,14 @@ async fn measure(attack: &Attack, args: &Args) -> anyhow::Result<Figures> {
     let sink = Sink::start(Protocol::V1).await?;
     let gate = Gate::start(folder.path(), sink.address(), attack).await?;
     // The first write asks the hub what it speaks, and is slow.
-    let first = Honest::start(gate.address)?.stop_after(before / 2).await?;
-    let alone = Honest::start(gate.address)?.stop_after(before).await?;
+    let first = Honest::start(&gate)?.stop_after(before / 2).await?;
+    let alone = Honest::start(&gate)?.stop_after(before).await?;
 
     let tally = Arc::new(Tally::default());
-    let dial = Plain::to(gate.address);
     let usage_before = gate.process.usage()?;
     let began = Instant::now();
-    let attackers = attack.start(dial, &tally);
-    let honest = Honest::start(gate.address)?;
+    let attackers = start(attack, &gate, &tally)?;
+    let honest = Honest::start(&gate)?;
     let mut open_files = 0;
     let mut usage;
     loop {
@@ -226,6 +236,23 @@ async fn measure(attack: &Attack, args: &Args) -> anyhow::Result<Figures> {
         open_files,
         before: alone,
         during,
+    })
+}
+
+/// Starts the attackers of a gate.
+fn start(attack: &Attack, gate: &Gate, tally: &Arc<Tally>) -> anyhow::Result<JoinSet<()>> {
+    let (to, alpn) = (gate.address, attack.alpn());
+    let trusted = || {
+        let file = gate.certificate.as_ref().context("the gate speaks TLS")?;
+        anyhow::Ok(Authorities::from_pem(&std::fs::read(file)?)?)
+    };
+    Ok(match attack.layer {
+        Layer::Plain | Layer::BeforeTls => attack.start(Plain::to(to), tally),
+        Layer::Tls => attack.start(Tls::to(to, &trusted()?, alpn)?, tally),
+        Layer::FalseCertificates => {
+            let dial = Tls::with_false_certificates(to, &trusted()?, alpn)?;
+            attack.start(dial, tally)
+        }
     })
 }
 
