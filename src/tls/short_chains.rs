@@ -1,5 +1,6 @@
 //! The length of the chains that clients send.
 
+use std::fmt;
 use std::sync::Arc;
 
 use rustls::client::danger::HandshakeSignatureValid;
@@ -19,12 +20,19 @@ pub(super) const BETWEEN_MAX: usize = 5;
 pub(super) struct ShortChains(pub(super) Arc<dyn ClientCertVerifier>);
 
 /// A chain is too long.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[error(
     "{0} certificates come with that of the client, and at most {BETWEEN_MAX} are taken; it must \
      send only those between its own and the authority's"
 )]
 struct TooLong(usize);
+
+/// As `Display`, which rustls does not use for the errors of others.
+impl fmt::Debug for TooLong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
 
 impl ClientCertVerifier for ShortChains {
     fn verify_client_cert(

@@ -236,6 +236,29 @@ async fn a_certificate_that_cannot_be_verified_gets_no_handshake() {
     }
 }
 
+#[tokio::test]
+async fn a_client_may_send_five_certificates_beside_its_own() {
+    let it = asking("optional", &[PRODUCTION]).await;
+    let subject = Subject {
+        dns: &["prod.example.com"],
+        ..Subject::default()
+    };
+    let files = it.clients.issue_files("long", &subject);
+    let own = std::fs::read_to_string(&files.cert).unwrap();
+    let sending = |others: usize| {
+        std::fs::write(&files.cert, own.clone() + &it.clients.pem().repeat(others)).unwrap();
+        TlsClient::with_certificate(&it.servers, &files)
+    };
+    it.gate
+        .send(Request::up().tls(&sending(5)))
+        .await
+        .expect(204);
+    expect_no_handshake(&it, "too many", &sending(6), "CertificateUnknown").await;
+    it.gate
+        .wait_for_log(&["a TLS handshake failed", "at most 5 are taken"])
+        .await;
+}
+
 /// A client that writes all the time, over connections of its own, as a Prometheus does.
 struct Writer {
     stop: Arc<AtomicBool>,
