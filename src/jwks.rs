@@ -6,12 +6,12 @@
 //! | state of the keys | the request |
 //! |---|---|
 //! | they have the key that the token names | is judged by them |
-//! | never fetched, or not since the token named an unknown key | waits a little, then 503 |
-//! | fetched since then, and still without it | is judged by them, so it is 401 |
+//! | never fetched, or not since a token named an unknown key, or soon after | waits a little, then 503 |
+//! | fetched later, and still without it | is judged by them, so it is 401 |
 //!
-//! An issuer may sign with a new key a moment after its keys were fetched, so an unknown key is held
-//! against a token only after a fetch that began later than the first token with it. Until then the
-//! spoke keeps its data and tries again.
+//! An issuer may sign with a new key a moment after its keys were fetched, and not all of its servers
+//! show the key at once. So an unknown key is held against a token only after a fetch that began 30 s
+//! or more after the first token with it. Until then the spoke keeps its data and tries again.
 //!
 //! Everyone may send tokens that name keys at random. They cost the issuer one fetch in
 //! `ASKED_INTERVAL`, and they never reach tokens whose key is known.
@@ -40,7 +40,7 @@ use crate::metrics::JwksMetrics;
 use crate::reasons::FetchResult;
 
 use fetch::FetchError;
-use unknown::UnknownKeys;
+use unknown::{LAG, UnknownKeys};
 
 /// Seconds from one fetch to the next. Drawn, so that replicas do not ask together.
 const INTERVAL_SECONDS: std::ops::RangeInclusive<u64> = 300..=600;
@@ -155,9 +155,9 @@ impl Source {
         self.judging(key_id, since).ok_or(Unavailable)
     }
 
-    /// The keys, if they have the key that a token names, or were fetched after it was seen.
+    /// The keys, if they have the key that a token names, or were fetched long enough after it was seen.
     fn judging(&self, key_id: Option<&str>, since: Instant) -> Option<Arc<KeySet>> {
-        let fetched = self.fetches.borrow().has_succeeded_since(since);
+        let fetched = self.fetches.borrow().has_succeeded_since(since + LAG);
         self.keys_with(key_id)
             .or_else(|| self.keys().filter(|_| fetched))
     }

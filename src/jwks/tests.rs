@@ -141,19 +141,26 @@ async fn a_key_that_is_used_just_after_a_fetch_is_unavailable_until_the_next_one
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_that_the_issuer_does_not_have_is_held_against_the_token_after_a_fetch() {
+async fn a_key_that_the_issuer_does_not_have_is_held_against_the_token_after_a_later_fetch() {
     let run = Run::start(&[old]);
     run.at(60).await;
-    assert_eq!(
-        run.ask("unknown").await,
-        Ok(false),
-        "it was fetched meanwhile"
-    );
-    for second in 61..120 {
+    assert_eq!(run.ask("unknown").await, Err(Unavailable), "too soon");
+    assert_eq!(run.fetched(), [0, 60]);
+    run.at(91).await;
+    for second in 91..180 {
         run.at(second).await;
         assert_eq!(run.ask("unknown").await, Ok(false));
     }
-    assert_eq!(run.fetched(), [0, 60], "it is asked for once");
+    assert_eq!(run.fetched(), [0, 60, 90], "it is asked for twice");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_an_issuer_shows_late_costs_no_token() {
+    let run = Run::start(&[old, old, new]);
+    run.at(60).await;
+    assert_eq!(run.ask("new").await, Err(Unavailable));
+    run.at(91).await;
+    assert_eq!(run.ask("new").await, Ok(true));
 }
 
 #[tokio::test(start_paused = true)]

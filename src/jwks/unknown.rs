@@ -11,6 +11,10 @@ use tokio::time::Instant;
 /// those who make them up.
 const KEYS_MAX: usize = 256;
 
+/// How long an issuer may take to show a new key everywhere. One of several servers, or a cache before
+/// them, may not have it when tokens that it signed arrive here.
+pub(super) const LAG: Duration = Duration::from_secs(30);
+
 /// How long a key is remembered. After that, a token that names it has the issuer asked again.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(10 * 60);
 
@@ -19,8 +23,8 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(10 * 60);
 pub(super) struct UnknownKeys(HashMap<[u8; 32], Instant>);
 
 impl UnknownKeys {
-    /// A token names a key that is unknown. Returns when one did so first. When too many are new since
-    /// the last fetch that succeeded, that is now, so none of the others is held against its token.
+    /// A token names a key that is unknown. Returns when one did so first. When the last fetch that
+    /// succeeded says nothing about too many, that is now, so none of the others is held against its token.
     pub(super) fn seen(
         &mut self,
         key_id: Option<&str>,
@@ -45,7 +49,7 @@ impl UnknownKeys {
         now
     }
 
-    /// Whether a key is new since the last fetch that succeeded.
+    /// Whether the last fetch that succeeded says nothing yet about a key.
     pub(super) fn any_since(&self, last_success: Option<Instant>) -> bool {
         let mut keys = self.0.values();
         keys.any(|first| is_newer(*first, last_success))
@@ -53,7 +57,7 @@ impl UnknownKeys {
 }
 
 fn is_newer(first: Instant, last_success: Option<Instant>) -> bool {
-    last_success.is_none_or(|last| first > last)
+    last_success.is_none_or(|last| first + LAG > last)
 }
 
 fn is_forgotten(first: Instant, now: Instant) -> bool {
@@ -73,8 +77,8 @@ mod tests {
         assert_eq!(keys.seen(Some("a"), later, None), start);
         assert_eq!(keys.seen(Some("b"), later, None), later);
         assert!(keys.any_since(None));
-        assert!(keys.any_since(Some(start)));
-        assert!(!keys.any_since(Some(later)));
+        assert!(keys.any_since(Some(start + LAG)));
+        assert!(!keys.any_since(Some(later + LAG)));
         let forgotten = start + FORGOTTEN_AFTER;
         assert_eq!(keys.seen(Some("a"), forgotten, Some(later)), forgotten);
         assert!(keys.any_since(Some(later)));
@@ -95,8 +99,9 @@ mod tests {
             again,
             "it had no place"
         );
-        assert_eq!(keys.seen(Some("new"), again, Some(start)), again);
+        let fetched = Some(start + LAG);
+        assert_eq!(keys.seen(Some("new"), again, fetched), again);
         let after = again + Duration::from_secs(1);
-        assert_eq!(keys.seen(Some("new"), after, Some(start)), again);
+        assert_eq!(keys.seen(Some("new"), after, fetched), again);
     }
 }
