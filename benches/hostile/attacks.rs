@@ -151,16 +151,17 @@ impl Attack {
                 ..attack("2,000 idle connections, 256 open files", Means::Idle, 2_000)
             },
             attack("garbage", Means::Garbage, 64),
+            // More than the responses that hubgate holds back, so that some guess at full speed.
             Self {
                 attempts_wanted: Some(1_000_000),
-                ..attack("a million wrong tokens", Means::WrongToken, 64)
+                ..attack("a million wrong tokens", Means::WrongToken, 512)
             },
             attack("wrong passwords", Means::WrongPassword, 128),
             attack("HTTP/2 rapid reset", Means::RapidReset, 16),
             attack("HTTP/2 CONTINUATION flood", Means::Continuation, 16),
             attack("HTTP/2 SETTINGS flood", Means::Settings, 16),
             attack("HTTP/2 PING flood", Means::Ping, 16),
-            attack("forged JWTs", Means::ForgedJwt, 64),
+            attack("forged JWTs", Means::ForgedJwt, 512),
             Self {
                 trusted: true,
                 ..attack("long X-Forwarded-For", Means::ForwardedFor, 64)
@@ -186,6 +187,8 @@ impl Attack {
             },
             over_tls("TLS: HTTP/2 rapid reset", Means::RapidReset, 16),
             over_tls("TLS: HTTP/2 CONTINUATION flood", Means::Continuation, 16),
+            over_tls("TLS: HTTP/2 SETTINGS flood", Means::Settings, 16),
+            over_tls("TLS: HTTP/2 PING flood", Means::Ping, 16),
         ]
     }
 
