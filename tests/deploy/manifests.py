@@ -62,6 +62,12 @@ class Deploy:
         """Every folder that is a kustomize Component."""
         return list(self._kinds("Component"))
 
+    def standalone_files(self):
+        """Files of objects that no kustomization of their folder names, such as for Flux itself."""
+        return sorted(
+            file for file in self.root.rglob("flux.yaml") if "_template" not in file.parts
+        )
+
     def spokes(self):
         """The names of the spokes: the folders of deploy/clusters that hold a declaration."""
         declarations = sorted(self.root.glob("clusters/*/spoke.env"))
