@@ -1,5 +1,6 @@
 """Fixtures for the checks of deploy/."""
 
+import os
 import pathlib
 
 import pytest
@@ -36,3 +37,12 @@ def project():
 def deploy(request):
     """The folder under check, and what kubectl builds from it."""
     return manifests.Deploy(request.config.getoption("--deploy").resolve())
+
+
+@pytest.fixture(scope="session")
+def hubgate_bin(project):
+    """The program hubgate: HUBGATE_BIN, or the debug build."""
+    target = os.environ.get("CARGO_TARGET_DIR", project / "target")
+    program = pathlib.Path(os.environ.get("HUBGATE_BIN", pathlib.Path(target, "debug/hubgate")))
+    assert os.access(program, os.X_OK), f"no program {program}: run `cargo build`, or set HUBGATE_BIN"
+    return program.resolve()
