@@ -1,6 +1,7 @@
 """What kubectl makes of deploy/, and where things are in it."""
 
 import functools
+import os
 import pathlib
 import subprocess
 
@@ -33,6 +34,11 @@ Loader.add_constructor(
 def load_all(text):
     """The documents of a YAML text, without empty ones."""
     return [document for document in yaml.load_all(text, Loader) if document is not None]
+
+
+def environment(**variables):
+    """The environment of this process, with some variables set."""
+    return {**os.environ, **variables}
 
 
 @functools.cache

@@ -1,0 +1,174 @@
+"""The pages of deploy/ show commands that work, and name things that exist."""
+
+import re
+import subprocess
+
+import pytest
+import yaml
+
+import guide
+import manifests
+
+# Contexts of kubectl that the pages name. Nothing listens at their server.
+CONTEXTS = ["hub-cluster", "production-cluster", "staging-cluster"]
+
+# What kubectl says when everything up to the request to the server was right.
+REFUSED = re.compile(r"connection refused|connection to the server .* was refused")
+
+# Objects that no manifest of ours holds, by who makes them; names as in a render of the chart
+# 88.5.3, and as the operator and Flux give them.
+MADE_BY_OTHERS = {
+    "the chart, at every cluster": {
+        ("monitoring", "deployment/kube-prometheus-stack-operator"),
+        ("monitoring", "prometheus/kube-prometheus-stack-prometheus"),
+        ("monitoring", "svc/kube-prometheus-stack-prometheus"),
+    },
+    "the chart, at the hub": {
+        ("monitoring", "svc/kube-prometheus-stack-alertmanager"),
+        ("monitoring", "svc/kube-prometheus-stack-grafana"),
+    },
+    "the operator": {
+        ("monitoring", "pod/prometheus-kube-prometheus-stack-prometheus-0"),
+    },
+    "Flux": {
+        ("flux-system", "deployment/helm-controller"),
+        ("flux-system", "deployment/source-controller"),
+        ("monitoring", "helmchart/monitoring-kube-prometheus-stack"),
+    },
+    "configure-source-clusters.sh": {
+        ("hubgate", "secret/hubgate-spokes"),
+        ("hubgate", "secret/hubgate-tls"),
+        ("monitoring", "configmap/hubgate-ca"),
+        ("monitoring", "secret/grafana-admin"),
+        ("monitoring", "secret/hubgate"),
+    },
+}
+
+SHORT = {
+    "hr": "helmrelease",
+    "svc": "service",
+    "deploy": "deployment",
+    "cm": "configmap",
+    "pods": "pod",
+}
+
+
+def shell(deploy):
+    return [
+        (str(block), command)
+        for block in guide.blocks(deploy, "sh")
+        for command in guide.commands(block)
+    ]
+
+
+@pytest.fixture(scope="session")
+def kubeconfig(tmp_path_factory):
+    """A configuration of kubectl with the contexts of the pages."""
+    cluster = {"name": "none", "cluster": {"server": "https://127.0.0.1:1"}}
+    contexts = [{"name": it, "context": {"cluster": "none", "user": "none"}} for it in CONTEXTS]
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [cluster],
+        "users": [{"name": "none", "user": {}}],
+        "contexts": contexts,
+        "current-context": CONTEXTS[0],
+    }
+    file = tmp_path_factory.mktemp("kube") / "config"
+    file.write_text(yaml.safe_dump(config))
+    return file
+
+
+def test_kubectl_takes_each_command(deploy, kubeconfig):
+    """Without a server, kubectl fails at the first request, after it has read the command."""
+    failures = []
+    seen = 0
+    for where, command in shell(deploy):
+        for part in re.split(r"\s*(?:\|\||&&|\|)\s*", command):
+            part = part.removeprefix("watch ")
+            if not part.startswith("kubectl "):
+                continue
+            seen += 1
+            done = subprocess.run(
+                ["bash", "-c", part],
+                cwd=deploy.root.parent,
+                env=manifests.environment(KUBECONFIG=str(kubeconfig), NAME="it"),
+                input="",
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+            if done.returncode != 0 and not REFUSED.search(done.stderr):
+                failures.append(f"{where}: {part}: {done.stderr.strip()}")
+    assert failures == []
+    assert seen > 10
+
+
+def built_objects(deploy):
+    for folder in deploy.kustomizations():
+        for it in deploy.objects(folder):
+            namespace = it["metadata"].get("namespace")
+            yield namespace, f"{it['kind'].lower()}/{it['metadata']['name']}"
+
+
+def named_objects(command):
+    """The objects that a command of kubectl names, with their namespace."""
+    namespace = re.search(r"(?:-n|--namespace)[ =](\S+)", command)
+    if not namespace or not command.startswith("kubectl "):
+        return
+    names = re.findall(r"(?<=\s)([a-z]+)[/ ]([a-z][a-z0-9-]*[a-z0-9])(?=\s|$)", command)
+    kinds = {"hr", "helmrelease", "helmchart", "helmrepository", "svc", "service", "deploy"}
+    kinds |= {"deployment", "secret", "configmap", "cm", "prometheus", "pod", "pods", "certificate"}
+    for kind, name in names:
+        if kind in kinds:
+            yield namespace[1], f"{SHORT.get(kind, kind)}/{name}"
+
+
+def test_each_object_that_a_command_names_exists(deploy):
+    known = set(built_objects(deploy))
+    for objects in MADE_BY_OTHERS.values():
+        known |= {
+            (namespace, f"{SHORT.get(kind, kind)}/{name}")
+            for namespace, kind, name in (
+                (namespace, *thing.split("/")) for namespace, thing in objects
+            )
+        }
+    wrong = [
+        (where, thing)
+        for where, command in shell(deploy)
+        for part in re.split(r"\s*(?:\|\||&&|\|)\s*", command)
+        for thing in named_objects(part)
+        if thing not in known
+    ]
+    assert wrong == []
+
+
+def test_each_link_leads_somewhere(deploy):
+    broken = []
+    for page in sorted(deploy.root.rglob("*.md")):
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            if not (page.parent / target).exists():
+                broken.append(f"{page}: {target}")
+    assert broken == []
+
+
+def test_each_path_of_the_project_exists(deploy):
+    """Paths in code spans and commands that begin with deploy/, docs/ or packaging/."""
+    broken = []
+    for page in sorted(deploy.root.rglob("*.md")):
+        for path in re.findall(r"(?:deploy|docs|packaging)/[A-Za-z0-9_./-]+", page.read_text()):
+            path = path.rstrip(".")
+            if "eu-west" not in path and not (deploy.root.parent / path).exists():
+                broken.append(f"{page}: {path}")
+    assert broken == []
+
+
+def test_each_query_is_promql(deploy, tmp_path):
+    queries = [it for block in guide.blocks(deploy, "promql") for it in block.text.split("\n\n")]
+    queries = [query.strip() for query in queries if query.strip()]
+    assert queries
+    rules = [{"record": f"guide:query:{i}", "expr": it} for i, it in enumerate(queries)]
+    file = tmp_path / "rules.yml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "guide", "rules": rules}]}))
+    done = subprocess.run(["promtool", "check", "rules", file], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
