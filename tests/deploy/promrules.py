@@ -1,9 +1,8 @@
 """The rules of a PrometheusRule as kubectl builds it, given to promtool.
 
 A file of unit tests names `rules.yaml` as its only rule file, and lies in tests/deploy/rules. It
-does not expect `runbook_url`, which is the same for every case of an alert: that one is left out."""
+does not expect the annotation `runbook`, which is the same for every case of an alert."""
 
-import copy
 import copy
 import pathlib
 import shutil
@@ -44,7 +43,7 @@ class Rules:
         groups = copy.deepcopy(self.groups)
         for group in groups:
             for rule in group["rules"]:
-                rule.get("annotations", {}).pop("runbook_url", None)
+                rule.get("annotations", {}).pop("runbook", None)
         (folder / "rules.yaml").write_text(yaml.safe_dump({"groups": groups}, sort_keys=False))
 
     def check(self, folder):
