@@ -299,3 +299,13 @@ def test_the_template_has_the_sizes_of_staging(deploy, tmp_path):
     copy = clusters.with_cluster(deploy, tmp_path, "scaffolded")
     theirs = without(prometheus(copy, "scaffolded"), DECLARED)
     assert theirs == without(prometheus(deploy, "staging"), DECLARED)
+
+
+def test_an_agent_keeps_no_blocks_and_sends_the_same(deploy, spoke, tmp_path):
+    copy = clusters.with_components(deploy, tmp_path, spoke, "agent-mode")
+    assert copy.values(cluster(spoke))["prometheus"]["agentMode"] is True
+    spec = prometheus(copy, spoke)
+    assert {"retention", "retentionSize"}.isdisjoint(spec)
+    assert spec["resources"]["requests"] == {"cpu": "50m", "memory": "200Mi"}
+    assert spec["remoteWrite"] == prometheus(deploy, spoke)["remoteWrite"]
+    assert spec["externalLabels"] == prometheus(deploy, spoke)["externalLabels"]
