@@ -309,3 +309,46 @@ def test_an_agent_keeps_no_blocks_and_sends_the_same(deploy, spoke, tmp_path):
     assert spec["resources"]["requests"] == {"cpu": "50m", "memory": "200Mi"}
     assert spec["remoteWrite"] == prometheus(deploy, spoke)["remoteWrite"]
     assert spec["externalLabels"] == prometheus(deploy, spoke)["externalLabels"]
+
+
+def test_a_service_account_token_takes_the_place_of_the_secret(deploy, spoke, tmp_path):
+    copy = clusters.with_components(deploy, tmp_path, spoke, "service-account-token")
+    spec, remote = prometheus(copy, spoke), remote_write(copy, spoke)
+    file = remote["authorization"].pop("credentialsFile")
+    # The operator refuses a `credentials` beside it.
+    assert remote["authorization"] == {"type": "Bearer"}
+    [volume], [mount] = spec["volumes"], spec["volumeMounts"]
+    [source] = volume["projected"]["sources"]
+    token = source["serviceAccountToken"]
+    assert token["audience"] == f"hubgate-{spoke}"
+    assert mount["name"] == volume["name"]
+    assert file == f"{mount['mountPath']}/{token['path']}"
+    # Whose token it is: the chart names the ServiceAccount after the release.
+    assert "serviceAccount" not in copy.values(cluster(spoke))["prometheus"]
+    # The rest of the remote write is as it was.
+    before = remote_write(deploy, spoke)
+    del remote["authorization"], before["authorization"]
+    assert remote == before
+
+
+def test_an_audience_holds_the_whole_of_a_name_with_hyphens(deploy, tmp_path):
+    scaffolded = clusters.with_cluster(deploy, tmp_path / "scaffolded", "eu-west-1")
+    copy = clusters.with_components(
+        scaffolded, tmp_path / "changed", "eu-west-1", "service-account-token"
+    )
+    [volume] = prometheus(copy, "eu-west-1")["volumes"]
+    [source] = volume["projected"]["sources"]
+    assert source["serviceAccountToken"]["audience"] == "hubgate-eu-west-1"
+
+
+def test_both_components_go_together_in_either_order(deploy, tmp_path):
+    options = ["agent-mode", "service-account-token"]
+    built = []
+    for order in (options, options[::-1]):
+        copy = clusters.with_components(deploy, tmp_path / order[0], "staging", *order)
+        folder = copy.root / cluster("staging")
+        built += [manifests.build(folder, kubectl) for kubectl in ("kubectl", "kubectl-1.30")]
+    assert len(set(built)) == 1
+    values = copy.values(cluster("staging"))["prometheus"]
+    assert values["agentMode"] is True
+    assert "credentialsFile" in values["prometheusSpec"]["remoteWrite"][0]["authorization"]
