@@ -5,6 +5,8 @@ import pytest
 import clusters
 import resources
 
+BEGIN, END = "<!-- resources: begin -->\n", "<!-- resources: end -->\n"
+
 
 @pytest.fixture(scope="session")
 def hub(deploy):
@@ -108,3 +110,9 @@ def test_reads_a_quantity_of_cpu(quantity, expected):
 )
 def test_reads_a_quantity_of_memory(quantity, expected):
     assert resources.mebibytes(quantity) == expected
+
+
+def test_the_guide_shows_these_figures(deploy):
+    guide = (deploy.root / "README.md").read_text()
+    shown = guide.split(BEGIN)[1].split(END)[0]
+    assert shown.strip() == resources.table(deploy).strip()
