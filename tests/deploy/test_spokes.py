@@ -293,6 +293,9 @@ def test_differs_from_the_template_in_its_sizes_and_declaration_only(deploy, tmp
         [release] = [it for it in objects if it["kind"] == "HelmRelease"]
         without(release["spec"]["values"]["prometheus"]["prometheusSpec"], SIZES + DECLARED)
     assert ours == theirs
+    flux = (deploy.root / cluster(name) / "flux.yaml").read_text()
+    template = (deploy.root / "clusters/_template/flux.yaml").read_text()
+    assert flux == template.replace("CLUSTER_NAME", name)
 
 
 def test_the_template_has_the_sizes_of_staging(deploy, tmp_path):
