@@ -111,6 +111,33 @@ def hubgate_config(objects, *, listen, admin, hubs, paths, name="hubgate-config"
     return dump(with_paths(config, paths))
 
 
+def mounts(objects, name="hubgate"):
+    """What the first container of a Deployment mounts: (kind, name of the object) by folder."""
+    pod = find(objects, "Deployment", name)["spec"]["template"]["spec"]
+    sources = {}
+    for volume in pod["volumes"]:
+        if "secret" in volume:
+            sources[volume["name"]] = ("Secret", volume["secret"]["secretName"])
+        elif "configMap" in volume:
+            sources[volume["name"]] = ("ConfigMap", volume["configMap"]["name"])
+    found = {
+        mount["mountPath"]: sources[mount["name"]]
+        for mount in pod["containers"][0]["volumeMounts"]
+        if mount["name"] in sources
+    }
+    return found
+
+
+def arguments(objects, paths, name="hubgate"):
+    """The arguments of the first container of a Deployment, with the folders of this machine."""
+    pod = find(objects, "Deployment", name)["spec"]["template"]["spec"]
+    replaced = []
+    for argument in pod["containers"][0]["args"]:
+        flag, equals, value = argument.partition("=")
+        replaced.append(f"{flag}{equals}{with_paths(value, paths)}")
+    return replaced
+
+
 def with_address(url, addresses):
     """A URL with the address of this machine in place of the one of the manifests."""
     parts = urllib.parse.urlsplit(url)
