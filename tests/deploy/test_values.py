@@ -13,6 +13,8 @@ CHART = "kube-prometheus-stack"
 # Keys of `prometheusSpec` that the chart turns into a field of another name, or into none.
 OF_THE_CHART = {
     "additionalRemoteWrite",
+    "podAntiAffinity",
+    "podAntiAffinityTopologyKey",
     "podMonitorSelectorNilUsesHelmValues",
     "probeSelectorNilUsesHelmValues",
     "prometheusExternalLabelNameClear",
