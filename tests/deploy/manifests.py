@@ -61,8 +61,17 @@ class Deploy:
                 yield file.parent.relative_to(self.root)
 
     def kustomizations(self):
-        """Every folder that `kubectl kustomize` builds, but for templates, relative to the root."""
-        return [folder for folder in self._kinds("Kustomization") if "_template" not in folder.parts]
+        """Every folder that `kubectl kustomize` makes objects of, relative to the root.
+
+        A template is none, nor is a folder that others name as a transformer.
+        """
+        folders = [it for it in self._kinds("Kustomization") if "_template" not in it.parts]
+        transformers = set()
+        for folder in folders:
+            [kustomization] = load_all((self.root / folder / "kustomization.yaml").read_text())
+            for path in kustomization.get("transformers", []):
+                transformers.add((self.root / folder / path).resolve())
+        return [it for it in folders if (self.root / it).resolve() not in transformers]
 
     def components(self):
         """Every folder that is a kustomize Component."""
