@@ -56,7 +56,7 @@ command -v valgrind >/dev/null || fail "valgrind is not installed"
 build . now "$CARGO_TARGET_DIR"
 if [[ $# -gt 0 ]]; then
   git worktree add --quiet --detach "$scratch/commit" "$1"
-  build "$scratch/commit" then "$CARGO_TARGET_DIR/instructions-commit"
+  build "$scratch/commit" "then" "$CARGO_TARGET_DIR/instructions-commit"
 fi
 
 rustc --version
@@ -65,7 +65,7 @@ for name in $("$scratch/now" --list); do
   if [[ $# -eq 0 ]]; then
     printf '%-24s %12d\n' "$name" "$now"
   elif "$scratch/then" --list | grep -qx "$name"; then
-    then="$(cost then "$name")"
+    then="$(cost "then" "$name")"
     change="$(awk "BEGIN { printf \"%+.2f\", 100 * ($now - $then) / $then }")"
     printf '%-24s %12d -> %12d %8s %%\n' "$name" "$then" "$now" "$change"
   else

@@ -41,8 +41,9 @@ download_packages() {
 
 # Unpacks Debian's packages instead of installing them: no root for the unpacking, no daemon started.
 unpack_packages() {
-  command -v apt-get >/dev/null && command -v dpkg >/dev/null ||
+  if ! command -v apt-get >/dev/null || ! command -v dpkg >/dev/null; then
     fail "not on PATH, and no apt-get and dpkg to get it with: $(missing)"
+  fi
   local fresh package
   fresh="$(mktemp -d "$CARGO_TARGET_DIR/test-tools.XXXXXX")"
   if ! download_packages "$fresh"; then
