@@ -1,0 +1,56 @@
+"""The scripts of the project: shellcheck finds nothing, and the tests in *.bats pass."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+
+HERE = pathlib.Path(__file__).resolve().parent
+PROJECT = HERE.parents[1]
+FOLDERS = ("deploy", "packaging", "tests", "benches", ".github")
+
+
+def scripts():
+    found = [file for folder in FOLDERS for file in (PROJECT / folder).rglob("*") if file.is_file()]
+    named = [file for file in found if file.suffix in (".sh", ".bash", ".bats")]
+    return sorted(file.relative_to(PROJECT) for file in named if "target" not in file.parts)
+
+
+def bats_tests():
+    return sorted(file.name for file in HERE.glob("*.bats"))
+
+
+def hubgate():
+    """The hubgate under test: $HUBGATE_BIN, or what cargo built last."""
+    target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", PROJECT / "target"))
+    binary = pathlib.Path(os.environ.get("HUBGATE_BIN", target / "debug" / "hubgate"))
+    assert binary.is_file(), f"{binary} is not there: run cargo build, or set HUBGATE_BIN"
+    return binary
+
+
+def test_there_are_scripts_to_check():
+    assert pathlib.Path("deploy/configure-source-clusters.sh") in scripts()
+    assert "configure_source_clusters.bats" in bats_tests()
+
+
+@pytest.mark.parametrize("script", scripts(), ids=str)
+def test_shellcheck_finds_nothing(script):
+    command = ["shellcheck", "--external-sources", "--source-path=SCRIPTDIR", str(script)]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("file", bats_tests())
+def test_bats(file, deploy):
+    bats = shutil.which("bats")
+    assert bats, "no bats on PATH: install Debian's package bats"
+    done = subprocess.run(
+        [bats, str(HERE / file)],
+        env=os.environ | {"HUBGATE_BIN": str(hubgate())},
+        capture_output=True,
+        text=True,
+    )
+    # Without a test, bats exits with 0 as well.
+    assert done.returncode == 0 and "\nok 1 " in done.stdout, done.stdout + done.stderr
