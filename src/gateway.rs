@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use tokio::net::{TcpListener, TcpSocket};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -70,6 +71,7 @@ struct Fetcher {
 impl Gateway {
     /// Binds both listeners and serves in the background. Fails when an address cannot be bound.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
+        let threads = Handle::current().metrics().num_workers();
         let metrics = Metrics::new();
         let bytes_in_flight_max = config.limits.bytes_in_flight_max;
         let files::Shares {
@@ -96,6 +98,7 @@ impl Gateway {
             metrics.clone(),
             Arc::clone(&guesses),
             writes.clone(),
+            threads,
         );
         let endpoint = Arc::new(endpoint);
         let upkeep = {
@@ -103,7 +106,7 @@ impl Gateway {
             tokio::spawn(async move { endpoint.expire_buffers().await })
         };
         let (reloaded, reloads_seen) = watch::channel(());
-        let handshakes = Arc::new(Handshakes::default());
+        let handshakes = Arc::new(Handshakes::new(threads));
         let write_access = Access {
             connections_max,
             gives_way: GivesWay::Unknown,

@@ -84,7 +84,7 @@ pub(crate) struct Rewritten {
 #[derive(Debug)]
 pub(crate) struct Rewriter {
     lender: Arc<Lender>,
-    /// One permit for each core: more would only hold more memory at once.
+    /// One permit for each thread: more would only hold more memory at once.
     large: Arc<Semaphore>,
 }
 
@@ -106,12 +106,12 @@ pub(crate) struct Request {
 }
 
 impl Rewriter {
-    /// A rewriter that keeps buffers for large messages within `budget`.
-    pub(crate) fn new(budget: &Arc<Budget>) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    /// A rewriter that keeps buffers for large messages within `budget`, and works on up to `threads` of
+    /// them at once.
+    pub(crate) fn new(budget: &Arc<Budget>, threads: usize) -> Self {
         Self {
             lender: Lender::new(budget),
-            large: Arc::new(Semaphore::new(cores)),
+            large: Arc::new(Semaphore::new(threads)),
         }
     }
 

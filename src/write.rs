@@ -93,7 +93,8 @@ struct Job {
 }
 
 impl Endpoint {
-    /// Takes bytes from `budget` until `drain` begins, and runs what must be finished in its tasks.
+    /// Takes bytes from `budget` until `drain` begins, and runs what must be finished in its tasks. The
+    /// runtime has `threads`.
     /// Who guesses credentials is remembered in `guesses`.
     pub fn new(
         state: Arc<ArcSwap<State>>,
@@ -101,10 +102,11 @@ impl Endpoint {
         metrics: Metrics,
         guesses: Arc<Guesses>,
         drain: Drain,
+        threads: usize,
     ) -> Self {
         Self {
             state,
-            rewriter: Arc::new(Rewriter::new(&budget)),
+            rewriter: Arc::new(Rewriter::new(&budget, threads)),
             budget,
             recorder: Recorder::new(metrics),
             guesses,

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{ConfigFile, version};
@@ -45,6 +46,9 @@ pub(super) struct ServeArgs {
         value_parser = humantime::parse_duration
     )]
     shutdown_delay: Duration,
+    /// How many threads serve requests; without it, one for each core. Each keeps buffers of about 20 MiB.
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
     /// The least important level that is logged: debug, info, warn or error.
     #[arg(long = "log.level", value_name = "LEVEL", default_value = "info")]
     log_level: Level,
@@ -55,10 +59,11 @@ pub(super) struct ServeArgs {
 
 pub(super) fn run(args: &ServeArgs) -> ExitCode {
     telemetry::start(args.log_format, args.log_level);
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-    {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = args.threads {
+        builder.worker_threads(threads.into());
+    }
+    let runtime = match builder.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!(%error, "cannot start the runtime");
@@ -127,6 +132,7 @@ fn log_start(file: &Path, config: &Config) {
         file = %file.display(),
         hubs = hubs.join(", "),
         spokes = config.spokes.len(),
+        threads = Handle::current().metrics().num_workers(),
         connections_max = config.listen.connections_max,
         bytes_in_flight_max = limits.bytes_in_flight_max,
         body_bytes_max = limits.body_bytes_max,

@@ -2,7 +2,7 @@
 //!
 //! Anybody can ask for one, and it costs more than what follows: half a millisecond or more, for an RSA
 //! key. A peer that is slow keeps only its place, which gives way like that of any stranger. Those
-//! that are ready to be computed take [`turns`] on half of the cores, so that established connections
+//! that are ready to be computed take [`turns`] on half of the threads, so that established connections
 //! keep the other half, however many strangers connect.
 
 mod turns;
@@ -13,7 +13,6 @@ use std::io::{self, ErrorKind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::thread::available_parallelism;
 use std::time::SystemTime;
 
 use rustls::ProtocolVersion;
@@ -74,17 +73,15 @@ enum Failure<S> {
     Tls(S, io::Error),
 }
 
-impl Default for Handshakes {
-    fn default() -> Self {
-        let cores = available_parallelism().map_or(1, usize::from);
+impl Handshakes {
+    /// Handshakes that are computed on half of the `threads` at most.
+    pub fn new(threads: usize) -> Self {
         Self {
-            turns: Turns::new((cores / 2).max(1)),
+            turns: Turns::new((threads / 2).max(1)),
             failed: SharedRepeats::default(),
         }
     }
-}
 
-impl Handshakes {
     /// Does the handshake of a peer until the `deadline`.
     pub(super) async fn accept<S>(
         &self,

@@ -85,7 +85,7 @@ impl Served {
                 move || Arc::clone(&rules)
             }),
             reloads: watch::channel(()).1,
-            handshakes: Arc::default(),
+            handshakes: Arc::new(Handshakes::new(2)),
             metrics: Some(metrics.clone()),
             proxy_log: ProxyLog::default(),
         };
@@ -380,7 +380,7 @@ async fn draining_begins_when_the_accept_loop_panics() {
         head_timeout: HEAD_TIMEOUT,
         rules: Box::new(|| panic!("the fault of this test")),
         reloads: watch::channel(()).1,
-        handshakes: Arc::default(),
+        handshakes: Arc::new(Handshakes::new(2)),
         metrics: None,
         proxy_log: ProxyLog::default(),
     };

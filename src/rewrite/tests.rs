@@ -162,7 +162,7 @@ impl Fixture {
         let taken = Gauge::default();
         let budget = Budget::new(BUDGET, taken.clone());
         Self {
-            rewriter: Rewriter::new(&budget),
+            rewriter: Rewriter::new(&budget, 2),
             spoke: Arc::new(spoke),
             judged,
             budget,

@@ -53,12 +53,29 @@ async fn a_start_says_what_runs_and_with_which_limits() {
             "file": gate.config_file(),
             "hubs": hubs,
             "spokes": spokes,
+            "threads": std::thread::available_parallelism().unwrap(),
             "connections_max": 4096,
             "bytes_in_flight_max": bytes_in_flight_max,
             "body_bytes_max": body_bytes_max,
             "decoded_bytes_max": 32 << 20,
         });
         assert_eq!(*line, wanted);
+    }
+}
+
+#[tokio::test]
+async fn a_start_has_as_many_threads_as_it_is_told() {
+    for threads in [1, 17] {
+        let yaml = config(HUB, &[spoke("production", "")]);
+        let gate = Gate::start_with_threads(&yaml, threads).await;
+        let starts = lines(&gate, "starting hubgate");
+        assert_eq!(starts[0]["threads"], threads, "{starts:?}");
+        // One more thread waits for signals, and a few look up names and read files.
+        let running = gate.threads() - 1;
+        assert!(
+            (threads..threads + 8).contains(&running),
+            "{running} threads"
+        );
     }
 }
 

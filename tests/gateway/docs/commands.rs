@@ -343,7 +343,10 @@ async fn the_log_has_the_lines_that_the_pages_show() {
 /// A line of the log without what is different each time.
 fn comparable(line: &str) -> String {
     let words = line.split(' ').map(|word| match word.split_once('=') {
-        Some((key @ ("ts" | "address" | "revision" | "file" | "hubs" | "user_agent"), _)) => {
+        Some((
+            key @ ("ts" | "address" | "revision" | "file" | "hubs" | "threads" | "user_agent"),
+            _,
+        )) => {
             format!("{key}=...")
         }
         _ => word.to_owned(),

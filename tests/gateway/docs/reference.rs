@@ -328,7 +328,12 @@ fn the_table_of_flags_has_every_flag_with_its_default() {
     let rows = rows(&page.section("Commands"));
     let flags = rows.iter().filter(|row| code(&row[0]).starts_with("--"));
     let shown: BTreeMap<_, _> = flags
-        .map(|row| (code(&row[0]).to_owned(), code(&row[1]).to_owned()))
+        .map(|row| {
+            (
+                code(&row[0]).to_owned(),
+                row[1].trim_matches('`').to_owned(),
+            )
+        })
         .collect();
     let help = help(env!("CARGO_BIN_EXE_hubgate"), &["serve"]);
     let mut known = BTreeMap::new();
@@ -336,6 +341,7 @@ fn the_table_of_flags_has_every_flag_with_its_default() {
     for line in help.lines().map(str::trim) {
         if line.starts_with("--") {
             flag = line.split(' ').next().unwrap().to_owned();
+            known.insert(flag.clone(), String::new());
         } else if let Some(default) = line.strip_prefix("[default: ") {
             known.insert(flag.clone(), default.trim_end_matches(']').to_owned());
         }

@@ -30,6 +30,8 @@ struct Flags {
     shutdown_delay: &'static str,
     /// Arguments of `ulimit`.
     ulimit: &'static str,
+    /// `--threads`
+    threads: Option<u16>,
 }
 
 impl Flags {
@@ -39,6 +41,7 @@ impl Flags {
         shutdown_delay: "0s",
         // This changes nothing.
         ulimit: "-n",
+        threads: None,
     };
 }
 
@@ -88,6 +91,15 @@ impl Gate {
     pub(crate) async fn start_with_delay(yaml: &str, shutdown_delay: &'static str) -> Self {
         let flags = Flags {
             shutdown_delay,
+            ..Flags::USUAL
+        };
+        Self::start_with(yaml, flags).await
+    }
+
+    /// As [`Gate::start`], with these `--threads`.
+    pub(crate) async fn start_with_threads(yaml: &str, threads: u16) -> Self {
+        let flags = Flags {
+            threads: Some(threads),
             ..Flags::USUAL
         };
         Self::start_with(yaml, flags).await
@@ -364,6 +376,12 @@ impl Gate {
         before.current.unwrap()
     }
 
+    /// The threads of the process.
+    pub(crate) fn threads(&self) -> u16 {
+        let path = format!("/proc/{}/task", self.process.child.id());
+        std::fs::read_dir(path).unwrap().count().try_into().unwrap()
+    }
+
     /// A `kB` line of `/proc/PID/status`, in bytes.
     pub(crate) fn memory_bytes(&self, key: &str) -> u64 {
         let path = format!("/proc/{}/status", self.process.child.id());
@@ -420,6 +438,7 @@ impl Process {
             reload_interval,
             shutdown_delay,
             ulimit,
+            threads,
         } = flags;
         let config = dir.path().join("hubgate.yaml");
         let hosts = dir.path().join(HOSTS_FILE);
@@ -441,6 +460,7 @@ impl Process {
             .arg(format!("--config.auto-reload-interval={reload_interval}"))
             .arg(format!("--shutdown.delay={shutdown_delay}"))
             .arg("--log.format=json")
+            .args(threads.map(|threads| format!("--threads={threads}")))
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
