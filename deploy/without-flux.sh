@@ -64,27 +64,57 @@ on_cluster() {
   kubectl ${context:+--context "$context"} "$@"
 }
 
-# Prints one field of a document, empty if it is not there. --local asks no server, so that it works
-# for kinds that the cluster does not know.
-field() {
-  kubectl label --local -f "$1" only=local -o jsonpath="{$2}"
+# Prints fields of a document, one a line, empty for one that is not there. --local asks no server, so
+# that it works for kinds that the cluster does not know.
+fields() {
+  local document="$1" field template=
+  shift
+  for field; do
+    template+="{$field}{\"\\n\"}"
+  done
+  kubectl label --local -f "$document" only=local -o jsonpath="$template"
 }
 
-# Sets `url` to where the repository of a HelmRelease is.
-find_repository() {
-  local release="$1" name namespace document
-  name="$(field "$release" .spec.chart.spec.sourceRef.name)"
-  namespace="$(field "$release" .spec.chart.spec.sourceRef.namespace)"
-  namespace="${namespace:-$(field "$release" .metadata.namespace)}"
-  for document in "$work"/flux/HelmRepository-*; do
-    [[ -f "$document" ]] || continue
-    if [[ "$(field "$document" .metadata.namespace)" == "$namespace" &&
-      "$(field "$document" .metadata.name)" == "$name" ]]; then
-      url="$(field "$document" .spec.url)"
-      return
-    fi
-  done
-  fail "$folder has no HelmRepository $name in the namespace $namespace"
+# Sets what a HelmRelease says about itself, its chart and its repository. Fails for one that helm alone
+# cannot install.
+read_release() {
+  local document="$1" own_name own_namespace chart_name version url field value
+  local repository repository_namespace repository_file
+  fields "$document" .metadata.name .metadata.namespace .spec.releaseName .spec.targetNamespace \
+    .spec.timeout .spec.upgrade.crds .spec.chart.spec.chart .spec.chart.spec.version \
+    .spec.chart.spec.sourceRef.name .spec.chart.spec.sourceRef.namespace >"$work/fields"
+  {
+    read -r own_name
+    read -r own_namespace
+    read -r name
+    read -r namespace
+    read -r timeout
+    read -r definitions
+    read -r chart_name
+    read -r version
+    read -r repository
+    read -r repository_namespace
+  } <"$work/fields"
+  name="${name:-$own_name}"
+  namespace="${namespace:-$own_namespace}"
+  repository_namespace="${repository_namespace:-$own_namespace}"
+
+  fields "$document" .spec.chartRef .spec.kubeConfig .spec.postRenderers .spec.valuesFrom \
+    >"$work/fields"
+  for field in chartRef kubeConfig postRenderers valuesFrom; do
+    read -r value
+    [[ -z "$value" ]] || fail "HelmRelease $own_name: only Flux can do spec.$field"
+  done <"$work/fields"
+
+  repository_file="$work/HelmRepository_${repository_namespace}_$repository"
+  [[ -f "$repository_file" ]] ||
+    fail "$folder has no HelmRepository $repository in the namespace $repository_namespace"
+  url="$(fields "$repository_file" .spec.url)"
+  case "$url" in
+    oci://*) chart=("${url%/}/$chart_name") ;;
+    *) chart=("$chart_name" --repo "$url") ;;
+  esac
+  [[ -z "$version" ]] || chart+=(--version "$version")
 }
 
 # Applies the custom resource definitions of a chart. helm installs them, but never updates them.
@@ -95,38 +125,10 @@ apply_definitions() {
   on_cluster apply --server-side --force-conflicts -f "$work/definitions.yaml"
 }
 
-# Fails for a HelmRelease that helm alone cannot install.
-check() {
-  local document="$1" unsupported url
-  for unsupported in chartRef kubeConfig postRenderers valuesFrom; do
-    [[ -z "$(field "$document" ".spec.$unsupported")" ]] ||
-      fail "HelmRelease $(field "$document" .metadata.name): only Flux can do spec.$unsupported"
-  done
-  find_repository "$document"
-}
-
-release() {
-  local document="$1" name namespace version timeout url
-  local -a chart options
-  name="$(field "$document" .spec.releaseName)"
-  name="${name:-$(field "$document" .metadata.name)}"
-  namespace="$(field "$document" .spec.targetNamespace)"
-  namespace="${namespace:-$(field "$document" .metadata.namespace)}"
-  timeout="$(field "$document" .spec.timeout)"
-
-  find_repository "$document"
-  chart=("$(field "$document" .spec.chart.spec.chart)")
-  case "$url" in
-    oci://*) chart=("${url%/}/${chart[0]}") ;;
-    *) chart+=(--repo "$url") ;;
-  esac
-  version="$(field "$document" .spec.chart.spec.version)"
-  [[ -z "$version" ]] || chart+=(--version "$version")
-
-  options=(--namespace "$namespace" --wait --timeout "${timeout:-5m}")
+install() {
+  local -a options=(--namespace "$namespace" --wait --timeout "${timeout:-5m}")
   [[ -z "$context" ]] || options+=(--kube-context "$context")
-
-  if [[ "$(field "$document" .spec.upgrade.crds)" == CreateReplace ]]; then
+  if [[ "$definitions" == CreateReplace ]]; then
     if [[ -n "$dry_run" ]]; then
       echo "would apply what this prints: helm show crds ${chart[*]}"
     else
@@ -137,7 +139,7 @@ release() {
     echo "would run, with spec.values: helm upgrade --install $name ${chart[*]} ${options[*]}"
   else
     # JSON is YAML as well.
-    field "$document" .spec.values >"$work/values.yaml"
+    fields "$1" .spec.values >"$work/values.yaml"
     helm upgrade --install "$name" "${chart[@]}" "${options[@]}" --values "$work/values.yaml"
   fi
 }
@@ -146,12 +148,11 @@ kubectl kustomize "$folder" >"$work/all.yaml" || fail "kubectl cannot build $fol
 
 # One file for each object of Flux, and one for all others. Only between two documents does kustomize
 # write a line `---`: the lines of a longer string are indented.
-mkdir "$work/flux"
 awk -v work="$work" '
   function finish(  file) {
     if (kind == "") return
     if (group ~ /\.toolkit\.fluxcd\.io\//) {
-      file = work "/flux/" kind "-" ++count ".yaml"
+      file = work "/" kind "_" namespace "_" name
       printf "%s", document > file
       close(file)
     } else {
@@ -170,12 +171,14 @@ awk -v work="$work" '
   END { finish() }
 ' "$work/all.yaml"
 
-releases=("$work"/flux/HelmRelease-*.yaml)
-if [[ -f "${releases[0]}" && -z "$dry_run" ]]; then
-  command -v helm >/dev/null || fail "$folder has a HelmRelease, and helm is not on PATH"
-fi
-for document in "${releases[@]}"; do
-  [[ ! -f "$document" ]] || check "$document"
+releases=()
+for document in "$work"/HelmRelease_*; do
+  [[ -f "$document" ]] || continue
+  [[ -n "$dry_run" ]] || command -v helm >/dev/null ||
+    fail "$folder has a HelmRelease, and helm is not on PATH"
+  # Before anything is applied, all of them are known to be possible.
+  read_release "$document"
+  releases+=("$document")
 done
 
 if [[ -f "$work/plain.yaml" ]]; then
@@ -185,6 +188,7 @@ if [[ -f "$work/plain.yaml" ]]; then
     on_cluster apply --server-side -f "$work/plain.yaml"
   fi
 fi
-for document in "${releases[@]}"; do
-  [[ ! -f "$document" ]] || release "$document"
+for document in ${releases[@]+"${releases[@]}"}; do
+  read_release "$document"
+  install "$document"
 done

@@ -7,10 +7,11 @@ setup() {
   applied="$BATS_TEST_TMPDIR/applied.yaml"
   values="$BATS_TEST_TMPDIR/values.yaml"
   folder="$BATS_TEST_TMPDIR/folder"
-  definitions="$BATS_TEST_TMPDIR/definitions.yaml"
-  touch "$calls" "$applied" "$definitions"
-  export calls applied values definitions real_kubectl
-  real_kubectl="$(command -v kubectl)"
+  chart_definitions="$BATS_TEST_TMPDIR/definitions.yaml"
+  touch "$calls" "$applied" "$chart_definitions"
+  export calls applied values chart_definitions real_kubectl
+  # The oldest that the guide names.
+  real_kubectl="$(command -v kubectl-1.30 || command -v kubectl)"
   mkdir "$BATS_TEST_TMPDIR/bin" "$folder"
 
   cat >"$BATS_TEST_TMPDIR/bin/kubectl" <<'KUBECTL'
@@ -33,7 +34,7 @@ if [[ "$1" == upgrade ]]; then
   echo "helm$line" >>"$calls"
 else
   echo "helm $*" >>"$calls"
-  cat "$definitions"
+  cat "$chart_definitions"
 fi
 HELM
   chmod +x "$BATS_TEST_TMPDIR"/bin/*
@@ -158,7 +159,7 @@ YAML
 
 @test "updates the chart's custom resource definitions before the release" {
   with upgrade '{"crds": "CreateReplace"}'
-  echo "kind: CustomResourceDefinition" >"$definitions"
+  echo "kind: CustomResourceDefinition" >"$chart_definitions"
   "$script" "$folder"
   run cat "$calls"
   [ "${lines[1]}" = "helm show crds thing-chart --repo https://charts.example.com --version 1.x" ]
