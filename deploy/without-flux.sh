@@ -6,11 +6,13 @@ set -euo pipefail
 
 usage() {
   cat <<'USAGE'
-Usage: deploy/without-flux.sh [--context NAME] [--dry-run] FOLDER
+Usage: deploy/without-flux.sh [--context NAME] [--wait] [--dry-run] FOLDER
 
 Applies what `kubectl kustomize FOLDER` builds to the cluster of the current context.
 
   --context NAME  the context of kubectl and helm to use
+  --wait          wait until all pods of the releases are ready, as Flux does; without it, those may
+                  still wait for Secrets that configure-source-clusters.sh makes
   --dry-run       say what would be done; ask and change no cluster
 
 Exit status: 0 done, 1 failed, 2 wrong usage.
@@ -29,6 +31,7 @@ wrong_usage() {
 }
 
 context=
+wait=
 dry_run=
 folder=
 while (($#)); do
@@ -39,6 +42,7 @@ while (($#)); do
       shift
       ;;
     --context=*) context="${1#*=}" ;;
+    --wait) wait=yes ;;
     --dry-run) dry_run=yes ;;
     -h | --help)
       usage
@@ -126,7 +130,8 @@ apply_definitions() {
 }
 
 install() {
-  local -a options=(--namespace "$namespace" --wait --timeout "${timeout:-5m}")
+  local -a options=(--namespace "$namespace" --timeout "${timeout:-5m}")
+  [[ -z "$wait" ]] || options+=(--wait)
   [[ -z "$context" ]] || options+=(--kube-context "$context")
   if [[ "$definitions" == CreateReplace ]]; then
     if [[ -n "$dry_run" ]]; then

@@ -52,7 +52,7 @@ def apply(tmp_path, project):
             (commands / name).chmod(0o755)
         which = functools.partial(subprocess.check_output, text=True)
         done = subprocess.run(
-            [project / "deploy/without-flux.sh", folder],
+            [project / "deploy/without-flux.sh", "--wait", folder],
             env={
                 **os.environ,
                 "PATH": f"{commands}:{os.environ['PATH']}",

@@ -95,7 +95,7 @@ YAML
   [ "$status" -eq 0 ]
   run cat "$calls"
   [[ "${lines[0]}" == "kubectl apply --server-side -f "*/plain.yaml ]]
-  [ "${lines[1]}" = "helm upgrade --install thing thing-chart --repo https://charts.example.com --version 1.x --namespace place --wait --timeout 5m" ]
+  [ "${lines[1]}" = "helm upgrade --install thing thing-chart --repo https://charts.example.com --version 1.x --namespace place --timeout 5m" ]
   [ "${#lines[@]}" -eq 2 ]
 }
 
@@ -126,7 +126,7 @@ YAML
   [ "$status" -eq 0 ]
   [ "${lines[0]}" = "would apply Namespace place" ]
   [ "${lines[1]}" = "would apply ConfigMap place/tricky" ]
-  [ "${lines[2]}" = "would run, with spec.values: helm upgrade --install thing thing-chart --repo https://charts.example.com --version 1.x --namespace place --wait --timeout 5m --kube-context far" ]
+  [ "${lines[2]}" = "would run, with spec.values: helm upgrade --install thing thing-chart --repo https://charts.example.com --version 1.x --namespace place --timeout 5m --kube-context far" ]
   [ "${#lines[@]}" -eq 3 ]
   [ ! -s "$calls" ]
 }
@@ -136,6 +136,11 @@ YAML
   run cat "$calls"
   [[ "${lines[0]}" == "kubectl --context far apply "* ]]
   [[ "${lines[1]}" == *" --kube-context far" ]]
+}
+
+@test "waits for the pods only if it is asked to" {
+  "$script" --wait "$folder"
+  grep -q "^helm upgrade .* --timeout 5m --wait$" "$calls"
 }
 
 @test "takes name, namespace and timeout from the release" {
@@ -148,7 +153,7 @@ patches:
       - {op: add, path: /spec/timeout, value: 15m}
 YAML
   "$script" "$folder"
-  grep -q "^helm upgrade --install named .* --namespace elsewhere --wait --timeout 15m$" "$calls"
+  grep -q "^helm upgrade --install named .* --namespace elsewhere --timeout 15m$" "$calls"
 }
 
 @test "takes a chart from an OCI registry" {
