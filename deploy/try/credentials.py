@@ -1,87 +1,87 @@
-"""The Secrets and ConfigMaps that the guide makes beside the manifests, for one machine.
+"""The Secrets and ConfigMaps that deploy/configure-source-clusters.sh makes, for one machine.
 
-An authority signs the certificate of the gateway. Each spoke has a token; the hub has its SHA-256
-digest in a file of its own for the spoke.
+The script runs in a copy of deploy/, so that it changes nothing there. It gets the address that the
+declarations already have, and loopback in place of the spokes' public addresses.
 """
 
+import base64
 import dataclasses
-import hashlib
-import ipaddress
 import pathlib
-import secrets
+import shutil
 import subprocess
+import urllib.parse
 
 import derive
 
 LOOPBACK = "127.0.0.1/32"
-"""Where the spokes of one machine write from, in place of their public addresses."""
+"""Where the spokes of one machine write from."""
 
 
 @dataclasses.dataclass
 class Credentials:
-    """The data of Secrets and ConfigMaps by kind and name, for the hub and for each spoke."""
+    """Keys and texts of Secrets and ConfigMaps, by kind and name, for the hub and each spoke."""
 
     hub: dict
     spokes: dict
+    output: str
+    """What the script printed."""
+
+    def token(self, spoke):
+        return self.spokes[spoke]["Secret", "hubgate"]["token"]
+
+    def authority(self, spoke):
+        return self.spokes[spoke]["ConfigMap", "hubgate-ca"]["ca.crt"]
 
 
-def make(declarations, folder):
-    """Makes an authority, a certificate with every server_name, and a token for each spoke."""
-    folder = pathlib.Path(folder)
-    folder.mkdir(parents=True)
-    names = sorted({declaration["server_name"] for declaration in declarations.values()})
-    certificate(folder, names)
-    authority = (folder / "ca.crt").read_text()
-    hub = {("Secret", "hubgate-spokes"): {}}
-    hub["Secret", "hubgate-tls"] = {
-        "tls.crt": (folder / "tls.crt").read_text(),
-        "tls.key": (folder / "tls.key").read_text(),
-    }
-    spokes = {}
+def make(deploy, declarations, folder):
+    """Makes an authority, a certificate, and a token for each spoke."""
+    repository = pathlib.Path(folder, "repository")
+    copy = repository / "deploy"
+    shutil.copytree(deploy, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    secrets = pathlib.Path(folder, "secrets")
+    output = ""
     for spoke, declaration in declarations.items():
-        if declaration.get("credential", "token") != "token":
-            raise derive.Mistake(f"deploy/try knows only spokes with credential=token, not {spoke}")
-        token = secrets.token_urlsafe(32)
-        hub["Secret", "hubgate-spokes"][f"{spoke}.yaml"] = derive.dump(
-            {
-                "name": spoke,
-                "source_ranges": [LOOPBACK],
-                "credentials": [{"token_sha256": hashlib.sha256(token.encode()).hexdigest()}],
-            }
+        with_token(copy, spoke)
+        url = urllib.parse.urlsplit(declaration["url"])
+        output += run(
+            copy / "configure-source-clusters.sh",
+            f"--secrets-dir={secrets}",
+            f"--cluster={spoke}",
+            f"--endpoint={url.scheme}://{url.netloc}",
+            f"--server-name={declaration['server_name']}",
+            f"--source-range={spoke}={LOOPBACK}",
         )
-        spokes[spoke] = {
-            ("Secret", "hubgate"): {"token": token},
-            ("ConfigMap", "hubgate-ca"): {"ca.crt": authority},
-        }
-    return Credentials(hub, spokes)
+    return Credentials(
+        hub=data(secrets / "hub"),
+        spokes={spoke: data(secrets / spoke) for spoke in declarations},
+        output=output,
+    )
 
 
-def certificate(folder, names):
-    """An authority and a certificate for some names and IP addresses."""
-    openssl(folder, "req", "-x509", *KEY, "-keyout", "ca.key", "-out", "ca.crt", "-days", "30",
-            "-subj", "/CN=hubgate try", "-addext", "basicConstraints=critical,CA:TRUE")  # fmt: skip
-    openssl(folder, "req", *KEY, "-keyout", "tls.key", "-out", "tls.csr", "-subj", "/CN=hubgate")
-    extensions = [
-        f"subjectAltName={','.join(alternative_name(name) for name in names)}",
-        "basicConstraints=critical,CA:FALSE",
-        "extendedKeyUsage=serverAuth",
-    ]
-    (folder / "extensions").write_text("\n".join(extensions))
-    openssl(folder, "x509", "-req", "-in", "tls.csr", "-CA", "ca.crt", "-CAkey", "ca.key",
-            "-CAcreateserial", "-out", "tls.crt", "-days", "30", "-extfile", "extensions")  # fmt: skip
+def with_token(deploy, spoke):
+    """Declares a token for a spoke in a copy of deploy/: no API server issues ServiceAccount tokens."""
+    file = deploy / "clusters" / spoke / "spoke.env"
+    lines = file.read_text().splitlines()
+    kept = [line for line in lines if not line.startswith(("credential=", "issuer="))]
+    file.write_text("\n".join([*kept, "credential=token", ""]))
 
 
-KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
-
-
-def alternative_name(name):
-    try:
-        return f"IP:{ipaddress.ip_address(name)}"
-    except ValueError:
-        return f"DNS:{name}"
-
-
-def openssl(folder, *arguments):
-    done = subprocess.run(["openssl", *arguments], cwd=folder, capture_output=True, text=True)
+def run(script, *arguments):
+    done = subprocess.run(
+        ["bash", str(script), *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
     if done.returncode != 0:
-        raise derive.Mistake(f"openssl {arguments[0]}: {done.stderr.strip()}")
+        raise derive.Mistake(f"{script.name} {' '.join(arguments)}:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def data(folder):
+    """Keys and texts of each Secret and ConfigMap in a folder of manifests."""
+    found = {}
+    for file in sorted(folder.glob("*.yaml")):
+        it = derive.load(file.read_text())
+        texts = it.get("data", {})
+        if it["kind"] == "Secret":
+            texts = {key: base64.b64decode(text).decode() for key, text in texts.items()}
+        found[it["kind"], it["metadata"]["name"]] = texts
+    return found

@@ -19,6 +19,7 @@ FASTER = {
         "global.scrape_interval": "1s",
         "global.evaluation_interval": "1s",
         "global.rule_query_offset": "2s",
+        "scrape_configs.*.scrape_interval": "1s",
     },
     "spoke": {
         "global.scrape_interval": "1s",
@@ -26,12 +27,12 @@ FASTER = {
     },
 }
 
-# The same for rules: in the expression of an alert, a text and what stands in its place. Every
-# alert that waits (`for`) waits for 2 s at most, and each group is evaluated every second.
+# The same for rules: how often each group is evaluated, and for an alert a text of its expression,
+# what stands in its place, and how long the alert waits (`for`).
+FASTER_INTERVAL = "1s"
 FASTER_ALERTS = {
-    "HubgateSpokeSilent": ("> 300", "> 5"),
+    "HubgateSpokeSilent": ("> 300", "> 10", "2s"),
 }
-LONGEST_FOR = "2s"
 
 
 class Server:
@@ -112,18 +113,20 @@ class Machine:
     def start(self):
         self.place_everything()
         self.stand_in = standin.StandIn(self.releases)
-        self.credentials = credentials.make(self.declarations, self.folder / "authority")
+        self.alertmanager = self.start_alertmanager(self.releases["hub"])
+        self.credentials = credentials.make(self.deploy, self.declarations, self.folder)
         self.hub = self.make_hub()
         self.gateway = self.make_gateway()
         self.spokes = {spoke: self.make_spoke(spoke) for spoke in self.declarations}
-        if self.alertmanager is not None:
-            self.run(self.alertmanager)
-        for server in (self.hub, *self.spokes.values()):
-            server.start()
-            self.processes.append(server.process)
-        self.run(self.gateway)
+        # The hub first: the alerts take a hub that is not there yet for one that failed.
+        self.hub.start()
+        self.processes.append(self.hub.process)
         self.hub.wait_ready()
+        self.run(self.gateway)
         self.gateway.wait_ready(self.admin_address)
+        for spoke in self.spokes.values():
+            spoke.start()
+            self.processes.append(spoke.process)
         for spoke in self.spokes.values():
             spoke.wait_ready()
 
@@ -153,7 +156,6 @@ class Machine:
         folder = self.folder / "hub"
         release = self.releases["hub"]
         namespace, name = prometheus_operator.release_names(release)
-        self.alertmanager = self.make_alertmanager(release)
         alertmanagers = {}
         if self.alertmanager is not None:
             alertmanagers[f"{name}-alertmanager"] = self.addresses["alertmanager"]
@@ -178,9 +180,13 @@ class Machine:
             (folder / "rules" / f"{rule}.yaml").write_text(derive.dump(groups))
         return self.make_server("hub", "hub", folder, place, jobs)
 
-    def make_alertmanager(self, release):
+    def start_alertmanager(self, release):
+        """The Alertmanager of the hub, where the machine has one that starts."""
         values = release["spec"]["values"].get("alertmanager", {})
-        if self.programs.alertmanager is None or not values.get("enabled", True):
+        if not values.get("enabled", True):
+            return None
+        if self.programs.alertmanager is None:
+            self.notices.append("hub: without an Alertmanager, because none is on PATH")
             return None
         folder = self.folder / "alertmanager"
         folder.mkdir(parents=True)
@@ -191,7 +197,15 @@ class Machine:
             f"--web.listen-address={self.addresses['alertmanager']}",
             "--cluster.listen-address=",
         ]
-        return Process("alertmanager", [self.programs.alertmanager, *flags], folder)
+        process = Process("alertmanager", [self.programs.alertmanager, *flags], folder)
+        self.run(process)
+        try:
+            process.wait_ready(self.addresses["alertmanager"])
+        except derive.Mistake as mistake:
+            last = str(mistake).splitlines()[-1]
+            self.notices.append(f"hub: without an Alertmanager, because it does not start: {last}")
+            return None
+        return process
 
     def make_gateway(self):
         """hubgate, with the folders that its Deployment mounts."""
@@ -240,6 +254,7 @@ class Machine:
             if kind == "Secret"
             for key, text in keys.items()
         }
+        paths = self.service_account(spoke, folder)
         url = urllib.parse.urlsplit(self.declarations[spoke]["url"])
         place = prometheus_operator.Place(
             address=self.addresses[spoke],
@@ -247,6 +262,7 @@ class Machine:
             addresses={url.netloc: self.write_address},
             secrets=secrets,
             files=files,
+            paths=paths,
         )
         jobs = targets.of_release(
             self.releases[spoke],
@@ -256,6 +272,25 @@ class Machine:
             self.programs.version,
         )
         return self.make_server(spoke, "spoke", folder, place, jobs)
+
+    def service_account(self, spoke, folder):
+        """Folders in place of those where the kubelet puts tokens of the ServiceAccount."""
+        spec = self.releases[spoke]["spec"]["values"]["prometheus"]["prometheusSpec"]
+        paths = {}
+        for entry in spec.get("remoteWrite", []):
+            file = entry.get("authorization", {}).get("credentialsFile")
+            if file is not None:
+                token = folder / "service-account" / pathlib.PurePath(file).name
+                token.parent.mkdir(parents=True, exist_ok=True)
+                token.write_text(self.credentials.token(spoke))
+                paths[str(pathlib.PurePath(file).parent)] = str(token.parent)
+                self.notices.append(f"{spoke}: with a token of its own for that of a ServiceAccount")
+        return paths
+
+    @property
+    def expected_alerts(self):
+        """Alerts that this machine provokes."""
+        return set() if self.alertmanager else {"PrometheusNotConnectedToAlertmanagers"}
 
     def make_server(self, name, role, folder, place, jobs):
         derived = prometheus_operator.derive(
@@ -282,27 +317,26 @@ class Machine:
 
 
 def override(config, path, value):
-    """Replaces a value of a configuration. It must be there, unless this version lacks it."""
-    *parents, last = [int(it) if it.isdigit() else it for it in path.split(".")]
-    for parent in parents:
-        config = config[parent]
-    if last in config or last == "rule_query_offset":
-        if last in config:
-            config[last] = value
-        return
-    raise derive.Mistake(f"FASTER names {path}, which is not there")
+    """Replaces a value of a configuration where it is set; `*` is every element of a list."""
+    first, _, rest = path.partition(".")
+    if first == "*":
+        for element in config:
+            override(element, rest, value)
+    elif rest:
+        override(config[int(first) if first.isdigit() else first], rest, value)
+    elif first in config:
+        config[first] = value
 
 
 def faster_rules(file):
     """Rules that fire within seconds: see FASTER_ALERTS."""
     for group in file["groups"]:
-        group["interval"] = "1s"
+        group["interval"] = FASTER_INTERVAL
         for rule in group["rules"]:
-            if "for" in rule:
-                rule["for"] = LONGEST_FOR
             if rule.get("alert") in FASTER_ALERTS:
-                old, new = FASTER_ALERTS[rule["alert"]]
+                old, new, wait = FASTER_ALERTS[rule["alert"]]
                 if old not in rule["expr"]:
-                    raise derive.Mistake(f"{rule['alert']} has no {old!r} any more")
+                    raise derive.Mistake(f"the alert {rule['alert']} has no {old!r} to replace")
                 rule["expr"] = rule["expr"].replace(old, new)
+                rule["for"] = wait
     return file

@@ -4,6 +4,7 @@ What kube-state-metrics serves of Flux's objects follows from the values of the 
 customResourceState, there is no gotk_resource_info.
 """
 
+import contextlib
 import http.server
 import threading
 
@@ -111,7 +112,8 @@ class StandIn:
                 self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
                 self.send_header("Content-Length", str(len(page or b"")))
                 self.end_headers()
-                self.wfile.write(page or b"")
+                with contextlib.suppress(ConnectionError):
+                    self.wfile.write(page or b"")
 
             def log_message(self, *arguments):
                 """Says nothing: a line for each scrape helps nobody."""
