@@ -204,6 +204,7 @@ class Machine:
         except derive.Mistake as mistake:
             last = str(mistake).splitlines()[-1]
             self.notices.append(f"hub: without an Alertmanager, because it does not start: {last}")
+            self.processes.remove(process)
             return None
         return process
 
