@@ -1,5 +1,6 @@
 """The overlays for a hub that is outgrown, as they are built."""
 
+import os
 import pathlib
 import subprocess
 import urllib.parse
@@ -42,12 +43,7 @@ def config(deploy, folder):
 
 def release(deploy, store):
     """The HelmRelease of a store."""
-    [found] = [
-        it
-        for it in deploy.objects(f"outgrown/{store}/release")
-        if it["kind"] == "HelmRelease"
-    ]
-    return found
+    return deploy.find(f"outgrown/{store}/release", "HelmRelease")
 
 
 def hub_values(deploy, overlay):
@@ -191,10 +187,7 @@ def test_each_url_names_a_service_of_the_store(deploy, store):
     headers = {name: "hub" for name in hub.get("headers", {})}
     assert hub_own.get("headers", {}) == recorded.get("headers", {}) == headers
     # Grafana and the ruler ask the same.
-    def base(url):
-        parts = urllib.parse.urlsplit(url)
-        return parts.hostname, parts.port or 80, parts.path
-    assert base(source["url"]) == base(query)
+    assert source["url"] == query.replace(":80/", "/")
 
 
 def test_each_hub_of_the_pair_is_a_pod_of_the_prometheus(deploy):
@@ -381,6 +374,37 @@ def test_the_store_lives_in_a_restricted_namespace(deploy, store):
     assert namespace["metadata"]["name"] == store
     labels = namespace["metadata"]["labels"]
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def flux_components(deploy):
+    """What the guide adds to Kustomizations of Flux, by their names."""
+    text = (deploy.root / "outgrown/README.md").read_text()
+    table = text.split("| Kustomization | `spec.components` |\n|---|---|\n")[1].split("\n\n")[0]
+    rows = (row.split("|")[1:3] for row in table.splitlines())
+    return {name.strip(" `"): component.strip(" `") for name, component in rows}
+
+
+@overlays
+def test_with_flux_the_folders_of_the_guide_build_the_same(deploy, overlay, tmp_path):
+    flux = manifests.load_all((deploy.root / "hub/flux.yaml").read_text())
+    paths = {it["metadata"]["name"]: it["spec"]["path"] for it in flux}
+    built = []
+    for name, component in flux_components(deploy).items():
+        folder = deploy.root / paths[name].removeprefix("./deploy/")
+        component = folder / component.replace("/mimir/", f"/{overlay}/")
+        kustomization = {
+            "apiVersion": "kustomize.config.k8s.io/v1beta1",
+            "kind": "Kustomization",
+            "resources": [os.path.relpath(folder.resolve(), tmp_path / name)],
+            "components": [os.path.relpath(component.resolve(), tmp_path / name)],
+        }
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+        built += manifests.load_all(manifests.build(tmp_path / name))
+    assert len(built) > 10
+    if overlay in STORES:
+        built += deploy.objects(f"outgrown/{overlay}/release")
+    assert by_identity(built) == by_identity(deploy.objects(f"outgrown/{overlay}"))
 
 
 def readme_configurations(deploy):
