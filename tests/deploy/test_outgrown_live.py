@@ -278,7 +278,9 @@ def test_thanos_keeps_each_spoke_under_its_tenant(deploy, gate, spokes, tmp_path
             thanos, "receive", "--tsdb.path=data", '--label=receive_replica="0"',
             f"--http-address=127.0.0.1:{http_port}", f"--grpc-address=127.0.0.1:{grpc_port}",
             f"--remote-write.address=127.0.0.1:{write_port}",
-            f"--receive.tenant-header={values['receive']['tenancyHeader']}", *extra,
+            f"--receive.tenant-header={values['receive']['tenancyHeader']}",
+            f"--receive.local-endpoint=127.0.0.1:{grpc_port}",
+            f'--receive.hashrings=[{{"endpoints": ["127.0.0.1:{grpc_port}"]}}]', *extra,
         ],
         tmp_path,
     )  # fmt: skip
