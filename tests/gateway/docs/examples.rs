@@ -2,13 +2,14 @@
 //! promtool.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
 
 use hubgate::config::{self, ConnectionRules};
 
-use super::page::{Block, Page};
+use super::page::{Block, Page, root};
 use crate::support::jwt::{SigningKey, jwks};
 use crate::support::pki::{Authority, Subject};
 use crate::support::prometheus::find_on_path;
@@ -18,6 +19,9 @@ use crate::support::{haproxy, nginx};
 pub(super) const SPARSE: &str = "hub: {url: 'http://127.0.0.1:9090/api/v1/write'}
 spokes: [{name: production, credentials: [{token_file: tokens/production}]}]
 ";
+
+/// The end of the command that writes the alert rules to this file.
+const ALERT_RULES: &str = "> hubgate-alerts.yml";
 
 /// The kind of an example, which decides how it is tested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,8 +36,10 @@ pub(super) enum Example {
     Prometheus,
     /// A `--web.config.file` of Prometheus: `promtool` accepts it.
     PrometheusWeb,
-    /// Alert rules: `promtool` accepts them.
+    /// A command that makes a file of alert rules: `promtool` accepts it.
     AlertRules,
+    /// Queries, with an empty line between them: `promtool` parses them.
+    Queries,
     /// The backend of an HAProxy: `rolling_restart` uses it.
     HaproxyBackend,
     /// A resource of Kubernetes: YAML that mounts the token that a Prometheus reads.
@@ -80,7 +86,8 @@ impl Example {
             ("yaml", "# broken.yaml" | "# doubtful.yaml") => Some(Self::DoubtfulConfiguration),
             ("yaml", "# prometheus.yml") => Some(Self::Prometheus),
             ("yaml", "# web.yml") => Some(Self::PrometheusWeb),
-            ("yaml", "# hubgate-alerts.yml") => Some(Self::AlertRules),
+            ("sh", _) if first.ends_with(ALERT_RULES) => Some(Self::AlertRules),
+            ("promql", _) => Some(Self::Queries),
             ("haproxy", "backend hubgate") => Some(Self::HaproxyBackend),
             ("yaml", "# pod.yaml" | "# prometheus.yaml") => Some(Self::Resource),
             ("text", _) if first.starts_with("kubectl ") => Some(Self::ClusterCommands),
@@ -318,15 +325,34 @@ fn promtool_accepts_every_web_configuration() {
 }
 
 #[test]
-fn promtool_accepts_the_alert_rules() {
+fn the_command_for_alert_rules_makes_a_file_that_promtool_accepts() {
     for example in Example::AlertRules.everywhere() {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("rules.yml"), &example.text).unwrap();
-        let output = promtool(folder.path(), &["check", "rules", "rules.yml"]);
+        symlink(root().join("deploy"), folder.path().join("deploy")).unwrap();
+        let mut shell = Command::new("sh");
+        shell.args(["-euc", &example.text]);
+        let output = shell.current_dir(folder.path()).output().unwrap();
+        expect_success(&example.place, &output);
+        let output = promtool(folder.path(), &["check", "rules", "hubgate-alerts.yml"]);
         let said = expect_success(&example.place, &output);
-        let alerts = example.text.matches("- alert: ").count();
-        let found = format!("{alerts} rules found");
-        assert!(alerts > 0 && said.contains(&found), "{said}");
+        let rules = fs::read_to_string(folder.path().join("hubgate-alerts.yml")).unwrap();
+        let rules = rules.matches("- alert: ").count() + rules.matches("- record: ").count();
+        let found = format!("{rules} rules found");
+        assert!(rules > 20 && said.contains(&found), "{said}");
+    }
+}
+
+#[test]
+fn promtool_parses_every_query() {
+    for example in Example::Queries.everywhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let queries = example.text.trim_end().split("\n\n");
+        let rules = queries.map(|query| format!("  - record: query\n    expr: {query:?}\n"));
+        let rules: String = rules.collect();
+        let file = format!("groups:\n- name: queries\n  rules:\n{rules}");
+        fs::write(folder.path().join("queries.yml"), file).unwrap();
+        let output = promtool(folder.path(), &["check", "rules", "queries.yml"]);
+        expect_success(&example.place, &output);
     }
 }
 
