@@ -470,7 +470,8 @@ stored() {
 # The same for a Secret, decoded, into the variable `value`, with every newline at its end.
 read_secret() {
   local encoded
-  encoded="$(stored "$1" secret "$2" "$3" "$4")"
+  # Not left to `set -e`: what cannot be read must not look like what is not there.
+  encoded="$(stored "$1" secret "$2" "$3" "$4")" || die "Secret $3 of $1 cannot be read"
   value=""
   if [[ -n "$encoded" ]]; then
     value="$(printf '%s\n' "$encoded" | base64_decode && printf x)"
@@ -531,7 +532,7 @@ ensure_namespace() {
 
 # Prints the address of the LoadBalancer, a name if it has one.
 discover_endpoint() {
-  local kind found deadline=$((SECONDS + wait_seconds))
+  local kind found said=0 deadline=$((SECONDS + wait_seconds))
   kind="$(kubectl_in hub --namespace hubgate get service hubgate --ignore-not-found \
     --output 'jsonpath={.spec.type}' 2>"$tmp/kubectl")" || {
     warn "the hub's Service cannot be read: $(tail -n 1 "$tmp/kubectl")"
@@ -542,6 +543,7 @@ discover_endpoint() {
     return 1
   fi
   while :; do
+    # The name first: where both are there, the provider wants the name to be used.
     found="$(kubectl_in hub --namespace hubgate get service hubgate --output \
       'jsonpath={.status.loadBalancer.ingress[0].hostname} {.status.loadBalancer.ingress[0].ip}')"
     read -r found _ <<<"$found" || true
@@ -551,6 +553,8 @@ discover_endpoint() {
         "see kubectl --namespace hubgate describe service hubgate"
       return 1
     fi
+    ((said)) || printf 'waiting for the address of the LoadBalancer\n' >&2
+    said=1
     sleep 2
   done
   printf '%s\n' "$found"
@@ -619,7 +623,10 @@ stage_endpoint() {
 
 # --- the certificate of the gateway -----------------------------------------------------------
 
-new_key() { openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$1" 2>/dev/null; }
+new_key() {
+  openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 \
+    -pkeyopt ec_param_enc:named_curve -out "$1" 2>/dev/null
+}
 
 make_authority() {
   new_key "$tmp/ca.key"
@@ -693,7 +700,8 @@ one_line() { printf '%s' "$1" | tr '\n' ' '; }
 configure_certificate() {
   local names ca fault certificate
   names="$(certificate_names)"
-  read_secret hub hubgate hubgate-tls tls.crt && certificate="$value"
+  read_secret hub hubgate hubgate-tls tls.crt
+  certificate="$value"
   if [[ -n "$ca_file" ]]; then
     ca_pem="$(cat "$ca_file")"
     [[ -n "$certificate" ]] ||
@@ -701,12 +709,13 @@ configure_certificate() {
         "hubgate-tls --cert FILE --key FILE"
     return
   fi
-  read_secret hub hubgate hubgate-ca tls.crt && ca="$value"
+  read_secret hub hubgate hubgate-ca tls.crt
+  ca="$value"
   if has_cert_manager_certificate; then
     [[ -n "$ca" && -n "$certificate" ]] ||
       die "cert-manager has not made the Secrets hubgate-ca and hubgate-tls; see kubectl" \
         "--namespace hubgate describe certificate, or give --ca-file"
-    ca_pem="$ca"
+    ca_pem="${ca%$'\n'}"
     say "unchanged  hub: certificate of cert-manager"
     return
   fi
@@ -714,7 +723,7 @@ configure_certificate() {
   if [[ -n "$certificate" && "${value:-none}" != "$ca" ]]; then
     [[ -n "$value" ]] ||
       die "the hub's Secret hubgate-tls does not say which authority issued it: give --ca-file"
-    ca_pem="$value"
+    ca_pem="${value%$'\n'}"
     printf '%s' "$certificate" >"$tmp/tls.crt"
     fault="$(certificate_fault "$tmp/tls.crt" "$names")"
     [[ -z "$fault" ]] || warn "renew the certificate in the hub's Secret hubgate-tls: $fault"
@@ -738,7 +747,7 @@ issue_own_certificate() {
     printf '%s' "$certificate" >"$tmp/tls.crt"
     fault="$(certificate_fault "$tmp/tls.crt" "$names")"
   fi
-  ca_pem="$ca"
+  ca_pem="${ca%$'\n'}"
   if [[ -z "$fault" ]]; then
     say "unchanged  hub: Secret hubgate/hubgate-tls"
     return
@@ -765,7 +774,11 @@ issue_own_certificate() {
 
 # --- tokens and the gateway's entries ---------------------------------------------------------
 
-new_token() { openssl rand 32 | openssl base64 | tr '+/' '-_' | tr -d '=\n'; }
+# Makes a token of 256 bits, into `value`.
+new_token() {
+  value="$(openssl rand 32 | openssl base64 | tr '+/' '-_' | tr -d '=\n')"
+  ((${#value} == 43)) || die "openssl made no token"
+}
 
 is_token() {
   local pattern='^[A-Za-z0-9._~+/-]+=*$'
@@ -833,7 +846,13 @@ render_entry() {
   printf '%s' "$others"
 }
 
-token_credential() { printf '  - token_sha256: %s' "$(digest "$1")"; }
+# Adds the credential of a token.
+add_token() {
+  local sha256
+  sha256="$(digest "$1")"
+  [[ "$1" == "$not_yet_made" || ${#sha256} == 64 ]] || die "openssl made no digest"
+  add_credential "  - token_sha256: $sha256"
+}
 
 jwt_credential() {
   printf '  - jwt:\n      issuer: "%s"\n      audience: "hubgate-%s"\n' "$2" "$1"
@@ -845,7 +864,7 @@ service_account=system:serviceaccount:monitoring:kube-prometheus-stack-prometheu
 
 # Prints how the metrics name a credential that the script made; fails for any other.
 label_of() {
-  local pattern='^  - token_sha256: "?([0-9a-fA-F]{8})'
+  local pattern='^  - token_sha256: "?([0-9A-Fa-f]{8})'
   if [[ "$1" =~ $pattern ]]; then
     printf 'token_sha256:%s\n' "${BASH_REMATCH[1]}" | tr '[:upper:]' '[:lower:]'
   elif [[ "$1" == "  - jwt:"* && "$1" == *"/etc/hubgate/spokes/"*".jwks.json"* ]]; then
@@ -966,8 +985,10 @@ enrol() {
 
 enrol_token() {
   local name="$1" token next wanted
-  read_secret "$name" monitoring hubgate token && token="$value"
-  read_secret "$name" monitoring hubgate token-next && next="$value"
+  read_secret "$name" monitoring hubgate token
+  token="$value"
+  read_secret "$name" monitoring hubgate token-next
+  next="$value"
   if is_token "$next"; then
     say "going on with the token that an earlier run made for $name"
     wanted="$next"
@@ -987,7 +1008,10 @@ enrol_token() {
       wanted="$not_yet_made"
     fi
   fi
-  if [[ "$wanted" == "$not_yet_made" ]] && may_write; then wanted="$(new_token)"; fi
+  if [[ "$wanted" == "$not_yet_made" ]] && may_write; then
+    new_token
+    wanted="$value"
+  fi
   if [[ "$wanted" == "$token" ]]; then
     say "unchanged  $name: Secret monitoring/hubgate"
   elif [[ "$wanted" != "$next" && "$target" == cluster ]]; then
@@ -995,8 +1019,8 @@ enrol_token() {
   elif [[ "$wanted" != "$next" ]]; then
     store_token "$name" "$wanted" "" "the token"
   fi
-  ! is_token "$token" || add_credential "$(token_credential "$token")"
-  add_credential "$(token_credential "$wanted")"
+  ! is_token "$token" || add_token "$token"
+  add_token "$wanted"
   store_entry "$name"
 }
 
@@ -1025,7 +1049,8 @@ enrol_service_account() {
 deliver() {
   local name="$1" next
   [[ "$target" == cluster ]] && may_write && [[ "$(get "$name" credential)" == token ]] || return 0
-  read_secret "$name" monitoring hubgate token-next && next="$value"
+  read_secret "$name" monitoring hubgate token-next
+  next="$value"
   is_token "$next" || return 0
   wait_until_known "$name" "token_sha256:$(digest "$next" | cut -c 1-8)"
   store_token "$name" "$next" "" "the token"
@@ -1046,6 +1071,7 @@ scrape() {
   kubectl ${hub_context:+--context "$hub_context"} --namespace hubgate port-forward \
     --address 127.0.0.1 "pod/$pod" :9481 >"$tmp/forward" 2>&1 </dev/null &
   forward=$!
+  printf '%s\n' "$forward" >"$tmp/forward.pid"
   for ((tries = 0; tries < 150; tries++)); do
     local_port="$(sed -n 's/^Forwarding from 127\.0\.0\.1:\([0-9]*\) .*/\1/p' "$tmp/forward")"
     if [[ -n "$local_port" ]] || ! kill -0 "$forward" 2>/dev/null; then break; fi
@@ -1057,6 +1083,7 @@ scrape() {
   fi
   kill "$forward" 2>/dev/null || true
   wait "$forward" 2>/dev/null || true
+  rm -f "$tmp/forward.pid"
   return "$done"
 }
 
@@ -1109,7 +1136,8 @@ finish_rotation() {
   else
     read_secret "$name" monitoring hubgate token-next
     [[ -z "$value" ]] || die "the rotation of $name was interrupted: give --rotate to go on"
-    read_secret "$name" monitoring hubgate token && token="$value"
+    read_secret "$name" monitoring hubgate token
+    token="$value"
     is_token "$token" || die "$name has no token"
     wanted="token_sha256:$(digest "$token" | cut -c 1-8)"
   fi
@@ -1145,17 +1173,14 @@ finish_rotation() {
 
 # --- checks -----------------------------------------------------------------------------------
 
-# Prints what a result means. Arguments: name exit status with_token place
+# Prints what a failed request means. Arguments: name exit status place
 advise() {
   local here="" url
   url="$(get "$1" url)"
-  [[ "$5" != here ]] || here="; this machine is usually not in source_ranges: try --check-from-cluster"
+  [[ "$4" != here ]] || here="; this machine is usually not in source_ranges: try --check-from-cluster"
   case "$2:$3" in
-    0:204) say "the gateway takes writes of $1" ;;
-    0:401)
-      if [[ "$4" == 0 ]]; then say "the gateway asks for a token, as it should"; else
-        say "the gateway does not know the token: run this with --apply, and wait a minute"
-      fi ;;
+    0:204) say "the gateway takes writes of $1 without a token: is that hubgate?" ;;
+    0:401) say "the gateway does not know the token: run this with --apply, and wait a minute" ;;
     0:403) say "the address is not in source_ranges of $1$here" ;;
     0:404) say "something else answers there, or the path is wrong: $url" ;;
     0:405 | 0:415 | 0:400) say "something else than hubgate answers at $url" ;;
@@ -1185,7 +1210,7 @@ judge() {
   fi
   : >"$tmp/unreachable.$name"
   say "failed     $name, $what: $(if [[ "$4" == 0 ]]; then printf 'status %s' "$5"; else
-    printf 'curl exits with %s' "$4"; fi): $(advise "$name" "$4" "$5" "$3" "$2")"
+    printf 'curl exits with %s' "$4"; fi): $(advise "$name" "$4" "$5" "$2")"
   [[ -z "$6" ]] || say "           $(printf '%s' "$6" | tr -cd '[:print:]' | cut -c 1-200)"
 }
 
@@ -1214,7 +1239,7 @@ probe() {
   printf '\0' >"$tmp/body"
   : >"$tmp/answer"
   status="$(curl -q -sS -o "$tmp/answer" -w '%{http_code}' --connect-timeout 10 --max-time 20 \
-    ${3:+--cacert "$3"} "${write_headers[@]}" -H @- --data-binary @"$tmp/body" \
+    --http1.1 ${3:+--cacert "$3"} "${write_headers[@]}" -H @- --data-binary @"$tmp/body" \
     "${curl_target[@]}" 2>"$tmp/curl")" || exit_code=$?
   judge "$name" here "$2" "$exit_code" "$status" "$(cat "$tmp/curl" "$tmp/answer" | head -n 1)"
 }
@@ -1223,7 +1248,7 @@ probe() {
 read_sent_token() {
   if [[ "$(get "$1" credential)" == service-account ]]; then
     value="$(kubectl_in "$1" --namespace monitoring create token "${service_account##*:}" \
-      --audience "hubgate-$1")"
+      --audience "hubgate-$1")" || die "$1 makes no token for its ServiceAccount"
   else
     target=cluster read_secret "$1" monitoring hubgate token
     is_token "$value" || {
@@ -1242,6 +1267,8 @@ check_from_here() {
     target=cluster stored "$name" configmap monitoring hubgate-ca ca.crt >"$tmp/check-ca.crt"
     [[ ! -s "$tmp/check-ca.crt" ]] || ca="$tmp/check-ca.crt"
   fi
+  [[ -n "$ca" || "$(get "$name" url)" != https://* ]] ||
+    say "note: without --ca-file or --context, only the authorities of this machine are trusted"
   printf '' | probe "$name" 0 "$ca"
   if ! context_of "$name" >/dev/null; then
     say "not tried  $name, with its token: give --context $name=CONTEXT"
@@ -1257,7 +1284,7 @@ pod_script='
 printf "\0" >/tmp/body
 try() {
   code=0
-  status=$(curl -q -sS -o /tmp/answer -w "%{http_code}" --connect-timeout 10 --max-time 20 $CA \
+  status=$(curl -q -sS -o /tmp/answer -w "%{http_code}" --connect-timeout 10 --max-time 20 --http1.1 $CA \
     -H "Content-Type: application/x-protobuf" -H "Content-Encoding: snappy" \
     -H "X-Prometheus-Remote-Write-Version: 0.1.0" -H @- --data-binary @/tmp/body "$URL" $CONNECT_TO \
     2>/tmp/error) || code=$?
@@ -1337,8 +1364,11 @@ check_from_cluster() {
   pod="hubgate-check-$(openssl rand -hex 4)"
   render_check_pod "$name" "$pod" "$account" "$volume" |
     kubectl_in "$name" create --filename - >/dev/null
-  trap 'kubectl_in "$name" --namespace monitoring delete pod "$pod" --wait=false --ignore-not-found >/dev/null' EXIT
-  while [[ "$phase" != Succeeded && "$phase" != Failed ]]; do
+  check_pod="$pod"
+  trap 'kubectl_in "$name" --namespace monitoring delete pod "$check_pod" --wait=false >/dev/null' EXIT
+  while :; do
+    phase="$(kubectl_in "$name" --namespace monitoring get pod "$pod" --output 'jsonpath={.status.phase}')"
+    [[ "$phase" != Succeeded && "$phase" != Failed ]] || break
     if ((SECONDS >= deadline)); then
       : >"$tmp/unreachable.$name"
       say "failed     $name: the pod $pod did not run in $wait_seconds s: $(kubectl_in "$name" \
@@ -1347,7 +1377,6 @@ check_from_cluster() {
       return
     fi
     sleep 1
-    phase="$(kubectl_in "$name" --namespace monitoring get pod "$pod" --output 'jsonpath={.status.phase}')"
   done
   line=0
   while read -r _ with code status text; do
@@ -1410,11 +1439,13 @@ take_option() {
       ca_file="$2" ;;
     --hub-context) hub_context="$2" ;;
     --secrets-dir) secrets_dir="$2" ;;
-    --cluster | --new-cluster)
+    --new-cluster)
       require_cluster_name "$2"
-      ! contains "$2" ${selected[@]+"${selected[@]}"} || misuse "$2 is given twice"
-      selected+=("$2")
-      [[ "$1" == --cluster ]] || new_cluster="$2" ;;
+      new_cluster="$2" ;;
+    --cluster)
+      require_cluster_name "$2"
+      ! contains "$2" ${selected[@]+"${selected[@]}"} || misuse "--cluster $2 is given twice"
+      selected+=("$2") ;;
     --context)
       [[ "$2" == *=?* ]] || misuse "--context needs NAME=CONTEXT"
       require_cluster_name "$name"
@@ -1532,11 +1563,11 @@ make_grafana_password() {
     return
   fi
   value=x
-  ! may_write || value="$(new_token)"
+  ! may_write || new_token
   secret_manifest monitoring grafana-admin Opaque "admin-user=$(printf admin | base64_encode)" \
     "admin-password=$(printf '%s' "$value" | base64_encode)" |
     store hub grafana-admin "Secret monitoring/grafana-admin, the login of Grafana"
-  [[ "$target" != cluster ]] ||
+  [[ "$target" != cluster ]] || ((dry_run)) ||
     say "           to read the password: kubectl${hub_context:+ --context $hub_context} --namespace" \
       "monitoring get secret grafana-admin --output jsonpath={.data.admin-password} | openssl base64 -d -A"
 }
@@ -1563,7 +1594,7 @@ summarise() {
   for name in "${selected[@]}"; do
     secrets=unchanged checked=- count="$(cat "$tmp/credentials.$name" 2>/dev/null || printf -- -)"
     [[ ! -e "$tmp/changed.$name" ]] || secrets=changed
-    may_write || secrets=-
+    may_write || { secrets=- && count=-; }
     [[ ! -e "$tmp/failed.$name" ]] || secrets=failed
     if [[ "$check" != none ]]; then
       checked=ok
@@ -1628,9 +1659,9 @@ print_entries() {
     read_entry "$name"
     if ((${#credentials[@]} == 0)); then
       if [[ "$(get "$name" credential)" == token ]]; then
-        credentials=("$(token_credential "$not_yet_made")")
+        add_token "$not_yet_made"
       else
-        credentials=("$(jwt_credential "$name" "$(get "$name" issuer)")")
+        add_credential "$(jwt_credential "$name" "$(get "$name" issuer)")"
       fi
     fi
     printf '%s' "$separator"
@@ -1642,6 +1673,8 @@ print_entries() {
 # shellcheck disable=SC2317,SC2329 # a trap calls it
 cleanup() {
   local path
+  # A process in the background does not get the interrupt of the terminal.
+  [[ ! -s "$tmp/forward.pid" ]] || kill "$(cat "$tmp/forward.pid")" 2>/dev/null || true
   for path in ${leftovers[@]+"${leftovers[@]}"}; do rm -rf "$path"; done
   rm -rf "$tmp"
 }
@@ -1666,6 +1699,9 @@ main() {
 
   stage_declarations
   [[ -z "$new_cluster" ]] || stage_new_cluster
+  if [[ -n "$new_cluster" ]] && ! contains "$new_cluster" ${selected[@]+"${selected[@]}"}; then
+    selected+=("$new_cluster")
+  fi
   ((${#selected[@]} > 0)) || selected=(${clusters[@]+"${clusters[@]}"})
   check_options
   [[ "$only" != check-declarations ]] || check_files

@@ -4,6 +4,7 @@ import os
 import pathlib
 import shutil
 import subprocess
+import tempfile
 
 import pytest
 
@@ -42,15 +43,27 @@ def test_shellcheck_finds_nothing(script):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("file", bats_tests())
-def test_bats(file, deploy):
+@pytest.fixture(scope="module")
+def bats_runs(request):
+    """What bats says of each file that was asked for. They run side by side, since they wait much."""
     bats = shutil.which("bats")
     assert bats, "no bats on PATH: install Debian's package bats"
-    done = subprocess.run(
-        [bats, str(HERE / file)],
-        env=os.environ | {"HUBGATE_BIN": str(hubgate())},
-        capture_output=True,
-        text=True,
-    )
+    environment = os.environ | {"HUBGATE_BIN": str(hubgate())}
+    files = [it.callspec.params["file"] for it in request.session.items if it.name.startswith("test_bats[")]
+    runs = {}
+    for file in files:
+        output = tempfile.TemporaryFile("w+")
+        command = [bats, "--timing", str(HERE / file)]
+        run = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+        runs[file] = (run, output)
+    return runs
+
+
+@pytest.mark.parametrize("file", bats_tests())
+def test_bats(file, bats_runs):
+    run, output = bats_runs[file]
+    code = run.wait()
+    output.seek(0)
+    text = output.read()
     # Without a test, bats exits with 0 as well.
-    assert done.returncode == 0 and "\nok 1 " in done.stdout, done.stdout + done.stderr
+    assert code == 0 and "\nok 1 " in text, text

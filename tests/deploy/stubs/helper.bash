@@ -14,7 +14,7 @@ setup_script_test() {
   deploy="$project/deploy"
   cp -R "$BATS_TEST_DIRNAME/../../deploy" "$deploy"
   script="$deploy/configure-source-clusters.sh"
-  export HUBGATE_WAIT_SECONDS=3
+  export HUBGATE_WAIT_SECONDS=60
   unset REMOTE_WRITE_ENDPOINT
   contexts=(--hub-context hub --context production=production --context staging=staging)
   local name
@@ -122,6 +122,7 @@ admin: {address: "127.0.0.1:0"}
 hub: {url: "http://127.0.0.1:9/api/v1/write"}
 spoke_files: [spokes/*.yaml]
 YAML
+  touch "$log"
   "$HUBGATE_BIN" serve "$mount/hubgate.yaml" >"$log" 2>&1 3>&- &
   echo $! >"$BATS_TEST_TMPDIR/hubgate.pid"
   for ((tries = 0; tries < 100; tries++)); do
@@ -157,4 +158,44 @@ write_as() {
     -w '%{http_code}\n' --cacert "$BATS_TEST_TMPDIR/ca.crt" -H @- \
     -H 'Content-Type: application/x-protobuf' -H 'Content-Encoding: snappy' \
     --data-binary @"$BATS_TEST_TMPDIR/empty" "https://127.0.0.1:$port/api/v1/write"
+}
+
+# Makes a cluster one that proves itself with its ServiceAccount.
+service_account() {
+  local kustomization="$deploy/clusters/$1/kustomization.yaml"
+  sed -i.old -e 's/^credential=.*/credential=service-account/' "$deploy/clusters/$1/spoke.env"
+  sed -i.old -e 's,^components:$,&\n  - ../components/service-account-token,' "$kustomization"
+  mkdir -p "$STUB/$1/raw/openid/v1" "$STUB/$1/raw/.well-known"
+  printf '%s' '{"keys":[{"use":"sig","kty":"EC","kid":"1","crv":"P-256","alg":"ES256","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}]}' \
+    >"$STUB/$1/raw/openid/v1/jwks"
+  printf '{"issuer":"https:\\/\\/issuer.corp.example/a","jwks_uri":"https://x/openid/v1/jwks"}' \
+    >"$STUB/$1/raw/.well-known/openid-configuration"
+}
+
+# Runs the script at a terminal of its own. Arguments: prompt answer option...
+at_terminal() {
+  local prompt="$1" answer="$2"
+  shift 2
+  run python3 "$BATS_TEST_DIRNAME/stubs/terminal.py" "$prompt" "$answer" "${CONFIGURE_BASH:-bash}" \
+    "$script" "$@"
+  echo "$output"
+  echo "--- exit code $status"
+}
+
+# Takes a key of an object away. Arguments: context namespace kind name key
+drop() {
+  python3 - "$STUB/$1/$2/$3/$4.json" "$5" <<'PYTHON'
+import json, pathlib, sys
+
+path = pathlib.Path(sys.argv[1])
+thing = json.loads(path.read_text())
+thing["data"].pop(sys.argv[2], None)
+path.write_text(json.dumps(thing))
+PYTHON
+}
+
+# The kubectl behind the stub.
+kubectl_real() {
+  local path="${PATH//"$BATS_TEST_DIRNAME/stubs:"/}"
+  PATH="$path" kubectl "$@"
 }
