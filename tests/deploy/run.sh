@@ -57,4 +57,4 @@ fi
 export PATH="$tools/python/bin:$tools/bin:$PATH"
 export PYTHONPATH="$tools/python" PYTHONDONTWRITEBYTECODE=1
 
-python3 -m pytest -p no:cacheprovider --quiet tests/deploy "$@"
+python3 -m pytest -p no:cacheprovider --quiet -rs tests/deploy "$@"
