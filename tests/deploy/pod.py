@@ -1,4 +1,4 @@
-"""hubgate as a pod of the built manifests runs it: with their arguments, configuration and volumes."""
+"""hubgate as its pods run it: with the arguments, configuration and volumes of the manifests."""
 
 import contextlib
 import functools
@@ -90,8 +90,8 @@ class Volume:
 class Pod:
     """The container of the Deployment hubgate, below a folder in place of the root.
 
-    Secrets and ConfigMaps are those of the objects, or given by `data`, by their name. `hubs` is the
-    URL that each hub has instead of its own.
+    ConfigMaps are those of the objects; `data` has the Secrets by their name. `hub` is the URL that
+    each hub has instead of its own.
     """
 
     def __init__(self, objects, data, hub="http://127.0.0.1:9/api/v1/write"):

@@ -28,15 +28,14 @@ PROCESS_BYTES = 25 * MIB
 
 
 def pytest_generate_tests(metafunc):
-    """`gateway` is each folder below deploy/gateway whose build runs hubgate, but for the base."""
+    """`gateway` is each folder whose build runs hubgate, but for the base, which is no whole one."""
     if "gateway" not in metafunc.fixturenames:
         return
     deploy = manifests.Deploy(metafunc.config.getoption("--deploy").resolve())
     folders = [
         folder
         for folder in deploy.kustomizations()
-        if folder.parts[0] == "gateway"
-        and str(folder) != "gateway/base"
+        if str(folder) != "gateway/base"
         and any(is_hubgate(it) for it in deploy.objects(folder))
     ]
     assert {HUB, "gateway/overlays/local"} <= {str(folder) for folder in folders}
@@ -414,6 +413,15 @@ def test_the_autoscaler_owns_the_number_of_replicas(deploy):
     assert "cpu" in hubgate_container(deploy, HUB)["resources"]["requests"]
 
 
+def test_the_hub_has_connections_for_all_replicas_and_one_more(deploy):
+    replicas = deploy.find(HUB, "HorizontalPodAutoscaler", "hubgate")["spec"]["maxReplicas"]
+    strategy = deploy.find(HUB, "Deployment", "hubgate")["spec"]["strategy"]
+    surge = strategy["rollingUpdate"]["maxSurge"]
+    prometheus = deploy.values("hub")["prometheus"]["prometheusSpec"]
+    rest = prometheus["web"]["maxConnections"] - (replicas + surge) * REQUESTS_TO_A_HUB
+    assert rest >= 256, f"{rest} connections are left for Grafana, rules and scrapes"
+
+
 # Components that an overlay may add
 
 
@@ -603,7 +611,8 @@ def test_a_pod_answers_probes_and_writes_also_without_its_hub(deploy, hubgate_bi
     with pod.Pod(deploy.objects(HUB), secrets) as gate, gate.running(hubgate_bin) as running:
         client = Client(running, secrets["hubgate-tls"]["ca.crt"])
         pod.eventually(
-            lambda: any("cannot probe the hub" in line for line in running.log), "a probe of the hub"
+            lambda: any("cannot probe the hub" in line for line in running.log),
+            "a probe of the hub",
         )
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
             status, _ = client.admin(gate.container[probe]["httpGet"]["path"])
