@@ -7,7 +7,7 @@ import pytest
 import promql
 import promrules
 import servers as real
-from watching import CONFIGS, dashboards, expressions, queries
+from watching import CONFIGS, dashboards, expressions, panels, queries
 
 # What matches hubgate's own series and none that a spoke sends; see prometheus-rule.yaml.
 OWN = 'cluster=~"hub|"'
@@ -42,6 +42,17 @@ def test_real_servers_evaluate_every_rule_and_panel(deploy, servers):
     for board in dashboards(deploy).values():
         for expr in expressions(board):
             servers.query(promql.without_variables(expr, "production"))
+
+
+def test_rows_of_a_table_are_not_split_by_the_names_of_metrics(deploy, servers):
+    """Grafana merges rows whose labels are the same, and the name of a metric is one of them."""
+    for board in dashboards(deploy).values():
+        for panel in panels(board):
+            if panel["type"] == "table":
+                exprs = [target["expr"] for target in panel["targets"]]
+                exprs = [promql.without_variables(expr, "production") for expr in exprs]
+                series = [it["metric"] for expr in exprs for it in servers.query(expr)]
+                assert series and not [it for it in series if "__name__" in it], panel["title"]
 
 
 def test_only_what_is_wrong_raises_an_alert(servers):
