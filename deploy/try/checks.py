@@ -282,6 +282,9 @@ def faults(machine):
     yield "nothing is wrong", probe(machine), (0, 204)
     yield "no token", probe(machine, token=""), (0, 401)
     yield "a wrong token", probe(machine, token="wrong-" + 20 * "x"), (0, 401)
+    # curl takes the newline for the end of its header; a Prometheus does not.
+    with_newline = f"{token_of(machine, next(iter(machine.spokes)))}\n"
+    yield "a token with a newline at its end", probe(machine, token=with_newline), (0, 204)
     yield "a wrong path", probe(machine, path="/api/v1/wrong"), (0, 404)
     yield "the root as path", probe(machine, path="/"), (0, 404)
     yield "a GET", probe(machine, "-X", "GET"), (0, 405)

@@ -41,7 +41,8 @@ def make(deploy, declarations, folder):
     secrets = pathlib.Path(folder, "secrets")
     output = ""
     for spoke, declaration in declarations.items():
-        with_token(copy, spoke)
+        if declaration.get("credential") != "token":
+            with_token(copy, spoke)
         url = urllib.parse.urlsplit(declaration["url"])
         output += run(
             copy / "configure-source-clusters.sh",
@@ -59,11 +60,19 @@ def make(deploy, declarations, folder):
 
 
 def with_token(deploy, spoke):
-    """Declares a token for a spoke in a copy of deploy/: no API server issues ServiceAccount tokens."""
-    file = deploy / "clusters" / spoke / "spoke.env"
-    lines = file.read_text().splitlines()
-    kept = [line for line in lines if not line.startswith(("credential=", "issuer="))]
-    file.write_text("\n".join([*kept, "credential=token", ""]))
+    """Declares a token for a spoke in a copy of deploy/: here nobody issues ServiceAccount tokens."""
+    folder = deploy / "clusters" / spoke
+    without_lines(folder / "spoke.env", ("credential=", "issuer="))
+    with (folder / "spoke.env").open("a") as file:
+        file.write("\ncredential=token\n")
+    for kustomization in folder.rglob("kustomization.yaml"):
+        without_lines(kustomization, ("- ../components/service-account-token",))
+
+
+def without_lines(file, beginnings):
+    """Takes the lines with some beginnings out of a file."""
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(line for line in lines if not line.lstrip().startswith(beginnings)))
 
 
 def run(script, *arguments):

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import signal
 import urllib.parse
 
@@ -98,6 +99,7 @@ class Machine:
             self.releases[spoke] = derive.release(objects)
         self.processes = []
         self.notices = []
+        self.changes = {}
 
     def __enter__(self):
         try:
@@ -202,8 +204,9 @@ class Machine:
         try:
             process.wait_ready(self.addresses["alertmanager"])
         except derive.Mistake as mistake:
-            last = str(mistake).splitlines()[-1]
-            self.notices.append(f"hub: without an Alertmanager, because it does not start: {last}")
+            error = re.findall(r'err="(.*)"', str(mistake))
+            reason = error[-1] if error else str(mistake)
+            self.notices.append(f"hub: without an Alertmanager, which does not start: {reason}")
             self.processes.remove(process)
             return None
         return process
@@ -300,7 +303,8 @@ class Machine:
         self.notices += [f"{name}: without {what}" for what in derived.left_out]
         if self.faster:
             for path, value in FASTER[role].items():
-                override(derived.config, path, value)
+                if override(derived.config, path, value):
+                    self.changes[f"{role}: {path} is {value}"] = None
         return Server(name, folder, place.address, derived, self.programs.prometheus)
 
     def spoke_samples_arrive(self, spoke):
@@ -318,15 +322,19 @@ class Machine:
 
 
 def override(config, path, value):
-    """Replaces a value of a configuration where it is set; `*` is every element of a list."""
+    """Replaces a value of a configuration where it is set, and says whether it is.
+
+    `*` is every element of a list.
+    """
     first, _, rest = path.partition(".")
     if first == "*":
-        for element in config:
-            override(element, rest, value)
-    elif rest:
-        override(config[int(first) if first.isdigit() else first], rest, value)
-    elif first in config:
-        config[first] = value
+        return any([override(element, rest, value) for element in config])
+    if rest:
+        return override(config[int(first) if first.isdigit() else first], rest, value)
+    if first not in config:
+        return False
+    config[first] = value
+    return True
 
 
 def faster_rules(file):

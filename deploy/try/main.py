@@ -11,7 +11,7 @@ import time
 
 import checks
 import derive
-from machine import FASTER, FASTER_ALERTS, Machine
+from machine import FASTER_ALERTS, Machine
 from processes import Programs, get
 
 DEPLOY = pathlib.Path(__file__).resolve().parents[1]
@@ -80,9 +80,8 @@ def run(arguments, folder):
 def show_differences(machine):
     print("\nNot as in a cluster, beside addresses, ports, paths and what is scraped:")
     if machine.faster:
-        for role, changes in FASTER.items():
-            for path, value in changes.items():
-                print(f"  {role}: {path} is {value}")
+        for change in machine.changes:
+            print(f"  {change}")
         for alert, (old, new, wait) in FASTER_ALERTS.items():
             print(f"  hub: {alert} has {new!r} in place of {old!r}, and waits for {wait}")
     for notice in machine.notices:

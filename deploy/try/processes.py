@@ -114,9 +114,9 @@ class Process:
 class Programs:
     """The programs that the set-up runs."""
 
-    def __init__(self, project):
+    def __init__(self, project, prometheus=None):
         self.hubgate = self._hubgate(project)
-        self.prometheus = os.environ.get("PROMETHEUS_BIN") or need("prometheus")
+        self.prometheus = prometheus or os.environ.get("PROMETHEUS_BIN") or need("prometheus")
         self.version = prometheus_version(self.prometheus)
         self.alertmanager = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
         self.promtool = self._promtool()
