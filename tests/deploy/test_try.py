@@ -75,6 +75,19 @@ def test_on_one_machine(machine, check):
     check(machine)
 
 
+def test_the_probe_says_what_the_guide_explains(deploy, machine):
+    text = (deploy.root / "README.md").read_text()
+    table = text.split("| answer | meaning |", 1)[1].split("\n\n", 1)[0]
+    explained = set(re.findall(r"^\| ([^|]+) \|", table, re.MULTILINE)) - {"---"}
+    said = {
+        f"curl: ({exit_code})" if exit_code else str(status)
+        for _, (exit_code, status), _ in checks.faults(machine)
+    }
+    assert len(explained) > 5
+    # Names and firewalls are not those of loopback.
+    assert explained - said == {"curl: (6)", "curl: (28)"}
+
+
 def test_the_options_of_a_spoke_work(deploy, programs, tmp_path):
     """As agents and with tokens of ServiceAccounts, spokes send the same."""
     copy = tmp_path / "deploy"
