@@ -1,9 +1,11 @@
 """A hubgate with the configuration of a build, and what writes to it."""
 
+import hashlib
 import http.client
 import json
 import os
 import pathlib
+import secrets
 import shutil
 import subprocess
 import sys
@@ -11,7 +13,6 @@ import urllib.parse
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "deploy/try"))
 
-import credentials
 import derive
 import processes
 
@@ -26,18 +27,18 @@ class Gate:
         self.folder = folder
         self.config = folder / "hubgate.yaml"
         self.listen, self.admin = (f"127.0.0.1:{port}" for port in processes.free_ports(2))
-        declarations = {spoke: {"server_name": "127.0.0.1"} for spoke in spokes}
-        made = credentials.make(declarations, folder / "made")
-        self.ca = folder / "made/ca.crt"
-        self.paths = {}
-        for name in ("tls", "spokes"):
-            self.paths[f"/etc/hubgate/{name}"] = folder / name
-            (folder / name).mkdir()
-            for key, text in made.hub["Secret", f"hubgate-{name}"].items():
-                (folder / name / key).write_text(text)
+        self.ca = folder / "ca.crt"
+        self.paths = {f"/etc/hubgate/{it}": folder / it for it in ("tls", "spokes")}
+        for it in self.paths.values():
+            it.mkdir(parents=True)
+        certificate(folder)
         self.tokens = {spoke: folder / f"{spoke}.token" for spoke in spokes}
         for spoke, file in self.tokens.items():
-            file.write_text(made.spokes[spoke]["Secret", "hubgate"]["token"])
+            token = secrets.token_urlsafe(32)
+            file.write_text(token)
+            digest = hashlib.sha256(token.encode()).hexdigest()
+            declaration = {"name": spoke, "credentials": [{"token_sha256": digest}]}
+            (folder / "spokes" / f"{spoke}.yaml").write_text(manifests.yaml.safe_dump(declaration))
         self.process = processes.Process(
             "hubgate",
             [program, "serve", f"--config.file={self.config}", "--shutdown.delay=0s"],
@@ -100,6 +101,20 @@ class Gate:
             ],
         }
         return Prometheus(spoke, self.folder / f"prometheus-{spoke}", config)
+
+
+def certificate(folder):
+    """An authority, and its certificate for 127.0.0.1."""
+    key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes"
+    extensions = folder / "extensions"
+    extensions.write_text("subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n")
+    for command in (
+        f"req -x509 -days 30 {key} -keyout ca.key -out ca.crt -subj /CN=authority",
+        f"req {key} -keyout tls/tls.key -out tls.csr -subj /CN=hubgate",
+        "x509 -req -in tls.csr -CA ca.crt -CAkey ca.key -CAcreateserial -out tls/tls.crt -days 30"
+        " -extfile extensions",
+    ):
+        subprocess.run(["openssl", *command.split()], cwd=folder, check=True, capture_output=True)
 
 
 class Prometheus(processes.Process):
