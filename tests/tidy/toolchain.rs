@@ -25,6 +25,8 @@ fn the_rust_version_is_the_pinned_one() {
     let named = [
         ("CONTRIBUTING.md", format!("Rust {pinned}")),
         (".github/workflows/ci.yml", format!("rust:{pinned}-")),
+        (".github/workflows/release.yml", format!("rust:{pinned}-")),
+        ("deploy/gateway/Dockerfile", format!("FROM rust:{pinned}-")),
     ];
     for (path, name) in named {
         let named = crate::read(path).contains(&name);

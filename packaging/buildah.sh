@@ -1,0 +1,12 @@
+# shellcheck shell=bash
+# For other scripts: buildah with a store in the folder $work, so that it neither needs a set-up nor
+# changes the images of the user.
+
+echo '{"default": [{"type": "insecureAcceptAnything"}]}' >"$work/policy.json"
+: >"$work/registries.conf"
+printf '[storage]\ndriver = "vfs"\n' >"$work/storage.conf"
+
+run_buildah() {
+  CONTAINERS_REGISTRIES_CONF="$work/registries.conf" CONTAINERS_STORAGE_CONF="$work/storage.conf" \
+    buildah --root "$work/store" --runroot "$work/run" --storage-driver vfs "$@" >/dev/null
+}
