@@ -16,7 +16,15 @@ LICENCE_FILE = re.compile(r"(licen[cs]e|copying|notice|unlicense)", re.IGNORECAS
 def shipped_crates():
     """The packages that hubgate is linked from: normal dependencies, and theirs."""
     target = f"{platform.machine()}-unknown-linux-gnu"
-    command = ["cargo", "metadata", "--locked", "--format-version", "1", "--filter-platform", target]
+    command = [
+        "cargo",
+        "metadata",
+        "--locked",
+        "--format-version",
+        "1",
+        "--filter-platform",
+        target,
+    ]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
     metadata = json.loads(done.stdout)
     packages = {package["id"]: package for package in metadata["packages"]}
@@ -43,7 +51,9 @@ def main():
     print("hubgate is under the licence in the file LICENSE. It is linked from these crates.")
     for package in shipped_crates():
         print(f"\n{'=' * 80}\n{package['name']} {package['version']}")
-        print(f"Licence: {package['license']}\nAuthors: {', '.join(package['authors']) or 'not named'}")
+        print(
+            f"Licence: {package['license']}\nAuthors: {', '.join(package['authors']) or 'not named'}"
+        )
         for text in licence_texts(package):
             print(f"{'-' * 80}\n{text}")
 

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Writes SHA256SUMS for all other files of a folder; `sha256sum --check SHA256SUMS` checks them.
+#
+#   packaging/checksums.sh FOLDER
+set -euo pipefail
+
+[[ $# -eq 1 ]] || { sed -n '/^#   /s/^# *//p' "$0" >&2; exit 2; }
+cd "$1"
+find . -maxdepth 1 -type f ! -name SHA256SUMS -printf '%P\0' | sort --zero-terminated |
+  xargs --null sha256sum >SHA256SUMS

@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# Makes all files of a release for this machine's architecture: tarball, Debian package, image, bill
+# of materials and checksums. It needs what image.sh needs, python3 and git.
+#
+#   packaging/release.sh VERSION FOLDER
+set -euo pipefail
+
+[[ $# -eq 2 ]] || { sed -n '/^#   /s/^# *//p' "$0" >&2; exit 2; }
+version="$1"
+mkdir -p "$2"
+folder="$(realpath "$2")"
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+fail() {
+  echo "packaging/release.sh: $*" >&2
+  exit 1
+}
+
+declared="$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml)"
+[[ "$version" == "$declared" ]] || fail "Cargo.toml has version $declared, not $version"
+[[ -z "$(ls -A "$folder")" ]] || fail "$folder is not empty"
+
+machine="$(uname -m)"
+target="$machine-unknown-linux-gnu"
+case "$machine" in
+  x86_64) architecture=amd64 ;;
+  aarch64) architecture=arm64 ;;
+  *) fail "no release is made for $machine" ;;
+esac
+name="hubgate-$version-linux-$architecture"
+
+binary="$(packaging/build-static.sh)"
+tools="$(packaging/install-tools.sh)"
+# Two releases of one commit are the same bytes. With this variable, C code would be compiled again.
+SOURCE_DATE_EPOCH="$(git log -1 --format=%ct)"
+export SOURCE_DATE_EPOCH
+work="$(mktemp -d)"
+trap 'rm -rf "$work"' EXIT
+
+mkdir "$work/$name"
+packaging/licences.py >"$work/$name/THIRD-PARTY-LICENCES"
+cp -r "$binary" packaging/hubgate.service packaging/hubgate.yaml packaging/hubgate.sysusers \
+  LICENSE README.md CHANGELOG.md docs "$work/$name"
+tar --create --directory "$work" --sort=name --owner=0 --group=0 --numeric-owner \
+  --mode=u+rw,go+r,go-w --mtime="@$SOURCE_DATE_EPOCH" "$name" |
+  gzip --no-name >"$folder/$name.tar.gz"
+
+# Cargo.toml lists the files of the package; this one is made.
+cp "$work/$name/THIRD-PARTY-LICENCES" "$(dirname "$binary")"
+"$tools/cargo-deb" deb --quiet --no-build --no-strip --target "$target" --output "$folder/"
+
+packaging/image.sh "$binary" "$folder/$name.image.tar"
+
+# cargo-cyclonedx writes beside Cargo.toml only.
+bill="hubgate-bill-of-materials-$$"
+trap 'rm -rf "$work" "$bill.json"' EXIT
+"$tools/cargo-cyclonedx" cyclonedx --quiet --format json --spec-version 1.5 --target "$target" \
+  --override-filename "$bill"
+mv "$bill.json" "$folder/$name.cdx.json"
+
+packaging/checksums.sh "$folder"
+ls -l "$folder"
