@@ -54,6 +54,9 @@ pub(super) enum Example {
     Nginx,
     /// Commands of a shell.
     Commands,
+    /// Commands that install a release, or build one, and what a service is changed by:
+    /// `tests/deploy/test_packages.py` tests them.
+    Installation,
     /// What `hubgate demo` prints, shortened.
     DemoOutput,
     /// What `hubgate token` prints.
@@ -95,6 +98,7 @@ impl Example {
             ("haproxy", "# haproxy.cfg") => Some(Self::Haproxy),
             ("nginx", "# nginx.conf") => Some(Self::Nginx),
             ("sh", _) => Some(Self::Commands),
+            ("bash", _) | ("ini", "[Service]") => Some(Self::Installation),
             ("json", _) if first.starts_with('{') => Some(Self::Json),
             ("text", _) if first.starts_with("hubgate demo: ") => Some(Self::DemoOutput),
             ("text", _) if first.starts_with("token: ") => Some(Self::TokenOutput),
