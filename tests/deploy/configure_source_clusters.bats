@@ -26,7 +26,7 @@ teardown() { teardown_script_test; }
   before="$(everything)"
   configure --apply "${contexts[@]}" --endpoint "127.0.0.1:$port"
   exits 0
-  never_says "changed  "
+  never_says $'\nchanged '
   [[ "$(everything)" == "$before" ]]
 }
 
