@@ -764,7 +764,6 @@ issue_own_certificate() {
       die "the certificate has to be renewed ($fault), but Secret hubgate-ca has no tls.key"
     printf '%s' "$value" >"$tmp/ca.key"
   fi
-  may_write || say "for hub: a new certificate, because of the old one $fault"
   issue_certificate "$names"
   secret_manifest hubgate hubgate-tls kubernetes.io/tls "tls.crt=$(base64_encode <"$tmp/tls.crt")" \
     "tls.key=$(base64_encode <"$tmp/tls.key")" "ca.crt=$(base64_encode <"$tmp/ca.crt")" |
@@ -912,6 +911,7 @@ store_entry() {
     printf '%s\n' "$text" | sed 's/^/    /'
     return
   fi
+  : >"$tmp/changed.$name"
   keys=("$name.yaml=$(printf '%s\n' "$text" | base64_encode)")
   [[ -z "$jwks" ]] || keys+=("$name.jwks.json=$(printf '%s' "$jwks" | base64_encode)")
   if [[ "$target" == files ]]; then
@@ -1619,8 +1619,14 @@ explain_next() {
     for name in "${selected[@]}"; do
       say "Next: kubectl --context $(context_of "$name") apply -k deploy/clusters/$name"
     done
-    say "Next: kubectl${hub_context:+ --context $hub_context} apply -k deploy/hub (source ranges)"
+    say "Next, for the source ranges: kubectl${hub_context:+ --context $hub_context} apply -k deploy/hub"
+    say "Where Flux applies deploy/, commit it instead."
   fi
+  for name in "${selected[@]}"; do
+    if ((!rotate && !finish)) && [[ "$(cat "$tmp/credentials.$name" 2>/dev/null)" == [2-9] ]]; then
+      say "$name has more than one credential: --finish-rotation takes away what is no longer used."
+    fi
+  done
 }
 
 finish_with_code() {
