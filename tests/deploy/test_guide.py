@@ -161,7 +161,8 @@ def test_each_path_of_the_project_exists(deploy):
     """Paths in code spans and commands that begin with deploy/, docs/ or packaging/."""
     broken = []
     for page in sorted(deploy.root.rglob("*.md")):
-        for path in re.findall(r"(?:deploy|docs|packaging)/[A-Za-z0-9_./-]+", page.read_text()):
+        pattern = r"(?<![\w./])(?:deploy|docs|packaging)/[A-Za-z0-9_./-]+"
+        for path in re.findall(pattern, page.read_text()):
             path = path.rstrip(".")
             if ADDED not in path and not (deploy.root.parent / path).exists():
                 broken.append(f"{page}: {path}")
