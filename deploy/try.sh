@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs the hub, hubgate and every spoke of deploy/ on this machine, without Kubernetes. `--help` says
-# how.
+# Runs the hub, hubgate and every spoke of deploy/ on this machine, without Kubernetes. `--help`
+# says how.
 set -euo pipefail
 
 fail() {

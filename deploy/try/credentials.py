@@ -60,7 +60,7 @@ def make(deploy, declarations, folder):
 
 
 def with_token(deploy, spoke):
-    """Declares a token for a spoke in a copy of deploy/: here nobody issues ServiceAccount tokens."""
+    """Declares a token for a spoke in a copy of deploy/: nobody issues ServiceAccount tokens."""
     folder = deploy / "clusters" / spoke
     without_lines(folder / "spoke.env", ("credential=", "issuer="))
     with (folder / "spoke.env").open("a") as file:

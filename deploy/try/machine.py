@@ -13,8 +13,8 @@ import standin
 import targets
 from processes import Process, free_ports, get, wait_for
 
-# What is not as in the manifests, beside addresses, ports, paths and what is scraped: times, so that
-# nobody waits for minutes. Each is a path in prometheus.yml, and its value on this machine.
+# What is not as in the manifests, beside addresses, ports, paths and what is scraped: times, so
+# that nobody waits for minutes. Each is a path in prometheus.yml, and its value on this machine.
 FASTER = {
     "hub": {
         "global.scrape_interval": "1s",
@@ -77,7 +77,9 @@ class Server:
     def metric(self, name):
         """The sum of the series of a metric that it exposes about itself."""
         lines = get(self.address, "/metrics")[1].splitlines()
-        values = [line.rsplit(" ", 1)[1] for line in lines if line.split("{")[0].split(" ")[0] == name]
+        values = [
+            line.rsplit(" ", 1)[1] for line in lines if line.split("{")[0].split(" ")[0] == name
+        ]
         assert values, f"{self.name} has no metric {name}"
         return sum(float(value) for value in values)
 
@@ -288,7 +290,9 @@ class Machine:
                 token.parent.mkdir(parents=True, exist_ok=True)
                 token.write_text(self.credentials.token(spoke))
                 paths[str(pathlib.PurePath(file).parent)] = str(token.parent)
-                self.notices.append(f"{spoke}: with a token of its own for that of a ServiceAccount")
+                self.notices.append(
+                    f"{spoke}: with a token of its own for that of a ServiceAccount"
+                )
         return paths
 
     @property

@@ -18,15 +18,15 @@ DEPLOY = pathlib.Path(__file__).resolve().parents[1]
 
 DESCRIPTION = """\
 Runs the set-up of deploy/ on this machine, without Kubernetes: a hub Prometheus, an Alertmanager,
-hubgate with TLS, and a Prometheus for each spoke of deploy/clusters. Everything is derived from what
-kubectl builds of the manifests; addresses, ports, paths and what is scraped are those of this
+hubgate with TLS, and a Prometheus for each spoke of deploy/clusters. Everything is derived from
+what kubectl builds of the manifests; addresses, ports, paths and what is scraped are those of this
 machine. Tokens and certificates come from configure-source-clusters.sh. Nothing in deploy/ changes,
-and all listens on loopback only."""
+and all of it listens on loopback only."""
 
 NEEDS = """\
-It needs kubectl, curl, openssl, prometheus, python3 with PyYAML, and hubgate: $HUBGATE_BIN, or one on
-PATH, or what `cargo build` left in target/. $PROMETHEUS_BIN names another Prometheus; with one of
-version 3, spokes send remote write V2. An Alertmanager is used if there is one on PATH.
+It needs kubectl, curl, openssl, prometheus, python3 with PyYAML, and hubgate: $HUBGATE_BIN, or one
+on PATH, or what `cargo build` left in target/. $PROMETHEUS_BIN names another Prometheus; with one
+of version 3, spokes send remote write V2. An Alertmanager is used if there is one on PATH.
 Exit codes: 0 all is well, 1 a check failed, 2 the set-up cannot run."""
 
 

@@ -108,7 +108,10 @@ class Process:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     def tail(self, lines=15):
-        return "\n".join(self.text().splitlines()[-lines:])
+        """The end of the log, and before it lines with errors, which a usage text may follow."""
+        text = self.text().splitlines()
+        errors = [line for line in text[:-lines] if re.search(r"\berror\b", line, re.IGNORECASE)]
+        return "\n".join([*errors[:5], *text[-lines:]])
 
 
 class Programs:

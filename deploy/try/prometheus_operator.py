@@ -381,9 +381,7 @@ def alerting(release, place):
         config["alert_relabel_configs"] = [drop]
     address = place.alertmanagers.get(f"{name}-alertmanager")
     targets = [{"targets": [address]}] if address else []
-    config["alertmanagers"] = [
-        {"path_prefix": "/", "api_version": "v2", "static_configs": targets}
-    ]
+    config["alertmanagers"] = [{"path_prefix": "/", "api_version": "v2", "static_configs": targets}]
     return {"alerting": config}
 
 

@@ -13,15 +13,15 @@ import threading
 METRICS = {
     "apiserver": """\
 # TYPE apiserver_request_duration_seconds histogram
-apiserver_request_duration_seconds_bucket{verb="GET",resource="pods",scope="namespace",le="0.1"} 90
-apiserver_request_duration_seconds_bucket{verb="GET",resource="pods",scope="namespace",le="+Inf"} 100
-apiserver_request_duration_seconds_sum{verb="GET",resource="pods",scope="namespace"} 4.5
-apiserver_request_duration_seconds_count{verb="GET",resource="pods",scope="namespace"} 100
+apiserver_request_duration_seconds_bucket{verb="GET",resource="pods",le="0.1"} 90
+apiserver_request_duration_seconds_bucket{verb="GET",resource="pods",le="+Inf"} 100
+apiserver_request_duration_seconds_sum{verb="GET",resource="pods"} 4.5
+apiserver_request_duration_seconds_count{verb="GET",resource="pods"} 100
 # TYPE apiserver_request_sli_duration_seconds histogram
-apiserver_request_sli_duration_seconds_bucket{verb="GET",resource="pods",scope="namespace",le="0.1"} 95
-apiserver_request_sli_duration_seconds_bucket{verb="GET",resource="pods",scope="namespace",le="+Inf"} 100
-apiserver_request_sli_duration_seconds_sum{verb="GET",resource="pods",scope="namespace"} 3.5
-apiserver_request_sli_duration_seconds_count{verb="GET",resource="pods",scope="namespace"} 100
+apiserver_request_sli_duration_seconds_bucket{verb="GET",resource="pods",le="0.1"} 95
+apiserver_request_sli_duration_seconds_bucket{verb="GET",resource="pods",le="+Inf"} 100
+apiserver_request_sli_duration_seconds_sum{verb="GET",resource="pods"} 3.5
+apiserver_request_sli_duration_seconds_count{verb="GET",resource="pods"} 100
 # TYPE apiserver_request_total counter
 apiserver_request_total{verb="GET",resource="pods",code="200"} 100
 # TYPE go_goroutines gauge
@@ -41,7 +41,7 @@ kube_node_info{node="node-1",kubelet_version="v1.32.0"} 1
 # TYPE kube_node_status_condition gauge
 kube_node_status_condition{node="node-1",condition="Ready",status="true"} 1
 # TYPE kube_pod_status_phase gauge
-kube_pod_status_phase{namespace="monitoring",pod="prometheus-kube-prometheus-stack-prometheus-0",phase="Running"} 1
+kube_pod_status_phase{namespace="monitoring",pod="a-pod",phase="Running"} 1
 """,
     "node-exporter": """\
 # TYPE node_cpu_seconds_total counter
@@ -62,7 +62,9 @@ def state_of_custom_resources(release):
         kind = resource["groupVersionKind"]
         for metric in resource["metrics"]:
             name = "_".join(
-                it for it in (resource.get("metricNamePrefix", "kube_customresource"), metric["name"]) if it
+                it
+                for it in (resource.get("metricNamePrefix", "kube_customresource"), metric["name"])
+                if it
             )
             each = metric["each"][metric["each"]["type"].lower()]
             paths = {

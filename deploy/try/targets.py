@@ -76,7 +76,9 @@ def matches(selector, labels):
 def of_endpoint(monitor, service, endpoint, addresses, version):
     names = [port["name"] for port in service["spec"]["ports"]]
     if endpoint["port"] not in names:
-        raise derive.Mistake(f"Service {service['metadata']['name']} has no port {endpoint['port']}")
+        raise derive.Mistake(
+            f"Service {service['metadata']['name']} has no port {endpoint['port']}"
+        )
     namespace, name = service["metadata"]["namespace"], service["metadata"]["name"]
     job_label = monitor["spec"].get("jobLabel")
     labels = {
