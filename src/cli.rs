@@ -47,7 +47,7 @@ enum Command {
 /// The configuration file, as a flag or as an argument.
 #[derive(Debug, clap::Args)]
 struct ConfigFile {
-    /// The configuration file.
+    /// The configuration file, or a folder: its files *.yaml and *.yml are the configuration together.
     #[arg(
         long = "config.file",
         value_name = "FILE",

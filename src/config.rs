@@ -1,4 +1,4 @@
-//! The configuration: one YAML file and the files it names, read whole, checked whole, then typed.
+//! The configuration: a YAML file, or those of a folder, and the files they name, read whole, checked whole, then typed.
 //!
 //! Running code never sees a string where a type says more, and never meets a value that was not
 //! checked. All errors of all files are reported at once. Nothing here keeps state: a reload is
@@ -44,12 +44,13 @@ use sources::Sources;
 /// Takes the place of the file name in the errors of [`parse`].
 const TEXT_NAME: &str = "config";
 
-/// Reads the configuration file and all files it names, and checks them.
+/// Reads the configuration file, or all those of a folder, and all files that they name, and checks
+/// them.
 ///
 /// A relative path in a file starts at the folder of that file.
 pub fn load(path: &Path) -> Load {
     let mut sources = Sources::default();
-    let (result, warnings) = check::file(path, &mut sources);
+    let (result, warnings) = check::path(path, &mut sources);
     Load {
         result,
         warnings,
@@ -96,7 +97,7 @@ pub struct Config {
     pub listen: Listen,
     /// The listener for operators.
     pub admin: Admin,
-    /// The hubs that get what spokes write, in the order of the file. There is at least one, and
+    /// The hubs that get what spokes write, in the order of their list. There is at least one, and
     /// their names are unique.
     pub hubs: Vec<Hub>,
     /// How many of several hubs must accept a write.

@@ -1,12 +1,13 @@
 //! Turns the tree of a document into a [`Config`], or finds everything that is wrong with it.
 //!
 //! A check continues after an error: a part that is wrong yields [`Reported`] or its default, and
-//! [`Report::finish`] withholds the result. The submodules check listeners, hubs and
-//! spokes.
+//! [`Report::finish`] withholds the result. The submodules read the documents, and check listeners,
+//! hubs and spokes.
 
 mod advice;
 mod certificate;
 mod credential;
+mod documents;
 mod entry;
 mod header;
 mod hub;
@@ -24,7 +25,8 @@ mod visible;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use entry::{Entry, Fields, UnknownKeys};
+use documents::Documents;
+use entry::{Entry, Fields};
 use spoke::Settings;
 use unique::UniqueValues;
 
@@ -52,29 +54,19 @@ const LIMITS_KEYS: &[&str] = &["bytes_in_flight_max", "body_bytes_max", "decoded
 /// The configuration or its errors, and its warnings.
 type Checked = (Result<Config, Errors>, Vec<Finding>);
 
-/// Reads and checks a file and the files that it names.
-pub(super) fn file(path: &Path, sources: &mut Sources) -> Checked {
-    let main = File::new(0, path);
-    let content = sources.read_main(path);
+/// Reads and checks a file, or those of a folder, and the files that they name.
+pub(super) fn path(path: &Path, sources: &mut Sources) -> Checked {
     let mut check = Check::new(sources);
-    let config = match check.parse_content(&main, content) {
-        Ok(node) => check.config(&main, &node),
-        Err(unreadable) => {
-            check.files_named_before(&main, &unreadable);
-            Err(unreadable.reported)
-        }
-    };
+    let config = Documents::read(&mut check, path).and_then(|it| check.config(&it));
     check.report.finish(config)
 }
 
 /// Checks a text. Findings show `name` as its file.
 pub(super) fn text(name: &Path, text: &str, sources: &mut Sources) -> Checked {
-    let main = File::new(0, name);
     let mut check = Check::new(sources);
-    let config = match check.parse_text(&main, text) {
-        Ok(node) => check.config(&main, &node),
-        Err(unreadable) => Err(unreadable.reported),
-    };
+    let content = Ok(text.as_bytes().to_vec());
+    let documents = Documents::of(&mut check, name, content);
+    let config = check.config(&documents);
     check.report.finish(config)
 }
 
@@ -101,6 +93,8 @@ struct Check<'s> {
     unique: UniqueValues,
     /// Whether the listener for remote writes asks for client certificates, if that is known.
     asks_for_certificates: Option<bool>,
+    /// The number of files that were read, and of folders.
+    files: usize,
     /// The files of spokes that were read. Two globs may match the same file.
     spoke_files: HashSet<PathBuf>,
 }
@@ -112,8 +106,15 @@ impl<'s> Check<'s> {
             report: Report::default(),
             unique: UniqueValues::default(),
             asks_for_certificates: None,
+            files: 0,
             spoke_files: HashSet::new(),
         }
+    }
+
+    /// Returns the order of the next file.
+    fn next_order(&mut self) -> usize {
+        self.files += 1;
+        self.files - 1
     }
 
     fn parse_content(
@@ -148,23 +149,24 @@ impl<'s> Check<'s> {
         })
     }
 
-    /// Checks the spoke files that the main file names before an error of YAML, so that their errors
-    /// are reported together with it. Nothing can be said of the rest of the main file.
-    fn files_named_before(&mut self, main: &File, unreadable: &Unreadable) {
-        let Some(before) = &unreadable.before else {
-            return;
-        };
+    /// Checks the spoke files that the documents name, of which one ends with an error of YAML, so
+    /// that their errors are reported together with it. Nothing can be said of the rest.
+    fn files_named_before(&mut self, documents: &Documents) {
         // A key that the error cut off is no error of its own.
         let mut cut_off = Report::default();
-        let root = Entry::root(main, before).fields(&mut cut_off, UnknownKeys::Shown, KEYS);
+        let root = documents.root(&mut cut_off, KEYS);
         let patterns = list(&mut cut_off, &root, "spoke_files");
         for pattern in patterns.iter().flatten() {
-            self.check_spoke_files(pattern, &Settings::default(), &mut Vec::new());
+            self.check_spoke_files(documents, pattern, &Settings::default(), &mut Vec::new());
         }
     }
 
-    fn config(&mut self, main: &File, node: &Node) -> Result<Config, Reported> {
-        let root = Entry::root(main, node).fields(&mut self.report, UnknownKeys::Shown, KEYS);
+    fn config(&mut self, documents: &Documents) -> Result<Config, Reported> {
+        if let Some(reported) = documents.unreadable() {
+            self.files_named_before(documents);
+            return Err(reported);
+        }
+        let root = documents.root(&mut self.report, KEYS);
         root.ensure_mapping()?;
         let label = defaults::CLUSTER_LABEL.to_owned();
         let cluster_label =
@@ -173,7 +175,7 @@ impl<'s> Check<'s> {
         let hubs = hub::hubs(self, &root);
         let ack = root.parse_or(&mut self.report, "ack", value::ack, defaults::ACK);
         let limits = self.limits(&root);
-        let spokes = self.spokes(&root);
+        let spokes = self.spokes(documents, &root);
         let (listen, admin) = listeners?;
         Ok(Config {
             cluster_label: cluster_label?,
@@ -218,7 +220,7 @@ impl<'s> Check<'s> {
         Ok(limits)
     }
 
-    fn spokes(&mut self, root: &Fields<'_>) -> Result<Vec<Spoke>, Reported> {
+    fn spokes(&mut self, documents: &Documents, root: &Fields<'_>) -> Result<Vec<Spoke>, Reported> {
         let report = &mut self.report;
         let shared = root.section(report, "spoke_defaults", spoke::DEFAULTS_KEYS);
         let shared = Settings::check(report, &shared);
@@ -234,7 +236,7 @@ impl<'s> Check<'s> {
             spokes.push(spoke::spoke(self, entry, &shared));
         }
         for pattern in patterns.iter().flatten() {
-            self.check_spoke_files(pattern, &shared, &mut spokes);
+            self.check_spoke_files(documents, pattern, &shared, &mut spokes);
         }
         if spokes.is_empty() && listed.is_ok() && patterns.is_ok() {
             let entry = root.get("spoke_files").unwrap_or(root.entry());
@@ -248,6 +250,7 @@ impl<'s> Check<'s> {
     /// spoke by removing its file, and a reload that failed then would keep that spoke in force.
     fn check_spoke_files(
         &mut self,
+        documents: &Documents,
         pattern: &Entry<'_>,
         shared: &Settings,
         spokes: &mut Vec<Result<Spoke, Reported>>,
@@ -264,8 +267,15 @@ impl<'s> Check<'s> {
             Ok(found)
         });
         for path in found.unwrap_or_default() {
-            if self.spoke_files.insert(path.clone()) {
-                let file = File::new(self.spoke_files.len(), &path);
+            if documents.contain(&path) {
+                let path = path.display();
+                let message = format!(
+                    "matches {path}, which is part of the configuration itself; each file of \
+                     spoke_files contains one spoke"
+                );
+                spokes.push(Err(pattern.fail(&mut self.report, message)));
+            } else if self.spoke_files.insert(path.clone()) {
+                let file = File::new(self.next_order(), &path);
                 spokes.push(self.check_spoke_file(&file, shared));
             }
         }

@@ -48,9 +48,9 @@ impl std::error::Error for Errors {}
 /// One thing that is wrong or doubtful, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// The path of the file.
+    /// The path of the file, or of the folder that the configuration is.
     pub file: PathBuf,
-    /// The position in the file; absent when the file could not be read.
+    /// The position in the file; absent for a folder, and when the file could not be read.
     pub position: Option<Position>,
     /// The key as a path, such as `spokes[1].labels.absent`; empty for a whole document.
     pub key: String,
@@ -97,6 +97,8 @@ pub(super) struct File {
     order: usize,
     /// Its path, which messages show.
     pub(super) path: PathBuf,
+    /// Whether it is a folder, which has no positions.
+    is_folder: bool,
 }
 
 impl File {
@@ -105,6 +107,15 @@ impl File {
         Self {
             order,
             path: path.to_owned(),
+            is_folder: false,
+        }
+    }
+
+    /// Creates the folder at `path`. Findings about all of its files refer to it.
+    pub(super) fn of_folder(order: usize, path: &Path) -> Self {
+        Self {
+            is_folder: true,
+            ..Self::new(order, path)
         }
     }
 
@@ -177,7 +188,7 @@ impl Found {
     fn add(&mut self, file: &File, position: Option<Position>, key: &str, message: String) {
         let finding = Finding {
             file: file.path.clone(),
-            position,
+            position: position.filter(|_| !file.is_folder),
             key: one_line(key),
             message: one_line(&message),
         };

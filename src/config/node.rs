@@ -28,6 +28,16 @@ pub(super) struct Node {
     pub(super) kind: Kind,
 }
 
+impl Node {
+    /// What an empty text is.
+    pub(super) fn nothing() -> Self {
+        Self {
+            at: Position::START,
+            kind: Kind::Null,
+        }
+    }
+}
+
 /// The kinds of values.
 pub(super) enum Kind {
     /// Pairs of key and value in order. A key may occur twice.
@@ -74,10 +84,7 @@ pub(super) fn parse(text: &str) -> Result<Node, ParseError> {
             return Err(ParseError { before, ..error });
         }
     }
-    Ok(tree.root.unwrap_or(Node {
-        at: Position::START,
-        kind: Kind::Null,
-    }))
+    Ok(tree.root.unwrap_or_else(Node::nothing))
 }
 
 /// A tree under construction.

@@ -18,6 +18,12 @@ use crate::tls::Authorities;
 /// A few thousand spokes take one megabyte.
 pub(super) const DOCUMENT_BYTES_MAX: usize = 4 << 20;
 
+/// The files of a folder are in memory together, and each has at least one key of the dozen there are.
+const FOLDER_FILES_MAX: usize = 100;
+
+/// The ends of the names of configuration files.
+const EXTENSIONS: [&str; 2] = ["yaml", "yml"];
+
 /// Bounds the number of files that one careless glob reads.
 const MATCHES_MAX: usize = 10_000;
 
@@ -77,6 +83,14 @@ impl Sources {
         self.digest_content(path, content)
     }
 
+    /// Lists the configuration files in a folder, sorted. `None` if it is not a folder.
+    pub(super) fn folder(&mut self, path: &Path) -> Option<Result<Vec<PathBuf>, String>> {
+        if self.without_files || !path.is_dir() {
+            return None;
+        }
+        Some(self.digest_list(list_folder(path)))
+    }
+
     /// The authorities that the system trusts; `None` when there are none. They are read once.
     pub(super) fn system_authorities(&mut self) -> Option<Authorities> {
         if let Some(known) = &self.system {
@@ -115,6 +129,10 @@ impl Sources {
         } else {
             list_matches(folder, pattern)
         };
+        self.digest_list(found)
+    }
+
+    fn digest_list(&mut self, found: Result<Vec<PathBuf>, String>) -> Result<Vec<PathBuf>, String> {
         match &found {
             Ok(paths) => {
                 for path in paths {
@@ -160,6 +178,31 @@ fn read_bounded(path: &Path, bytes_max: usize) -> Result<Vec<u8>, String> {
         Ok(content) => Ok(content),
         Err(error) => Err(error.to_string()),
     }
+}
+
+fn list_folder(folder: &Path) -> Result<Vec<PathBuf>, String> {
+    let cannot = |error: io::Error| format!("cannot be listed: {error}");
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(cannot)? {
+        let name = PathBuf::from(entry.map_err(cannot)?.file_name());
+        // Hidden files are those of editors, and `..data` of Kubernetes.
+        let hidden = name.as_os_str().as_encoded_bytes().starts_with(b".");
+        let extension = name.extension();
+        if !hidden && EXTENSIONS.iter().any(|it| extension == Some(it.as_ref())) {
+            found.push(folder.join(name));
+        }
+        if found.len() > FOLDER_FILES_MAX {
+            return Err(format!(
+                "contains more than {FOLDER_FILES_MAX} configuration files; name a folder that has \
+                 nothing else in it"
+            ));
+        }
+    }
+    if found.is_empty() {
+        return Err("contains no configuration file; one ends in .yaml or .yml".to_owned());
+    }
+    found.sort();
+    Ok(found)
 }
 
 fn list_matches(folder: &Path, pattern: &str) -> Result<Vec<PathBuf>, String> {

@@ -2,6 +2,7 @@
 
 mod admin;
 mod files;
+mod folder;
 mod hub_credentials;
 mod hub_tls;
 mod hubs;

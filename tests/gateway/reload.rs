@@ -218,17 +218,54 @@ async fn a_swapped_symlink_is_noticed_within_the_interval() {
     let hub = ScriptedHub::start().await;
     let folder = tempfile::tempdir().unwrap();
     let yaml = |spokes: &[String]| format!("{FREE_ADDRESSES}{}", config(&hub.url(), spokes));
-    mount(folder.path(), "..1", &yaml(&[spoke("production", "")]));
-    std::os::unix::fs::symlink("..data/hubgate.yaml", folder.path().join("hubgate.yaml")).unwrap();
+    let before = yaml(&[spoke("production", "")]);
+    mount(folder.path(), "..1", &[("hubgate.yaml", &before)]);
     let gate = Gate::start_in(folder, "200ms").await;
     expect_statuses(&gate, [("production", 204), ("new", 401)]).await;
-    mount(
-        &gate.folder(),
-        "..2",
-        &yaml(&[spoke("production", ""), spoke("new", "")]),
-    );
+    let after = yaml(&[spoke("production", ""), spoke("new", "")]);
+    mount(&gate.folder(), "..2", &[("hubgate.yaml", &after)]);
     wait_for_status(&gate, "new", 204).await;
     assert_eq!(status_of(&gate, "production").await, 204);
+}
+
+#[tokio::test]
+async fn files_that_come_and_go_in_a_folder_are_noticed_within_the_interval() {
+    let hub = ScriptedHub::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config");
+    std::fs::create_dir(&config).unwrap();
+    let credential = |name: &str| format!("credentials: [{}]", token_sha256(name));
+    let spokes = format!("spokes: [{{name: a, {}}}]\n", credential("a"));
+    let defaults = "spoke_defaults: {source_ranges: [192.0.2.1]}\n";
+    let hub = format!("hub: {{url: \"{}\", protocol: v1}}\n", hub.url());
+    let few = [
+        ("hub.yaml", &*hub),
+        ("listen.yaml", FREE_ADDRESSES),
+        ("spokes.yaml", &spokes),
+    ];
+    mount(&config, "..1", &few);
+    let mut gate = Gate::start_with_folder(folder, "200ms").await;
+    gate.allow_error("config");
+    expect_statuses(&gate, [("a", 204)]).await;
+    mount(
+        &config,
+        "..2",
+        &[&few[..], &[("defaults.yaml", defaults)]].concat(),
+    );
+    wait_for_status(&gate, "a", 403).await;
+    mount(&config, "..3", &few);
+    wait_for_status(&gate, "a", 204).await;
+    mount(
+        &config,
+        "..4",
+        &[&few[..], &[("again.yaml", &spokes)]].concat(),
+    );
+    gate.wait_for_log(&[
+        "spokes.yaml:1:1: spokes: this key is given twice",
+        "again.yaml:1:9",
+    ])
+    .await;
+    expect_statuses(&gate, [("a", 204)]).await;
 }
 
 #[tokio::test]
@@ -268,13 +305,27 @@ async fn a_new_spoke_file_is_noticed_within_the_interval() {
 }
 
 /// Replaces the data of a Kubernetes volume as the kubelet does.
-fn mount(folder: &Path, version: &str, yaml: &str) {
+fn mount(folder: &Path, version: &str, files: &[(&str, &str)]) {
     let data = folder.join(version);
     std::fs::create_dir(&data).unwrap();
-    std::fs::write(data.join("hubgate.yaml"), yaml).unwrap();
+    for (name, yaml) in files {
+        std::fs::write(data.join(name), yaml).unwrap();
+    }
     let fresh = folder.join("..data_tmp");
     std::os::unix::fs::symlink(version, &fresh).unwrap();
     std::fs::rename(&fresh, folder.join("..data")).unwrap();
+    for (name, _) in files {
+        let link = folder.join(name);
+        if !link.is_symlink() {
+            std::os::unix::fs::symlink(Path::new("..data").join(name), link).unwrap();
+        }
+    }
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_symlink() && !path.exists() {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
 }
 
 #[tokio::test]

@@ -44,6 +44,15 @@ impl<'a> Entry<'a> {
         self.node.at
     }
 
+    /// Returns where the value begins, as a message about this file shows it.
+    pub(super) fn place(&self, file: &File) -> String {
+        if std::ptr::eq(self.file, file) {
+            self.at().to_string()
+        } else {
+            format!("{}:{}", self.file.path.display(), self.at())
+        }
+    }
+
     /// Reports what is wrong with the value.
     pub(super) fn fail(&self, report: &mut Report, message: impl Into<String>) -> Reported {
         report.add(self.file, Some(self.node.at), &self.key, message)
@@ -116,14 +125,7 @@ impl<'a> Entry<'a> {
             found: Vec::new(),
             error: None,
         };
-        match self.mapping(report) {
-            Ok(entries) => {
-                for (key, node) in entries {
-                    fields.add(report, unknown_keys, allowed, (key.at, &key.text), node);
-                }
-            }
-            Err(reported) => fields.error = Some(MappingError::NotAMapping(reported)),
-        }
+        fields.join(report, unknown_keys, allowed, self);
         fields
     }
 
@@ -307,31 +309,52 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Adds the fields of another mapping, as if both were one.
+    pub(super) fn join(
+        &mut self,
+        report: &mut Report,
+        unknown_keys: UnknownKeys,
+        allowed: &[&'static str],
+        mapping: &Entry<'a>,
+    ) {
+        match mapping.mapping(report) {
+            Ok(entries) => {
+                for (key, node) in entries {
+                    let file = mapping.file;
+                    self.add(report, unknown_keys, allowed, (file, key), node);
+                }
+            }
+            Err(reported) => self.error = Some(MappingError::NotAMapping(reported)),
+        }
+    }
+
     fn add(
         &mut self,
         report: &mut Report,
         unknown_keys: UnknownKeys,
         allowed: &[&'static str],
-        (at, text): (Position, &str),
+        (file, key): (&'a File, &Key),
         node: &'a Node,
     ) {
+        let Key { at, text } = key;
         let Some(name) = allowed.iter().copied().find(|name| *name == text) else {
             let shown = unknown_keys == UnknownKeys::Shown;
             let message = advice::unknown_key(allowed, text, shown);
-            let reported = report.add(self.mapping.file, Some(at), &self.mapping.key, message);
-            self.error = Some(MappingError::UnknownKeys(reported));
+            let reported = report.add(file, Some(*at), &self.mapping.key, message);
+            self.error
+                .get_or_insert(MappingError::UnknownKeys(reported));
             return;
         };
         if let Some(first) = self.get(name) {
             let message = format!(
                 "this key is given twice; its first value is at {}",
-                first.at()
+                first.place(file)
             );
-            report.add(self.mapping.file, Some(at), &self.key_path(name), message);
+            report.add(file, Some(*at), &self.key_path(name), message);
             return;
         }
         let entry = Entry {
-            file: self.mapping.file,
+            file,
             key: self.key_path(name),
             node,
         };

@@ -41,8 +41,11 @@ pub(super) fn hubs(check: &mut Check<'_>, root: &Fields<'_>) -> Result<Vec<Hub>,
     let (single, list_entry) = (root.get("hub"), root.get("hubs"));
     let listed = list(&mut check.report, root, "hubs");
     let exactly_one = match (single, list_entry) {
-        (Some(_), Some(list_entry)) => {
-            let message = "hub is given as well; list all hubs in hubs, or give one in hub";
+        (Some(single), Some(list_entry)) => {
+            let message = format!(
+                "hub is given as well, at {}; list all hubs in hubs, or give one in hub",
+                single.place(list_entry.file)
+            );
             Err(list_entry.fail(&mut check.report, message))
         }
         (None, _) if matches!(&listed, Ok(hubs) if hubs.is_empty()) => {

@@ -317,7 +317,7 @@ fn exactly_one_of_hub_and_hubs_must_be_given() {
     refuses(&format!("hubs: []\n{spokes}"), "1:7: hubs", none);
     refuses(&format!("hubs: ~\n{spokes}"), "1:7: hubs", none);
     let both = format!("hub: {{url: http://a/}}\nhubs: [{{url: http://b/}}]\n{spokes}");
-    let message = "hub is given as well; list all hubs in hubs, or give one in hub";
+    let message = "hub is given as well, at 1:6; list all hubs in hubs, or give one in hub";
     refuses(&both, "2:7: hubs", message);
     let found = errors("hub: {url: a}\nhubs: [{url: b}]\nack: c\nspokes: d");
     assert_eq!(found.lines().count(), 5, "{found}");

@@ -85,6 +85,7 @@ impl Example {
             ("yaml", "# hubgate.yaml" | "# hubs.yaml" | "# spokes.d/staging.yaml") => {
                 Some(Self::Configuration)
             }
+            ("yaml", _) if first.starts_with("# config/") => Some(Self::Configuration),
             ("yaml", _) if first.starts_with("name: \"") => Some(Self::SpokeFile),
             ("yaml", "# broken.yaml" | "# doubtful.yaml") => Some(Self::DoubtfulConfiguration),
             ("yaml", "# prometheus.yml") => Some(Self::Prometheus),
@@ -162,7 +163,9 @@ pub(super) fn write_secrets(folder: &Path) {
 /// they refer to. Returns the names of the files.
 fn write_configurations(page: &Page, folder: &Path) -> Vec<String> {
     write_secrets(folder);
-    fs::create_dir(folder.join("spokes.d")).unwrap();
+    for subfolder in ["config", "spokes.d"] {
+        fs::create_dir(folder.join(subfolder)).unwrap();
+    }
     let examples = Example::Configuration.on(page);
     let files = examples.iter().map(|example| {
         let file = example
@@ -229,7 +232,10 @@ fn check_config_accepts_every_configuration() {
     for page in Page::all() {
         let folder = tempfile::tempdir().unwrap();
         let files = write_configurations(&page, folder.path());
-        for file in files.iter().filter(|file| !file.contains('/')) {
+        let parts = files.iter().filter(|it| it.starts_with("config/"));
+        let folders = parts.clone().take(1).map(|_| "config");
+        let alone = files.iter().map(String::as_str);
+        for file in alone.filter(|it| !it.contains('/')).chain(folders) {
             let output = check_config(folder.path(), file);
             let place = format!("{} {file}", page.path.display());
             let summary = expect_success(&place, &output);

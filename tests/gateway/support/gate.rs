@@ -24,6 +24,8 @@ use super::{DEADLINE, eventually, eventually_equal};
 /// How a gate is started, beside its configuration.
 #[derive(Clone, Copy)]
 struct Flags {
+    /// `--config.file`, in the folder of the gate.
+    config: &'static str,
     /// `--config.auto-reload-interval`
     reload_interval: &'static str,
     /// `--shutdown.delay`
@@ -37,6 +39,7 @@ struct Flags {
 impl Flags {
     /// The gate reloads only when it is asked to, and drains at once.
     const USUAL: Self = Self {
+        config: "hubgate.yaml",
         reload_interval: "0s",
         shutdown_delay: "0s",
         // This changes nothing.
@@ -142,6 +145,16 @@ impl Gate {
     /// Starts with the `hubgate.yaml` of a folder.
     pub(crate) async fn start_in(dir: TempDir, reload_interval: &'static str) -> Self {
         let flags = Flags {
+            reload_interval,
+            ..Flags::USUAL
+        };
+        Self::start_process(dir, flags).await
+    }
+
+    /// Starts with the folder `config` in a folder as the configuration.
+    pub(crate) async fn start_with_folder(dir: TempDir, reload_interval: &'static str) -> Self {
+        let flags = Flags {
+            config: "config",
             reload_interval,
             ..Flags::USUAL
         };
@@ -435,12 +448,13 @@ impl Drop for Gate {
 impl Process {
     async fn start(dir: &TempDir, flags: Flags) -> Self {
         let Flags {
+            config,
             reload_interval,
             shutdown_delay,
             ulimit,
             threads,
         } = flags;
-        let config = dir.path().join("hubgate.yaml");
+        let config = dir.path().join(config);
         let hosts = dir.path().join(HOSTS_FILE);
         let limited = format!("ulimit {ulimit} >/dev/null && exec \"$@\"");
         let mut command = if hosts.exists() {
