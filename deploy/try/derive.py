@@ -14,6 +14,7 @@ import urllib.parse
 import yaml
 
 RELEASE = "kube-prometheus-stack"
+HUBGATE_CONFIG = "hubgate-config"
 
 
 class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
@@ -95,15 +96,26 @@ def rules(objects):
     }
 
 
-def hubgate_config(objects, *, listen, admin, hubs, paths, name="hubgate-config"):
-    """The text of the hubgate.yaml of a build, for this machine.
+def hubgate_keys(objects, name=HUBGATE_CONFIG):
+    """The keys of the configuration of a build, which several files may hold."""
+    keys = {}
+    for file, text in find(objects, "ConfigMap", name)["data"].items():
+        part = load(text) or {}
+        if twice := keys.keys() & part.keys():
+            raise Mistake(f"{file} of the ConfigMap {name} repeats {', '.join(sorted(twice))}")
+        keys |= part
+    return keys
+
+
+def hubgate_config(objects, *, listen, admin, hubs, paths, name=HUBGATE_CONFIG):
+    """The text of the configuration of a build, as one file for this machine.
 
     listen, admin: the `IP:PORT` of the two listeners.
     hubs: for each `HOST:PORT` of a hub's URL in the manifests, the `IP:PORT` in its place. A hub
         whose URL has no port is named by its host alone. Scheme and path stay.
     paths: for each folder of the pod, such as /etc/hubgate/tls, the folder in its place.
     """
-    config = load(find(objects, "ConfigMap", name)["data"]["hubgate.yaml"])
+    config = hubgate_keys(objects, name)
     config["listen"]["address"] = listen
     config.setdefault("admin", {})["address"] = admin
     for hub in config.get("hubs") or [config["hub"]]:

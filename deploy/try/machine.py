@@ -222,8 +222,10 @@ class Machine:
         paths = {mount: str(folder / mount.strip("/")) for mount in mounts}
         for mount, (kind, source) in mounts.items():
             pathlib.Path(paths[mount]).mkdir(parents=True)
-            for key, text in self.gateway_data(kind, source).items():
-                pathlib.Path(paths[mount], key).write_text(text)
+            # The configuration differs on this machine, and is written below.
+            if (kind, source) != ("ConfigMap", derive.HUBGATE_CONFIG):
+                for key, text in self.gateway_data(kind, source).items():
+                    pathlib.Path(paths[mount], key).write_text(text)
         text = derive.hubgate_config(
             self.hub_objects,
             listen=self.write_address,
@@ -233,7 +235,7 @@ class Machine:
         )
         arguments = derive.arguments(self.hub_objects, paths)
         config = next(it for it in arguments if it.startswith("--config.file="))
-        pathlib.Path(config.partition("=")[2]).write_text(text)
+        pathlib.Path(config.partition("=")[2], "hubgate.yaml").write_text(text)
         self.gateway_paths = paths
         return Process("hubgate", [self.programs.hubgate, *arguments], folder)
 

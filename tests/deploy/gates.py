@@ -48,9 +48,7 @@ class Gate:
     def configure(self, deploy, folder, addresses, paths=(), **changes):
         """Takes the configuration of a build. addresses and paths: those of hubs that stand in for
         others, by what the manifests say; a hub that is not named stays."""
-        config = derive.load(
-            deploy.find(folder, "ConfigMap", "hubgate-config")["data"]["hubgate.yaml"]
-        )
+        config = deploy.hubgate_config(folder)
         for hub in config["hubs"]:
             for old, new in [*addresses.items(), *dict(paths).items()]:
                 hub["url"] = hub["url"].replace(old, new)

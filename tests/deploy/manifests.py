@@ -109,6 +109,16 @@ class Deploy:
         assert len(found) == 1, f"{folder} has {len(found)} of {kind} {name or ''}, not one"
         return found[0]
 
+    def hubgate_config(self, folder):
+        """The configuration of hubgate in a folder's build: the keys of all its files."""
+        config = {}
+        files = self.find(folder, "ConfigMap", "hubgate-config")["data"]
+        for name, text in files.items():
+            [keys] = load_all(text)
+            assert config.keys().isdisjoint(keys), f"{name} of {folder} repeats a key"
+            config |= keys
+        return config
+
     def values(self, folder, name="kube-prometheus-stack"):
         """`spec.values` of a HelmRelease in a folder's build."""
         return self.find(folder, "HelmRelease", name)["spec"]["values"]

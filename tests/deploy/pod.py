@@ -138,15 +138,15 @@ class Pod:
         return content.replace("/etc/hubgate/", f"{self.root}/etc/hubgate/")
 
     @property
-    def config_file(self):
-        """The configuration file, as the arguments name it."""
+    def config_folder(self):
+        """The folder of the configuration, as the arguments name it."""
         [argument] = [it for it in self.container["args"] if it.startswith("--config.file=")]
         return pathlib.Path(self._moved(argument.split("=", 1)[1]))
 
     def check_config(self, program):
         """The output of `check-config --strict` on the configuration as it is, or an error."""
         done = subprocess.run(
-            [program, "check-config", "--strict", self.config_file], capture_output=True, text=True
+            [program, "check-config", "--strict", self.config_folder], capture_output=True, text=True
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -154,13 +154,15 @@ class Pod:
     @contextlib.contextmanager
     def running(self, program):
         """Runs the container as its user, without a file that it may write, on free ports."""
-        config = yaml.safe_load(self.config_file.read_bytes())
-        config["listen"]["address"] = re.sub(r":\d+$", ":0", config["listen"]["address"])
-        config["admin"]["address"] = re.sub(r":\d+$", ":0", config["admin"]["address"])
-        for hub in config["hubs"]:
-            hub["url"] = self.hub
         volume = self.volumes["hubgate-config"]
-        volume.write(volume.data | {self.config_file.name: yaml.safe_dump(config).encode()})
+        files = {name: yaml.safe_load(text) for name, text in volume.data.items()}
+        for keys in files.values():
+            for listener in keys.keys() & {"listen", "admin"}:
+                address = keys[listener]["address"]
+                keys[listener]["address"] = re.sub(r":\d+$", ":0", address)
+            for hub in keys.get("hubs", []):
+                hub["url"] = self.hub
+        volume.write({name: yaml.safe_dump(keys).encode() for name, keys in files.items()})
         # Its own folder may be closed to other users.
         local = self.root / "hubgate"
         shutil.copyfile(program, local)

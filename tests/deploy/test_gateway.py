@@ -70,12 +70,6 @@ def hubgate_container(deploy, folder):
     return container
 
 
-def hubgate_config(deploy, folder):
-    text = deploy.find(folder, "ConfigMap", "hubgate-config")["data"]["hubgate.yaml"]
-    [config] = manifests.load_all(text)
-    return config
-
-
 def flag(container, name):
     [value] = [it.split("=", 1)[1] for it in container["args"] if it.startswith(f"--{name}=")]
     return value
@@ -173,7 +167,7 @@ def test_hubgate_has_requests_and_a_limit_of_memory_alone(deploy, gateway):
 
 def test_memory_suffices_for_the_budget_the_threads_and_the_connections(deploy, gateway):
     container = hubgate_container(deploy, gateway)
-    config = hubgate_config(deploy, gateway)
+    config = deploy.hubgate_config(gateway)
     needed = (
         size(config["limits"]["bytes_in_flight_max"])
         + int(flag(container, "threads")) * THREAD_BYTES
@@ -195,7 +189,7 @@ def test_probes_ask_the_admin_port(deploy, gateway):
 
 
 def test_ports_of_the_container_are_those_of_the_configuration(deploy, gateway):
-    config = hubgate_config(deploy, gateway)
+    config = deploy.hubgate_config(gateway)
     ports = {it["name"]: it["containerPort"] for it in hubgate_container(deploy, gateway)["ports"]}
     # Without a host, hubgate listens on all addresses of IPv4 and IPv6.
     addresses = {"write": config["listen"]["address"], "admin": config["admin"]["address"]}
@@ -203,7 +197,7 @@ def test_ports_of_the_container_are_those_of_the_configuration(deploy, gateway):
 
 
 def test_spokes_write_over_tls(deploy, gateway):
-    tls = hubgate_config(deploy, gateway)["listen"]["tls"]
+    tls = deploy.hubgate_config(gateway)["listen"]["tls"]
     assert tls["cert_file"] == "/etc/hubgate/tls/tls.crt"
     assert tls["key_file"] == "/etc/hubgate/tls/tls.key"
 
@@ -379,7 +373,7 @@ def test_policies_let_hubgate_reach_every_hub_and_name_servers(deploy, gateway):
     found = opened(rules, "to")
     assert {protocol for port, protocol, _ in found if port == 53} == {"UDP", "TCP"}
     assert all(peers for _, _, peers in found), "a rule for every address"
-    for hub in hubgate_config(deploy, gateway)["hubs"]:
+    for hub in deploy.hubgate_config(gateway)["hubs"]:
         url = urllib.parse.urlsplit(hub["url"])
         namespace = url.hostname.removesuffix(".svc").rpartition(".")[2]
         selector = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
@@ -487,10 +481,10 @@ def test_the_authority_issues_what_hubgate_serves(deploy, tmp_path):
     ],
 )
 def test_a_component_with_a_configuration_changes_only_its_own_keys(deploy, component, changes):
-    [base] = manifests.load_all((deploy.root / "gateway/base/hubgate.yaml").read_text())
-    file = deploy.root / COMPONENTS / component / "hubgate.yaml"
+    [base] = manifests.load_all((deploy.root / "gateway/base/listen.yaml").read_text())
+    file = deploy.root / COMPONENTS / component / "listen.yaml"
     [config] = manifests.load_all(file.read_text())
-    assert config == base | {"listen": base["listen"] | changes}
+    assert config == {"listen": base["listen"] | changes}
 
 
 def test_a_balancer_of_a_cloud_stays_as_closed(deploy, tmp_path):

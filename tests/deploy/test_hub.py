@@ -178,8 +178,7 @@ def test_network_policy_lets_in_hubgate_and_lets_out_scrapes(deploy, values):
 def test_hubgate_writes_to_the_service_of_this_release(deploy):
     release = deploy.find("hub", "HelmRelease")["spec"]
     service = f"{release['releaseName']}-prometheus.{release['targetNamespace']}.svc"
-    config = deploy.find("hub", "ConfigMap", "hubgate-config")["data"]["hubgate.yaml"]
-    [hub] = manifests.load_all(config)[0]["hubs"]
+    [hub] = deploy.hubgate_config("hub")["hubs"]
     assert hub["url"] == f"http://{service}:9090/api/v1/write"
 
 

@@ -10,6 +10,7 @@ import yaml
 
 import gates
 import manifests
+from pod import Pod, authority, spoke_file
 
 STORES = {
     "mimir": "mimir-distributed",
@@ -33,12 +34,6 @@ def chart(store):
     """What is known about the chart of a store."""
     text = pathlib.Path(__file__).with_name("outgrown-charts.yaml").read_text()
     return yaml.safe_load(text)[STORES[store]]
-
-
-def config(deploy, folder):
-    """The configuration of hubgate in a build."""
-    text = deploy.find(folder, "ConfigMap", "hubgate-config")["data"]["hubgate.yaml"]
-    return manifests.load_all(text)[0]
 
 
 def release(deploy, store):
@@ -67,25 +62,58 @@ def test_each_overlay_is_checked_here(deploy):
     assert sorted(folders) == sorted(OVERLAYS)
 
 
-@overlays
-def test_only_the_hubs_of_the_configuration_differ(deploy, overlay):
-    changed = config(deploy, f"outgrown/{overlay}")
-    original = config(deploy, "gateway/base")
-    for key in ("hub", "hubs", "ack"):
-        changed.pop(key, None), original.pop(key, None)
-    assert changed == original
+def files_of_the_configuration(deploy):
+    """The files of hubgate's configuration in the base and in components, and how they are added."""
+    found = {}
+    for folder in [pathlib.Path("gateway/base"), *deploy.components()]:
+        [it] = manifests.load_all((deploy.root / folder / "kustomization.yaml").read_text())
+        for generator in it.get("configMapGenerator", []):
+            if generator["name"] == "hubgate-config":
+                files = {file: deploy.root / folder / file for file in generator["files"]}
+                found[folder.as_posix()] = generator.get("behavior", "create"), files
+    return found
+
+
+def test_overlays_and_components_own_different_files_of_the_configuration(deploy):
+    found = files_of_the_configuration(deploy)
+    behavior, base = found.pop("gateway/base")
+    assert behavior == "create"
+    assert {it for it in found if it.startswith("outgrown/")} == {
+        f"outgrown/{overlay}/gateway" for overlay in OVERLAYS
+    }
+    for folder, (behavior, files) in found.items():
+        owned = "hubs.yaml" if folder.startswith("outgrown/") else "listen.yaml"
+        assert (behavior, list(files)) == ("merge", [owned]), folder
+        keys = set(manifests.load_all(files[owned].read_text())[0])
+        others = [it.read_text() for name, it in base.items() if name != owned]
+        assert not any(keys & set(manifests.load_all(it)[0]) for it in others), folder
 
 
 @overlays
-def test_comments_of_the_configuration_do_not_drift(deploy, overlay):
-    def paragraphs(file):
-        parts = (deploy.root / file).read_text().split("\n\n")
-        return [it.strip() for it in parts if "hubs:" not in it]
-
-    changed = paragraphs(f"outgrown/{overlay}/gateway/hubgate.yaml")
-    assert len(changed) > 3
-    original = paragraphs("gateway/base/hubgate.yaml")
-    assert changed == original, "copy all but the hubs from deploy/gateway/base/hubgate.yaml"
+@pytest.mark.parametrize("component", ["client-certificates", "proxy-protocol"])
+def test_an_overlay_goes_with_a_component_of_the_gateway(
+    deploy, overlay, component, hubgate_bin, tmp_path
+):
+    root = os.path.relpath(deploy.root.resolve(), tmp_path.resolve())
+    kustomization = {
+        "resources": [f"{root}/outgrown/{overlay}"],
+        "components": [f"{root}/gateway/components/{component}"],
+    }
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    objects = manifests.load_all(manifests.build(tmp_path))
+    [files] = [it["data"] for it in objects if it["metadata"]["name"] == "hubgate-config"]
+    sources = files_of_the_configuration(deploy)
+    for folder in (f"outgrown/{overlay}/gateway", f"gateway/components/{component}"):
+        for name, file in sources[folder][1].items():
+            assert files[name] == file.read_text(), name
+    tls = authority(tmp_path, ["hubgate.example.com"])
+    secrets = {
+        "hubgate-tls": tls,
+        "hubgate-client-ca": {"ca.crt": tls["ca.crt"]},
+        "hubgate-spokes": {"a.yaml": spoke_file("a", "a" * 32)},
+    }
+    with Pod(objects, secrets) as gate:
+        assert "the configuration is valid" in gate.check_config(hubgate_bin)
 
 
 @overlays
@@ -120,12 +148,12 @@ def test_spokes_are_not_touched(deploy, overlay):
     # What they connect to, and what hubgate knows them by.
     service = ("Service", "hubgate", "hubgate")
     assert objects[service] == hub[service]
-    assert config(deploy, f"outgrown/{overlay}")["spoke_files"] == ["/etc/hubgate/spokes/*.yaml"]
+    assert deploy.hubgate_config(f"outgrown/{overlay}")["spoke_files"] == ["/etc/hubgate/spokes/*.yaml"]
 
 
 @overlays
 def test_the_tenant_is_the_spoke(deploy, overlay):
-    for hub in config(deploy, f"outgrown/{overlay}")["hubs"]:
+    for hub in deploy.hubgate_config(f"outgrown/{overlay}")["hubs"]:
         assert hub.get("headers", {}) == TENANTS[overlay]
 
 
@@ -177,7 +205,7 @@ def test_each_url_names_a_service_of_the_store(deploy, store):
     values = hub_values(deploy, store)
     spec = values["prometheus"]["prometheusSpec"]
     ruler = values["thanosRuler"]["thanosRulerSpec"]
-    [hub] = config(deploy, f"outgrown/{store}")["hubs"]
+    [hub] = deploy.hubgate_config(f"outgrown/{store}")["hubs"]
     [hub_own], [recorded] = spec["remoteWrite"], ruler["remoteWrite"]
     [source] = values["grafana"]["additionalDataSources"]
     [query] = ruler["queryEndpoints"]
@@ -197,7 +225,7 @@ def test_each_hub_of_the_pair_is_a_pod_of_the_prometheus(deploy):
         f"prometheus-kube-prometheus-stack-prometheus-{ordinal}"
         for ordinal in range(values["prometheus"]["prometheusSpec"]["replicas"])
     ]
-    hubs = config(deploy, "outgrown/hub-pair")["hubs"]
+    hubs = deploy.hubgate_config("outgrown/hub-pair")["hubs"]
     assert len(pods) == 2
     assert [it["url"] for it in hubs] == [
         f"http://{pod}.prometheus-operated.monitoring.svc:9090/api/v1/write" for pod in pods
@@ -326,7 +354,7 @@ def policies(deploy, folder):
 
 @stores
 def test_hubgate_reaches_the_store_and_only_where_it_writes(deploy, store):
-    [hub] = config(deploy, f"outgrown/{store}")["hubs"]
+    [hub] = deploy.hubgate_config(f"outgrown/{store}")["hubs"]
     pods = service_of(deploy, store, hub["url"])["pods"]
     port = urllib.parse.urlsplit(hub["url"]).port
     rules = policies(deploy, f"outgrown/{store}")
@@ -409,8 +437,8 @@ def test_with_flux_the_folders_of_the_guide_build_the_same(deploy, overlay, tmp_
 
 
 def readme_configurations(deploy):
-    """The examples of hubgate.yaml in the guide."""
-    parts = (deploy.root / "outgrown/README.md").read_text().split("```yaml\n# hubgate.yaml\n")[1:]
+    """The examples of hubs.yaml in the guide."""
+    parts = (deploy.root / "outgrown/README.md").read_text().split("```yaml\n# hubs.yaml\n")[1:]
     return [it.split("```")[0] for it in parts]
 
 
@@ -419,7 +447,7 @@ def test_hubgate_takes_the_examples_of_the_guide(deploy, hubgate_bin, tmp_path):
     assert examples
     for number, example in enumerate(examples):
         gate = gates.Gate(hubgate_bin, tmp_path / str(number), deploy.spokes()[:2])
-        whole = config(deploy, "gateway/base") | manifests.load_all(example)[0]
+        whole = deploy.hubgate_config("gateway/base") | manifests.load_all(example)[0]
         gate.write(gates.derive.with_paths(whole, gate.paths))
         done = subprocess.run(
             [hubgate_bin, "check-config", "--strict", gate.config], capture_output=True, text=True

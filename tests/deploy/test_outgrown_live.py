@@ -17,7 +17,7 @@ import pytest
 import gates
 import manifests
 from gates import processes
-from test_outgrown import STORES, config, release
+from test_outgrown import STORES, release
 
 PROMETHEUS_HUB = ["--web.enable-remote-write-receiver"]
 HEADERS = {"mimir": "X-Scope-OrgID", "thanos": "THANOS-TENANT"}
@@ -123,7 +123,7 @@ def cluster_label(spoke):
 
 @pytest.mark.parametrize("store", HEADERS)
 def test_each_write_has_the_tenant_of_its_spoke(deploy, gate, spokes, store):
-    [hub] = config(deploy, f"outgrown/{store}")["hubs"]
+    [hub] = deploy.hubgate_config(f"outgrown/{store}")["hubs"]
     with Recorder() as recorder:
         gate.configure(deploy, f"outgrown/{store}", {host(hub): recorder.address})
         with gate:
@@ -158,7 +158,7 @@ def test_victoria_metrics_makes_a_tenant_of_each_spoke(deploy, gate, spokes, tmp
         ],
         tmp_path,
     )  # fmt: skip
-    [hub] = config(deploy, "outgrown/victoria-metrics")["hubs"]
+    [hub] = deploy.hubgate_config("outgrown/victoria-metrics")["hubs"]
     gate.configure(
         deploy, "outgrown/victoria-metrics", {host(hub): address}, {"/insert/multitenant/prometheus": ""}
     )
@@ -239,7 +239,7 @@ def test_mimir_keeps_each_spoke_under_its_tenant(deploy, gate, spokes, tmp_path)
         series = gates.query(address, query, "/prometheus", headers)
         return {it["metric"]["cluster"] for it in series}
 
-    [hub] = config(deploy, "outgrown/mimir")["hubs"]
+    [hub] = deploy.hubgate_config("outgrown/mimir")["hubs"]
     gate.configure(deploy, "outgrown/mimir", {host(hub): address})
     everything = mimir["no_auth_tenant"].split("|")
     program.start()
@@ -298,7 +298,7 @@ def test_thanos_keeps_each_spoke_under_its_tenant(deploy, gate, spokes, tmp_path
         series = gates.query(f"127.0.0.1:{query_port}", f"count by (cluster) ({{{selector}}})")
         return {it["metric"]["cluster"] for it in series}
 
-    [hub] = config(deploy, "outgrown/thanos")["hubs"]
+    [hub] = deploy.hubgate_config("outgrown/thanos")["hubs"]
     gate.configure(deploy, "outgrown/thanos", {host(hub): f"127.0.0.1:{write_port}"})
     try:
         receive.start().wait_ready(f"127.0.0.1:{http_port}")
@@ -326,7 +326,7 @@ class Pair:
         self.gate = gate
         window = deploy.values("outgrown/hub-pair")["prometheus"]["prometheusSpec"]["tsdb"]
         options = {"storage": {"tsdb": {"out_of_order_time_window": window["outOfOrderTimeWindow"]}}}
-        hubs = config(deploy, "outgrown/hub-pair")["hubs"]
+        hubs = deploy.hubgate_config("outgrown/hub-pair")["hubs"]
         self.servers = [
             gates.Prometheus(hub["name"], folder / hub["name"], options, *PROMETHEUS_HUB)
             for hub in hubs
@@ -402,8 +402,8 @@ def test_while_both_get_the_samples_the_way_back_has_them_all(deploy, gate, spok
     spoke = spokes[0]
     options = {"storage": {"tsdb": {"out_of_order_time_window": "2h"}}}
     old = gates.Prometheus("old", tmp_path / "old", options, *PROMETHEUS_HUB)
-    [hub] = config(deploy, "hub")["hubs"]
-    [store] = config(deploy, "outgrown/mimir")["hubs"]
+    [hub] = deploy.hubgate_config("hub")["hubs"]
+    [store] = deploy.hubgate_config("outgrown/mimir")["hubs"]
     with old, Recorder() as recorder:
         both = {"hubs": [hub, store], "ack": "all"}
         for it, address in zip(both["hubs"], (old.address, recorder.address), strict=True):
