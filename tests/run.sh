@@ -21,11 +21,15 @@ rustc --version >/dev/null 2>&1 || export RUSTUP_TOOLCHAIN=stable
 [[ "$(rustc --version)" == "rustc $rust "* ]] || fail "Rust $rust is needed, not $(rustc --version)"
 
 # What the tests start, and the packages that hold it.
-programs=(buildah haproxy nginx openssl prometheus promtool systemd-analyze victoria-metrics)
+programs=(
+  amtool bats buildah haproxy nginx openssl prometheus prometheus-alertmanager promtool
+  systemd-analyze victoria-metrics
+)
 packages=(
+  bats
   buildah libassuan0 libdevmapper1.02.1 libgpgme11 libseccomp2
   haproxy liblua5.3-0 libopentracing-c-wrapper0 libopentracing1
-  nginx openssl prometheus
+  nginx openssl prometheus prometheus-alertmanager
   systemd libapparmor1 libip4tc2 libkmod2 libsystemd-shared
   victoria-metrics
 )
