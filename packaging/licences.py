@@ -1,43 +1,17 @@
 #!/usr/bin/env python3
-"""Prints the licence of every crate that is in the binary for this machine's architecture.
+"""Prints the licence of every crate that is in the binary.
 
 Most licences want their text and the names of the authors in each copy of a binary.
 """
 
 import json
 import pathlib
-import platform
 import re
 import subprocess
 
-LICENCE_FILE = re.compile(r"(licen[cs]e|copying|notice|unlicense)", re.IGNORECASE)
+import crates
 
-
-def shipped_crates():
-    """The packages that hubgate is linked from: normal dependencies, and theirs."""
-    target = f"{platform.machine()}-unknown-linux-gnu"
-    command = [
-        "cargo",
-        "metadata",
-        "--locked",
-        "--format-version",
-        "1",
-        "--filter-platform",
-        target,
-    ]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
-    metadata = json.loads(done.stdout)
-    packages = {package["id"]: package for package in metadata["packages"]}
-    nodes = {node["id"]: node for node in metadata["resolve"]["nodes"]}
-    root = metadata["resolve"]["root"]
-    found, open_nodes = set(), [root]
-    while open_nodes:
-        for dependency in nodes[open_nodes.pop()]["deps"]:
-            is_normal = any(kind["kind"] is None for kind in dependency["dep_kinds"])
-            if is_normal and dependency["pkg"] not in found:
-                found.add(dependency["pkg"])
-                open_nodes.append(dependency["pkg"])
-    return sorted((packages[it] for it in found), key=lambda it: (it["name"], it["version"]))
+LICENCE_FILE = re.compile(r"licen[cs]e|copying|notice|unlicense", re.IGNORECASE)
 
 
 def licence_texts(package):
@@ -48,14 +22,18 @@ def licence_texts(package):
 
 
 def main():
+    command = ["cargo", "metadata", "--locked", "--format-version=1"]
+    command.append(f"--filter-platform={crates.TARGET}")
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
+    shipped = crates.shipped()
     print("hubgate is under the licence in the file LICENSE. It is linked from these crates.")
-    for package in shipped_crates():
-        print(f"\n{'=' * 80}\n{package['name']} {package['version']}")
-        print(
-            f"Licence: {package['license']}\nAuthors: {', '.join(package['authors']) or 'not named'}"
-        )
-        for text in licence_texts(package):
-            print(f"{'-' * 80}\n{text}")
+    for package in json.loads(done.stdout)["packages"]:
+        if (package["name"], package["version"]) in shipped and package["source"]:
+            print(f"\n{'=' * 80}\n{package['name']} {package['version']}")
+            print(f"Licence: {package['license']}")
+            print(f"Authors: {', '.join(package['authors']) or 'not named'}")
+            for text in licence_texts(package):
+                print(f"{'-' * 80}\n{text}")
 
 
 main()

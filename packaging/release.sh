@@ -51,12 +51,7 @@ cp "$work/$name/THIRD-PARTY-LICENCES" "$(dirname "$binary")"
 
 packaging/image.sh "$binary" "$folder/$name.image.tar"
 
-# cargo-cyclonedx writes beside Cargo.toml only.
-bill="hubgate-bill-of-materials-$$"
-trap 'rm -rf "$work" "$bill.json"' EXIT
-"$tools/cargo-cyclonedx" cyclonedx --quiet --format json --spec-version 1.5 --target "$target" \
-  --override-filename "$bill"
-mv "$bill.json" "$folder/$name.cdx.json"
+packaging/bill-of-materials.py "$tools/cargo-cyclonedx" >"$folder/$name.cdx.json"
 
 packaging/checksums.sh "$folder"
 ls -l "$folder"
