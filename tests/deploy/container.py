@@ -7,6 +7,7 @@ import pathlib
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import time
 import warnings
@@ -17,6 +18,7 @@ set -e
 root=$1; shift
 mount --bind "$root" "$root"
 mount -t proc -o nosuid,nodev,noexec proc "$root/proc"
+for device in $DEVICES; do mount --bind "$device" "$root$device"; done
 while [ "$1" != -- ]; do
   mount --bind "$1" "$root$2"; mount -o remount,bind,ro "$root$2"; shift 2
 done
@@ -24,6 +26,10 @@ mount -o remount,bind,ro "$root"
 shift; user=$1; shift
 exec chroot --userspec="$user" --groups= "$root" "$@"
 """
+
+
+# Those of which hubgate needs one: for random bytes.
+DEVICES = ("/dev/null", "/dev/random", "/dev/urandom")
 
 
 @functools.cache
@@ -42,7 +48,10 @@ class Container:
         for _, target in mounts:
             (root / target[1:]).mkdir(parents=True, exist_ok=True)
         (root / "proc").mkdir(exist_ok=True)
+        (root / "dev").mkdir()
         if can_mount():
+            for device in DEVICES:
+                (root / device[1:]).touch()
             pairs = [str(it) for mount in mounts for it in mount]
             namespaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
             start = ["sh", "-c", START, "start", str(root), *pairs, "--", user, *command]
@@ -51,11 +60,16 @@ class Container:
             warnings.warn(
                 "no mount namespace: the root is not mounted read-only, folders are copied"
             )
+            for device in DEVICES:
+                os.mknod(root / device[1:], stat.S_IFCHR | 0o666, os.stat(device).st_rdev)
+                (root / device[1:]).chmod(0o666)
             for source, target in mounts:
                 shutil.copytree(source, root / target[1:], dirs_exist_ok=True)
             whole = ["chroot", f"--userspec={user}", "--groups=", str(root), *command]
         with open(self.log, "wb") as log:
-            self.process = subprocess.Popen(whole, stdout=log, stderr=log, env={})
+            self.process = subprocess.Popen(
+                whole, stdout=log, stderr=log, env={"DEVICES": " ".join(DEVICES)}
+            )
 
     def pid(self):
         """The process in the container: the child of unshare, or the one that was started."""
