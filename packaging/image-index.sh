@@ -16,8 +16,8 @@ trap 'rm -rf "$work"' EXIT
 # shellcheck source=packaging/buildah.sh
 source "$(dirname "${BASH_SOURCE[0]}")/buildah.sh"
 
-run_buildah manifest create hubgate
+run_buildah manifest create hubgate >/dev/null
 for archive in "$@"; do
-  run_buildah manifest add hubgate "docker-archive:$archive"
+  run_buildah manifest add hubgate "docker-archive:$archive" >/dev/null
 done
 run_buildah manifest push --all --signature-policy "$work/policy.json" hubgate "$destination"

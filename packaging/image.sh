@@ -28,7 +28,7 @@ run_buildah bud "$policy" --quiet --isolation chroot --format docker \
   --timestamp "${SOURCE_DATE_EPOCH:-0}" \
   --build-context "build=$work/build" \
   --build-arg "VERSION=$version" --build-arg "REVISION=$revision" \
-  --iidfile "$work/id" --file deploy/gateway/Dockerfile .
+  --iidfile "$work/id" --file deploy/gateway/Dockerfile . >/dev/null
 mkdir -p "$(dirname "$archive")"
 rm -f "$archive"
 run_buildah push "$policy" --quiet "$(cat "$work/id")" "docker-archive:$archive:hubgate:$version"

@@ -95,12 +95,14 @@ def test_the_image_holds_what_it_needs_and_is_small(release, tmp_path):
     assert "BEGIN CERTIFICATE" in files["etc/ssl/certs/ca-certificates.crt"].read_text()
 
 
-def test_the_image_says_how_to_run_it(image_configuration, release):
+def test_the_image_says_how_to_run_it(image_configuration, release, deploy):
     config = image_configuration["config"]
     assert manifest(release)["RepoTags"] == [f"docker.io/library/hubgate:{released.version()}"]
     assert config["User"] == "65532:65532"
     assert config["Entrypoint"] == ["/hubgate"]
-    assert config["Cmd"] == ["serve", "--config.file=/etc/hubgate/config/hubgate.yaml"]
+    # As the Deployment says; it has more arguments.
+    template = deploy.find("gateway/base", "Deployment", "hubgate")["spec"]["template"]["spec"]
+    assert config["Cmd"] == template["containers"][0]["args"][:2]
     assert set(config["ExposedPorts"]) == {"9480/tcp", "9481/tcp"}
 
 
@@ -142,26 +144,20 @@ def test_the_first_stage_of_the_dockerfile_has_every_file_that_the_build_read(tm
         assert not (context / left_out).exists()
 
 
+COPY_CONTEXT = """
+set -eu
+work=$1
+source packaging/buildah.sh
+policy="--signature-policy=$work/policy.json"
+run_buildah bud "$policy" --quiet --isolation chroot --iidfile "$work/id" --file "$2" . >/dev/null
+run_buildah mount "$(run_buildah from "$policy" --pull-never "$(cat "$work/id")")"
+"""
+
+
 def copy_context(dockerfile, folder):
     """The build context of the project, as a Dockerfile that copies it to /src gets it."""
-    (folder / "policy.json").write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
-    (folder / "registries.conf").write_text("")
-    (folder / "storage.conf").write_text('[storage]\ndriver = "vfs"\n')
-    store = ["--root", folder / "store", "--runroot", folder / "run", "--storage-driver", "vfs"]
-    policy = f"--signature-policy={folder / 'policy.json'}"
-    environment = released.environment("buildah") | {
-        "CONTAINERS_REGISTRIES_CONF": str(folder / "registries.conf"),
-        "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"),
-    }
-
-    def buildah(command, *arguments):
-        return released.run("buildah", *store, command, *arguments, env=environment)
-
-    buildah(
-        "bud", policy, "--quiet", "--isolation=chroot", "--tag=context", "--file", dockerfile, "."
-    )
-    copy = buildah("from", policy, "--pull-never", "context").strip()
-    return pathlib.Path(buildah("mount", copy).strip(), "src")
+    command = ["bash", "-c", COPY_CONTEXT, "copy", folder, dockerfile]
+    return pathlib.Path(released.run(*command, programs=["buildah"]).strip(), "src")
 
 
 def test_images_of_several_architectures_are_joined_into_one(
@@ -270,14 +266,15 @@ def gateway(release, deploy, tmp_path):
     [gateway_container] = template["containers"]
     user = template["securityContext"]
     config_map = deploy.find("gateway/base", "ConfigMap", "hubgate-config")
-    config = yaml.safe_load(config_map["data"]["hubgate.yaml"])
+    files = {name: yaml.safe_load(text) for name, text in config_map["data"].items()}
+    everything = {key: value for file in files.values() for key, value in file.items()}
     for listener in ("listen", "admin"):
-        config[listener]["address"] = "127.0.0.1:0"
-    config["hubs"][0]["url"] = f"https://hub.test:{hub.port}/api/v1/write"
+        everything[listener]["address"] = "127.0.0.1:0"
+    everything["hubs"][0]["url"] = f"https://hub.test:{hub.port}/api/v1/write"
     digest = hashlib.sha256(TOKEN.encode()).hexdigest()
     spoke = {"name": "production", "credentials": [{"token_sha256": digest}]}
     contents = {
-        "config": {"hubgate.yaml": yaml.safe_dump(config)},
+        "config": {name: yaml.safe_dump(file) for name, file in files.items()},
         "spokes": {"production.yaml": yaml.safe_dump(spoke)},
         "tls": {name: (tmp_path / name).read_text() for name in ("tls.crt", "tls.key")},
     }
