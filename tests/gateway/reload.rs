@@ -234,7 +234,7 @@ async fn files_that_come_and_go_in_a_folder_are_noticed_within_the_interval() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("config");
     std::fs::create_dir(&config).unwrap();
-    let credential = |name: &str| format!("credentials: [{}]", token_sha256(name));
+    let credential = |name: &str| format!("credentials: [{}]", token_sha256(&token(name)));
     let spokes = format!("spokes: [{{name: a, {}}}]\n", credential("a"));
     let defaults = "spoke_defaults: {source_ranges: [192.0.2.1]}\n";
     let hub = format!("hub: {{url: \"{}\", protocol: v1}}\n", hub.url());
