@@ -71,4 +71,6 @@ fi
 export PATH="$tools/python/bin:$tools/bin:$PATH"
 export PYTHONPATH="$tools/python" PYTHONDONTWRITEBYTECODE=1
 
-python3 -m pytest -p no:cacheprovider --quiet -rs tests/deploy "$@"
+# Most tests wait for other processes, so more of them than cores run side by side.
+workers=(-n 3 --dist loadgroup)
+python3 -m pytest -p no:cacheprovider --quiet -rs "${workers[@]}" tests/deploy "$@"
