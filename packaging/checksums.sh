@@ -6,5 +6,6 @@ set -euo pipefail
 
 [[ $# -eq 1 ]] || { sed -n '/^#   /s/^# *//p' "$0" >&2; exit 2; }
 cd "$1"
-find . -maxdepth 1 -type f ! -name SHA256SUMS -printf '%P\0' | sort --zero-terminated |
-  xargs --null sha256sum >SHA256SUMS
+sums="$(find . -maxdepth 1 -type f ! -name SHA256SUMS -printf '%P\0' |
+  sort --zero-terminated | xargs --null sha256sum)"
+echo "$sums" >SHA256SUMS

@@ -63,7 +63,7 @@ class Container:
                 (root / device[1:]).write_bytes(os.urandom(1 << 20))
             for source, target in mounts:
                 shutil.copytree(source, root / target[1:], dirs_exist_ok=True)
-            whole = ["chroot", f"--userspec={user}", "--groups=", str(root), *command]
+            whole = [shutil.which("chroot"), f"--userspec={user}", "--groups=", str(root), *command]
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
                 whole, stdout=log, stderr=log, env={"DEVICES": " ".join(DEVICES)}
