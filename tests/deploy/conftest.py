@@ -27,13 +27,6 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("spoke", deploy.spokes())
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """With several workers, those tests run in one that share the servers of their file."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(item.path.name))
-
-
 @pytest.fixture(scope="session")
 def project():
     """The root of the project."""

@@ -71,6 +71,7 @@ fi
 export PATH="$tools/python/bin:$tools/bin:$PATH"
 export PYTHONPATH="$tools/python" PYTHONDONTWRITEBYTECODE=1
 
-# Most tests wait for other processes, so more of them than cores run side by side.
-workers=(-n 3 --dist loadgroup)
+# Most tests wait for other processes, so more of them than cores run side by side. The tests of a file
+# share what they start, so they run in one of them.
+workers=(-n 3 --dist loadfile)
 python3 -m pytest -p no:cacheprovider --quiet -rs "${workers[@]}" tests/deploy "$@"
