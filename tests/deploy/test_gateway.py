@@ -106,6 +106,11 @@ def test_the_namespace_enforces_the_restricted_level(deploy, gateway):
         assert re.fullmatch(r"latest|v1\.\d+", labels[f"{prefix}{mode}-version"])
 
 
+def test_flux_never_deletes_the_namespace_with_its_secrets(deploy, gateway):
+    annotations = deploy.find(gateway, "Namespace", "hubgate")["metadata"]["annotations"]
+    assert annotations["kustomize.toolkit.fluxcd.io/prune"] == "disabled"
+
+
 def test_pods_fulfil_the_restricted_level(deploy, gateway):
     allowed_volumes = {
         "configMap",
