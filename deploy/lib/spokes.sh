@@ -3,7 +3,6 @@
 
 store_authority() {
   local stored_pem
-  [[ "$(get "$1" url)" == https://* ]] || return 0
   stored_pem="$(stored "$1" configmap monitoring hubgate-ca ca.crt)"
   if [[ "$target" == files && -e "$(manifest_file "$1" hubgate-ca)" ]]; then
     stored_pem="$(sed -n 's/^    //p' "$(manifest_file "$1" hubgate-ca)")"
@@ -19,7 +18,7 @@ store_authority() {
   } | store "$1" hubgate-ca "ConfigMap monitoring/hubgate-ca, the authority of the gateway"
 }
 
-# Sees to everything of a spoke except that it sends a new token.
+# Does everything for a spoke except that it lets it send a new token.
 enrol() {
   ensure_namespace "$1" monitoring
   store_authority "$1"

@@ -134,3 +134,10 @@ print(json.dumps({k: open(sys.argv[1] + v).read() for k, v in
   [[ "$(stored hub hubgate Secret hubgate-tls tls.crt)" == certificate ]]
   [[ "$(stored production monitoring ConfigMap hubgate-ca ca.crt)" == authority ]]
 }
+
+@test "with an http:// endpoint, the Secret and the ConfigMap that pods wait for are made as well" {
+  configure --apply "${contexts[@]}" --endpoint http://10.1.2.3:9480 --insecure-http
+  exits 0
+  [[ -n "$(stored hub hubgate Secret hubgate-tls tls.key)" ]]
+  [[ "$(stored production monitoring ConfigMap hubgate-ca ca.crt)" == *"END CERTIFICATE"* ]]
+}
