@@ -19,7 +19,7 @@ def test_each_alert_has_a_section_in_the_runbook(deploy, project):
 def test_sections_of_the_runbook_say_what_it_means_and_what_to_do(project):
     for alert, text in sections(project).items():
         parts = re.findall(r"^\*\*(.*?)\*\*", text, flags=re.MULTILINE)
-        assert parts == ["Meaning.", "Loss.", "Look.", "Mend."], alert
+        assert parts == ["Meaning.", "Impact.", "Diagnosis.", "Mitigation."], alert
 
 
 def test_promtool_parses_every_query_of_the_runbook(project, tmp_path):
