@@ -74,7 +74,7 @@ has_cert_manager_certificate() {
 
 one_line() { printf '%s' "$1" | tr '\n' ' '; }
 
-# Sees to the gateway's certificate, and sets ca_pem, the authority for the spokes.
+# Makes sure that the gateway has a certificate, and sets ca_pem, the authority for the spokes.
 configure_certificate() {
   local names ca fault certificate
   names="$(certificate_names)"

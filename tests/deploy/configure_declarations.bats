@@ -75,7 +75,7 @@ ROWS
   [[ "$(everything)" == "$before" ]]
 }
 
-@test "an http:// endpoint needs a word of its own" {
+@test "an http:// endpoint needs an option of its own" {
   configure --endpoint http://10.1.2.3:9480 --insecure-http
   exits 0
   [[ "$(url_of staging)" == http://10.1.2.3:9480/api/v1/write ]]

@@ -1,6 +1,6 @@
 """The rules of a PrometheusRule as kubectl builds it, given to promtool.
 
-A file of unit tests names `rules.yaml` as its only rule file, and lies in tests/deploy/rules. It
+A file of unit tests names `rules.yaml` as its only rule file, and is in tests/deploy/rules. It
 does not expect the annotation `runbook`, which is the same for every case of an alert."""
 
 import copy

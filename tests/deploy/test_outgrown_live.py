@@ -41,7 +41,7 @@ def host(hub):
     return hub["url"].split("/")[2]
 
 
-# ---- Tenants
+# Tenants
 
 
 class Recorder(http.server.ThreadingHTTPServer):
@@ -316,7 +316,7 @@ def test_thanos_keeps_each_spoke_under_its_tenant(deploy, gate, spokes, tmp_path
         receive.stop()
 
 
-# ---- The pair
+# The pair
 
 
 class Pair:
@@ -394,7 +394,7 @@ def test_with_ack_all_the_pair_waits_for_the_one_that_is_away(deploy, gate, spok
         assert statuses <= {"502", "503"} and statuses
 
 
-# ---- The time with both
+# The time with both
 
 
 def test_while_both_get_the_samples_the_way_back_has_them_all(deploy, gate, spokes, tmp_path):

@@ -156,7 +156,7 @@ def descendants(pid):
     ]
 
 
-# --- What the operator makes of the values, also for versions that are not at hand. -------------
+# What the operator makes of the values, also for versions that are not at hand.
 
 
 def derived(deploy, folder, version, change=lambda values: None):
