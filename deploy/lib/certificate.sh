@@ -52,11 +52,19 @@ certificate_fault() {
     else
       name="DNS:$name"
     fi
-    if ! grep -Fxq "$name" <<<"$text"; then
+    if ! grep -Fxq -e "$name" -e "DNS:*.${name#*.}" <<<"$text"; then
       say "it is not for $name"
       return
     fi
   done
+}
+
+# For a certificate that somebody else issues. Arguments: certificate names
+warn_of_certificate() {
+  local fault
+  printf '%s' "$1" >"$tmp/tls.crt"
+  fault="$(certificate_fault "$tmp/tls.crt" "$2")"
+  [[ -z "$fault" ]] || warn "renew the certificate in the hub's Secret hubgate-tls: $fault"
 }
 
 has_cert_manager_certificate() {
@@ -76,15 +84,18 @@ one_line() { printf '%s' "$1" | tr '\n' ' '; }
 
 # Makes sure that the gateway has a certificate, and sets ca_pem, the authority for the spokes.
 configure_certificate() {
-  local names ca fault certificate
+  local names ca certificate
   names="$(certificate_names)"
   read_secret hub hubgate hubgate-tls tls.crt
   certificate="$value"
   if [[ -n "$ca_file" ]]; then
     ca_pem="$(cat "$ca_file")"
-    [[ -n "$certificate" ]] ||
+    if [[ -n "$certificate" ]]; then
+      warn_of_certificate "$certificate" "$names"
+    else
       warn "the hub needs the Secret hubgate-tls: kubectl --namespace hubgate create secret tls" \
         "hubgate-tls --cert FILE --key FILE"
+    fi
     return
   fi
   read_secret hub hubgate hubgate-ca tls.crt
@@ -94,6 +105,7 @@ configure_certificate() {
       die "cert-manager has not made the Secrets hubgate-ca and hubgate-tls; see kubectl" \
         "--namespace hubgate describe certificate, or give --ca-file"
     ca_pem="${ca%$'\n'}"
+    warn_of_certificate "$certificate" "$names"
     say "unchanged  hub: certificate of cert-manager"
     return
   fi
@@ -102,9 +114,7 @@ configure_certificate() {
     [[ -n "$value" ]] ||
       die "the hub's Secret hubgate-tls does not say which authority issued it: give --ca-file"
     ca_pem="${value%$'\n'}"
-    printf '%s' "$certificate" >"$tmp/tls.crt"
-    fault="$(certificate_fault "$tmp/tls.crt" "$names")"
-    [[ -z "$fault" ]] || warn "renew the certificate in the hub's Secret hubgate-tls: $fault"
+    warn_of_certificate "$certificate" "$names"
     return
   fi
   if ! may_write && [[ -z "$certificate" ]]; then

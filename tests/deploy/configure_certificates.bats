@@ -122,6 +122,19 @@ print(json.dumps({k: open(sys.argv[1] + v).read() for k, v in
   [[ -z "$(stored hub hubgate Secret hubgate-tls tls.crt)" ]]
 }
 
+@test "a certificate of somebody else is compared with the names, wildcards included" {
+  mkdir "$BATS_TEST_TMPDIR/made"
+  make_certificate "$BATS_TEST_TMPDIR/made" "198.51.100.7,DNS:*.corp.example"
+  place_certificate
+  local given=(--ca-file "$BATS_TEST_TMPDIR/made/tls.crt")
+  configure --apply "${contexts[@]}" "${given[@]}" --endpoint 198.51.100.7 --server-name gate.corp.example
+  exits 0
+  never_says "warning: renew the certificate"
+  configure --apply "${contexts[@]}" "${given[@]}" --endpoint 198.51.100.7 --server-name a.gate.corp.example
+  exits 0
+  says "it is not for DNS:a.gate.corp.example"
+}
+
 @test "where cert-manager issues the certificate the script does not" {
   place hub hubgate Certificate hubgate '{"status": {}}'
   configure "${one[@]}" --endpoint 198.51.100.7
