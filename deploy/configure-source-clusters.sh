@@ -309,7 +309,7 @@ explain_next() {
       say "Next: kubectl --context $(context_of "$name") apply -k deploy/clusters/$name"
     done
     say "Next, for the source ranges: kubectl${hub_context:+ --context $hub_context} apply -k deploy/hub"
-    say "Where Flux applies deploy/, commit it instead."
+    say "Where Flux applies deploy/, commit it instead; without Flux, use deploy/without-flux.sh."
   fi
   for name in "${selected[@]}"; do
     if ((!rotate && !finish)) && [[ "$(cat "$tmp/credentials.$name" 2>/dev/null)" == [2-9] ]]; then
