@@ -148,12 +148,25 @@ def test_each_object_that_a_command_names_exists(deploy):
     assert wrong == []
 
 
+def anchors(page):
+    """The anchors of a page's headings, as forges make them."""
+    found = set()
+    for title in re.findall(r"^#+ +(.+)$", guide.FENCE.sub("", page.read_text()), re.MULTILINE):
+        title = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", title)
+        found.add(re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-"))
+    return found
+
+
 def test_each_link_leads_somewhere(deploy):
     broken = []
     for page in sorted(deploy.root.rglob("*.md")):
-        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
-            if not (page.parent / target).exists():
-                broken.append(f"{page}: {target}")
+        for link in re.findall(r"\]\(([^)\s]+)\)", guide.FENCE.sub("", page.read_text())):
+            target, _, anchor = link.partition("#")
+            if ":" in target:
+                continue  # on the internet
+            file = page.parent / target if target else page
+            if not file.exists() or (anchor and anchor not in anchors(file)):
+                broken.append(f"{page}: {link}")
     assert broken == []
 
 
