@@ -192,3 +192,49 @@ def test_each_query_is_promql(deploy, tmp_path):
     file.write_text(yaml.safe_dump({"groups": [{"name": "guide", "rules": rules}]}))
     done = subprocess.run(["promtool", "check", "rules", file], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_patch_of_the_guide_adds_a_rule_to_what_a_spoke_sends(deploy, tmp_path):
+    [block] = [it for it in guide.blocks(deploy, "yaml") if it.page == "README.md"]
+    changed = clusters.copy(deploy, tmp_path)
+    spoke = changed.spokes()[0]
+    file = changed.root / "clusters" / spoke / "infra-controllers/kustomization.yaml"
+    kustomization = yaml.safe_load(file.read_text())
+    kustomization["patches"] += yaml.safe_load(block.text)
+    file.write_text(yaml.safe_dump(kustomization))
+
+    def sent(of):
+        return of.values(f"clusters/{spoke}")["prometheus"]["prometheusSpec"]["remoteWrite"][0]
+
+    before, after = sent(deploy), sent(changed)
+    added = {"sourceLabels": ["__name__"], "regex": "debug_.*", "action": "drop"}
+    assert after.pop("writeRelabelConfigs") == [*before.pop("writeRelabelConfigs"), added]
+    assert after == before
+
+
+def options(deploy, heading):
+    """The first cells of a section's table, each with its meaning."""
+    text = (deploy.root / "README.md").read_text().split(f"\n## {heading}\n", 1)[1]
+    rows = re.findall(r"^\| `([^`]*)` \| (.*) \|$", text.split("\n## ", 1)[0], re.MULTILINE)
+    return dict(rows)
+
+
+def test_the_guide_names_each_option_of_hubgate(deploy):
+    overlay = deploy.root / "gateway/overlays/hub"
+    [kustomization] = manifests.load_all((overlay / "kustomization.yaml").read_text())
+    named = options(deploy, "Options of hubgate")
+    folders = {it.name for it in (deploy.root / "gateway/components").iterdir()}
+    # hub/monitoring/configs uses that one.
+    assert set(named) == {f"../../components/{it}" for it in folders - {"monitoring"}}
+    there = {line for line, meaning in named.items() if "It is there already" in meaning}
+    assert there <= set(kustomization["components"])
+
+
+def test_the_guide_names_each_option_of_a_spoke(deploy):
+    named = options(deploy, "Options of a spoke")
+    folders = {it.name for it in (deploy.root / "clusters/components").iterdir()}
+    assert {it for it in named if it.startswith("../components/")} == {
+        f"../components/{it}" for it in folders
+    }
+    for line in named:
+        assert (deploy.root / "clusters/NAME" / line).resolve().is_dir(), line
