@@ -282,6 +282,10 @@ fn pages_name_no_metric_that_does_not_exist() {
             let rest = &page.text[start..];
             let end = rest.find(|it: char| !it.is_ascii_lowercase() && it != '_');
             let name = &rest[..end.unwrap_or(rest.len())];
+            // The file of the Debian package, hubgate_VERSION_ARCHITECTURE.deb.
+            if name == "hubgate_" {
+                continue;
+            }
             assert!(
                 families.contains_key(name),
                 "{}: {name}",
