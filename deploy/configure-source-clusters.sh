@@ -11,6 +11,12 @@
 set -euo pipefail
 set +x # a trace would show tokens
 export LC_ALL=C
+unset CDPATH
+# What comes from the environment stays exported when it is set again: a variable of this script with
+# a token in it would be in the environment of every program that it runs.
+for name in $(compgen -e | grep '^[a-z]'); do
+  case "$name" in *_proxy) ;; *) unset "$name" ;; esac
+done
 
 usage() {
   cat <<'HELP'

@@ -293,3 +293,26 @@ YAML
   configure --secrets-dir "$BATS_TEST_TMPDIR/secrets" --endpoint gate.corp.example
   exits 2
 }
+
+@test "no program gets a secret in its environment, whatever is exported" {
+  mkdir "$BATS_TEST_TMPDIR/spying"
+  cat >"$BATS_TEST_TMPDIR/spying/kubectl" <<SPY
+#!/bin/sh
+env >>"$BATS_TEST_TMPDIR/environments"
+exec "$BATS_TEST_DIRNAME/stubs/kubectl" "\$@"
+SPY
+  chmod +x "$BATS_TEST_TMPDIR/spying/kubectl"
+  # Every name that the script sets or declares.
+  local name names
+  names="$(grep -oE '[a-z_]+\+?=' "$script" | tr -d '+=' | sort -u)"
+  [[ $'\n'"$names"$'\n' == *$'\nvalue\n'* && $'\n'"$names"$'\n' == *$'\nwanted\n'* ]]
+  for name in $names token next encoded text keys credential; do export "$name=exported"; done
+  unset names name
+  PATH="$BATS_TEST_TMPDIR/spying:$PATH" https_proxy=http://proxy.corp.example:3128 run bash "$script" \
+    --apply --hub-context hub --context production=production --context staging=staging \
+    --endpoint gate.corp.example </dev/null
+  exits 0
+  run ! grep -F -e "$(token_of production)" -e "$(printf '%s' "$(token_of production)" |
+    openssl base64 -A)" "$BATS_TEST_TMPDIR/environments"
+  grep -q '^https_proxy=http://proxy' "$BATS_TEST_TMPDIR/environments"
+}
