@@ -3,6 +3,7 @@
 # With a commit, those of that commit beside those of the work tree: benches/instructions.sh main
 # Needs valgrind. The figures depend on the compiler and not on how busy the machine is.
 set -euo pipefail
+unset CDPATH
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}"

@@ -2,6 +2,7 @@
 # Runs the hub, hubgate and every spoke of deploy/ on this machine, without Kubernetes. `--help`
 # says how.
 set -euo pipefail
+unset CDPATH
 
 fail() {
   echo "try.sh: $*" >&2

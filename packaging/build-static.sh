@@ -5,6 +5,7 @@
 # Two builds of one revision are the same bytes, wherever the source, cargo's home and the target
 # folder are.
 set -euo pipefail
+unset CDPATH
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source_folder="$PWD"

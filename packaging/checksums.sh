@@ -3,6 +3,7 @@
 #
 #   packaging/checksums.sh FOLDER
 set -euo pipefail
+unset CDPATH
 
 [[ $# -eq 1 ]] || { sed -n '/^#   /s/^# *//p' "$0" >&2; exit 2; }
 cd "$1"

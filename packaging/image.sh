@@ -4,6 +4,7 @@
 #
 #   packaging/image.sh BINARY ARCHIVE
 set -euo pipefail
+unset CDPATH
 
 [[ $# -eq 2 ]] || { sed -n '/^#   /s/^# *//p' "$0" >&2; exit 2; }
 binary="$(realpath "$1")"

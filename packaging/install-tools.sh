@@ -2,6 +2,7 @@
 # Installs the programs that make the Debian package and the bill of materials, below the target
 # folder, and prints their folder. They run once, so they are not optimised.
 set -euo pipefail
+unset CDPATH
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 target_folder="${CARGO_TARGET_DIR:-$PWD/target}"

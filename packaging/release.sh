@@ -4,6 +4,7 @@
 #
 #   packaging/release.sh VERSION FOLDER
 set -euo pipefail
+unset CDPATH
 
 [[ $# -eq 2 ]] || { sed -n '/^#   /s/^# *//p' "$0" >&2; exit 2; }
 version="$1"

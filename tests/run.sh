@@ -2,6 +2,7 @@
 # Installs what the tests need, below the target folder, then runs every check of the project.
 # PROMETHEUS_BIN=/path/to/prometheus runs the real-Prometheus scenarios with that server as well.
 set -euo pipefail
+unset CDPATH
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}"

@@ -2,6 +2,7 @@
 # Installs what the checks of deploy/ need, below the target folder, then runs them. Called by
 # tests/run.sh, which puts the programs of tests/README.md on PATH. Arguments go to pytest.
 set -euo pipefail
+unset CDPATH
 
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}"

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import tempfile
@@ -41,6 +42,15 @@ def test_shellcheck_finds_nothing(script):
     command = ["shellcheck", "--external-sources", "--source-path=SCRIPTDIR", str(script)]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_no_script_changes_to_a_folder_that_cdpath_names():
+    # `cd` also prints such a folder, into what "$(cd ... && pwd)" becomes.
+    texts = {it: (PROJECT / it).read_text() for it in scripts() if it.suffix == ".sh"}
+    changing = {it for it, text in texts.items() if re.search(r"\bcd ", text)}
+    assert len(changing) > 5
+    unsetting = {it for it, text in texts.items() if "\nunset CDPATH\n" in text}
+    assert changing - unsetting == set()
 
 
 @pytest.fixture(scope="module")

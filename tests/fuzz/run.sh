@@ -3,6 +3,7 @@
 # Each target has an equal part of the minutes; without names, all targets run. New inputs stay below
 # the target folder, so the next search goes on from them. Needs cargo-fuzz and a C++ compiler.
 set -euo pipefail
+unset CDPATH
 
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}"
