@@ -310,7 +310,7 @@ explain_next() {
     say "Apply $secrets_dir/hub to the hub first; a minute later each other folder to its cluster."
   elif ((rotate)); then
     say "In five minutes or more: --finish-rotation."
-  else
+  elif ((!finish)); then
     for name in "${selected[@]}"; do
       say "Next: kubectl --context $(context_of "$name") apply -k deploy/clusters/$name"
     done

@@ -74,6 +74,7 @@ rotate_without_pods() {
   metrics 1000.5 2000.25 2300.5
   configure --apply "${one[@]}" --finish-rotation
   exits 0
+  never_says "Next"
   [[ "$(entry_of production | grep token_sha256)" == "  - token_sha256: $(sha256 "$new")" ]]
   keeps_secrets "$old"
   local before
