@@ -144,7 +144,8 @@ issue_own_certificate() {
     make_authority
     secret_manifest hubgate hubgate-ca kubernetes.io/tls \
       "tls.crt=$(base64_encode <"$tmp/ca.crt")" "tls.key=$(base64_encode <"$tmp/ca.key")" |
-      store hub hubgate-ca "Secret hubgate/hubgate-ca, an authority"
+      # Two runs at the same time must not leave spokes with different authorities.
+      store hub hubgate-ca "Secret hubgate/hubgate-ca, an authority" new
   else
     printf '%s' "$ca" >"$tmp/ca.crt"
     read_secret hub hubgate hubgate-ca tls.key

@@ -28,12 +28,17 @@ header_of() {
 }
 
 # Reads the gateway's entry of a spoke into `entry`, its credentials into `credentials`, and the keys
-# that are not the script's, such as limits, into `others`.
+# that are not the script's, such as limits, into `others`. What is made of them may only replace the
+# `spokes_version` of the Secret: another run may add a token in the meantime.
 read_entry() {
   local line key="" header
   header="$(header_of "$1")"
-  credentials=() others=""
+  credentials=() others="" spokes_version=""
   if [[ "$target" == none ]]; then entry=""; else
+    [[ "$target" != cluster ]] ||
+      spokes_version="$(kubectl_in hub --namespace hubgate get secret hubgate-spokes \
+        --ignore-not-found --output 'jsonpath={.metadata.resourceVersion}')" ||
+      die "Secret hubgate-spokes of hub cannot be read"
     read_secret hub hubgate hubgate-spokes "$1.yaml"
     entry="$value"
   fi
@@ -152,22 +157,26 @@ store_entry() {
       store hub hubgate-spokes "Secret hubgate/hubgate-spokes, $name.yaml"
     return
   fi
-  if [[ -z "$(kubectl_in hub --namespace hubgate get secret hubgate-spokes --ignore-not-found \
-    --output name)" ]]; then
-    # Another run may make it in this moment. Then the patch that follows is enough.
+  if [[ -z "$spokes_version" ]]; then
     secret_manifest hubgate hubgate-spokes Opaque "${keys[@]}" |
-      kubectl_in hub create --filename - >/dev/null || true
+      store hub hubgate-spokes "Secret hubgate/hubgate-spokes, $name.yaml" new ||
+      die_of_another_run "$name"
+    return
   fi
   {
-    printf '{"data":{'
+    printf '{"metadata":{"resourceVersion":"%s"},"data":{' "$spokes_version"
     for ((line = 0; line < ${#keys[@]}; line++)); do
       ((line == 0)) || printf ','
       printf '"%s":"%s"' "${keys[line]%%=*}" "${keys[line]#*=}"
     done
     printf '}}\n'
   } | kubectl_in hub --namespace hubgate patch secret hubgate-spokes --type merge \
-    --patch-file /dev/stdin >/dev/null
+    --patch-file /dev/stdin >/dev/null || die_of_another_run "$name"
   changed hub "Secret hubgate/hubgate-spokes, $name.yaml"
+}
+
+die_of_another_run() {
+  die "the entry of $1 is not stored; if the Secret was changed in the meantime, run this again"
 }
 
 # Stores the spoke's Secret. Arguments: spoke token next what

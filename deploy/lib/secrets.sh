@@ -77,9 +77,11 @@ changed() {
   : >"$tmp/changed.$1"
 }
 
-# Stores the manifest on stdin. Arguments: where name what
+# Stores the manifest on stdin. With a fourth argument, fails if the object is there by now.
+# Arguments: where name what [new]
 store() {
-  local file
+  local file write=(apply --server-side --force-conflicts)
+  [[ -z "${4:-}" ]] || write=(create)
   if ! may_write; then
     say "for $1: $3"
     { if [[ "$3" == ConfigMap* ]]; then cat; else redacted; fi; } | sed 's/^/    /'
@@ -93,8 +95,8 @@ store() {
     )
     changed "$1" "$3, in $file"
   else
-    kubectl_in "$1" apply --server-side --force-conflicts --field-manager=configure-source-clusters \
-      --filename - >/dev/null
+    kubectl_in "$1" "${write[@]}" --field-manager=configure-source-clusters --filename - >/dev/null ||
+      return 1
     changed "$1" "$3"
   fi
 }

@@ -156,3 +156,56 @@ rotate_without_pods() {
   [[ "$(everything)" == "$before" ]]
   keeps_secrets
 }
+
+# Runs the script, and once, just before its first call of kubectl with all of the given words, a whole
+# run of somebody else with the same options.
+configure_while_another_does() {
+  local word words=("$1" "$2") tests=""
+  shift 2
+  for word in "${words[@]}"; do tests+="[[ \" \$* \" == *\" $word \"* ]] && "; done
+  mkdir -p "$BATS_TEST_TMPDIR/interrupting"
+  cat >"$BATS_TEST_TMPDIR/interrupting/kubectl" <<KUBECTL
+#!/usr/bin/env bash
+export PATH="$PATH"
+if $tests mkdir "$BATS_TEST_TMPDIR/came" 2>/dev/null; then
+  bash "$script" $(printf '%q ' "$@") </dev/null >"$BATS_TEST_TMPDIR/other" 2>&1
+  echo "\$?" >"$BATS_TEST_TMPDIR/other-status"
+fi
+exec kubectl "\$@"
+KUBECTL
+  chmod +x "$BATS_TEST_TMPDIR/interrupting/kubectl"
+  PATH="$BATS_TEST_TMPDIR/interrupting:$PATH" configure "$@"
+  [[ "$(cat "$BATS_TEST_TMPDIR/other-status")" == 0 ]]
+}
+
+sends_what_the_gateway_knows() {
+  [[ "$(entry_of production)" == *"$(sha256 "$(token_of production)")"* ]]
+}
+
+@test "of two first runs at the same time, the spoke has a token that the gateway knows" {
+  configure_while_another_does apply production --apply "${one[@]}"
+  sends_what_the_gateway_knows
+  configure --apply "${one[@]}"
+  exits 0
+  sends_what_the_gateway_knows
+}
+
+@test "two runs that make the hub's Secrets at the same time leave one authority and all tokens" {
+  configure_while_another_does create --filename --apply "${one[@]}"
+  exits 1
+  sends_what_the_gateway_knows
+  configure --apply "${one[@]}"
+  exits 0
+  sends_what_the_gateway_knows
+  [[ "$(stored production monitoring ConfigMap hubgate-ca ca.crt)" == \
+    "$(stored hub hubgate Secret hubgate-ca tls.crt)" ]]
+}
+
+@test "two rotations at the same time lose no token" {
+  configure --apply "${one[@]}"
+  exits 0
+  configure_while_another_does patch hubgate-spokes --apply "${one[@]}" --rotate
+  sends_what_the_gateway_knows
+  exits 1
+  says "if the Secret was changed in the meantime, run this again"
+}
