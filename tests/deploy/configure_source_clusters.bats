@@ -304,7 +304,7 @@ SPY
   chmod +x "$BATS_TEST_TMPDIR/spying/kubectl"
   # Every name that the script sets or declares.
   local name names
-  names="$(grep -oE '[a-z_]+\+?=' "$script" | tr -d '+=' | sort -u)"
+  names="$(grep -ohE '[a-z_]+\+?=' "$script" "$deploy"/lib/*.sh | tr -d '+=' | sort -u)"
   [[ $'\n'"$names"$'\n' == *$'\nvalue\n'* && $'\n'"$names"$'\n' == *$'\nwanted\n'* ]]
   for name in $names token next encoded text keys credential; do export "$name=exported"; done
   unset names name
