@@ -71,12 +71,15 @@ problem() {
 }
 
 check_declaration() {
-  local name="$1" file="deploy/clusters/$1/spoke.env" repeated value range issuer options
+  local name="$1" file="deploy/clusters/$1/spoke.env" repeated wrong value range issuer options
   is_cluster_name "$name" || problem "deploy/clusters/$name: not a name for a cluster"
   if grep -q "$(printf '\r')" "$(declaration "$name")"; then
     problem "$file: lines must end in LF, not CR LF"
     return 0
   fi
+  # kustomize trims lines, and takes what has no "=" from the environment.
+  wrong="$(grep -anEv '^(#.*|[a-z_]+=.*)?$' "$(declaration "$name")" | cut -d : -f 1 | tr '\n' ' ')"
+  [[ -z "$wrong" ]] || problem "$file: neither key=value nor a comment is in line ${wrong% }"
   repeated="$(sed -n 's/^\([^#=]*\)=.*/\1/p' "$(declaration "$name")" | sort | uniq -d)"
   [[ -z "$repeated" ]] || problem "$file: given twice: $(printf '%s' "$repeated" | tr '\n' ' ')"
   value="$(get "$name" cluster)"
@@ -153,6 +156,12 @@ install_file() {
     return
   fi
   mkdir -p "$(dirname "$real")"
+  if [[ -L "$real" ]]; then
+    # What it points to may be used elsewhere as well, so it has to stay a link.
+    cat "$staged" >"$real"
+    say "changed    deploy/$1"
+    return
+  fi
   new="$(mktemp "$(dirname "$real")/.configure.XXXXXX")"
   leftovers+=("$new")
   if [[ -e "$real" ]]; then cp -p "$real" "$new"; else chmod 644 "$new"; fi

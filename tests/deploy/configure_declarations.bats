@@ -256,6 +256,28 @@ ROWS
   says "clusters/staging/spoke.env: lines must end in LF"
 }
 
+@test "lines that kustomize would read otherwise are found" {
+  local line
+  for line in " url=https://other.corp.example/api/v1/write" "PATH" "Issuer=x" "credential = token" $'\tissuer=x'; do
+    cp "$deploy/clusters/staging/spoke.env" "$deploy/clusters/production/spoke.env"
+    sed -i.old -e s/staging/production/ "$deploy/clusters/production/spoke.env"
+    printf '\n# m\303\274nchen: a comment\n%s\n' "$line" >>"$deploy/clusters/production/spoke.env"
+    configure --check-declarations
+    exits 1
+    says "clusters/production/spoke.env: neither key=value nor a comment is in line $(
+      wc -l <"$deploy/clusters/production/spoke.env" | tr -d ' ')"
+  done
+}
+
+@test "a declaration that is a link to a file elsewhere stays one" {
+  mv "$deploy/clusters/production/spoke.env" "$project/elsewhere"
+  ln -s ../../../elsewhere "$deploy/clusters/production/spoke.env"
+  configure --endpoint gate.corp.example
+  exits 0
+  [[ -L "$deploy/clusters/production/spoke.env" ]]
+  grep -Fx server_name=gate.corp.example "$project/elsewhere"
+}
+
 @test "wrong usage is refused before anything is written" {
   local before options
   before="$(everything)"
