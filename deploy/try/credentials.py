@@ -6,6 +6,7 @@ declarations already have, and loopback in place of the spokes' public addresses
 
 import base64
 import dataclasses
+import os
 import pathlib
 import shutil
 import subprocess
@@ -77,7 +78,12 @@ def without_lines(file, beginnings):
 
 def run(script, *arguments):
     done = subprocess.run(
-        ["bash", str(script), *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True
+        ["bash", str(script), *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        # When it is killed, what it leaves goes away with the folder.
+        env=os.environ | {"TMPDIR": str(script.parent)},
     )
     if done.returncode != 0:
         raise derive.Mistake(f"{script.name} {' '.join(arguments)}:\n{done.stdout}{done.stderr}")

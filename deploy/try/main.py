@@ -48,8 +48,9 @@ def main():
         "--folder", type=pathlib.Path, help="keep configurations, data and logs in this new folder"
     )
     arguments = parser.parse_args()
-    # As Ctrl-C, so that what runs is ended.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    # As Ctrl-C, so that what runs is ended. SIGHUP is the end of the terminal.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(0))
     folder = arguments.folder or pathlib.Path(tempfile.mkdtemp(prefix="hubgate-try-"))
     try:
         return run(arguments, folder.resolve())

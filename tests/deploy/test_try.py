@@ -146,6 +146,30 @@ def test_the_command_shows_the_set_up_and_ends_what_it_started(deploy, programs,
         assert f"cluster={spoke}, job=kube-prometheus-stack-prometheus 1" in shown
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_the_command_leaves_nothing_when_it_is_ended_early(deploy, programs, tmp_path, number):
+    environment = {**os.environ, "PROMETHEUS_BIN": programs.prometheus, "TMPDIR": str(tmp_path)}
+    command = subprocess.Popen(
+        [deploy.root / "try.sh"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment
+    )
+    try:
+        # While credentials are made.
+        processes.wait_for(
+            "the script has a folder",
+            lambda: command.poll() is not None or list(tmp_path.rglob("configure-source-clusters.*/*")),
+            90,
+        )
+        started = descendants(command.pid)
+        command.send_signal(number)
+        errors = command.communicate(timeout=20)[1].decode()
+        assert command.returncode == 0, errors
+    finally:
+        command.kill()
+    assert started
+    assert not [pid for pid in started if pathlib.Path(f"/proc/{pid}").exists()]
+    assert list(tmp_path.iterdir()) == []
+
+
 def descendants(pid):
     """The processes that a process started."""
     tasks = pathlib.Path(f"/proc/{pid}/task")
