@@ -37,11 +37,15 @@ folder=
 while (($#)); do
   case "$1" in
     --context)
-      (($# >= 2)) || wrong_usage "--context needs a name"
+      # Not the current context, where a variable for the name is empty.
+      [[ -n "${2:-}" ]] || wrong_usage "--context needs a name"
       context="$2"
       shift
       ;;
-    --context=*) context="${1#*=}" ;;
+    --context=*)
+      context="${1#*=}"
+      [[ -n "$context" ]] || wrong_usage "--context needs a name"
+      ;;
     --wait) wait=yes ;;
     --dry-run) dry_run=yes ;;
     -h | --help)

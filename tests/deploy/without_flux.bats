@@ -138,6 +138,15 @@ YAML
   [[ "${lines[1]}" == *" --kube-context far" ]]
 }
 
+@test "takes an empty context for a mistake, not for the current one" {
+  local options
+  for options in "--context=" "--context"; do
+    run bash "$script" "$options" "" "$folder" </dev/null
+    [[ "$status" == 2 && "$output" == *"--context needs a name"* ]]
+  done
+  [[ ! -s "$calls" ]]
+}
+
 @test "waits for the pods only if it is asked to" {
   "$script" --wait "$folder"
   grep -q "^helm upgrade .* --timeout 5m --wait$" "$calls"
