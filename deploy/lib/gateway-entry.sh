@@ -31,7 +31,7 @@ header_of() {
 # that are not the script's, such as limits, into `others`. What is made of them may only replace the
 # `spokes_version` of the Secret: another run may add a token in the meantime.
 read_entry() {
-  local line key="" header
+  local line key="" header plain_key='^[a-z_]+:( |$)'
   header="$(header_of "$1")"
   credentials=() others="" spokes_version=""
   if [[ "$target" == none ]]; then entry=""; else
@@ -47,9 +47,10 @@ read_entry() {
     case "$line" in
       credentials:) key=credentials && continue ;;
       name:* | source_ranges:*) key=ours && continue ;;
-      credentials:* | -*) key=foreign ;;
+      "#"*) others+="$line"$'\n' && continue ;;
       " "*) ;;
-      *) key=others ;;
+      credentials:*) key=foreign ;;
+      *) if [[ "$line" =~ $plain_key ]]; then key=others; else key=foreign; fi ;;
     esac
     case "$key:$line" in
       credentials:"  - "*) credentials+=("$line") ;;

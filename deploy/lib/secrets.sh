@@ -54,7 +54,8 @@ read_secret() {
   encoded="$(stored "$1" secret "$2" "$3" "$4")" || die "Secret $3 of $1 cannot be read"
   value=""
   if [[ -n "$encoded" ]]; then
-    value="$(printf '%s\n' "$encoded" | base64_decode && printf x)"
+    # bash would leave a NUL out, and take what has one for good.
+    value="$(printf '%s\n' "$encoded" | base64_decode | tr '\000' '\n' && printf x)"
     value="${value%x}"
   fi
 }

@@ -116,6 +116,45 @@ YAML
   keeps_secrets
 }
 
+@test "an entry by hand is kept as it is, or left alone" {
+  local credential
+  credential="  - token_sha256: $(sha256 old)"
+  place_entry() { place hub hubgate Secret hubgate-spokes "$(python3 -c \
+    'import json, sys; print(json.dumps({"production.yaml": sys.argv[1]}))' "$1")"; }
+  local refused=(
+    $'"name": production\n"credentials":\n'"$credential"
+    $'name: production\ncredentials:\n\t- token_sha256: x'
+    $'name: production\ncredentials :\n'"$credential"
+    $'{name: production}'
+    $'? name\n: production'
+  )
+  local text
+  for text in "${refused[@]}"; do
+    place_entry "$text"
+    configure --apply --cluster production "${contexts[@]}" --endpoint gate.corp.example
+    exits 1
+    says "not in the form that this script writes"
+    [[ "$(entry_of production)" == "$text" ]]
+  done
+  place_entry $'name: production\nlimits:\n  labels_per_series_max: 64\ncredentials:\n# the old one\n'"$credential"
+  configure --apply --cluster production "${contexts[@]}" --endpoint gate.corp.example
+  exits 0
+  python3 - "$(sha256 old)" "$(sha256 "$(token_of production)")" <<PYTHON
+import sys, yaml
+entry = yaml.safe_load("""$(entry_of production)""")
+assert [it["token_sha256"] for it in entry["credentials"]] == sys.argv[1:], entry
+assert entry["limits"] == {"labels_per_series_max": 64}, entry
+PYTHON
+}
+
+@test "a token with a NUL is not taken for one without" {
+  place production monitoring Secret hubgate '{"token": "a-token-that-is-long-enough\u0000"}'
+  configure --apply --cluster production "${contexts[@]}" --endpoint gate.corp.example
+  exits 0
+  [[ "$(stored production monitoring Secret hubgate token | wc -c | tr -d ' ')" == 27 ]]
+  [[ "$(entry_of production)" == *"$(sha256 "$(token_of production)")"* ]]
+}
+
 @test "what cannot be a token is replaced" {
   place production monitoring Secret hubgate '{"token": "changeme"}'
   configure --apply "${contexts[@]}" --endpoint gate.corp.example
