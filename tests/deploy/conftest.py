@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 
 import pytest
 
@@ -46,3 +47,26 @@ def hubgate_bin(project):
     program = pathlib.Path(os.environ.get("HUBGATE_BIN", pathlib.Path(target, "debug/hubgate")))
     assert os.access(program, os.X_OK), f"no program {program}: run `cargo build`, or set HUBGATE_BIN"
     return program.resolve()
+
+
+@pytest.fixture(scope="session")
+def alertmanager_program(tmp_path_factory):
+    """Debian's Alertmanager.
+
+    It reads templates from a fixed place, where they are not if the package is only unpacked. A copy
+    reads them from its working folder, a path of the same length."""
+    installed = shutil.which("prometheus-alertmanager")
+    assert installed, "no prometheus-alertmanager on PATH: install the package of Debian"
+    folder = tmp_path_factory.mktemp("alertmanager")
+    templates = pathlib.Path(installed).resolve().parents[1] / "share/prometheus/alertmanager"
+    for template in templates.glob("*.tmpl"):
+        shutil.copy(template, folder)
+    place = b"/usr/share/prometheus/alertmanager"
+    here = b"./" * (len(place) // 2)
+    copy = folder / "alertmanager"
+    copy.write_bytes(pathlib.Path(installed).read_bytes().replace(place, here))
+    program = folder / "prometheus-alertmanager"
+    program.write_text(f'#!/bin/sh\ncd "{folder}" && exec ./alertmanager "$@"\n')
+    for file in (copy, program):
+        file.chmod(0o755)
+    return program

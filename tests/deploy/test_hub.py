@@ -260,26 +260,6 @@ def test_alertmanager_takes_its_configuration(alertmanager_config):
     assert "4 inhibit rules" in done.stdout
 
 
-@pytest.fixture(scope="module")
-def alertmanager_program(tmp_path_factory):
-    """Debian's Alertmanager, which runs in the folder that it is in.
-
-    It reads templates from a fixed place, where they are not if the package is only unpacked: this
-    copy reads them from its working folder, a path of the same length."""
-    installed = shutil.which("prometheus-alertmanager")
-    assert installed, "no prometheus-alertmanager on PATH: install the package of Debian"
-    folder = tmp_path_factory.mktemp("alertmanager")
-    templates = pathlib.Path(installed).resolve().parents[1] / "share/prometheus/alertmanager"
-    for template in templates.glob("*.tmpl"):
-        shutil.copy(template, folder)
-    place = b"/usr/share/prometheus/alertmanager"
-    here = b"./" * (len(place) // 2)
-    program = folder / "alertmanager"
-    program.write_bytes(pathlib.Path(installed).read_bytes().replace(place, here))
-    program.chmod(0o755)
-    return program
-
-
 @pytest.fixture
 def alertmanager(alertmanager_program, alertmanager_config, tmp_path):
     """The URL of a real Alertmanager with that configuration."""
@@ -293,7 +273,6 @@ def alertmanager(alertmanager_program, alertmanager_config, tmp_path):
                 "--web.listen-address=127.0.0.1:0",
                 "--cluster.listen-address=",
             ],
-            cwd=alertmanager_program.parent,
             stderr=stderr,
         )
 

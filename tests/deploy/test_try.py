@@ -31,9 +31,11 @@ def prometheus_binaries():
 
 
 @pytest.fixture(scope="module", params=prometheus_binaries())
-def programs(request, project, hubgate_bin):
+def programs(request, project, hubgate_bin, alertmanager_program):
     os.environ["HUBGATE_BIN"] = str(hubgate_bin)
-    return processes.Programs(project, prometheus=request.param)
+    programs = processes.Programs(project, prometheus=request.param)
+    programs.alertmanager = str(alertmanager_program)
+    return programs
 
 
 @pytest.fixture(scope="module")
