@@ -1,9 +1,7 @@
 """The hub's stack is right for the series of many clusters."""
 
 import json
-import pathlib
 import re
-import shutil
 import subprocess
 import time
 import urllib.request
