@@ -23,7 +23,8 @@ remap=(
 )
 names="$CARGO_TARGET_DIR/static-names.o"
 rust_flags=(-Ctarget-feature=+crt-static -Cstrip=symbols)
-c_flags=
+# mimalloc names the time at which it was compiled.
+c_flags='-Wno-builtin-macro-redefined -D__DATE__="" -D__TIME__=""'
 for pair in "${remap[@]}"; do
   rust_flags+=("--remap-path-prefix=$pair")
   c_flags+=" -ffile-prefix-map=$pair"
