@@ -47,7 +47,9 @@ def test_shellcheck_finds_nothing(script):
 def test_no_script_changes_to_a_folder_that_cdpath_names():
     # `cd` also prints such a folder, into what "$(cd ... && pwd)" becomes.
     texts = {it: (PROJECT / it).read_text() for it in scripts() if it.suffix == ".sh"}
-    changing = {it for it, text in texts.items() if re.search(r"\bcd ", text)}
+    # A part without a first line of its own is read by a script that has one.
+    programs = {it: text for it, text in texts.items() if text.startswith("#!")}
+    changing = {it for it, text in programs.items() if re.search(r"\bcd ", text)}
     assert len(changing) > 5
     unsetting = {it for it, text in texts.items() if "\nunset CDPATH\n" in text}
     assert changing - unsetting == set()
