@@ -22,7 +22,7 @@ mod walk;
 
 use crate::wire::encoder::{Encoder, SYMBOL_BYTES, V1_BYTES_MAX};
 use crate::wire::protobuf::varint_len;
-use crate::wire::{Label, Labels, Malformed, Protocol, labels::recycle, v2};
+use crate::wire::{Label, Labels, Malformed, Protocol, labels::recycle, v1, v2};
 
 pub use decisions::Decisions;
 pub use labels::Rules;
@@ -42,6 +42,9 @@ const ADDED_REFS_BYTES_MAX: usize = 24;
 /// Memory that is reused from inspection to inspection.
 #[derive(Debug, Default)]
 pub struct Scratch {
+    /// What is learnt of the shapes of series, for one message.
+    shapes_v1: v1::Shapes,
+    shapes_v2: v2::Shapes,
     labels: Labels<'static>,
     edited: Vec<Label<'static>>,
     symbols: v2::Symbols<'static>,
@@ -52,7 +55,8 @@ pub struct Scratch {
 impl Scratch {
     /// The memory that it holds, in bytes.
     pub fn bytes(&self) -> usize {
-        self.symbols.bytes() + self.labels.bytes() + self.decisions.bytes()
+        let shapes = self.shapes_v1.bytes() + self.shapes_v2.bytes();
+        shapes + self.symbols.bytes() + self.labels.bytes() + self.decisions.bytes()
     }
 
     /// Takes the decisions of the last inspection out, to replay them on another thread.

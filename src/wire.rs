@@ -13,16 +13,20 @@ pub mod proto;
 pub mod protobuf;
 mod sieve;
 pub mod snappy;
+mod templates;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod transcode;
+mod utf8;
 pub mod v1;
 pub mod v2;
 
 pub use histogram::HistogramFault;
-pub use labels::{Change, Label, Labels};
+pub use labels::{Label, Labels};
 pub use protobuf::Malformed;
 pub use sieve::{SampleFault, Sieve};
+pub(crate) use templates::METRIC_NAME;
+pub use templates::{Clean, Demands};
 
 /// A version of remote write, and of its message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -229,13 +233,21 @@ pub struct Series<'a> {
     pub foreign: bool,
     /// The first fault found.
     pub fault: Option<SeriesFault>,
+    /// Its labels as they lie, where it begins with them, they are encoded as every encoder does it,
+    /// and there are no others: `labels` fields in V1, packed references in V2.
+    pub(crate) block: Option<&'a [u8]>,
+    /// Set where its labels fit a template. Then it has no fault and no foreign fields, and its labels
+    /// were not taken apart.
+    pub clean: Option<Clean>,
     /// Its samples as they lie, keys included, where it carries nothing else and they hold what
     /// both versions define and no more.
     pub(crate) samples: Option<&'a [u8]>,
 }
 
 impl<'a> Series<'a> {
-    fn new(raw: &'a [u8]) -> Self {
+    /// A series of which nothing is known yet.
+    #[inline]
+    pub(crate) fn new(raw: &'a [u8]) -> Self {
         Self {
             raw,
             counts: Counts::default(),
@@ -245,6 +257,8 @@ impl<'a> Series<'a> {
             custom_buckets: 0,
             foreign: false,
             fault: None,
+            block: None,
+            clean: None,
             samples: None,
         }
     }

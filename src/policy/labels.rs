@@ -2,11 +2,10 @@
 
 use crate::config::{Absent, LabelPolicy, Mismatch, SpokeLimits};
 use crate::reasons::Reason;
-use crate::wire::{Label, Labels, SampleFault, Series, SeriesFault, Sieve};
+use crate::wire::METRIC_NAME;
+use crate::wire::{Clean, Demands, Label, Labels, SampleFault, Series, SeriesFault, Sieve};
 
 use super::decisions::{Decision, Edit};
-
-const METRIC_NAME: &[u8] = b"__name__";
 
 /// How often `exported_` is put before the name of a label that has to make way, until the name
 /// is free. A scrape does so without end (Prometheus `scrape/target.go`, `resolveConflictingExposedLabels`).
@@ -32,21 +31,6 @@ const ADDED_FRAMING_BYTES_MAX: usize = 40;
 
 /// Longest description of a series, in bytes.
 const DESCRIPTION_BYTES_MAX: usize = 160;
-
-/// What is known of the labels of the series before, so that only changed labels are checked.
-#[derive(Debug, Default)]
-pub(super) struct PreviousLabels {
-    /// They were sorted, each once, none without name or value, all within the limits.
-    clean: bool,
-    /// How many there were.
-    count: usize,
-    /// The place of the cluster label.
-    cluster: Option<usize>,
-    /// Its value is the spoke's name.
-    own: bool,
-    /// The place of the metric name.
-    metric_name: Option<usize>,
-}
 
 /// The label rules of one spoke, made once when the configuration is loaded.
 #[derive(Debug, Clone)]
@@ -113,87 +97,39 @@ impl Rules {
             .saturating_add((self.series_max() as u64).saturating_mul(NAME_BYTES_PER_SERIES))
     }
 
+    /// What labels must be so that nothing is left to judge but the place of the cluster label.
+    pub(super) fn demands(&self) -> Demands<'_> {
+        Demands {
+            own: self.own_label(),
+            labels_max: self.limits.labels_per_series_max,
+            length_max: self.limits.label_value_bytes_max,
+        }
+    }
+
     /// Judges a walked series, and names a rule that it breaks whatever becomes of it. Sorts the
-    /// labels if they are not. `before` goes from series to series of a message.
+    /// labels if they are not.
     #[inline]
     pub(super) fn judge(
         &self,
         series: &Series<'_>,
         labels: &mut Labels<'_>,
-        before: &mut PreviousLabels,
     ) -> (Decision, Option<Reason>) {
-        #[cfg(test)]
-        self.judged.count(|| self.describe(labels.list()));
-        if series.fault.is_none() && !labels.overflow() && self.follow(labels, before) {
-            return match before.cluster {
-                _ if before.metric_name.is_none() => {
-                    (Decision::Refuse(Reason::MissingMetricName), None)
-                }
-                Some(_) if before.own && !series.foreign => (Decision::Keep, None),
-                None if self.policy.absent == Absent::Inject => {
-                    let place = place(labels.list(), &self.cluster_label);
-                    (insert(place.unwrap_or_else(|place| place)), None)
-                }
-                cluster => {
-                    let value = cluster.map_or(&b""[..], |place| labels.list()[place].value);
-                    self.judge_cluster(value, labels.list(), false, series.foreign)
-                }
-            };
+        match series.clean {
+            Some(Clean::Own) => (Decision::Keep, None),
+            Some(Clean::Without(place)) => (self.judge_absent(place), None),
+            None => self.judge_all(series, labels),
         }
-        before.clean = false;
-        self.judge_afresh(series, labels)
     }
 
-    /// Checks what changed since the series before; false when something is not as it should be,
-    /// and [`Self::judge_afresh`] has to say what.
-    #[inline]
-    fn follow(&self, labels: &mut Labels<'_>, before: &mut PreviousLabels) -> bool {
-        let change = labels.change();
-        let length_max = self.limits.label_value_bytes_max;
-        let value_holds = |value: &[u8]| !value.is_empty() && value.len() <= length_max;
-        let mut kept = 0;
-        if before.clean {
-            kept = change.kept;
-            for place in change.values() {
-                let value = labels.list()[place].value;
-                if !value_holds(value) {
-                    return false;
-                }
-                if before.cluster == Some(place) {
-                    before.own = value == self.spoke;
-                }
-            }
-            if kept == labels.list().len() && kept == before.count {
-                return true;
-            }
+    fn judge_absent(&self, place: usize) -> Decision {
+        match self.policy.absent {
+            Absent::Inject => insert(place),
+            Absent::Reject => Decision::Refuse(Reason::AbsentLabel),
         }
-        labels.compare_names(kept);
-        if labels.compared_name_bytes() > self.name_bytes_max() {
-            return false;
-        }
-        let list = labels.list();
-        before.cluster = before.cluster.filter(|place| *place < kept);
-        before.metric_name = before.metric_name.filter(|place| *place < kept);
-        let mut previous = kept.checked_sub(1).map_or(&b""[..], |last| list[last].name);
-        for (place, Label { name, value }) in list.iter().enumerate().skip(kept) {
-            if *name <= previous || name.len() > length_max || !value_holds(value) {
-                return false;
-            }
-            if *name == self.cluster_label {
-                before.cluster = Some(place);
-                before.own = *value == self.spoke;
-            } else if *name == METRIC_NAME {
-                before.metric_name = Some(place);
-            }
-            previous = name;
-        }
-        before.clean = true;
-        before.count = list.len();
-        true
     }
 
-    /// Judges a series without looking back, and finds the first of all that is wrong with it.
-    fn judge_afresh(
+    /// Judges a series of which nothing is known, and finds the first of all that is wrong with it.
+    fn judge_all(
         &self,
         series: &Series<'_>,
         labels: &mut Labels<'_>,
@@ -204,7 +140,7 @@ impl Rules {
         if labels.overflow() {
             return (Decision::Refuse(Reason::LabelsPerSeries), None);
         }
-        labels.compare_names(0);
+        labels.compare_names();
         if labels.compared_name_bytes() > self.name_bytes_max() {
             return (Decision::Refuse(Reason::LabelLength), None);
         }
@@ -272,10 +208,14 @@ impl Rules {
             return (decision, None);
         }
         if cluster.is_empty() {
-            return match self.policy.absent {
-                Absent::Inject => (edit(None), None),
-                Absent::Reject => (Decision::Refuse(Reason::AbsentLabel), None),
+            let decision = match self.policy.absent {
+                Absent::Inject if changed => edit(None),
+                _ => {
+                    let place = place(labels, &self.cluster_label);
+                    self.judge_absent(place.unwrap_or_else(|place| place))
+                }
             };
+            return (decision, None);
         }
         let refused = Decision::Refuse(Reason::MismatchedLabel);
         let decision = match self.policy.mismatch {

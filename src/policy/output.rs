@@ -1,7 +1,7 @@
 //! Hands series that may travel on to encoders, with the labels and the samples that were decided.
 
-use crate::wire::encoder::{Encoder, Piece, Source};
-use crate::wire::{Change, Label, Labels, Malformed, Series, Sieve};
+use crate::wire::encoder::{Encoder, NewLabels, Piece, Source};
+use crate::wire::{Label, Labels, Malformed, Series, Sieve};
 
 use super::Rules;
 use super::decisions::Decision;
@@ -13,10 +13,6 @@ pub(super) struct Output<'e, 'a> {
     /// The labels of the series at hand after an edit.
     edited: Vec<Label<'a>>,
     sieve: Sieve,
-    /// How the labels of the message changed since the last series that was handed on.
-    since: Change,
-    /// What was decided of that series.
-    last: Decision,
 }
 
 impl<'e, 'a> Output<'e, 'a> {
@@ -32,8 +28,6 @@ impl<'e, 'a> Output<'e, 'a> {
             encoders,
             edited,
             sieve,
-            since: Change::ALL,
-            last: Decision::Keep,
         }
     }
 
@@ -71,31 +65,29 @@ impl<'e, 'a> Output<'e, 'a> {
             encoders,
             edited,
             sieve,
-            since,
-            last,
         } = self;
-        let followed = since.then(labels.change());
-        let (list, change) = match decision {
-            Decision::Keep => (labels.list(), followed),
-            Decision::Insert(place) => {
-                let place = place as usize;
-                insert(edited, labels.list(), place, rules);
-                (edited.as_slice(), followed.with_inserted(place))
+        let labels = match (decision, series.block) {
+            (Decision::Refuse(_), _) => return Ok(()),
+            (Decision::Keep, Some(block)) => NewLabels::Same(block),
+            (Decision::Insert(place), Some(block)) => NewLabels::Inserted {
+                block,
+                place: place as usize,
+                label: rules.own_label(),
+            },
+            (Decision::Keep, None) => NewLabels::List(labels.list()),
+            (Decision::Insert(place), None) => {
+                edited.clear();
+                edited.extend_from_slice(labels.list());
+                edited.insert(place as usize, rules.own_label());
+                NewLabels::List(edited)
             }
-            Decision::Edit(edit) => {
+            (Decision::Edit(edit), _) => {
                 edited.clear();
                 edited.extend_from_slice(labels.list());
                 rules.apply(edit, edited);
-                (edited.as_slice(), Change::ALL)
-            }
-            Decision::Refuse(_) => {
-                *since = followed;
-                return Ok(());
+                NewLabels::List(edited)
             }
         };
-        let same = std::mem::replace(last, decision) == decision;
-        let change = if same { change } else { Change::ALL };
-        *since = Change::NONE;
         let (mut series, mut piece) = (series, Piece::WHOLE);
         let left;
         if sieve.catches(series) {
@@ -103,7 +95,7 @@ impl<'e, 'a> Output<'e, 'a> {
             (series, piece) = (&left, Piece::sifted(*sieve));
         }
         for encoder in &mut **encoders {
-            encoder.put_series(series, list, change, source, piece)?;
+            encoder.put_series(series, labels, source, piece)?;
         }
         Ok(())
     }
@@ -114,13 +106,4 @@ impl<'e, 'a> Output<'e, 'a> {
             encoder.put_metadata(raw);
         }
     }
-}
-
-/// Makes `edited` the labels with the spoke's own added at `place`.
-fn insert<'a>(edited: &mut Vec<Label<'a>>, labels: &[Label<'a>], place: usize, rules: &'a Rules) {
-    let (before, after) = labels.split_at(place);
-    edited.clear();
-    edited.extend_from_slice(before);
-    edited.push(rules.own_label());
-    edited.extend_from_slice(after);
 }

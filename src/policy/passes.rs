@@ -5,7 +5,6 @@ use crate::wire::encoder::Source;
 use crate::wire::{Counts, Kind, Labels, Malformed, SampleFault, Series, v1, v2};
 
 use super::decisions::{Decision, Decisions};
-use super::labels::PreviousLabels;
 use super::output::Output;
 use super::walk::Visitor;
 use super::{Rules, Verdict};
@@ -15,7 +14,6 @@ pub(super) struct Judging<'j, 'a> {
     rules: &'a Rules,
     /// The time of the request, in milliseconds since the Unix epoch.
     now_millis: i64,
-    previous: PreviousLabels,
     verdict: Verdict,
     symbols_overflow: bool,
     decisions: &'j mut Decisions,
@@ -32,7 +30,6 @@ impl<'j, 'a> Judging<'j, 'a> {
         Self {
             rules,
             now_millis,
-            previous: PreviousLabels::default(),
             verdict: Verdict::default(),
             symbols_overflow: false,
             decisions,
@@ -54,11 +51,15 @@ impl<'a> Judging<'_, 'a> {
     fn put_sifted(
         &mut self,
         series: &Series<'a>,
-        labels: &Labels<'a>,
+        labels: &mut Labels<'a>,
         mut decision: Decision,
         source: Source<'_, 'a>,
     ) -> Result<(), Malformed> {
         let Self { rules, verdict, .. } = self;
+        if series.clean.is_some() {
+            source.read_labels(series, labels);
+        }
+        let labels = &*labels;
         let mut last = None;
         let sieve = self.decisions.sieve();
         let sifted = sieve.sift(series, source.protocol(), |fault, kind| {
@@ -105,7 +106,14 @@ impl<'a> Visitor<'a> for Judging<'_, 'a> {
         if verdict.overfull(rules) {
             return Ok(());
         }
-        let (decision, observed) = rules.judge(series, labels, &mut self.previous);
+        #[cfg(test)]
+        rules.judged.count(|| {
+            if series.clean.is_some() {
+                source.read_labels(series, labels);
+            }
+            rules.describe(labels.list())
+        });
+        let (decision, observed) = rules.judge(series, labels);
         if let Some(reason) = observed {
             verdict.observed.count(reason);
         }
@@ -125,6 +133,9 @@ impl<'a> Visitor<'a> for Judging<'_, 'a> {
                 verdict.keep(series);
             }
             Decision::Refuse(reason) => {
+                if series.clean.is_some() {
+                    source.read_labels(series, labels);
+                }
                 self.decisions.push_refusal(reason);
                 verdict.reject(reason, &series.counts, || rules.describe(labels.list()));
             }

@@ -1,14 +1,16 @@
 //! The walk over a message that judging and replaying share.
 
+use std::ops::Range;
+
 use crate::wire::encoder::Source;
 use crate::wire::protobuf::Reader;
-use crate::wire::{Labels, Malformed, Protocol, Series, v1, v2};
+use crate::wire::{Demands, Labels, Malformed, Protocol, Series, v1, v2};
 
 use super::{Rules, Scratch};
 
 /// Takes what a walk finds, in the order of the message.
 pub(super) trait Visitor<'a> {
-    /// A series and its labels.
+    /// A series. Its labels are in `labels`, unless they fit a [template](Series::clean).
     fn series(
         &mut self,
         series: &Series<'a>,
@@ -36,12 +38,20 @@ pub(super) fn walk<'a>(
 ) -> Result<(), Malformed> {
     let spare = std::mem::take(&mut scratch.labels);
     let mut labels = Labels::new(spare, rules.labels_max());
+    let demands = rules.demands();
     let walked = match protocol {
-        Protocol::V1 => walk_v1(message, &mut labels, visitor),
+        Protocol::V1 => {
+            let shapes = &mut scratch.shapes_v1;
+            shapes.clear();
+            walk_v1(message, &demands, shapes, &mut labels, visitor)
+        }
         Protocol::V2 => {
+            let shapes = &mut scratch.shapes_v2;
+            shapes.clear();
             let spare = std::mem::take(&mut scratch.symbols);
             let mut symbols = v2::Symbols::new(spare, rules.symbols_max());
-            let walked = walk_v2(message, &mut symbols, &mut labels, visitor);
+            let memory = (shapes, &mut symbols, &mut labels);
+            let walked = walk_v2(message, &demands, memory, visitor);
             scratch.symbols = v2::Symbols::new(symbols, 0);
             walked
         }
@@ -52,6 +62,8 @@ pub(super) fn walk<'a>(
 
 fn walk_v1<'a>(
     message: &'a [u8],
+    demands: &Demands<'_>,
+    shapes: &mut v1::Shapes,
     labels: &mut Labels<'a>,
     visitor: &mut impl Visitor<'a>,
 ) -> Result<(), Malformed> {
@@ -59,7 +71,11 @@ fn walk_v1<'a>(
     while let Some(field) = v1::next_field(&mut reader)? {
         match field {
             v1::Field::Series(raw) => {
-                let series = v1::series(raw, labels)?;
+                let place = place(message, &reader, raw);
+                let mut series = Series::new(raw);
+                if !shapes.read(&mut series, message, place, demands, labels) {
+                    series = v1::series(raw, labels)?;
+                }
                 visitor.series(&series, labels, Source::V1)?;
             }
             v1::Field::Metadata(raw) => visitor.metadata(raw)?,
@@ -71,19 +87,30 @@ fn walk_v1<'a>(
 
 fn walk_v2<'a>(
     message: &'a [u8],
-    symbols: &mut v2::Symbols<'a>,
-    labels: &mut Labels<'a>,
+    demands: &Demands<'_>,
+    (shapes, symbols, labels): (&mut v2::Shapes, &mut v2::Symbols<'a>, &mut Labels<'a>),
     visitor: &mut impl Visitor<'a>,
 ) -> Result<(), Malformed> {
-    symbols.collect(message)?;
+    symbols.collect(message, Some(demands))?;
     let symbols = &*symbols;
     visitor.symbols(symbols);
     let mut reader = Reader::new(message);
     while let Some(field) = v2::next_field(&mut reader)? {
         if let v2::Field::Series(raw) = field {
-            let series = v2::series(raw, symbols, labels)?;
+            let place = place(message, &reader, raw);
+            let mut series = Series::new(raw);
+            if !shapes.read(&mut series, message, place, symbols, demands, labels) {
+                series = v2::series(raw, symbols, labels)?;
+            }
             visitor.series(&series, labels, Source::V2(symbols))?;
         }
     }
     Ok(())
+}
+
+/// Where the field lies that was read last.
+#[inline]
+fn place(message: &[u8], reader: &Reader<'_>, field: &[u8]) -> Range<usize> {
+    let end = message.len() - reader.rest().len();
+    end - field.len()..end
 }

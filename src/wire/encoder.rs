@@ -4,7 +4,6 @@
 //! metadata without a series and for exemplars without a sample; a message for a V2 hub may have a
 //! second message in V1 beside it that holds these. Buffers are kept from message to message.
 
-mod encoded_labels;
 mod interner;
 mod v1;
 mod v2;
@@ -13,7 +12,7 @@ use super::item::Item;
 use super::protobuf::{Malformed, Reader};
 use super::transcode::Part;
 use super::v2::Symbols;
-use super::{Change, Counts, Kind, Label, Protocol, Series, Sieve};
+use super::{Counts, Kind, Label, Labels, Protocol, Series, Sieve, v1 as walk_v1};
 
 pub use interner::SYMBOL_BYTES;
 
@@ -36,6 +35,70 @@ impl Source<'_, '_> {
         match self {
             Self::V1 => Protocol::V1,
             Self::V2(_) => Protocol::V2,
+        }
+    }
+}
+
+impl<'a> Source<'_, 'a> {
+    /// Takes the labels of a series apart that [fit a template](Series::clean).
+    #[cold]
+    pub fn read_labels(self, series: &Series<'a>, labels: &mut Labels<'a>) {
+        labels.clear();
+        self.each_label(series.block.unwrap_or_default(), |label| labels.push(label));
+    }
+
+    /// Tells the labels of a [block](Series::block) to `each`.
+    #[inline]
+    fn each_label(self, block: &'a [u8], each: impl FnMut(Label<'a>)) {
+        match self {
+            Self::V1 => walk_v1::usual_labels(block).for_each(each),
+            Self::V2(symbols) => symbols.usual_labels(block).for_each(each),
+        }
+    }
+}
+
+/// The labels that a series is encoded with.
+#[derive(Debug, Clone, Copy)]
+pub enum NewLabels<'p, 'a> {
+    /// Its own, which are its [block](Series::block).
+    Same(&'a [u8]),
+    /// Its own, with one more at a place of their list.
+    Inserted {
+        /// Its [block](Series::block).
+        block: &'a [u8],
+        /// The place.
+        place: usize,
+        /// The label.
+        label: Label<'a>,
+    },
+    /// Any others.
+    List(&'p [Label<'a>]),
+}
+
+impl<'a> NewLabels<'_, 'a> {
+    /// Tells all labels to `each`, in their order.
+    #[inline]
+    fn each(self, source: Source<'_, 'a>, mut each: impl FnMut(Label<'a>)) {
+        match self {
+            Self::Same(block) => source.each_label(block, each),
+            Self::Inserted {
+                block,
+                place,
+                label: inserted,
+            } => {
+                let mut count = 0;
+                source.each_label(block, |label| {
+                    if count == place {
+                        each(inserted);
+                    }
+                    count += 1;
+                    each(label);
+                });
+                if count <= place {
+                    each(inserted);
+                }
+            }
+            Self::List(labels) => labels.iter().copied().for_each(each),
         }
     }
 }
@@ -205,7 +268,6 @@ impl Encoder {
 
     /// Appends a series that was walked without a fault, with `labels` instead of its own labels. Of a
     /// piece with a sieve, `series` is what the sieve left.
-    /// `change` is how these labels differ from those of the series that was put before.
     ///
     /// The strings of `labels` must stay where they are until the message is finished, since long ones
     /// are recognized by their address.
@@ -213,15 +275,13 @@ impl Encoder {
     pub fn put_series<'a>(
         &mut self,
         series: &Series<'a>,
-        labels: &[Label<'a>],
-        change: Change,
+        labels: NewLabels<'_, 'a>,
         source: Source<'_, 'a>,
         piece: Piece<'_>,
     ) -> Result<(), Malformed> {
         let put = Put {
             series,
             labels,
-            change,
             source,
             piece,
         };
@@ -289,18 +349,24 @@ impl Encoder {
 /// A series to be appended.
 struct Put<'p, 'a> {
     series: &'p Series<'a>,
-    labels: &'p [Label<'a>],
-    change: Change,
+    labels: NewLabels<'p, 'a>,
     source: Source<'p, 'a>,
     piece: Piece<'p>,
 }
 
 impl<'a> Put<'_, 'a> {
     /// The bytes of its samples, when it carries nothing else and both versions encode them alike.
+    #[inline]
     fn samples(&self) -> Option<&'a [u8]> {
         self.series
             .samples
             .filter(|_| self.piece == Piece::WHOLE && self.series.counts.of(Kind::Float) > 0)
+    }
+
+    /// Tells its labels to `each`, in their order.
+    #[inline]
+    fn each_label(&self, each: impl FnMut(Label<'a>)) {
+        self.labels.each(self.source, each);
     }
 
     /// What its piece carries, in the order of the message.

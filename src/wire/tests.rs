@@ -6,6 +6,7 @@ pub(crate) mod generate;
 mod malformed;
 pub(crate) mod mirror;
 pub(crate) mod parts;
+mod shapes;
 pub(crate) mod translation;
 pub(crate) mod tree;
 
@@ -13,9 +14,9 @@ use proptest::prelude::*;
 use prost::Message;
 
 use self::mirror::PlainMessage;
-use super::encoder::{Encoder, Form, Metadata, Piece, Source};
+use super::encoder::{Encoder, Form, Metadata, NewLabels, Piece, Source};
 use super::protobuf::Reader;
-use super::{Change, Counts, Kind, Label, Labels, Malformed, Protocol, Times, proto, v1, v2};
+use super::{Counts, Kind, Label, Labels, Malformed, Protocol, Times, proto, v1, v2};
 
 /// 256 cases unless `PROPTEST_CASES` says otherwise. Failures become named tests, not seed files.
 pub(crate) fn config() -> ProptestConfig {
@@ -50,7 +51,7 @@ fn walk(protocol: Protocol, bytes: &[u8]) -> Result<(Counts, Times), Malformed> 
             }
         }
         Protocol::V2 => {
-            symbols.collect(bytes)?;
+            symbols.collect(bytes, None)?;
             while let Some(field) = v2::next_field(&mut reader)? {
                 if let v2::Field::Series(raw) = field {
                     count(v2::series(raw, &symbols, &mut labels)?);
@@ -137,56 +138,7 @@ fn reuses_the_memory_of_labels() {
         (labels.list().as_ptr().addr(), labels.list().len()),
         (place, 0)
     );
-    assert!(labels.bytes() >= 100 * (size_of::<Label<'_>>() + size_of::<u32>()));
-}
-
-/// A label whose length takes more than one byte costs its series and the next no more than others.
-#[test]
-fn labels_of_any_length_are_followed() {
-    let lengths = [1, 64, 16_384, 70_000].into_iter();
-    for length in lengths.chain(100..140).chain(16_360..16_390) {
-        let series = |long: &str, zone: &str| {
-            let labels = [
-                ("__name__", "up"),
-                ("id", &long.repeat(length)),
-                (&"n".repeat(length), "long name"),
-                ("zone", zone),
-            ];
-            let label = |(name, value): (&str, &str)| proto::v1::Label {
-                name: name.to_owned(),
-                value: value.to_owned(),
-            };
-            let series = proto::v1::TimeSeries {
-                labels: labels.map(label).to_vec(),
-                samples: vec![proto::v1::Sample {
-                    value: 1.0,
-                    timestamp: 7,
-                }],
-                ..Default::default()
-            };
-            (series.encode_to_vec(), long.repeat(length))
-        };
-        let neighbours = [
-            (series("x", "a"), None),
-            (series("x", "b"), Some(vec![3])),
-            (series("y", "b"), Some(vec![1])),
-            (series("y", "b"), Some(vec![])),
-        ];
-        let mut labels = Labels::new(Labels::default(), 10);
-        for ((raw, long), values) in &neighbours {
-            let series = v1::series(raw, &mut labels).unwrap();
-            assert!(series.samples.is_some(), "{length}");
-            assert_eq!(labels.list()[1].value, long.as_bytes(), "{length}");
-            let change = labels.change();
-            match values {
-                None => assert_eq!(change.kept, 0, "{length}"),
-                Some(values) => {
-                    assert_eq!(change.kept, 4, "{length}");
-                    assert_eq!(&change.values().collect::<Vec<_>>(), values, "{length}");
-                }
-            }
-        }
-    }
+    assert!(labels.bytes() >= 100 * size_of::<Label<'_>>());
 }
 
 /// `0x85 0x00` is 5 to every decoder.
@@ -267,7 +219,7 @@ fn series_are_encoded_with_labels_from_memory_of_their_own() {
                 label(&arena[3], value),
             ];
             encoder
-                .put_series(&series, &labels, Change::ALL, Source::V1, Piece::WHOLE)
+                .put_series(&series, NewLabels::List(&labels), Source::V1, Piece::WHOLE)
                 .unwrap();
         }
         let encoded = encoder.finish().unwrap();

@@ -5,10 +5,10 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::encoder::{Encoded, Encoder, Form, Piece, Source};
+use super::encoder::{Encoded, Encoder, Form, NewLabels, Piece, Source};
 use super::item::Item;
 use super::protobuf::Reader;
-use super::{Change, Kind, Labels, Malformed, Protocol, histogram, leaf, v1, v2};
+use super::{Kind, Labels, Malformed, Protocol, histogram, leaf, v1, v2};
 
 /// Memory that is reused from message to message.
 #[derive(Debug, Default)]
@@ -161,7 +161,6 @@ pub fn transcode<'w>(
     encoder.start(form, message.len());
     let mut parts = parts;
     let mut end = 0;
-    let mut pending = Change::ALL;
     walk(message, from, scratch, |found| {
         let first = end;
         // Parts that end before this series are done with.
@@ -181,15 +180,17 @@ pub fn transcode<'w>(
             }
         };
         end += series.units();
-        pending = pending.then(labels.change());
         let here = parts.partition_point(|part| part.first < end);
         let piece = match &parts[..here] {
             [] => return Ok(()),
             [part] if part.first <= first && end <= part.end => Piece::WHOLE,
             here => Piece::of(here, first),
         };
-        let change = std::mem::replace(&mut pending, Change::NONE);
-        encoder.put_series(series, labels.list(), change, source, piece)
+        let labels = match series.block {
+            Some(block) => NewLabels::Same(block),
+            None => NewLabels::List(labels.list()),
+        };
+        encoder.put_series(series, labels, source, piece)
     })?;
     encoder.finish()
 }
@@ -225,7 +226,7 @@ fn walk<'a>(
             }
         }
         Protocol::V2 => {
-            symbols.collect(message)?;
+            symbols.collect(message, None)?;
             while let Some(field) = v2::next_field(&mut reader)? {
                 if let v2::Field::Series(raw) = field {
                     let series = v2::series(raw, &symbols, &mut labels)?;

@@ -1,10 +1,14 @@
 //! `prometheus.WriteRequest`: the walk over its fields.
 
+mod shapes;
+
 use super::histogram::histogram;
-use super::labels::is_utf8;
 use super::leaf::{self, EXEMPLAR_LABELS, EXEMPLAR_TIMESTAMP, EXEMPLAR_VALUE};
 use super::protobuf::{Malformed, Reader, WireType, expect};
+use super::utf8::{is_ascii, is_utf8};
 use super::{Kind, Label, Labels, Protocol, Series, SeriesFault};
+
+pub use shapes::Shapes;
 
 pub(super) const LABELS: u32 = 1;
 pub(super) const SAMPLES: u32 = 2;
@@ -60,17 +64,80 @@ pub fn next_field<'a>(reader: &mut Reader<'a>) -> Result<Option<Field<'a>>, Malf
 }
 
 /// Walks a `TimeSeries`; its labels are in `labels` afterwards.
-#[inline]
 pub fn series<'a>(raw: &'a [u8], labels: &mut Labels<'a>) -> Result<Series<'a>, Malformed> {
     let mut series = Series::new(raw);
-    let rest = labels.follow(raw, usual_label, is_utf8);
+    labels.clear();
+    let rest = read_usual_labels(raw, labels);
+    let block = &raw[..raw.len() - rest.len()];
+    if !is_block_utf8(block) {
+        series.fail(SeriesFault::InvalidUtf8);
+    }
+    let labelled = read_items(&mut series, rest, labels)?;
+    series.block = (!labelled).then_some(block);
+    Ok(series)
+}
+
+/// Reads the labels at the front of a series, as far as they are encoded as every encoder does it.
+/// Returns what follows them.
+pub(super) fn read_usual_labels<'a>(mut bytes: &'a [u8], labels: &mut Labels<'a>) -> &'a [u8] {
+    while let Some((label, rest)) = usual_label(bytes) {
+        labels.push(label);
+        bytes = rest;
+    }
+    bytes
+}
+
+/// True when the strings of labels are UTF-8 that [`usual_label`] reads one after the other.
+fn is_block_utf8(block: &[u8]) -> bool {
+    is_ascii(block) || usual_labels(block).all(|it| is_utf8(it.name) && is_utf8(it.value))
+}
+
+/// The labels at the front of a series, as far as they are encoded as every encoder does it.
+pub(super) fn usual_labels(bytes: &[u8]) -> impl Iterator<Item = Label<'_>> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let (label, after) = usual_label(rest)?;
+        rest = after;
+        Some(label)
+    })
+}
+
+/// Splits a block of usual labels in front of the label at a place.
+#[inline]
+pub(super) fn split_block(block: &[u8], place: usize) -> (&[u8], &[u8]) {
+    let mut rest = block;
+    for _ in 0..place {
+        let Some((_, after)) = usual_label(rest) else {
+            break;
+        };
+        rest = after;
+    }
+    block.split_at(block.len() - rest.len())
+}
+
+/// Reads what a series carries behind its labels. Returns whether there are more labels, which it
+/// keeps as well.
+#[inline]
+fn read_items<'a>(
+    series: &mut Series<'a>,
+    rest: &'a [u8],
+    labels: &mut Labels<'a>,
+) -> Result<bool, Malformed> {
     if let Some((timestamp, [])) = leaf::first_sample(rest) {
         series.samples = Some(rest);
         series.times.add(timestamp);
         series.counts.add(Kind::Float, 1);
-        return Ok(series);
+        return Ok(false);
     }
-    let mut usual = true;
+    read_any_items(series, rest, labels)
+}
+
+fn read_any_items<'a>(
+    series: &mut Series<'a>,
+    rest: &'a [u8],
+    labels: &mut Labels<'a>,
+) -> Result<bool, Malformed> {
+    let (mut usual, mut labelled) = (true, false);
     let mut reader = Reader::new(rest);
     while let Some((field, wire_type)) = reader.key()? {
         if field > HISTOGRAMS {
@@ -84,6 +151,7 @@ pub fn series<'a>(raw: &'a [u8], labels: &mut Labels<'a>) -> Result<Series<'a>, 
             LABELS => {
                 let label = label(bytes)?;
                 labels.push(label.label);
+                labelled = true;
                 series.foreign |= label.foreign;
                 if label.repeated {
                     series.fail(SeriesFault::RepeatedLabelField);
@@ -113,7 +181,7 @@ pub fn series<'a>(raw: &'a [u8], labels: &mut Labels<'a>) -> Result<Series<'a>, 
         usual = false;
     }
     series.samples = (usual && !series.foreign).then_some(rest);
-    Ok(series)
+    Ok(labelled)
 }
 
 /// Walks a `MetricMetadata`; false when one of its strings is not UTF-8.

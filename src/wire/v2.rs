@@ -4,11 +4,16 @@
 //! symbols, once for the series. Names are compared as strings, never by index: a string may
 //! stand twice in the table.
 
+mod shapes;
+
 use super::histogram::histogram;
-use super::labels::{is_utf8, recycle};
+use super::labels::recycle;
 use super::leaf::{self, EXEMPLAR_LABELS, EXEMPLAR_TIMESTAMP, EXEMPLAR_VALUE};
 use super::protobuf::{Malformed, Reader, WireType, expect, varints};
-use super::{Kind, Label, Labels, Protocol, Series, SeriesFault};
+use super::utf8::is_utf8;
+use super::{Demands, Kind, Label, Labels, Protocol, Series, SeriesFault};
+
+pub use shapes::Shapes;
 
 pub(super) const SYMBOLS: u32 = 4;
 pub(super) const TIMESERIES: u32 = 5;
@@ -71,37 +76,60 @@ pub fn next_field<'a>(reader: &mut Reader<'a>) -> Result<Option<Field<'a>>, Malf
 /// The symbol table of one request.
 #[derive(Debug, Default)]
 pub struct Symbols<'a> {
-    list: Vec<Symbol<'a>>,
+    list: Vec<&'a [u8]>,
+    /// What is known of each symbol.
+    traits: Vec<Traits>,
     max: usize,
     overflow: bool,
     invalid: bool,
     foreign: bool,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Symbol<'a> {
-    text: &'a [u8],
-    utf8: bool,
+/// What is known of a symbol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Traits(u8);
+
+impl Traits {
+    const NONE: Self = Self(0);
+    /// It is UTF-8.
+    const UTF8: Self = Self(1);
+    /// It is UTF-8, not empty, and within the limits, so it may be the value of a label.
+    const GOOD: Self = Self(2);
+    /// It is the spoke's name.
+    const OWN: Self = Self(4);
+
+    const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
 }
 
 impl<'a> Symbols<'a> {
     /// An empty table that keeps at most `max` symbols, in the memory of `spare`.
     pub fn new(spare: Symbols<'_>, max: usize) -> Self {
+        let mut traits = spare.traits;
+        traits.clear();
         Self {
             list: recycle(spare.list),
+            traits,
             max,
-            overflow: false,
-            invalid: false,
-            foreign: false,
+            ..Self::default()
         }
     }
 
-    /// Collects the symbols of a message.
-    pub fn collect(&mut self, message: &'a [u8]) -> Result<(), Malformed> {
+    /// Collects the symbols of a message. No template knows a symbol without `demands`.
+    pub fn collect(
+        &mut self,
+        message: &'a [u8],
+        demands: Option<&Demands<'_>>,
+    ) -> Result<(), Malformed> {
         let mut reader = Reader::new(message);
         while let Some(field) = next_field(&mut reader)? {
             match field {
-                Field::Symbol(text) => self.push(text),
+                Field::Symbol(text) => self.push(text, demands),
                 Field::Series(_) => {}
                 Field::Foreign => self.foreign = true,
             }
@@ -111,7 +139,7 @@ impl<'a> Symbols<'a> {
 
     /// The memory that the table holds, in bytes.
     pub fn bytes(&self) -> usize {
-        self.list.capacity() * size_of::<Symbol<'_>>()
+        self.list.capacity() * size_of::<&[u8]>() + self.traits.capacity()
     }
 
     /// True when the message holds fields that it does not define.
@@ -121,14 +149,24 @@ impl<'a> Symbols<'a> {
 
     /// Keeps a symbol, or remembers that it was one too many.
     #[inline]
-    fn push(&mut self, text: &'a [u8]) {
-        if self.list.len() < self.max {
-            let utf8 = is_utf8(text);
-            self.invalid |= !utf8;
-            self.list.push(Symbol { text, utf8 });
-        } else {
+    fn push(&mut self, text: &'a [u8], demands: Option<&Demands<'_>>) {
+        if self.list.len() == self.max {
             self.overflow = true;
+            return;
         }
+        let mut traits = Traits::NONE;
+        if is_utf8(text) {
+            traits = traits.and(Traits::UTF8);
+            if let Some(demands) = demands {
+                let good = !text.is_empty() && text.len() <= demands.length_max;
+                let own = text == demands.own.value;
+                traits = traits.and(if good { Traits::GOOD } else { Traits::NONE });
+                traits = traits.and(if own { Traits::OWN } else { Traits::NONE });
+            }
+        }
+        self.invalid |= traits == Traits::NONE;
+        self.list.push(text);
+        self.traits.push(traits);
     }
 
     /// True when the request had more symbols than are kept.
@@ -138,15 +176,26 @@ impl<'a> Symbols<'a> {
 
     /// True when the first symbol is not the empty string that the specification asks for.
     pub fn displaced(&self) -> bool {
-        self.list
-            .first()
-            .is_some_and(|symbol| !symbol.text.is_empty())
+        self.list.first().is_some_and(|symbol| !symbol.is_empty())
     }
 
     /// True when a symbol is not UTF-8. Decoders that check it refuse the whole request for one,
     /// even if no series refers to it.
     pub fn invalid(&self) -> bool {
         self.invalid
+    }
+
+    /// The labels of packed references, as far as these hold.
+    pub(super) fn usual_labels<'s>(
+        &'s self,
+        refs: &'s [u8],
+    ) -> impl Iterator<Item = Label<'a>> + 's {
+        let mut rest = refs;
+        std::iter::from_fn(move || {
+            let (label, after) = self.usual_label(rest)?;
+            rest = after;
+            Some(label)
+        })
     }
 
     /// Reads a pair of references that hold.
@@ -161,11 +210,10 @@ impl<'a> Symbols<'a> {
     /// The string that a reference leads to.
     #[inline]
     pub(super) fn get(&self, reference: u64) -> Result<&'a [u8], SeriesFault> {
-        let symbol = usize::try_from(reference)
-            .ok()
-            .and_then(|index| self.list.get(index));
+        let index = usize::try_from(reference).ok();
+        let symbol = index.and_then(|it| self.list.get(it).zip(self.traits.get(it)));
         match symbol {
-            Some(symbol) if symbol.utf8 => Ok(symbol.text),
+            Some((text, traits)) if traits.has(Traits::UTF8) => Ok(text),
             Some(_) => Err(SeriesFault::InvalidUtf8),
             None => Err(SeriesFault::SymbolReference),
         }
@@ -189,15 +237,53 @@ pub fn series<'a>(
     labels: &mut Labels<'a>,
 ) -> Result<Series<'a>, Malformed> {
     let mut series = Series::new(raw);
-    let mut pairs = Pairs::default();
+    labels.clear();
     let (refs, rest) = usual_refs(raw).unwrap_or((&[], raw));
-    let mut packed = Reader::new(labels.follow(refs, |bytes| symbols.usual_label(bytes), |_| true));
+    let unusual = read_usual_labels(refs, symbols, labels);
+    let mut pairs = Pairs::default();
+    let mut packed = Reader::new(unusual);
     while !packed.rest().is_empty() {
         pairs.push(packed.varint()?, symbols, &mut series, labels);
     }
+    let read = read_any_items(&mut series, rest, symbols, labels, pairs)?;
+    series.block = (unusual.is_empty() && !read.labelled).then_some(refs);
+    Ok(series)
+}
+
+/// Reads the labels at the front of packed references, as far as these hold. Returns what follows
+/// them.
+pub(super) fn read_usual_labels<'a, 'r>(
+    mut refs: &'r [u8],
+    symbols: &Symbols<'a>,
+    labels: &mut Labels<'a>,
+) -> &'r [u8] {
+    while let Some((label, rest)) = symbols.usual_label(refs) {
+        labels.push(label);
+        refs = rest;
+    }
+    refs
+}
+
+/// What is known of a series behind its labels.
+struct ReadItems<'a> {
+    /// There are more labels.
+    labelled: bool,
+    /// Metadata that holds and ends the series, with its key.
+    last_metadata: Option<&'a [u8]>,
+}
+
+/// Reads what a series carries behind its packed references, and keeps further labels as well.
+/// `known` is metadata with its key, of which it is known that it holds.
+#[inline]
+fn read_items<'a>(
+    series: &mut Series<'a>,
+    rest: &'a [u8],
+    symbols: &Symbols<'a>,
+    labels: &mut Labels<'a>,
+    known: &[u8],
+) -> Result<ReadItems<'a>, Malformed> {
     if let Some((timestamp, after)) = leaf::first_sample(rest)
-        && pairs.name.is_none()
-        && (after.is_empty() || after == labels.tail())
+        && (after.is_empty() || after == known)
     {
         if after.is_empty() {
             series.samples = Some(rest);
@@ -206,10 +292,27 @@ pub fn series<'a>(
         }
         series.times.add(timestamp);
         series.counts.add(Kind::Float, 1);
-        return Ok(series);
+        return Ok(ReadItems {
+            labelled: false,
+            last_metadata: None,
+        });
     }
-    let mut usual = true;
-    let mut has_metadata = false;
+    read_any_items(series, rest, symbols, labels, Pairs::default())
+}
+
+/// [`read_items`] for whatever a series carries. `pairs` has been given the references before.
+fn read_any_items<'a>(
+    series: &mut Series<'a>,
+    rest: &'a [u8],
+    symbols: &Symbols<'a>,
+    labels: &mut Labels<'a>,
+    mut pairs: Pairs<'a>,
+) -> Result<ReadItems<'a>, Malformed> {
+    let mut read = ReadItems {
+        labelled: false,
+        last_metadata: None,
+    };
+    let (mut usual, mut has_metadata) = (true, false);
     let mut reader = Reader::new(rest);
     loop {
         let before = reader.rest();
@@ -217,9 +320,12 @@ pub fn series<'a>(
             break;
         };
         match field {
-            LABELS_REFS => varints(&mut reader, wire_type, |reference| {
-                pairs.push(reference, symbols, &mut series, labels);
-            })?,
+            LABELS_REFS => {
+                read.labelled = true;
+                varints(&mut reader, wire_type, |reference| {
+                    pairs.push(reference, symbols, series, labels);
+                })?;
+            }
             SAMPLES => {
                 expect(wire_type, WireType::Len)?;
                 let sample = leaf::sample(reader.bytes()?, Protocol::V2)?;
@@ -244,7 +350,7 @@ pub fn series<'a>(
                 expect(wire_type, WireType::Len)?;
                 let metadata = Metadata::default().merge(reader.bytes()?)?;
                 match metadata.strings(symbols) {
-                    Ok(_) if reader.rest().is_empty() => labels.set_tail(before),
+                    Ok(_) if reader.rest().is_empty() => read.last_metadata = Some(before),
                     Ok(_) => {}
                     Err(fault) => series.fail(fault),
                 }
@@ -262,7 +368,7 @@ pub fn series<'a>(
     }
     series.samples = (usual && !series.foreign).then_some(rest);
     series.counts.add(Kind::Metadata, u64::from(has_metadata));
-    Ok(series)
+    Ok(read)
 }
 
 /// Splits a series that begins with all its references, packed, as every encoder writes it.

@@ -7,17 +7,18 @@ use crate::wire::protobuf::{
     Malformed, WireType, field_len, put_bytes, put_key, put_varint, varints,
 };
 use crate::wire::v1::{
-    EXEMPLARS, HISTOGRAMS, LABEL_NAME, LABEL_VALUE, LABELS, METADATA, SAMPLES, TIMESERIES,
+    self as walk, EXEMPLARS, HISTOGRAMS, LABEL_NAME, LABEL_VALUE, LABELS, METADATA, SAMPLES,
+    TIMESERIES,
 };
 use crate::wire::{Counts, Kind, Label, Protocol};
 
-use super::encoded_labels::EncodedLabels;
-use super::{Lost, Message, Put, Source, V1_BYTES_MAX};
+use super::{Lost, Message, NewLabels, Put, Source, V1_BYTES_MAX};
 
 /// A message being encoded.
 #[derive(Debug, Default)]
 pub(super) struct Encoder {
-    labels: EncodedLabels,
+    /// Encoded labels of the series at hand.
+    labels: Vec<u8>,
     /// What the series at hand carries, with a buffer for each field.
     samples: Vec<u8>,
     exemplars: Vec<u8>,
@@ -38,7 +39,6 @@ pub(super) struct Encoder {
 
 impl Encoder {
     pub(super) fn clear(&mut self, room: usize) {
-        self.labels.clear();
         self.out.clear();
         self.metadata = 0;
         self.room = room;
@@ -54,6 +54,7 @@ impl Encoder {
     /// The memory that it holds, in bytes.
     pub(super) fn bytes(&self) -> usize {
         let buffers = [
+            &self.labels,
             &self.samples,
             &self.exemplars,
             &self.histograms,
@@ -61,8 +62,7 @@ impl Encoder {
             &self.exemplar_rest,
             &self.out,
         ];
-        let buffers: usize = buffers.iter().map(|buffer| buffer.capacity()).sum();
-        buffers + self.labels.capacity()
+        buffers.iter().map(|buffer| buffer.capacity()).sum()
     }
 
     /// How many metadata entries were put.
@@ -97,7 +97,6 @@ impl Encoder {
         series_lost.metadata = series_lost.metadata.min(1);
         lost.add_all(&series_lost);
         if counts.is_empty() && series_lost != Lost::default() {
-            self.labels.pass(put.change);
             return Ok(counts);
         }
         let buffers = [&mut self.samples, &mut self.exemplars, &mut self.histograms];
@@ -116,19 +115,40 @@ impl Encoder {
         items: [&[u8]; N],
         left_out: usize,
     ) {
-        // A series of V1 does not grow beyond the labels that the rules add.
-        if put.source.protocol() == Protocol::V2 {
-            let items_len: usize = items.iter().map(|items| items.len()).sum();
-            if !self.has_room(labels_len(put.labels) + items_len + left_out) {
-                return;
+        match (put.source, put.labels) {
+            (Source::V1, NewLabels::Same(block)) => put_message(&mut self.out, [block], items),
+            (
+                Source::V1,
+                NewLabels::Inserted {
+                    block,
+                    place,
+                    label,
+                },
+            ) => {
+                let (before, after) = walk::split_block(block, place);
+                self.labels.clear();
+                put_label(&mut self.labels, LABELS, &label);
+                put_message(&mut self.out, [before, &self.labels, after], items);
+            }
+            // A series of V1 does not grow beyond the labels that the rules add.
+            (Source::V1, NewLabels::List(_)) => self.put_encoded(put, items),
+            (Source::V2(_), _) => {
+                let items_len: usize = items.iter().map(|items| items.len()).sum();
+                let mut labels_len = 0;
+                put.each_label(|label| labels_len += field_len(label_len(&label)));
+                if self.has_room(labels_len + items_len + left_out) {
+                    self.put_encoded(put, items);
+                }
             }
         }
-        let labels = put.labels;
-        self.labels
-            .follow(labels.len(), put.change, |out, place, _| {
-                put_label(out, LABELS, &labels[place]);
-            });
-        put_message(&mut self.out, self.labels.bytes(), items);
+    }
+
+    /// Appends a series whose labels are encoded one by one.
+    fn put_encoded<const N: usize>(&mut self, put: &Put<'_, '_>, items: [&[u8]; N]) {
+        let labels = &mut self.labels;
+        labels.clear();
+        put.each_label(|label| put_label(labels, LABELS, &label));
+        put_message(&mut self.out, [labels], items);
     }
 
     /// Appends exemplars without a sample and returns how many. `exemplars` are of V2; `text`
@@ -151,7 +171,7 @@ impl Encoder {
             for label in labels {
                 put_label(&mut self.samples, LABELS, label);
             }
-            put_message(&mut self.out, &self.samples, [&self.exemplars]);
+            put_message(&mut self.out, [&self.samples], [&self.exemplars]);
         }
         Ok(count)
     }
@@ -290,11 +310,18 @@ impl Encoder {
 
 /// Appends a series of encoded labels and what it carries.
 #[inline]
-fn put_message<const N: usize>(out: &mut Vec<u8>, labels: &[u8], items: [&[u8]; N]) {
+fn put_message<const N: usize, const M: usize>(
+    out: &mut Vec<u8>,
+    labels: [&[u8]; M],
+    items: [&[u8]; N],
+) {
+    let labels_len: usize = labels.iter().map(|labels| labels.len()).sum();
     let items_len: usize = items.iter().map(|items| items.len()).sum();
     put_key(out, TIMESERIES, WireType::Len);
-    put_varint(out, (labels.len() + items_len) as u64);
-    out.extend_from_slice(labels);
+    put_varint(out, (labels_len + items_len) as u64);
+    labels
+        .iter()
+        .for_each(|labels| out.extend_from_slice(labels));
     items.iter().for_each(|items| out.extend_from_slice(items));
 }
 

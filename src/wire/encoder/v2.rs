@@ -14,7 +14,6 @@ use crate::wire::v2::{
 };
 use crate::wire::{Counts, Kind, Label, Protocol, v1 as walk_v1};
 
-use super::encoded_labels::EncodedLabels;
 use super::interner::Interner;
 use super::{Lost, Message, Put, Source, v1};
 
@@ -26,7 +25,7 @@ use orphans::OrphanExemplars;
 pub(super) struct Encoder {
     symbols: Interner,
     /// The packed references of the labels.
-    refs: EncodedLabels,
+    refs: Vec<u8>,
     /// Encoded `timeseries` fields.
     series: Vec<u8>,
     /// What the series at hand carries, with a buffer for each field.
@@ -51,7 +50,6 @@ struct ExemplarParts {
 impl Encoder {
     pub(super) fn clear(&mut self) {
         self.symbols.clear();
-        self.refs.clear();
         self.series.clear();
         self.orphans.clear();
     }
@@ -59,6 +57,7 @@ impl Encoder {
     /// The memory that it holds, in bytes.
     pub(super) fn bytes(&self) -> usize {
         let buffers = [
+            &self.refs,
             &self.series,
             &self.samples,
             &self.histograms,
@@ -68,7 +67,7 @@ impl Encoder {
         ];
         let buffers: usize = buffers.iter().map(|buffer| buffer.capacity()).sum();
         let parts = self.exemplar.bytes() + self.orphans.bytes();
-        buffers + parts + self.symbols.capacity() + self.refs.capacity()
+        buffers + parts + self.symbols.capacity()
     }
 
     /// Appends a series and returns what of it was encoded.
@@ -79,7 +78,6 @@ impl Encoder {
             // An empty series means nothing in V1, so it is left out. An empty series of V2 is for the
             // hub to judge.
             if orphan || put.source.protocol() == Protocol::V1 {
-                self.refs.pass(put.change);
                 return if orphan {
                     self.orphans.hold(put)
                 } else {
@@ -87,20 +85,11 @@ impl Encoder {
                 };
             }
         }
-        let (symbols, labels) = (&mut self.symbols, put.labels);
-        self.refs.follow(
-            labels.len(),
-            put.change,
-            |out, place, before| match before {
-                None => put_label(out, symbols, &labels[place]),
-                Some(before) => {
-                    out.extend_from_slice(first_varint(before));
-                    put_varint(out, symbols.index(labels[place].value).into());
-                }
-            },
-        );
+        let (symbols, refs) = (&mut self.symbols, &mut self.refs);
+        refs.clear();
+        put.each_label(|label| put_label(refs, symbols, &label));
         if let Some(samples) = put.samples() {
-            put_series(&mut self.series, self.refs.bytes(), [samples]);
+            put_series(&mut self.series, &self.refs, [samples]);
             return Ok(put.series.counts);
         }
         self.samples.clear();
@@ -166,7 +155,7 @@ impl Encoder {
     /// Appends what was collected of a series. V2 allows no series with both samples and histograms
     /// (remote write 2.0, "TimeSeries"), so these become two series.
     fn put_message(&mut self) {
-        let refs = self.refs.bytes();
+        let refs = self.refs.as_slice();
         let (histograms, exemplars) = (self.histograms.as_slice(), self.exemplars.as_slice());
         let out = &mut self.series;
         if self.samples.is_empty() {
@@ -290,12 +279,6 @@ impl ExemplarParts {
 fn put_label(refs: &mut Vec<u8>, symbols: &mut Interner, label: &Label<'_>) {
     put_varint(refs, symbols.index(label.name).into());
     put_varint(refs, symbols.index(label.value).into());
-}
-
-/// The bytes of the varint at the front.
-fn first_varint(bytes: &[u8]) -> &[u8] {
-    let end = bytes.iter().position(|byte| *byte < 0x80);
-    end.map_or(&[], |end| &bytes[..=end])
 }
 
 /// Appends a series of its packed references and what it carries.

@@ -73,9 +73,7 @@ impl OrphanExemplars {
     pub(super) fn hold(&mut self, put: &Put<'_, '_>) -> Result<Counts, Malformed> {
         let (symbols, refs) = (&mut self.symbols, &mut self.refs);
         refs.clear();
-        put.labels
-            .iter()
-            .for_each(|label| put_label(refs, symbols, label));
+        put.each_label(|label| put_label(refs, symbols, &label));
         self.exemplars.clear();
         let mut counts = Counts::default();
         let mut described = false;

@@ -1,0 +1,326 @@
+//! Templates: the names that series of a message have, learnt from its first ones.
+//!
+//! The values of neighbouring series differ, and so do their bytes, but their names repeat: the
+//! thousands of series of a request have a few dozen lists of names. A template is such a list, kept
+//! as one pattern for each label. A series that fits the patterns of a template, one after the other
+//! and to its end, has these names and no others, in this order. What had to be checked of the names
+//! was checked when the template was learnt, and the pattern of the spoke's own label demands its
+//! value as well. So the bytes of each label are compared with a pattern, and no label is taken apart.
+//!
+//! The state lives as long as a message and says nothing about any series before: whether a series
+//! fits depends on the bytes of that series alone. A series that fits no template is not refused but
+//! judged in full.
+//!
+//! Series that alternate between lists of names share the first of them, mostly. So a series that
+//! leaves its template at some label goes on in another one that has the same patterns before.
+//!
+//! Two ways were tried and are slower on what clusters send: to compare a series with the bytes of the
+//! one before, since the ends of equal blocks cannot be foreseen; and a tree of patterns, since each
+//! step waits for the one before.
+
+use std::ops::Range;
+
+use super::Label;
+
+/// Most templates of a message; further lists of names are judged in full. A message of 10,000 series
+/// of 31 scraped targets has 17.
+const TEMPLATES_MAX: usize = 64;
+
+/// Most bytes of a name in a template.
+const NAME_BYTES_MAX: usize = 100;
+
+/// Most labels of a template.
+const LABELS_MAX: usize = 64;
+
+/// Most patterns of all templates.
+const PATTERNS_MAX: usize = 2048;
+
+/// How often a series may go on in another template.
+const SWITCHES_MAX: usize = 6;
+
+/// Series without a template from which one may be tried to learn, beside every fourth.
+const ATTEMPTS_FREE: u32 = 64;
+
+/// The name of the label with the name of the metric.
+pub(crate) const METRIC_NAME: &[u8] = b"__name__";
+
+/// What labels must be so that they are clean.
+#[derive(Debug, Clone, Copy)]
+pub struct Demands<'r> {
+    /// The spoke's own cluster label. No other value of this name is clean.
+    pub own: Label<'r>,
+    /// Most labels.
+    pub labels_max: usize,
+    /// Most bytes of a name or value.
+    pub length_max: usize,
+}
+
+impl<'r> Demands<'r> {
+    /// Checks names in the order of a series.
+    pub(super) fn names(&self) -> Names<'r, '_> {
+        Names {
+            demands: *self,
+            count: 0,
+            before: b"",
+            named: false,
+            clean: None,
+        }
+    }
+}
+
+/// The names of labels, checked one after the other.
+pub(super) struct Names<'r, 'n> {
+    demands: Demands<'r>,
+    count: usize,
+    before: &'n [u8],
+    named: bool,
+    clean: Option<Clean>,
+}
+
+/// Whose name it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Name {
+    /// That of the spoke's own cluster label, so only one value is clean.
+    Own,
+    /// That of another label.
+    Other,
+}
+
+impl<'n> Names<'_, 'n> {
+    /// Takes the next name in; `None` when it is not as it should be. Then labels of this list are not
+    /// clean.
+    pub(super) fn next(&mut self, name: &'n [u8]) -> Option<Name> {
+        let length_max = self.demands.length_max.min(NAME_BYTES_MAX);
+        let count_max = self.demands.labels_max.min(LABELS_MAX);
+        // The name before is empty at first.
+        if name.len() > length_max || self.count == count_max || name <= self.before {
+            return None;
+        }
+        let own = self.demands.own.name;
+        let whose = if name == own { Name::Own } else { Name::Other };
+        if whose == Name::Own {
+            self.clean = Some(Clean::Own);
+        } else if name > own {
+            self.clean.get_or_insert(Clean::Without(self.count));
+        }
+        self.named |= name == METRIC_NAME;
+        self.count += 1;
+        self.before = name;
+        Some(whose)
+    }
+
+    /// What labels of all these names are.
+    pub(super) fn end(self) -> Option<Clean> {
+        let clean = self.clean.unwrap_or(Clean::Without(self.count));
+        self.named.then_some(clean)
+    }
+}
+
+/// Labels about which nothing is left to judge: sorted by name, each name once, no string empty, all of
+/// them UTF-8 and within the limits, with a metric name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clean {
+    /// The spoke's own cluster label is among them.
+    Own,
+    /// There is no cluster label. It belongs at this place.
+    Without(usize),
+}
+
+/// What the labels of one list of names are compared with.
+#[derive(Debug)]
+struct Template {
+    patterns: Range<usize>,
+    clean: Clean,
+}
+
+/// A template that fits.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fit {
+    /// Where the labels end.
+    pub(super) end: usize,
+    pub(super) clean: Clean,
+}
+
+/// The labels of a series, as its version encodes them.
+pub(super) trait Fits {
+    /// What one label is compared with.
+    type Pattern;
+
+    /// Where the label ends that begins at a place in the message, if it is one of the pattern.
+    fn fits(&mut self, pattern: &Self::Pattern, at: usize) -> Option<usize>;
+
+    /// True when a label begins at a place in the message.
+    fn another(&self, at: usize) -> bool;
+}
+
+/// The templates of a message; `P` is the pattern of a label.
+#[derive(Debug)]
+pub(super) struct Templates<P> {
+    patterns: Vec<P>,
+    list: Vec<Template>,
+    /// How many patterns two templates have in common at their front, at
+    /// `TEMPLATES_MAX * one + other`.
+    common: Vec<u8>,
+    /// The templates, those that were used last at the front.
+    recent: Vec<u8>,
+    /// That of the series before.
+    last: usize,
+    /// Series that did fit.
+    fits: u32,
+    /// Series from which no template could be learnt.
+    failures: u32,
+}
+
+impl<P> Default for Templates<P> {
+    fn default() -> Self {
+        Self {
+            patterns: Vec::new(),
+            list: Vec::new(),
+            common: Vec::new(),
+            recent: Vec::new(),
+            last: 0,
+            fits: 0,
+            failures: 0,
+        }
+    }
+}
+
+impl<P> Templates<P> {
+    /// Forgets all templates.
+    pub(super) fn clear(&mut self) {
+        self.patterns.clear();
+        self.list.clear();
+        self.recent.clear();
+        self.last = 0;
+        self.fits = 0;
+        self.failures = 0;
+    }
+
+    /// The memory that they hold, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        let lists = self.list.capacity() * size_of::<Template>();
+        let patterns = self.patterns.capacity() * size_of::<P>();
+        lists + patterns + self.common.capacity() + self.recent.capacity()
+    }
+
+    /// Finds the template whose patterns fit the labels that begin at `start`.
+    #[inline(always)] // Each version has one caller, and how it fits must become part of the loop.
+    pub(super) fn find<F: Fits<Pattern = P>>(
+        &mut self,
+        start: usize,
+        labels: &mut F,
+    ) -> Option<Fit> {
+        let mut number = self.last;
+        let mut template = self.list.get(number)?;
+        let (mut at, mut place) = (start, 0);
+        let mut switches = 0;
+        loop {
+            let left = &self.patterns[template.patterns.start + place..template.patterns.end];
+            let mut fits = |pattern| match labels.fits(pattern, at) {
+                Some(end) => {
+                    at = end;
+                    true
+                }
+                None => false,
+            };
+            let unlike = left.iter().position(|pattern| !fits(pattern));
+            place += unlike.unwrap_or(left.len());
+            if unlike.is_none() && !labels.another(at) {
+                break;
+            }
+            if switches == SWITCHES_MAX {
+                return None;
+            }
+            switches += 1;
+            (number, at, place) = self.switch(number, at, place, labels)?;
+            template = &self.list[number];
+        }
+        let fit = Fit {
+            end: at,
+            clean: template.clean,
+        };
+        self.fits += 1;
+        if switches > 0 {
+            self.use_next(number);
+        }
+        Some(fit)
+    }
+
+    /// Finds a template to go on in, of which the labels up to `place` fit, and the next one as well if
+    /// there is one. Returns where to go on.
+    #[inline(never)] // So that the loop over labels stays small.
+    fn switch<F: Fits<Pattern = P>>(
+        &self,
+        number: usize,
+        at: usize,
+        place: usize,
+        labels: &mut F,
+    ) -> Option<(usize, usize, usize)> {
+        let common = &self.common[TEMPLATES_MAX * number..TEMPLATES_MAX * (number + 1)];
+        let others = self.recent.iter().map(|other| usize::from(*other));
+        let mut others =
+            others.filter(|other| *other != number && usize::from(common[*other]) >= place);
+        let another = labels.another(at);
+        others.find_map(|other| {
+            let patterns = &self.patterns[self.list[other].patterns.clone()];
+            match patterns.get(place) {
+                Some(pattern) if another => {
+                    let end = labels.fits(pattern, at)?;
+                    Some((other, end, place + 1))
+                }
+                None if !another => Some((other, at, place)),
+                _ => None,
+            }
+        })
+    }
+
+    /// Makes a template the first that is tried.
+    fn use_next(&mut self, number: usize) {
+        self.last = number;
+        let mut recent = self.recent.iter();
+        if let Some(place) = recent.position(|it| usize::from(*it) == number) {
+            self.recent[..=place].rotate_right(1);
+        }
+    }
+
+    /// True when it is worth while to learn from a series that fits no template: a message may be made
+    /// of series from which nothing can be learnt.
+    pub(super) fn learns(&self) -> bool {
+        self.list.len() < TEMPLATES_MAX && self.failures < ATTEMPTS_FREE + self.fits / 4
+    }
+
+    /// Appends a pattern to the template that is to be learnt next.
+    pub(super) fn append(&mut self, pattern: P) {
+        self.patterns.push(pattern);
+    }
+
+    /// Makes a template of the appended patterns, if they are those of clean labels, or forgets them.
+    /// `same` says whether two patterns demand the same. False when nothing was learnt.
+    pub(super) fn learn(&mut self, clean: Option<Clean>, same: impl Fn(&P, &P) -> bool) -> bool {
+        let start = self.list.last().map_or(0, |last| last.patterns.end);
+        let end = self.patterns.len();
+        let (number, count) = (self.list.len(), end - start);
+        let fits = number < TEMPLATES_MAX && count <= LABELS_MAX && end <= PATTERNS_MAX;
+        let Some(clean) = clean.filter(|_| fits) else {
+            self.patterns.truncate(start);
+            self.failures += 1;
+            return false;
+        };
+        self.common.resize(TEMPLATES_MAX * TEMPLATES_MAX, 0);
+        for (other, template) in self.list.iter().enumerate() {
+            let known = &self.patterns[template.patterns.clone()];
+            let mut pairs = known.iter().zip(&self.patterns[start..]);
+            let unlike = pairs.position(|(known, new)| !same(known, new));
+            let common = unlike.unwrap_or(known.len().min(count)) as u8;
+            self.common[TEMPLATES_MAX * number + other] = common;
+            self.common[TEMPLATES_MAX * other + number] = common;
+        }
+        self.list.push(Template {
+            patterns: start..end,
+            clean,
+        });
+        self.recent.insert(0, number as u8);
+        self.last = number;
+        true
+    }
+}

@@ -1,0 +1,306 @@
+//! [Templates](crate::wire::templates) of V1: labels compared byte by byte.
+//!
+//! A label is `0a L 0a n name 12 v value`, where `L`, `n` and `v` are lengths. A pattern demands all of
+//! it but `L`, `v` and the value, and that `L` is what `n` and `v` make of it. So the label has one name
+//! and one value and nothing else, for every decoder, and the next field begins where it ends. Of the
+//! spoke's own label the pattern demands every byte.
+//!
+//! A comparison reads a window that may reach beyond the series, but never beyond the message. What it
+//! compares lies within the label all the same, as long as the labels end within the series.
+
+use std::ops::Range;
+
+use crate::wire::templates::{Clean, Demands, Fit, Fits, Name, Templates};
+use crate::wire::utf8::is_ascii;
+use crate::wire::{Label, Labels, Series};
+
+use super::{LABELS_KEY, NAME_KEY, VALUE_KEY, read_items, usual_label};
+
+/// The bytes of a label that are compared at once.
+const WINDOW: usize = 32;
+
+/// Most bytes of all patterns beyond their windows.
+const BEYOND_BYTES_MAX: usize = 1 << 14;
+
+/// Lengths from here on take more than one byte. A value below is not compared with the limit.
+const LONG: usize = 0x80;
+
+/// What one label is compared with.
+#[derive(Debug)]
+struct Pattern {
+    /// The label from its key on, as far as it is demanded and the window reaches.
+    window: [u64; WINDOW / 8],
+    /// The bits of the window that are demanded.
+    mask: [u64; WINDOW / 8],
+    /// Where the length of the value stands, in a label with a length of one byte.
+    value_len_at: usize,
+    /// What is demanded beyond the window: from where in [`Shapes::beyond`], and how much.
+    beyond: (u32, u32),
+    /// Every byte is demanded.
+    whole: bool,
+}
+
+/// The templates of a message.
+#[derive(Debug, Default)]
+pub struct Shapes {
+    templates: Templates<Pattern>,
+    /// What patterns demand beyond their windows.
+    beyond: Vec<u8>,
+}
+
+/// The labels of a series, as far as they fit.
+struct Fitted<'m> {
+    message: &'m [u8],
+    /// Where the series ends.
+    end: usize,
+    /// Most bytes of a value.
+    length_max: usize,
+    /// That of [`Shapes`].
+    beyond: &'m [u8],
+    /// Everything was ASCII up to `checked` but the framing of long labels, which cannot be.
+    ascii: bool,
+    checked: usize,
+}
+
+impl Fits for Fitted<'_> {
+    type Pattern = Pattern;
+
+    #[inline(always)] // It is the body of the loop over labels.
+    fn fits(&mut self, pattern: &Pattern, at: usize) -> Option<usize> {
+        let message = self.message;
+        let window = message.get(at..)?.first_chunk::<{ WINDOW + 1 }>()?;
+        let [short @ .., _] = window;
+        let length = usize::from(short[1]);
+        if length >= LONG {
+            return self.fits_long(pattern, at);
+        }
+        if pattern.differs(short, u64::MAX) {
+            return None;
+        }
+        let value_len = usize::from(*message.get(at + pattern.value_len_at)?);
+        let whole = value_len != 0 && pattern.value_len_at - 1 + value_len == length;
+        let fits = whole && pattern.fits_beyond(message, at, self.beyond);
+        fits.then_some(at + 2 + length)
+    }
+
+    #[inline(always)] // Together with the above.
+    fn another(&self, at: usize) -> bool {
+        at < self.end && self.message.get(at) == Some(&LABELS_KEY)
+    }
+}
+
+impl Fitted<'_> {
+    /// Like [`Fits::fits`] for a label with a length of two bytes, such as the `id` that cAdvisor gives
+    /// every series. All behind the length lies one byte further on.
+    #[inline(never)]
+    fn fits_long(&mut self, pattern: &Pattern, at: usize) -> Option<usize> {
+        // The bytes of the window where the key and the length were.
+        const LENGTH: u64 = 0xffff;
+        let message = self.message;
+        let [key, window @ ..] = message.get(at..)?.first_chunk::<{ WINDOW + 1 }>()?;
+        let length = two_bytes(*window.first_chunk()?)?;
+        if pattern.whole || *key != LABELS_KEY || pattern.differs(window, !LENGTH) {
+            return None;
+        }
+        let value_len_at = at + 1 + pattern.value_len_at;
+        let (value, value_len) = match *message.get(value_len_at..)?.first_chunk::<2>()? {
+            [length, _] if usize::from(length) < LONG => (value_len_at + 1, length.into()),
+            length => (value_len_at + 2, two_bytes(length)?),
+        };
+        let end = at + 3 + length;
+        let whole = value_len != 0 && value_len <= self.length_max && value + value_len == end;
+        if !whole || !pattern.fits_beyond(message, at + 1, self.beyond) {
+            return None;
+        }
+        self.ascii &= is_ascii(message.get(self.checked..=at)?);
+        self.checked = value;
+        Some(end)
+    }
+}
+
+impl Pattern {
+    /// True when one of the demanded bits differs; `first` takes bits of the first word away.
+    #[inline(always)] // The result of the comparison stays in registers.
+    fn differs(&self, window: &[u8; WINDOW], first: u64) -> bool {
+        let (words, _) = window.as_chunks::<8>();
+        let differs = |place: usize| {
+            let word = u64::from_le_bytes(words[place]);
+            (word ^ self.window[place]) & self.mask[place]
+        };
+        differs(0) & first | differs(1) | differs(2) | differs(3) != 0
+    }
+
+    /// True when the bytes behind the window that begins at `at` are those demanded.
+    #[inline(always)]
+    fn fits_beyond(&self, message: &[u8], at: usize, beyond: &[u8]) -> bool {
+        self.beyond.1 == 0 || {
+            let behind = message.get(at + WINDOW..).unwrap_or_default();
+            behind.starts_with(self.beyond(beyond))
+        }
+    }
+
+    /// What is demanded beyond the window.
+    fn beyond<'b>(&self, beyond: &'b [u8]) -> &'b [u8] {
+        let (start, length) = self.beyond;
+        &beyond[start as usize..][..length as usize]
+    }
+
+    /// The pattern of a label with a name that a template may have. One of which the whole is demanded
+    /// must be shorter than [`LONG`].
+    fn new(label: Label<'_>, whole: bool, beyond: &mut Vec<u8>) -> Self {
+        let Label { name, value } = label;
+        let start = beyond.len();
+        beyond.extend_from_slice(&[LABELS_KEY, 0, NAME_KEY, name.len() as u8]);
+        beyond.extend_from_slice(name);
+        beyond.push(VALUE_KEY);
+        let value_len_at = beyond.len() - start;
+        let mut mask = [0xff; WINDOW];
+        if whole {
+            beyond.push(value.len() as u8);
+            beyond.extend_from_slice(value);
+            beyond[start + 1] = (beyond.len() - start - 2) as u8;
+        } else {
+            mask[1] = 0;
+        }
+        let demanded = beyond.len() - start;
+        let within = demanded.min(WINDOW);
+        mask[within..].fill(0);
+        let mut window = [0; WINDOW];
+        window[..within].copy_from_slice(&beyond[start..start + within]);
+        beyond.drain(start..start + within);
+        let words = |bytes: [u8; WINDOW]| {
+            let (words, _) = bytes.as_chunks::<8>();
+            std::array::from_fn(|place| u64::from_le_bytes(words[place]))
+        };
+        Self {
+            window: words(window),
+            mask: words(mask),
+            value_len_at,
+            beyond: (start as u32, (beyond.len() - start) as u32),
+            whole,
+        }
+    }
+
+    /// True when both demand the same.
+    fn same(&self, other: &Self, beyond: &[u8]) -> bool {
+        (self.window, self.mask, self.whole) == (other.window, other.mask, other.whole)
+            && self.beyond(beyond) == other.beyond(beyond)
+    }
+}
+
+impl Shapes {
+    /// Forgets what was learnt of the message before.
+    pub fn clear(&mut self) {
+        self.templates.clear();
+        self.beyond.clear();
+    }
+
+    /// The memory that they hold, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.templates.bytes() + self.beyond.capacity()
+    }
+
+    /// Walks the series at `place` in the message if its labels fit a template, so that they are
+    /// clean. Otherwise it returns false and may learn a template; then the series has to be walked by
+    /// [`series`](super::series).
+    #[inline]
+    pub fn read<'a>(
+        &mut self,
+        series: &mut Series<'a>,
+        message: &'a [u8],
+        place: Range<usize>,
+        demands: &Demands<'_>,
+        labels: &mut Labels<'a>,
+    ) -> bool {
+        let Range { start, end } = place;
+        let Some(fit) = self.fit(message, start, end, demands) else {
+            self.learn(message, place, demands);
+            return false;
+        };
+        let Some(rest) = message.get(fit.end..end) else {
+            return false;
+        };
+        series.block = Some(&message[start..fit.end]);
+        series.clean = Some(fit.clean);
+        let labelled = read_items(series, rest, labels);
+        labelled == Ok(false) && !series.foreign && series.fault.is_none()
+    }
+
+    /// Finds the template of the labels between two places. `None` as well when they are not ASCII.
+    #[inline]
+    fn fit(
+        &mut self,
+        message: &[u8],
+        start: usize,
+        end: usize,
+        demands: &Demands<'_>,
+    ) -> Option<Fit> {
+        let Self { templates, beyond } = self;
+        let mut labels = Fitted {
+            message,
+            end,
+            length_max: demands.length_max,
+            beyond,
+            ascii: true,
+            checked: start,
+        };
+        let fit = templates.find(start, &mut labels)?;
+        let ascii = labels.ascii && is_ascii(message.get(labels.checked..fit.end)?);
+        ascii.then_some(fit)
+    }
+
+    /// Learns a template from a series that fits none, if its labels are clean.
+    #[cold]
+    fn learn(&mut self, message: &[u8], place: Range<usize>, demands: &Demands<'_>) {
+        // The last labels of a message have no window.
+        let windowed = message.len() - place.end > WINDOW;
+        let own = demands.own;
+        let own_is_short = own.name.len() + own.value.len() + 4 < LONG;
+        let values_hold = demands.length_max >= LONG - 1;
+        if !(windowed && own_is_short && values_hold && self.templates.learns()) {
+            return;
+        }
+        let Self { templates, beyond } = self;
+        let before = beyond.len();
+        let clean = clean(&message[place], demands, |label, whole| {
+            templates.append(Pattern::new(label, whole, beyond));
+        });
+        let clean = clean.filter(|_| beyond.len() <= BEYOND_BYTES_MAX);
+        let same = |one: &Pattern, other: &Pattern| one.same(other, beyond);
+        if !templates.learn(clean, same) {
+            beyond.truncate(before);
+        }
+    }
+}
+
+/// Whether the labels of a series are clean and ASCII; each is told to `each`, with whether its value is
+/// demanded.
+fn clean<'a>(
+    raw: &'a [u8],
+    demands: &Demands<'_>,
+    mut each: impl FnMut(Label<'a>, bool),
+) -> Option<Clean> {
+    let own = demands.own.value;
+    let mut names = demands.names();
+    let mut rest = raw;
+    while rest.first() == Some(&LABELS_KEY) {
+        let (label, after) = usual_label(rest)?;
+        let Label { name, value } = label;
+        let is_own = names.next(name)? == Name::Own;
+        let ascii = is_ascii(name) && is_ascii(value);
+        let sized = !value.is_empty() && value.len() <= demands.length_max;
+        if !ascii || !sized || is_own && value != own {
+            return None;
+        }
+        each(label, is_own);
+        rest = after;
+    }
+    names.end()
+}
+
+/// A canonical varint of two bytes.
+#[inline]
+fn two_bytes([low, high]: [u8; 2]) -> Option<usize> {
+    let canonical = low >= 0x80 && (1..0x80).contains(&high);
+    canonical.then_some(usize::from(low & 0x7f) | usize::from(high) << 7)
+}

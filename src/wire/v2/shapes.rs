@@ -1,0 +1,191 @@
+//! [Templates](crate::wire::templates) of V2: labels compared by their references.
+//!
+//! A label is two references, varints that lie one after the other. A pattern demands the first as it
+//! is encoded, which leads to one name. What is demanded of the value is known of each symbol: it has
+//! [`Traits`], found once for the whole message. Of the spoke's own label the value must be a symbol
+//! with the spoke's name, wherever in the table it stands.
+//!
+//! Names are compared as strings, but only when a template is learnt.
+
+use std::ops::Range;
+
+use crate::wire::protobuf::Reader;
+use crate::wire::templates::{Clean, Demands, Fit, Fits, Name, Templates};
+use crate::wire::{Labels, Series};
+
+use super::{Symbols, Traits, read_items, usual_refs};
+
+/// The bytes that hold a label of usual references.
+const WINDOW: usize = 8;
+
+/// Most bytes of the reference to a name in a pattern.
+const NAME_BYTES_MAX: usize = 4;
+
+/// What one label is compared with.
+#[derive(Debug, PartialEq, Eq)]
+struct Pattern {
+    /// The reference to the name, as it is encoded.
+    name: u64,
+    /// The bits of [`Self::name`].
+    mask: u64,
+    /// The bits in front of the reference to the value.
+    value_at: u32,
+    /// What is demanded of the value.
+    value: Traits,
+}
+
+/// The templates of a message.
+#[derive(Debug, Default)]
+pub struct Shapes {
+    templates: Templates<Pattern>,
+    /// Where metadata lies that was found good, with its key.
+    metadata: Range<usize>,
+}
+
+/// The references of a series.
+struct Fitted<'m> {
+    message: &'m [u8],
+    /// Where they end.
+    end: usize,
+    traits: &'m [Traits],
+}
+
+impl Fits for Fitted<'_> {
+    type Pattern = Pattern;
+
+    #[inline(always)] // It is the body of the loop over labels.
+    fn fits(&mut self, pattern: &Pattern, at: usize) -> Option<usize> {
+        let window = self.message.get(at..)?.first_chunk::<WINDOW>()?;
+        let window = u64::from_le_bytes(*window);
+        if (window ^ pattern.name) & pattern.mask != 0 {
+            return None;
+        }
+        let value = window >> pattern.value_at;
+        // One byte or two, without a branch: which of them it is cannot be foreseen.
+        let more = value >> 7 & 1;
+        let (mut reference, mut length) = (value & 0x7f | (value >> 1 & 0x3f80) * more, 1 + more);
+        if value & 0x8000 & more << 15 != 0 {
+            if value & 0x80_0000 != 0 {
+                return None;
+            }
+            reference |= value >> 2 & 0x1f_c000;
+            length = 3;
+        }
+        let traits = self.traits.get(usize::try_from(reference).ok()?)?;
+        let end = at + pattern.value_at as usize / 8 + length as usize;
+        let fits = traits.has(pattern.value) && end <= self.end;
+        fits.then_some(end)
+    }
+
+    #[inline(always)] // Together with the above.
+    fn another(&self, at: usize) -> bool {
+        at != self.end
+    }
+}
+
+impl Shapes {
+    /// Forgets what was learnt of the message before.
+    pub fn clear(&mut self) {
+        self.templates.clear();
+        self.metadata = 0..0;
+    }
+
+    /// The memory that they hold, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.templates.bytes()
+    }
+
+    /// Walks the series at `place` in the message if its labels fit a template, so that they are
+    /// clean. Otherwise it returns false and may learn a template; then the series has to be walked by
+    /// [`series`](super::series).
+    #[inline]
+    pub fn read<'a>(
+        &mut self,
+        series: &mut Series<'a>,
+        message: &'a [u8],
+        place: Range<usize>,
+        symbols: &Symbols<'a>,
+        demands: &Demands<'_>,
+        labels: &mut Labels<'a>,
+    ) -> bool {
+        let Some((refs, rest)) = usual_refs(series.raw) else {
+            return false;
+        };
+        let end = place.end - rest.len();
+        let Some(fit) = self.fit(message, end - refs.len(), end, symbols) else {
+            self.learn(refs, symbols, demands);
+            return false;
+        };
+        series.block = Some(refs);
+        series.clean = Some(fit.clean);
+        let known = message.get(self.metadata.clone()).unwrap_or_default();
+        let Ok(read) = read_items(series, rest, symbols, labels, known) else {
+            return false;
+        };
+        if let Some(metadata) = read.last_metadata {
+            self.metadata = place.end - metadata.len()..place.end;
+        }
+        !read.labelled && !series.foreign && series.fault.is_none()
+    }
+
+    /// Finds the template of the references between two places.
+    #[inline]
+    fn fit(
+        &mut self,
+        message: &[u8],
+        start: usize,
+        end: usize,
+        symbols: &Symbols<'_>,
+    ) -> Option<Fit> {
+        let mut labels = Fitted {
+            message,
+            end,
+            traits: &symbols.traits,
+        };
+        self.templates.find(start, &mut labels)
+    }
+
+    /// Learns a template from a series that fits none, if its labels are clean.
+    #[cold]
+    fn learn(&mut self, refs: &[u8], symbols: &Symbols<'_>, demands: &Demands<'_>) {
+        if self.templates.learns() {
+            let templates = &mut self.templates;
+            let clean = clean(refs, symbols, demands, |pattern| templates.append(pattern));
+            templates.learn(clean, Pattern::eq);
+        }
+    }
+}
+
+/// Whether labels are clean; the pattern of each is told to `each`.
+fn clean(
+    refs: &[u8],
+    symbols: &Symbols<'_>,
+    demands: &Demands<'_>,
+    mut each: impl FnMut(Pattern),
+) -> Option<Clean> {
+    let mut names = demands.names();
+    let mut reader = Reader::new(refs);
+    while !reader.rest().is_empty() {
+        let before = reader.rest();
+        let name = symbols.get(reader.varint().ok()?).ok()?;
+        let encoded = &before[..before.len() - reader.rest().len()];
+        let value = usize::try_from(reader.varint().ok()?).ok()?;
+        let demanded = match names.next(name)? {
+            Name::Own => Traits::GOOD.and(Traits::OWN),
+            Name::Other => Traits::GOOD,
+        };
+        let holds = symbols.traits.get(value)?.has(demanded);
+        if !holds || encoded.len() > NAME_BYTES_MAX {
+            return None;
+        }
+        let bits = 8 * encoded.len() as u32;
+        let bytes = encoded.iter().rev();
+        each(Pattern {
+            name: bytes.fold(0, |word, byte| word << 8 | u64::from(*byte)),
+            mask: (1 << bits) - 1,
+            value_at: bits,
+            value: demanded,
+        });
+    }
+    names.end()
+}
