@@ -36,6 +36,12 @@ impl<'e, 'a> Output<'e, 'a> {
         self.edited
     }
 
+    /// True when there is an encoder.
+    #[inline]
+    pub(super) fn encodes(&self) -> bool {
+        !self.encoders.is_empty()
+    }
+
     /// Carries out a decision on a series.
     #[inline]
     pub(super) fn put(
@@ -45,7 +51,7 @@ impl<'e, 'a> Output<'e, 'a> {
         decision: Decision,
         source: Source<'_, 'a>,
     ) -> Result<(), Malformed> {
-        if self.encoders.is_empty() {
+        if !self.encodes() {
             return Ok(());
         }
         self.encode(series, labels, decision, source)

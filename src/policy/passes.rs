@@ -143,6 +143,10 @@ impl<'a> Visitor<'a> for Judging<'_, 'a> {
         self.output.put(series, labels, decision, source)
     }
 
+    fn encodes(&self) -> bool {
+        self.output.encodes()
+    }
+
     fn metadata(&mut self, raw: &'a [u8]) -> Result<(), Malformed> {
         let counts = Counts::one(Kind::Metadata);
         self.verdict.metadata += 1;
@@ -203,6 +207,10 @@ impl<'a, D: Iterator<Item = Decision>> Visitor<'a> for Replaying<'_, 'a, D> {
             Some(decision) => self.output.put(series, labels, decision, source),
             None => Ok(()),
         }
+    }
+
+    fn encodes(&self) -> bool {
+        self.output.encodes()
     }
 
     fn metadata(&mut self, raw: &'a [u8]) -> Result<(), Malformed> {

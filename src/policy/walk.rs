@@ -18,6 +18,9 @@ pub(super) trait Visitor<'a> {
         source: Source<'_, 'a>,
     ) -> Result<(), Malformed>;
 
+    /// True when series are encoded.
+    fn encodes(&self) -> bool;
+
     /// The bytes of a V1 `MetricMetadata`.
     fn metadata(&mut self, raw: &'a [u8]) -> Result<(), Malformed>;
 
@@ -42,7 +45,7 @@ pub(super) fn walk<'a>(
     let walked = match protocol {
         Protocol::V1 => {
             let shapes = &mut scratch.shapes_v1;
-            shapes.clear();
+            shapes.start(visitor.encodes());
             walk_v1(message, &demands, shapes, &mut labels, visitor)
         }
         Protocol::V2 => {
@@ -73,10 +76,13 @@ fn walk_v1<'a>(
             v1::Field::Series(raw) => {
                 let place = place(message, &reader, raw);
                 let mut series = Series::new(raw);
-                if !shapes.read(&mut series, message, place, demands, labels) {
+                if shapes.read(&mut series, message, place, demands, labels) {
+                    let source = Source::V1(shapes.matched(message));
+                    visitor.series(&series, labels, source)?;
+                } else {
                     series = v1::series(raw, labels)?;
+                    visitor.series(&series, labels, Source::V1(None))?;
                 }
-                visitor.series(&series, labels, Source::V1)?;
             }
             v1::Field::Metadata(raw) => visitor.metadata(raw)?,
             v1::Field::Foreign => visitor.foreign(),

@@ -23,8 +23,8 @@ pub const V1_BYTES_MAX: usize = 32 << 20;
 /// The version of the message that a series comes from.
 #[derive(Debug, Clone, Copy)]
 pub enum Source<'s, 'a> {
-    /// V1.
-    V1,
+    /// V1, with what is known of the labels where they fit a template.
+    V1(Option<walk_v1::Matched<'s, 'a>>),
     /// V2, with its symbols.
     V2(&'s Symbols<'a>),
 }
@@ -33,7 +33,7 @@ impl Source<'_, '_> {
     /// That version.
     pub fn protocol(self) -> Protocol {
         match self {
-            Self::V1 => Protocol::V1,
+            Self::V1(_) => Protocol::V1,
             Self::V2(_) => Protocol::V2,
         }
     }
@@ -51,7 +51,7 @@ impl<'a> Source<'_, 'a> {
     #[inline]
     fn each_label(self, block: &'a [u8], each: impl FnMut(Label<'a>)) {
         match self {
-            Self::V1 => walk_v1::usual_labels(block).for_each(each),
+            Self::V1(_) => walk_v1::usual_labels(block).for_each(each),
             Self::V2(symbols) => symbols.usual_labels(block).for_each(each),
         }
     }

@@ -30,7 +30,7 @@ const TEMPLATES_MAX: usize = 64;
 const NAME_BYTES_MAX: usize = 100;
 
 /// Most labels of a template.
-const LABELS_MAX: usize = 64;
+pub(super) const LABELS_MAX: usize = 64;
 
 /// Most patterns of all templates.
 const PATTERNS_MAX: usize = 2048;
@@ -139,6 +139,8 @@ pub(super) struct Fit {
     /// Where the labels end.
     pub(super) end: usize,
     pub(super) clean: Clean,
+    /// The number of its first pattern among all.
+    pub(super) first: usize,
 }
 
 /// The labels of a series, as its version encodes them.
@@ -196,6 +198,11 @@ impl<P> Templates<P> {
         self.failures = 0;
     }
 
+    /// The patterns from a number on.
+    pub(super) fn patterns(&self, first: usize) -> &[P] {
+        self.patterns.get(first..).unwrap_or_default()
+    }
+
     /// The memory that they hold, in bytes.
     pub(super) fn bytes(&self) -> usize {
         let lists = self.list.capacity() * size_of::<Template>();
@@ -238,6 +245,7 @@ impl<P> Templates<P> {
         let fit = Fit {
             end: at,
             clean: template.clean,
+            first: template.patterns.start,
         };
         self.fits += 1;
         if switches > 0 {

@@ -219,7 +219,12 @@ fn series_are_encoded_with_labels_from_memory_of_their_own() {
                 label(&arena[3], value),
             ];
             encoder
-                .put_series(&series, NewLabels::List(&labels), Source::V1, Piece::WHOLE)
+                .put_series(
+                    &series,
+                    NewLabels::List(&labels),
+                    Source::V1(None),
+                    Piece::WHOLE,
+                )
                 .unwrap();
         }
         let encoded = encoder.finish().unwrap();

@@ -218,7 +218,7 @@ fn walk<'a>(
                 match field {
                     v1::Field::Series(raw) => {
                         let series = v1::series(raw, &mut labels)?;
-                        each(Found::Series(&series, &labels, Source::V1))?;
+                        each(Found::Series(&series, &labels, Source::V1(None)))?;
                     }
                     v1::Field::Metadata(raw) => entries.push(raw),
                     v1::Field::Foreign => {}

@@ -8,7 +8,7 @@ use super::protobuf::{Malformed, Reader, WireType, expect};
 use super::utf8::{is_ascii, is_utf8};
 use super::{Kind, Label, Labels, Protocol, Series, SeriesFault};
 
-pub use shapes::Shapes;
+pub use shapes::{Matched, Shapes};
 
 pub(super) const LABELS: u32 = 1;
 pub(super) const SAMPLES: u32 = 2;

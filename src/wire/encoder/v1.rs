@@ -116,9 +116,9 @@ impl Encoder {
         left_out: usize,
     ) {
         match (put.source, put.labels) {
-            (Source::V1, NewLabels::Same(block)) => put_message(&mut self.out, [block], items),
+            (Source::V1(_), NewLabels::Same(block)) => put_message(&mut self.out, [block], items),
             (
-                Source::V1,
+                Source::V1(_),
                 NewLabels::Inserted {
                     block,
                     place,
@@ -131,7 +131,7 @@ impl Encoder {
                 put_message(&mut self.out, [before, &self.labels, after], items);
             }
             // A series of V1 does not grow beyond the labels that the rules add.
-            (Source::V1, NewLabels::List(_)) => self.put_encoded(put, items),
+            (Source::V1(_), NewLabels::List(_)) => self.put_encoded(put, items),
             (Source::V2(_), _) => {
                 let items_len: usize = items.iter().map(|items| items.len()).sum();
                 let mut labels_len = 0;
@@ -214,7 +214,7 @@ impl Encoder {
         lost: &mut Lost,
     ) -> Result<(), Malformed> {
         let kind = match (item, source) {
-            (Item::Sample(bytes), Source::V1) => {
+            (Item::Sample(bytes), Source::V1(_)) => {
                 put_bytes(&mut self.samples, SAMPLES, bytes);
                 Kind::Float
             }
@@ -223,7 +223,7 @@ impl Encoder {
                 lost.start_timestamps += u64::from(left.start_timestamp);
                 Kind::Float
             }
-            (Item::Histogram(bytes), Source::V1) => {
+            (Item::Histogram(bytes), Source::V1(_)) => {
                 if histogram(bytes, Protocol::V1)?.custom_buckets {
                     lost.custom_buckets += 1;
                     return Ok(());
@@ -241,7 +241,7 @@ impl Encoder {
                 lost.start_timestamps += u64::from(left.start_timestamp);
                 Kind::Histogram
             }
-            (Item::Exemplar(bytes), Source::V1) => {
+            (Item::Exemplar(bytes), Source::V1(_)) => {
                 put_bytes(&mut self.exemplars, EXEMPLARS, bytes);
                 Kind::Exemplar
             }

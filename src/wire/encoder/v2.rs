@@ -2,6 +2,7 @@
 //! only strings that a series refers to.
 
 mod orphans;
+mod references;
 
 use crate::wire::item::Item;
 use crate::wire::leaf::{self, EXEMPLAR_LABELS};
@@ -19,13 +20,13 @@ use super::{Lost, Message, Put, Source, v1};
 
 pub(super) use orphans::Folded;
 use orphans::OrphanExemplars;
+use references::References;
 
 /// A message being encoded.
 #[derive(Debug, Default)]
 pub(super) struct Encoder {
     symbols: Interner,
-    /// The packed references of the labels.
-    refs: Vec<u8>,
+    refs: References,
     /// Encoded `timeseries` fields.
     series: Vec<u8>,
     /// What the series at hand carries, with a buffer for each field.
@@ -50,6 +51,7 @@ struct ExemplarParts {
 impl Encoder {
     pub(super) fn clear(&mut self) {
         self.symbols.clear();
+        self.refs.clear();
         self.series.clear();
         self.orphans.clear();
     }
@@ -57,7 +59,6 @@ impl Encoder {
     /// The memory that it holds, in bytes.
     pub(super) fn bytes(&self) -> usize {
         let buffers = [
-            &self.refs,
             &self.series,
             &self.samples,
             &self.histograms,
@@ -66,7 +67,7 @@ impl Encoder {
             &self.out,
         ];
         let buffers: usize = buffers.iter().map(|buffer| buffer.capacity()).sum();
-        let parts = self.exemplar.bytes() + self.orphans.bytes();
+        let parts = self.refs.bytes() + self.exemplar.bytes() + self.orphans.bytes();
         buffers + parts + self.symbols.capacity()
     }
 
@@ -85,11 +86,9 @@ impl Encoder {
                 };
             }
         }
-        let (symbols, refs) = (&mut self.symbols, &mut self.refs);
-        refs.clear();
-        put.each_label(|label| put_label(refs, symbols, &label));
+        let refs = self.refs.put(put, &mut self.symbols);
         if let Some(samples) = put.samples() {
-            put_series(&mut self.series, &self.refs, [samples]);
+            put_series(&mut self.series, refs, [samples]);
             return Ok(put.series.counts);
         }
         self.samples.clear();
@@ -155,7 +154,7 @@ impl Encoder {
     /// Appends what was collected of a series. V2 allows no series with both samples and histograms
     /// (remote write 2.0, "TimeSeries"), so these become two series.
     fn put_message(&mut self) {
-        let refs = self.refs.as_slice();
+        let refs = self.refs.last();
         let (histograms, exemplars) = (self.histograms.as_slice(), self.exemplars.as_slice());
         let out = &mut self.series;
         if self.samples.is_empty() {
@@ -170,7 +169,7 @@ impl Encoder {
 
     fn put_sample(&mut self, bytes: &[u8], source: Source<'_, '_>) -> Result<(), Malformed> {
         match source {
-            Source::V1 => {
+            Source::V1(_) => {
                 leaf::put_sample(&mut self.samples, SAMPLES, bytes, Protocol::V1)?;
             }
             Source::V2(_) => put_bytes(&mut self.samples, SAMPLES, bytes),
@@ -180,7 +179,7 @@ impl Encoder {
 
     fn put_histogram(&mut self, bytes: &[u8], source: Source<'_, '_>) -> Result<(), Malformed> {
         match source {
-            Source::V1 => {
+            Source::V1(_) => {
                 leaf::put_histogram(&mut self.histograms, HISTOGRAMS, bytes, Protocol::V1)?;
             }
             Source::V2(_) => put_bytes(&mut self.histograms, HISTOGRAMS, bytes),
@@ -221,7 +220,7 @@ impl ExemplarParts {
         source: Source<'_, '_>,
     ) -> Result<(), Malformed> {
         match source {
-            Source::V1 => self.put_with(out, bytes, |refs, reader, _| {
+            Source::V1(_) => self.put_with(out, bytes, |refs, reader, _| {
                 let label = walk_v1::label(reader.bytes()?)?.label;
                 put_label(refs, symbols, &label);
                 Ok(())
@@ -284,9 +283,12 @@ fn put_label(refs: &mut Vec<u8>, symbols: &mut Interner, label: &Label<'_>) {
 /// Appends a series of its packed references and what it carries.
 #[inline]
 fn put_series<const N: usize>(out: &mut Vec<u8>, refs: &[u8], items: [&[u8]; N]) {
+    const FRAMING_BYTES_MAX: usize = 22;
     let items_len: usize = items.iter().map(|items| items.len()).sum();
+    let length = field_len(refs.len()) + items_len;
+    out.reserve(FRAMING_BYTES_MAX + refs.len() + items_len);
     put_key(out, TIMESERIES, WireType::Len);
-    put_varint(out, (field_len(refs.len()) + items_len) as u64);
+    put_varint(out, length as u64);
     put_bytes(out, LABELS_REFS, refs);
     items.iter().for_each(|items| out.extend_from_slice(items));
 }

@@ -25,6 +25,7 @@ fn walk(protocol: Protocol, message: &[u8], demands: &Demands<'_>) -> Vec<Option
     let mut symbols = v2::Symbols::new(v2::Symbols::default(), 10_000);
     symbols.collect(message, Some(demands)).unwrap();
     let (mut v1_shapes, mut v2_shapes) = (v1::Shapes::default(), v2::Shapes::default());
+    v1_shapes.start(false);
     let mut found = Vec::new();
     let mut reader = Reader::new(message);
     while let Some((field, wire_type)) = reader.key().unwrap() {

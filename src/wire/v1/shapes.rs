@@ -10,7 +10,7 @@
 
 use std::ops::Range;
 
-use crate::wire::templates::{Clean, Demands, Fit, Fits, Name, Templates};
+use crate::wire::templates::{Clean, Demands, Fit, Fits, LABELS_MAX, Name, Templates};
 use crate::wire::utf8::is_ascii;
 use crate::wire::{Label, Labels, Series};
 
@@ -46,10 +46,61 @@ pub struct Shapes {
     templates: Templates<Pattern>,
     /// What patterns demand beyond their windows.
     beyond: Vec<u8>,
+    /// The values of the series that did fit last. Empty when they are not recorded.
+    values: Vec<Span>,
+    /// How many they are.
+    count: usize,
+    /// The number of the first pattern that it did fit.
+    first: usize,
+}
+
+/// Where a text lies in the message: begin and end.
+pub(in crate::wire) type Span = (u32, u32);
+
+/// The labels of a series that fits a template, by pattern: those of one pattern have one name.
+#[derive(Debug, Clone, Copy)]
+pub struct Matched<'s, 'a> {
+    message: &'a [u8],
+    /// The number of the first pattern.
+    first: usize,
+    patterns: &'s [Pattern],
+    spans: &'s [Span],
+}
+
+impl<'a> Matched<'_, 'a> {
+    /// The number of the pattern of the first label. Those of the labels behind it follow.
+    #[inline]
+    pub(in crate::wire) fn first_pattern(&self) -> usize {
+        self.first
+    }
+
+    /// Where the values of the labels lie in the message.
+    #[inline]
+    pub(in crate::wire) fn values(&self) -> &[Span] {
+        self.spans
+    }
+
+    /// The message.
+    #[inline]
+    pub(in crate::wire) fn message(&self) -> &'a [u8] {
+        self.message
+    }
+
+    /// The name of the label at a place.
+    pub(in crate::wire) fn name(&self, place: usize) -> &'a [u8] {
+        let (Some(pattern), Some(span)) = (self.patterns.get(place), self.spans.get(place)) else {
+            return b"";
+        };
+        let (start, end) = (span.0 as usize, span.1 as usize);
+        // Between name and value lie a key and a length.
+        let value_framing = if end - start < LONG { 2 } else { 3 };
+        let name_end = start - value_framing;
+        &self.message[name_end - pattern.name_len()..name_end]
+    }
 }
 
 /// The labels of a series, as far as they fit.
-struct Fitted<'m> {
+struct Fitted<'m, const RECORDS: bool> {
     message: &'m [u8],
     /// Where the series ends.
     end: usize,
@@ -57,12 +108,15 @@ struct Fitted<'m> {
     length_max: usize,
     /// That of [`Shapes`].
     beyond: &'m [u8],
+    /// Those of [`Shapes`], and how many were recorded.
+    values: &'m mut [Span],
+    count: usize,
     /// Everything was ASCII up to `checked` but the framing of long labels, which cannot be.
     ascii: bool,
     checked: usize,
 }
 
-impl Fits for Fitted<'_> {
+impl<const RECORDS: bool> Fits for Fitted<'_, RECORDS> {
     type Pattern = Pattern;
 
     #[inline(always)] // It is the body of the loop over labels.
@@ -71,16 +125,29 @@ impl Fits for Fitted<'_> {
         let window = message.get(at..)?.first_chunk::<{ WINDOW + 1 }>()?;
         let [short @ .., _] = window;
         let length = usize::from(short[1]);
-        if length >= LONG {
-            return self.fits_long(pattern, at);
+        let (value, end) = if length < LONG {
+            if pattern.differs(short, u64::MAX) {
+                return None;
+            }
+            let value_len = usize::from(*message.get(at + pattern.value_len_at)?);
+            let whole = value_len != 0 && pattern.value_len_at - 1 + value_len == length;
+            if !whole || !pattern.fits_beyond(message, at, self.beyond) {
+                return None;
+            }
+            let end = at + 2 + length;
+            (end - value_len, end)
+        } else {
+            let (value, end) = pattern.fits_long(message, at, self.beyond, self.length_max)?;
+            self.ascii &= is_ascii(message.get(self.checked..=at)?);
+            self.checked = value;
+            (value, end)
+        };
+        // No template has more labels, and no message is longer than 4 GiB.
+        if RECORDS && let Some(slot) = self.values.get_mut(self.count) {
+            *slot = (value as u32, end as u32);
+            self.count += 1;
         }
-        if pattern.differs(short, u64::MAX) {
-            return None;
-        }
-        let value_len = usize::from(*message.get(at + pattern.value_len_at)?);
-        let whole = value_len != 0 && pattern.value_len_at - 1 + value_len == length;
-        let fits = whole && pattern.fits_beyond(message, at, self.beyond);
-        fits.then_some(at + 2 + length)
+        Some(end)
     }
 
     #[inline(always)] // Together with the above.
@@ -89,36 +156,41 @@ impl Fits for Fitted<'_> {
     }
 }
 
-impl Fitted<'_> {
-    /// Like [`Fits::fits`] for a label with a length of two bytes, such as the `id` that cAdvisor gives
-    /// every series. All behind the length lies one byte further on.
-    #[inline(never)]
-    fn fits_long(&mut self, pattern: &Pattern, at: usize) -> Option<usize> {
+impl Pattern {
+    /// The length of the name, in bytes: before the length of the value lie two keys and two lengths
+    /// and the name.
+    fn name_len(&self) -> usize {
+        self.value_len_at - 5
+    }
+
+    /// Fits a label with a length of two bytes, such as the `id` that cAdvisor gives every series. All
+    /// behind the length lies one byte further on. Returns where the value begins and ends.
+    #[inline(never)] // So that the loop over labels stays small.
+    fn fits_long(
+        &self,
+        message: &[u8],
+        at: usize,
+        beyond: &[u8],
+        length_max: usize,
+    ) -> Option<(usize, usize)> {
         // The bytes of the window where the key and the length were.
         const LENGTH: u64 = 0xffff;
-        let message = self.message;
         let [key, window @ ..] = message.get(at..)?.first_chunk::<{ WINDOW + 1 }>()?;
         let length = two_bytes(*window.first_chunk()?)?;
-        if pattern.whole || *key != LABELS_KEY || pattern.differs(window, !LENGTH) {
+        if self.whole || *key != LABELS_KEY || self.differs(window, !LENGTH) {
             return None;
         }
-        let value_len_at = at + 1 + pattern.value_len_at;
+        let value_len_at = at + 1 + self.value_len_at;
         let (value, value_len) = match *message.get(value_len_at..)?.first_chunk::<2>()? {
             [length, _] if usize::from(length) < LONG => (value_len_at + 1, length.into()),
             length => (value_len_at + 2, two_bytes(length)?),
         };
         let end = at + 3 + length;
-        let whole = value_len != 0 && value_len <= self.length_max && value + value_len == end;
-        if !whole || !pattern.fits_beyond(message, at + 1, self.beyond) {
-            return None;
-        }
-        self.ascii &= is_ascii(message.get(self.checked..=at)?);
-        self.checked = value;
-        Some(end)
+        let whole = value_len != 0 && value_len <= length_max && value + value_len == end;
+        let fits = whole && self.fits_beyond(message, at + 1, beyond);
+        fits.then_some((value, end))
     }
-}
 
-impl Pattern {
     /// True when one of the demanded bits differs; `first` takes bits of the first word away.
     #[inline(always)] // The result of the comparison stays in registers.
     fn differs(&self, window: &[u8; WINDOW], first: u64) -> bool {
@@ -189,15 +261,20 @@ impl Pattern {
 }
 
 impl Shapes {
-    /// Forgets what was learnt of the message before.
-    pub fn clear(&mut self) {
+    /// Starts a message. `records` says that [`Self::matched`] is asked for.
+    pub fn start(&mut self, records: bool) {
         self.templates.clear();
         self.beyond.clear();
+        self.values.clear();
+        if records {
+            self.values.resize(LABELS_MAX, (0, 0));
+        }
     }
 
     /// The memory that they hold, in bytes.
     pub fn bytes(&self) -> usize {
-        self.templates.bytes() + self.beyond.capacity()
+        let values = self.values.capacity() * size_of::<Span>();
+        self.templates.bytes() + self.beyond.capacity() + values
     }
 
     /// Walks the series at `place` in the message if its labels fit a template, so that they are
@@ -213,7 +290,11 @@ impl Shapes {
         labels: &mut Labels<'a>,
     ) -> bool {
         let Range { start, end } = place;
-        let Some(fit) = self.fit(message, start, end, demands) else {
+        let fit = match self.records() {
+            true => self.fit::<true>(message, start, end, demands),
+            false => self.fit::<false>(message, start, end, demands),
+        };
+        let Some(fit) = fit else {
             self.learn(message, place, demands);
             return false;
         };
@@ -222,29 +303,55 @@ impl Shapes {
         };
         series.block = Some(&message[start..fit.end]);
         series.clean = Some(fit.clean);
+        self.first = fit.first;
         let labelled = read_items(series, rest, labels);
         labelled == Ok(false) && !series.foreign && series.fault.is_none()
     }
 
+    /// The labels of the series that was read last, if they are recorded. It is in `message`.
+    #[inline]
+    pub fn matched<'a>(&self, message: &'a [u8]) -> Option<Matched<'_, 'a>> {
+        self.records().then(|| Matched {
+            message,
+            first: self.first,
+            patterns: self.templates.patterns(self.first),
+            spans: &self.values[..self.count],
+        })
+    }
+
+    #[inline]
+    fn records(&self) -> bool {
+        !self.values.is_empty()
+    }
+
     /// Finds the template of the labels between two places. `None` as well when they are not ASCII.
     #[inline]
-    fn fit(
+    fn fit<const RECORDS: bool>(
         &mut self,
         message: &[u8],
         start: usize,
         end: usize,
         demands: &Demands<'_>,
     ) -> Option<Fit> {
-        let Self { templates, beyond } = self;
-        let mut labels = Fitted {
+        let Self {
+            templates,
+            beyond,
+            values,
+            count,
+            ..
+        } = self;
+        let mut labels = Fitted::<RECORDS> {
             message,
             end,
             length_max: demands.length_max,
             beyond,
+            values,
+            count: 0,
             ascii: true,
             checked: start,
         };
         let fit = templates.find(start, &mut labels)?;
+        *count = labels.count;
         let ascii = labels.ascii && is_ascii(message.get(labels.checked..fit.end)?);
         ascii.then_some(fit)
     }
@@ -260,7 +367,9 @@ impl Shapes {
         if !(windowed && own_is_short && values_hold && self.templates.learns()) {
             return;
         }
-        let Self { templates, beyond } = self;
+        let Self {
+            templates, beyond, ..
+        } = self;
         let before = beyond.len();
         let clean = clean(&message[place], demands, |label, whole| {
             templates.append(Pattern::new(label, whole, beyond));
