@@ -35,6 +35,7 @@
 //! |---|---|
 //! | What happens when a hub responds with 413, or anything else? | `forward/reaction.rs`: the table, with what each step leads to |
 //! | When is a sample refused that a hub answers with 500? | `suspects.rs` |
+//! | Why are most labels never taken apart? | `wire/templates.rs` |
 //! | Which numbers of a native histogram are refused? | `wire/histogram.rs` |
 //! | What is a token told whose key is not known? | `jwks.rs`: the table at its head |
 //! | Which password is checked next? | `identify/line.rs` |

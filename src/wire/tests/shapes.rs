@@ -2,8 +2,10 @@
 
 use prost::Message;
 
+use crate::wire::encoder::{Form, Metadata};
 use crate::wire::protobuf::{Reader, put_bytes};
 use crate::wire::tests::mirror::{V1Label, V1Request, V1Series};
+use crate::wire::transcode::{Part, transcode};
 use crate::wire::{Clean, Demands, Label, Labels, Protocol, Series, proto, v1, v2};
 
 const OWN: Label<'static> = Label {
@@ -72,13 +74,11 @@ fn message(protocol: Protocol, series: &[Pairs<'_>]) -> Vec<u8> {
     let mut message = v1.encode_to_vec();
     if protocol == Protocol::V2 {
         let (mut scratch, mut encoder) = Default::default();
-        let form = crate::wire::encoder::Form::new(protocol, crate::wire::encoder::Metadata::Drop);
-        let whole = [crate::wire::transcode::Part::WHOLE];
-        let encoded = crate::wire::transcode::transcode(
+        let encoded = transcode(
             &message,
             Protocol::V1,
-            form,
-            &whole,
+            Form::new(protocol, Metadata::Drop),
+            &[Part::WHOLE],
             &mut scratch,
             &mut encoder,
         );
@@ -249,4 +249,64 @@ fn own_labels_of_any_length_are_demanded_whole() {
             }
         }
     }
+}
+
+/// A list of names of its own for each number.
+fn numbered(number: usize) -> Pairs<'static> {
+    let mut labels = pairs(&[("__name__", "x"), ("cluster", "production")]);
+    labels.push(("job", "a".to_owned()));
+    const NAMES: [&str; 8] = ["n0", "n1", "n2", "n3", "n4", "n5", "n6", "n7"];
+    let bits = NAMES.iter().enumerate();
+    let set = bits.filter(|(bit, _)| number >> bit & 1 == 1);
+    labels.extend(set.map(|(_, name)| (*name, "b".to_owned())));
+    labels
+}
+
+#[test]
+fn so_many_lists_of_names_are_learnt_and_no_more() {
+    let lists: Vec<_> = (0..100).map(numbered).collect();
+    let all = [lists.clone(), lists].concat();
+    let mut expected = vec![None; 100];
+    expected.extend((0..100).map(|number| (number < 64).then_some(Clean::Own)));
+    check(&all, &expected);
+}
+
+#[test]
+fn series_with_more_labels_than_a_template_are_not_clean() {
+    for count in [62, 63] {
+        let names: Vec<String> = (0..count).map(|n| format!("n{n:02}")).collect();
+        let mut labels = pairs(&[("__name__", "x"), ("cluster", "production")]);
+        labels.extend(names.iter().map(|name| (name.as_str(), "a".to_owned())));
+        let own = (count + 2 <= 64).then_some(Clean::Own);
+        check(&[labels.clone(), labels], &[None, own]);
+    }
+}
+
+/// A message of series that are not clean would cost their second reading for nothing.
+#[test]
+fn learning_is_given_up_where_nothing_can_be_learnt() {
+    let unsorted = pairs(&[("cluster", "production"), ("__name__", "x")]);
+    let clean = pairs(&[("__name__", "x"), ("cluster", "production")]);
+    for (failures, learns) in [(63, true), (64, false)] {
+        let mut all = vec![unsorted.clone(); failures];
+        all.extend([clean.clone(), clean.clone()]);
+        let mut expected = vec![None; failures + 1];
+        expected.push(learns.then_some(Clean::Own));
+        check(&all, &expected);
+    }
+}
+
+#[test]
+fn labels_that_are_not_ascii_are_not_clean() {
+    let series = |value: &str| {
+        pairs(&[
+            ("__name__", "up"),
+            ("cluster", "production"),
+            ("pod", value),
+        ])
+    };
+    let message = message(Protocol::V1, &[series("a"), series("\u{e9}"), series("b")]);
+    let own = Some(Clean::Own);
+    let found = walk(Protocol::V1, &message, &DEMANDS);
+    assert_eq!(found, [None, None, own]);
 }
