@@ -13,6 +13,7 @@
 
 mod decisions;
 mod labels;
+mod names;
 mod output;
 mod passes;
 #[cfg(test)]

@@ -6,6 +6,7 @@ use crate::wire::METRIC_NAME;
 use crate::wire::{Clean, Demands, Label, Labels, SampleFault, Series, SeriesFault, Sieve};
 
 use super::decisions::{Decision, Edit};
+use super::names::Name;
 
 /// How often `exported_` is put before the name of a label that has to make way, until the name
 /// is free. A scrape does so without end (Prometheus `scrape/target.go`, `resolveConflictingExposedLabels`).
@@ -144,20 +145,53 @@ impl Rules {
         if labels.compared_name_bytes() > self.name_bytes_max() {
             return (Decision::Refuse(Reason::LabelLength), None);
         }
-        let sorted = labels.list().is_sorted_by(|a, b| a.name < b.name);
-        if !sorted {
-            labels.sort();
-        }
-        let found = match self.scan(labels.list()) {
-            Ok(found) => found,
-            Err(reason) => return (Decision::Refuse(reason), None),
+        let (found, sorted) = match self.scan_sorted(labels.list()) {
+            Some(found) => (found, true),
+            None => {
+                let sorted = labels.list().is_sorted_by(|a, b| a.name < b.name);
+                if !sorted {
+                    labels.sort();
+                }
+                match self.scan(labels.list()) {
+                    Ok(found) => (found, sorted),
+                    Err(reason) => return (Decision::Refuse(reason), None),
+                }
+            }
         };
         let changed = !sorted || found.empty_value || series.foreign;
         self.judge_cluster(found.cluster, labels.list(), !sorted, changed)
     }
 
-    /// Checks everything about sorted labels but the cluster label's value.
+    /// [`Self::scan`] for labels that are sorted and break no rule but that of the cluster label; `None`
+    /// for others.
     #[inline]
+    fn scan_sorted<'a>(&self, labels: &[Label<'a>]) -> Option<Found<'a>> {
+        let mut found = Found {
+            cluster: b"",
+            empty_value: false,
+        };
+        let own = Name::new(&self.cluster_label);
+        let metric_name = Name::new(METRIC_NAME);
+        let (mut named, mut longest) = (false, 0);
+        let mut previous = Name::EMPTY;
+        for label in labels {
+            let name = Name::new(label.name);
+            if !name.is_behind(previous) {
+                return None;
+            }
+            longest = longest.max(label.name.len()).max(label.value.len());
+            found.empty_value |= label.value.is_empty();
+            if name.is(own) {
+                found.cluster = label.value;
+            } else if name.is(metric_name) {
+                named = !label.value.is_empty();
+            }
+            previous = name;
+        }
+        (named && longest <= self.limits.label_value_bytes_max).then_some(found)
+    }
+
+    /// Checks everything about sorted labels but the cluster label's value.
     fn scan<'a>(&self, labels: &[Label<'a>]) -> Result<Found<'a>, Reason> {
         let mut found = Found {
             cluster: b"",

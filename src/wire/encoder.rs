@@ -44,7 +44,9 @@ impl<'a> Source<'_, 'a> {
     #[cold]
     pub fn read_labels(self, series: &Series<'a>, labels: &mut Labels<'a>) {
         labels.clear();
-        self.each_label(series.block.unwrap_or_default(), |label| labels.push(label));
+        self.each_label(series.block.unwrap_or_default(), |label| {
+            labels.push(label.name, label.value)
+        });
     }
 
     /// Tells the labels of a [block](Series::block) to `each`.

@@ -39,10 +39,10 @@ impl<'a> Labels<'a> {
     }
 
     /// Keeps a label, or remembers that it was one too many.
-    #[inline]
-    pub(super) fn push(&mut self, label: Label<'a>) {
+    #[inline(always)] // A label that is handed over goes through memory, which costs more than it.
+    pub(super) fn push(&mut self, name: &'a [u8], value: &'a [u8]) {
         if self.list.len() < self.max {
-            self.list.push(label);
+            self.list.push(Label { name, value });
         } else {
             self.overflow = true;
         }

@@ -124,12 +124,7 @@ proptest! {
 fn reuses_the_memory_of_labels() {
     let name = String::from("job");
     let mut labels = Labels::new(Labels::default(), 100);
-    (0..100).for_each(|_| {
-        labels.push(Label {
-            name: name.as_bytes(),
-            value: b"node",
-        })
-    });
+    (0..100).for_each(|_| labels.push(name.as_bytes(), b"node"));
     let place = labels.list().as_ptr().addr();
     let spare: Labels<'static> = Labels::new(labels, 0);
     drop(name);

@@ -80,9 +80,17 @@ pub fn series<'a>(raw: &'a [u8], labels: &mut Labels<'a>) -> Result<Series<'a>, 
 /// Reads the labels at the front of a series, as far as they are encoded as every encoder does it.
 /// Returns what follows them.
 pub(super) fn read_usual_labels<'a>(mut bytes: &'a [u8], labels: &mut Labels<'a>) -> &'a [u8] {
-    while let Some((label, rest)) = usual_label(bytes) {
-        labels.push(label);
-        bytes = rest;
+    while bytes.first() == Some(&LABELS_KEY) {
+        if let Some((label, rest)) = short_label(bytes) {
+            labels.push(label.name, label.value);
+            bytes = rest;
+        } else if let Some((label, rest)) = long_label(bytes) {
+            // A second call, since what comes from another function goes through memory.
+            labels.push(label.name, label.value);
+            bytes = rest;
+        } else {
+            break;
+        }
     }
     bytes
 }
@@ -150,7 +158,7 @@ fn read_any_items<'a>(
         match field {
             LABELS => {
                 let label = label(bytes)?;
-                labels.push(label.label);
+                labels.push(label.label.name, label.label.value);
                 labelled = true;
                 series.foreign |= label.foreign;
                 if label.repeated {
@@ -208,11 +216,14 @@ pub fn metadata(bytes: &[u8]) -> Result<bool, Malformed> {
 /// others are for the strict [`label`].
 #[inline]
 fn usual_label(bytes: &[u8]) -> Option<(Label<'_>, &[u8])> {
-    // Below 128, the lengths are varints of one byte.
-    let (length, name_len, rest) = match bytes {
-        [LABELS_KEY, length @ 0..0x80, NAME_KEY, name_len, rest @ ..] => (length, name_len, rest),
-        [LABELS_KEY, 0x80..=0xff, ..] => return long_label(bytes),
-        _ => return None,
+    short_label(bytes).or_else(|| long_label(bytes))
+}
+
+/// [`usual_label`] for a label of less than 128 bytes, whose lengths are varints of one byte.
+#[inline(always)] // As with `Labels::push`.
+fn short_label(bytes: &[u8]) -> Option<(Label<'_>, &[u8])> {
+    let [LABELS_KEY, length @ 0..0x80, NAME_KEY, name_len, rest @ ..] = bytes else {
+        return None;
     };
     let (name, rest) = rest.split_at_checked(usize::from(*name_len))?;
     let [VALUE_KEY, value_len, rest @ ..] = rest else {
@@ -229,6 +240,9 @@ fn usual_label(bytes: &[u8]) -> Option<(Label<'_>, &[u8])> {
 fn long_label(bytes: &[u8]) -> Option<(Label<'_>, &[u8])> {
     fn field<'a>(reader: &mut Reader<'a>, key: u8) -> Option<&'a [u8]> {
         reader.pass(key).then(|| reader.bytes().ok()).flatten()
+    }
+    if !matches!(bytes, [LABELS_KEY, 0x80..=0xff, ..]) {
+        return None;
     }
     let mut reader = Reader::new(bytes);
     let mut label = Reader::new(field(&mut reader, LABELS_KEY)?);

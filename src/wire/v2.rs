@@ -199,7 +199,7 @@ impl<'a> Symbols<'a> {
     }
 
     /// Reads a pair of references that hold.
-    #[inline]
+    #[inline(always)] // As with `Labels::push`.
     fn usual_label<'r>(&self, refs: &'r [u8]) -> Option<(Label<'a>, &'r [u8])> {
         let mut reader = Reader::new(refs);
         let name = self.get(reader.varint().ok()?).ok()?;
@@ -258,7 +258,7 @@ pub(super) fn read_usual_labels<'a, 'r>(
     labels: &mut Labels<'a>,
 ) -> &'r [u8] {
     while let Some((label, rest)) = symbols.usual_label(refs) {
-        labels.push(label);
+        labels.push(label.name, label.value);
         refs = rest;
     }
     refs
@@ -401,7 +401,7 @@ impl<'a> Pairs<'a> {
             UNREADABLE
         });
         match self.name.take() {
-            Some(name) => labels.push(Label { name, value: text }),
+            Some(name) => labels.push(name, text),
             None => self.name = Some(text),
         }
     }
