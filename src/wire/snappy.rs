@@ -2,7 +2,9 @@
 //!
 //! Both remote-write specifications name the block format; the framed one must not be used.
 
-use snap::raw::{Decoder, Encoder, max_compress_len};
+mod decoder;
+
+use snap::raw::{Encoder, max_compress_len};
 
 /// No snappy element yields more than 64 bytes from three, so a body that declares more than this
 /// many times its own size is a bomb or cut short.
@@ -90,13 +92,14 @@ pub fn decompress<'b>(
     buffer: &'b mut Vec<u8>,
 ) -> Result<&'b [u8], SnappyError> {
     let declared = checked_len(body, limit)?;
+    let preamble = body.iter().position(|byte| *byte < 0x80);
+    let block = preamble.and_then(|last| body.get(last + 1..));
     if buffer.len() < declared {
         buffer.resize(declared, 0);
     }
-    let length = Decoder::new()
-        .decompress(body, &mut buffer[..declared])
-        .map_err(|_| SnappyError::Corrupt)?;
-    Ok(&buffer[..length])
+    let message = &mut buffer[..declared];
+    decoder::decode(block.ok_or(SnappyError::Corrupt)?, message)?;
+    Ok(message)
 }
 
 /// Compresses `bytes` into the front of `buffer`, which only ever grows, and returns that part.

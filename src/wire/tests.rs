@@ -1,6 +1,6 @@
 //! The walks against prost, over random messages and over a table of malformed ones.
 
-mod blocks;
+pub(super) mod blocks;
 pub(crate) mod faults;
 pub(crate) mod generate;
 mod malformed;
