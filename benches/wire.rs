@@ -106,6 +106,17 @@ fn decode(criterion: &mut Criterion) {
             bencher.iter(|| decompress(black_box(body.compressed), &mut buffer));
         });
     }
+    // A processor learns the branches of one body that is decoded again and again.
+    let mut buffer = Vec::new();
+    let bytes = BODIES.iter().map(|body| body.message().len() as u64);
+    group.throughput(Throughput::Bytes(bytes.sum()));
+    group.bench_function("all in turn", |bencher| {
+        bencher.iter(|| {
+            for body in &BODIES {
+                black_box(decompress(black_box(body.compressed), &mut buffer));
+            }
+        });
+    });
     group.finish();
 }
 
