@@ -5,14 +5,19 @@
 //! sender writes; a sender that is not identified is the spoke `unknown`. The spoke is in the label
 //! `spoke` and never in `cluster`, which kube-prometheus-stack sets itself.
 //!
-//! A spoke and a hub own their metrics. These exist at 0 from the moment at which the configuration
-//! is loaded, and a request looks up nothing but its status code. A page walks the spokes and hubs
-//! that are configured when it is encoded ([`Live`]), so one that left is on no page, even if a late
-//! response still counts something.
+//! A spoke and a hub own their metrics. A request looks up nothing but its status code. A page walks
+//! the spokes and hubs that are configured when it is encoded ([`Live`]), so one that left is on no
+//! page, even if a late response still counts something.
+//!
+//! There may be thousands of spokes, and each series of a spoke costs a store of metrics as much as any
+//! other. So a counter that stays at 0 for most spokes has no series before its first count. A scraper
+//! does not see such a first count as a rise; where an alert must, the series exists at 0 from the
+//! moment at which the configuration is loaded (`docs/metrics.md` lists them). What tells spokes apart
+//! is a histogram of few buckets, and what does not is a metric of the process.
 //!
 //! The crate is `prometheus-client`, which writes OpenMetrics 1.0 and the text format 0.0.4 from one
 //! declaration. Its histograms take a lock. A request makes three observations, each of which takes
-//! about 20 ns under a lock of its spoke, so atomics would gain nothing.
+//! about 20 ns, two of them under locks that all requests share, so atomics would gain nothing.
 
 mod families;
 mod format;
@@ -140,6 +145,12 @@ impl Metrics {
     /// Counts a connection that was refused, or closed because of its sender.
     pub fn count_refused_connection(&self, reason: ConnectionRefusal) {
         self.gate.connections_refused.of(reason).inc();
+    }
+
+    /// Records the sizes of a body as it was sent and after decompression, in bytes.
+    pub fn record_sizes(&self, body: usize, decoded: usize) {
+        self.gate.request_body_bytes.record(body as f64);
+        self.gate.request_decoded_bytes.record(decoded as f64);
     }
 
     /// The gauge of open connections.

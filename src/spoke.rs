@@ -41,7 +41,8 @@ impl Spoke {
     pub fn new(config: &config::Spoke, cluster_label: &str, before: Option<&Self>) -> Self {
         let credentials = config.credentials.iter().map(|it| it.name.as_str());
         let metrics = before.map(|before| &before.metrics);
-        let metrics = SpokeMetrics::new(&config.name, credentials, metrics);
+        let mismatch = config.labels.mismatch;
+        let metrics = SpokeMetrics::new(&config.name, mismatch, credentials, metrics);
         for (place, credential) in config.credentials.iter().enumerate() {
             metrics.record_credential_expiry(place, credential.not_after);
         }

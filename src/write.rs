@@ -270,7 +270,7 @@ impl Endpoint {
             outgoing,
             decoded_bytes,
         } = self.rewriter.rewrite(request).await?;
-        record::decoded(&spoke, body_bytes, decoded_bytes);
+        self.recorder.decoded(&spoke, body_bytes, decoded_bytes);
         let outcome = if verdict.keeps() {
             let sending = Sending {
                 spoke: Arc::clone(&spoke),

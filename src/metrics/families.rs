@@ -5,9 +5,11 @@
 //! says the type of the metric and the labels beside those of the owner.
 //!
 //! A new metric is a field here and a method that counts it: in `metrics/spoke.rs`, called from
-//! `write/record.rs`; in `metrics/hub.rs`, called from `forward/record.rs`; in `metrics/jwks.rs`; or in `metrics.rs`. Tests
-//! then ask for its row in `docs/metrics.md` and for the golden files `tests/fixtures/metrics*.txt`,
-//! which `UPDATE=1 cargo test --test gateway admin::` writes.
+//! `write/record.rs`; in `metrics/hub.rs`, called from `forward/record.rs`; in `metrics/jwks.rs`; or in
+//! `metrics.rs`. Tests then ask for its row in `docs/metrics.md` and for the golden files
+//! `tests/fixtures/metrics*.txt`, which `UPDATE=1 cargo test --test gateway admin::` writes. A test also
+//! counts the series of a spoke at rest: there may be thousands of spokes. A counter of a spoke with many
+//! values of a label is a `LateCounter`.
 
 use std::fmt;
 use std::sync::atomic::AtomicU64;
@@ -17,12 +19,14 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 
+use crate::config::Mismatch;
 use crate::reasons::{AuthFailure, ConnectionRefusal, FetchResult, Reason, UNKNOWN};
 use crate::wire::{Kind, Protocol};
 
 use super::LostPart;
 use super::series::{
-    Codes, Durations, Each, Label, Labels, Series, SetTimestamp, Sizes, Timestamp,
+    Bytes, Codes, Distribution, Each, FewSeconds, Label, Labels, LateCounter, Seconds, Series,
+    SetTimestamp, Timestamp,
 };
 
 /// The name, help text and type of a metric, and how an owner's series of it are encoded.
@@ -111,6 +115,10 @@ families! {
         connections_limit: Gauge,
         /// Connections that were refused, or closed because of what their senders did or did not do.
         connections_refused: Each<ConnectionRefusal, Counter>,
+        /// Sizes of request bodies as they were sent.
+        request_body_bytes: Distribution<Bytes>,
+        /// Sizes of request bodies after decompression.
+        request_decoded_bytes: Distribution<Bytes>,
     }
 
     /// The metrics of a sender: of each spoke, and of all unidentified senders together.
@@ -121,18 +129,17 @@ families! {
 
     /// The metrics of a spoke, in the label `spoke`.
     struct SpokeFamilies {
-        /// Series whose cluster label named another spoke, under any label policy.
-        label_mismatches: Counter,
+        /// Series whose cluster label named another spoke, by labels.mismatch, which says what became
+        /// of them.
+        label_mismatches: Each<Mismatch, LateCounter>,
         /// When something of the spoke was last written; 0 means never.
         last_write_timestamp_seconds: Timestamp,
         /// The newest timestamp among the samples that were written; 0 means none.
         newest_sample_timestamp_seconds: Timestamp,
-        /// Sizes of request bodies as they were sent.
-        request_body_bytes: Sizes,
-        /// Sizes of request bodies after decompression.
-        request_decoded_bytes: Sizes,
+        /// Bytes of request bodies as they were sent.
+        received_bytes: Counter,
         /// Time from the end of a request's headers to its response.
-        request_duration_seconds: Durations,
+        request_duration_seconds: Distribution<FewSeconds>,
         /// Requests that the sender marked as a retry (Retry-Attempt).
         retried_requests: Counter,
         /// Samples in requests with a 5xx response, which the sender retries.
@@ -140,7 +147,7 @@ families! {
         /// Samples in decoded requests; always written + rejected + failed.
         samples_received: Each<Kind, Counter>,
         /// Samples that hubgate or a hub refused for good.
-        samples_rejected: Each<Kind, Each<Reason, Counter>>,
+        samples_rejected: Each<Kind, Each<Reason, LateCounter>>,
         /// Samples that were written, by any hub or by all as ack says.
         samples_written: Each<Kind, Counter>,
         /// Requests with the response 403: a good credential from outside the spoke's ranges.
@@ -162,7 +169,7 @@ families! {
         /// 1 for the newest protocol that the hub was found to speak, else 0.
         hub_protocol: Each<Protocol, Gauge>,
         /// Time from sending a request to the hub to the end of its response.
-        hub_request_duration_seconds: Durations,
+        hub_request_duration_seconds: Distribution<Seconds>,
         /// Requests to the hub, by status code or connect_error, resent, reset, skipped, timeout,
         /// tls_error.
         hub_requests: Each<Protocol, Codes>,
@@ -232,6 +239,24 @@ labels! {
     "result": FetchResult;
 }
 
+/// The policy that a cluster label with the name of another spoke meets.
+impl Label for Mismatch {
+    const NAME: &'static str = "policy";
+    const ALL: &'static [Self] = &[Self::Overwrite, Self::Reject, Self::Rename];
+
+    fn value(self) -> &'static str {
+        match self {
+            Self::Overwrite => "overwrite",
+            Self::Reject => "reject",
+            Self::Rename => "rename",
+        }
+    }
+
+    fn place(self) -> usize {
+        self as usize
+    }
+}
+
 impl Label for Protocol {
     const NAME: &'static str = "protocol";
     const ALL: &'static [Self] = &[Self::V1, Self::V2];
@@ -289,6 +314,7 @@ mod tests {
         expect::<FetchResult>();
         expect::<Kind>();
         expect::<LostPart>();
+        expect::<Mismatch>();
         expect::<Option<Protocol>>();
         expect::<Protocol>();
         expect::<Reason>();

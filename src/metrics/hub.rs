@@ -61,7 +61,8 @@ impl HubMetrics {
     pub fn count_request(&self, protocol: Protocol, code: &str, duration: Option<Duration>) {
         self.families.hub_requests.of(protocol).count(code);
         if let Some(duration) = duration {
-            self.families.hub_request_duration_seconds.record(duration);
+            let durations = &self.families.hub_request_duration_seconds;
+            durations.record(duration.as_secs_f64());
         }
     }
 

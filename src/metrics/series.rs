@@ -7,34 +7,17 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Debug};
 use std::marker::PhantomData;
 use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{PoisonError, RwLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus_client::encoding::{
-    EncodeLabel, EncodeLabelSet, EncodeMetric, LabelSetEncoder, MetricEncoder,
+    EncodeLabel, EncodeLabelSet, EncodeMetric, LabelSetEncoder, MetricEncoder, NoLabelSet,
 };
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::{MetricType, TypedMetric};
-
-/// Seconds: from a cached response of a local hub to the timeout of a spoke, 30 s.
-const DURATION_BUCKETS: [f64; 14] = [
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0,
-];
-
-/// Bytes: from a lone series to the default limit of 32 MiB.
-const SIZE_BUCKETS: [f64; 9] = [
-    1024.0,
-    4096.0,
-    16384.0,
-    65536.0,
-    262_144.0,
-    1_048_576.0,
-    4_194_304.0,
-    16_777_216.0,
-    33_554_432.0,
-];
 
 /// The labels of a series: those of its owner, and then those that types add.
 #[derive(Debug, Clone, Copy)]
@@ -87,7 +70,7 @@ pub(super) trait Label: Copy + Debug + 'static {
     fn place(self) -> usize;
 }
 
-/// Series for each value of a label, all of which exist from the start.
+/// Series for each value of a label.
 #[derive(Debug)]
 pub(super) struct Each<L, M> {
     series: Box<[M]>,
@@ -118,6 +101,43 @@ impl<L: Label, M: Series> Series for Each<L, M> {
             self.of(*label).encode(&labels, encoder)?;
         }
         Ok(())
+    }
+}
+
+/// A counter that has no series before it counts something or is started. From then on it has one.
+///
+/// It is for counters of which most stay at 0. A scraper does not see the first count of such a
+/// counter as a rise, unless it was started.
+#[derive(Debug, Default)]
+pub(super) struct LateCounter {
+    /// One more than the count; 0 while there is no series.
+    count_and_one: AtomicU64,
+}
+
+impl LateCounter {
+    /// Makes its series, at 0.
+    pub(super) fn start(&self) {
+        // Fails when there is one.
+        let _ = self.count_and_one.compare_exchange(0, 1, Relaxed, Relaxed);
+    }
+
+    pub(super) fn inc_by(&self, count: u64) {
+        if count > 0 {
+            self.start();
+            self.count_and_one.fetch_add(count, Relaxed);
+        }
+    }
+}
+
+impl Series for LateCounter {
+    const TYPE: MetricType = <Counter as Series>::TYPE;
+
+    fn encode(&self, labels: &Labels<'_>, encoder: &mut MetricEncoder<'_>) -> fmt::Result {
+        let Some(count) = self.count_and_one.load(Relaxed).checked_sub(1) else {
+            return Ok(());
+        };
+        let mut encoder = encoder.encode_family(labels)?;
+        encoder.encode_counter::<NoLabelSet, _, u64>(&count, None)
     }
 }
 
@@ -179,7 +199,6 @@ impl Timestamp {
 
     /// Sets it to a later time; an earlier one changes nothing.
     pub(super) fn advance_to(&self, seconds: f64) {
-        use std::sync::atomic::Ordering::Relaxed;
         let later = |bits: u64| (f64::from_bits(bits) < seconds).then(|| seconds.to_bits());
         // Fails when the time is not later.
         let _ = self.0.inner().fetch_update(Relaxed, Relaxed, later);
@@ -216,50 +235,74 @@ impl Series for SetTimestamp {
     }
 }
 
-/// A histogram of durations.
+/// The bounds of the buckets of a histogram.
+pub(super) trait Bounds: Debug {
+    const BOUNDS: &'static [f64];
+}
+
+/// Seconds: from a cached response of a local hub to the timeout of a spoke, 30 s.
 #[derive(Debug)]
-pub(super) struct Durations(Histogram);
+pub(super) struct Seconds;
 
-impl Durations {
-    pub(super) fn record(&self, duration: Duration) {
-        self.0.observe(duration.as_secs_f64());
+impl Bounds for Seconds {
+    const BOUNDS: &'static [f64] = &[
+        0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0,
+    ];
+}
+
+/// Seconds in few bounds, for what there may be thousands of: as usual, slow, too slow, and close to
+/// the timeout of a spoke, 30 s. Each bound is a series of each owner.
+#[derive(Debug)]
+pub(super) struct FewSeconds;
+
+impl Bounds for FewSeconds {
+    const BOUNDS: &'static [f64] = &[0.1, 1.0, 10.0, 25.0];
+}
+
+/// Bytes: from a lone series to the default limit of 32 MiB.
+#[derive(Debug)]
+pub(super) struct Bytes;
+
+impl Bounds for Bytes {
+    const BOUNDS: &'static [f64] = &[
+        1024.0,
+        4096.0,
+        16384.0,
+        65536.0,
+        262_144.0,
+        1_048_576.0,
+        4_194_304.0,
+        16_777_216.0,
+        33_554_432.0,
+    ];
+}
+
+/// A histogram with the buckets that `B` says.
+#[derive(Debug)]
+pub(super) struct Distribution<B> {
+    histogram: Histogram,
+    bounds: PhantomData<B>,
+}
+
+impl<B: Bounds> Distribution<B> {
+    pub(super) fn record(&self, value: f64) {
+        self.histogram.observe(value);
     }
 }
 
-impl Default for Durations {
+impl<B: Bounds> Default for Distribution<B> {
     fn default() -> Self {
-        Self(Histogram::new(DURATION_BUCKETS))
+        Self {
+            histogram: Histogram::new(B::BOUNDS.iter().copied()),
+            bounds: PhantomData,
+        }
     }
 }
 
-impl Series for Durations {
+impl<B: Bounds> Series for Distribution<B> {
     const TYPE: MetricType = <Histogram as Series>::TYPE;
 
     fn encode(&self, labels: &Labels<'_>, encoder: &mut MetricEncoder<'_>) -> fmt::Result {
-        Series::encode(&self.0, labels, encoder)
-    }
-}
-
-/// A histogram of sizes in bytes.
-#[derive(Debug)]
-pub(super) struct Sizes(Histogram);
-
-impl Sizes {
-    pub(super) fn record(&self, bytes: usize) {
-        self.0.observe(bytes as f64);
-    }
-}
-
-impl Default for Sizes {
-    fn default() -> Self {
-        Self(Histogram::new(SIZE_BUCKETS))
-    }
-}
-
-impl Series for Sizes {
-    const TYPE: MetricType = <Histogram as Series>::TYPE;
-
-    fn encode(&self, labels: &Labels<'_>, encoder: &mut MetricEncoder<'_>) -> fmt::Result {
-        Series::encode(&self.0, labels, encoder)
+        Series::encode(&self.histogram, labels, encoder)
     }
 }

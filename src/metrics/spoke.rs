@@ -5,23 +5,23 @@ use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
 
+use crate::config::Mismatch;
 use crate::reasons::Reason;
 use crate::wire::{Counts, Kind, Protocol};
 
 use super::add;
 use super::families::{CredentialFamilies, SenderFamilies, SpokeFamilies};
 
-/// Status codes of requests that are refused before their headers name a message. Like [`CODES`],
-/// these exist at 0 from the start, for alerts on their rate; every other code is counted as well.
-const UNKNOWN_CODES: [&str; 2] = ["403", "415"];
-
-/// Status codes of requests whose headers name a message.
-const CODES: [&str; 8] = ["204", "400", "413", "415", "500", "502", "503", "504"];
+/// Status codes of requests that exist at 0 from the start, so that a scraper sees even the first one as
+/// a rise: those that lose samples for good, and the one with which hubgate itself asks for another
+/// attempt. Every other code is counted as well, and exists from its first request on.
+const CODES: [&str; 3] = ["400", "413", "503"];
 
 /// The metrics of one spoke.
 #[derive(Debug)]
 pub struct SpokeMetrics {
     name: String,
+    mismatch: Mismatch,
     pub(super) sender: Arc<SenderFamilies>,
     pub(super) families: Arc<SpokeFamilies>,
     credentials: Vec<Credential>,
@@ -34,19 +34,23 @@ struct Credential {
 }
 
 impl SpokeMetrics {
-    /// The metrics of the spoke `name` with these credentials, in the order of the configuration.
-    /// What the metrics `before` have counted of the spoke and of each credential goes on.
+    /// The metrics of the spoke `name` with this policy for a mismatched label and these credentials,
+    /// in the order of the configuration. What the metrics `before` have counted of the spoke and of
+    /// each credential goes on.
     pub fn new<'c>(
         name: &str,
+        mismatch: Mismatch,
         credentials: impl Iterator<Item = &'c str>,
         before: Option<&Self>,
     ) -> Self {
         let mut metrics = Self {
             name: name.to_owned(),
+            mismatch,
             sender: before.map_or_else(started_at_zero, |it| Arc::clone(&it.sender)),
             families: before.map_or_else(Arc::default, |it| Arc::clone(&it.families)),
             credentials: Vec::new(),
         };
+        metrics.start_series();
         for name in credentials {
             // Two token files can have the same name, and then they are one series.
             let known = metrics.credential(name);
@@ -57,6 +61,15 @@ impl SpokeMetrics {
             });
         }
         metrics
+    }
+
+    /// Makes the series of late counters whose first count a scraper must see as a rise.
+    fn start_series(&self) {
+        self.families.label_mismatches.of(self.mismatch).start();
+        // What hubs refuse is what most spokes lose, if they lose something. It also gives each spoke a
+        // sum of what was rejected, which is 0 and not absent.
+        let rejected = self.families.samples_rejected.of(Kind::Float);
+        rejected.of(Reason::Hub).start();
     }
 
     fn credential(&self, name: &str) -> Option<&Arc<CredentialFamilies>> {
@@ -108,13 +121,13 @@ impl SpokeMetrics {
         duration: Duration,
     ) {
         self.sender.requests.of(protocol).count(status.as_str());
-        self.families.request_duration_seconds.record(duration);
+        let durations = &self.families.request_duration_seconds;
+        durations.record(duration.as_secs_f64());
     }
 
-    /// Records the sizes of a request, in bytes.
-    pub fn record_sizes(&self, body: usize, decoded: usize) {
-        self.families.request_body_bytes.record(body);
-        self.families.request_decoded_bytes.record(decoded);
+    /// Counts the bytes of a body as they were sent.
+    pub fn count_received_bytes(&self, body: usize) {
+        self.families.received_bytes.inc_by(body as u64);
     }
 
     /// Counts what a decoded request carried.
@@ -150,7 +163,8 @@ impl SpokeMetrics {
 
     /// Counts series whose cluster label named another spoke.
     pub fn count_label_mismatches(&self, series: u64) {
-        self.families.label_mismatches.inc_by(series);
+        let mismatches = self.families.label_mismatches.of(self.mismatch);
+        mismatches.inc_by(series);
     }
 
     /// Counts a request that the sender marked as a retry.
@@ -166,7 +180,6 @@ impl SpokeMetrics {
 
 fn started_at_zero() -> Arc<SenderFamilies> {
     let sender = SenderFamilies::default();
-    sender.requests.of(None).start_at_zero(&UNKNOWN_CODES);
     for protocol in [Protocol::V1, Protocol::V2] {
         sender.requests.of(Some(protocol)).start_at_zero(&CODES);
     }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::config::Mismatch;
 use crate::reasons::Reason;
 use crate::wire::Protocol;
 
@@ -62,7 +63,12 @@ fn expect_line(page: &str, line: &str) {
 fn every_status_code_is_counted() {
     let metrics = Metrics::new();
     let state = Arc::new(State {
-        spokes: vec![SpokeMetrics::new("production", [].into_iter(), None)],
+        spokes: vec![SpokeMetrics::new(
+            "production",
+            Mismatch::Reject,
+            [].into_iter(),
+            None,
+        )],
         hubs: vec![HubMetrics::new("hub", None)],
     });
     for code in 100..1000 {
@@ -93,11 +99,38 @@ fn every_status_code_is_counted() {
     }
 }
 
+/// `rate` sees a rise between two scrapes only, so nothing that was shown may be absent later.
+#[test]
+fn a_late_counter_has_a_series_from_its_first_count_on() {
+    let metrics = Metrics::new();
+    let spoke = |policy, before: Option<&_>| {
+        SpokeMetrics::new("production", policy, [].into_iter(), before)
+    };
+    let labels = "spoke=\"production\",kind=\"histogram\",reason=\"label_length\"";
+    let series = format!("hubgate_samples_rejected_total{{{labels}}}");
+    let mut state = Arc::new(State {
+        spokes: vec![spoke(Mismatch::Reject, None)],
+        hubs: Vec::new(),
+    });
+    let none = Counts::default();
+    state.spokes[0].count_rejected(Reason::LabelLength, &none);
+    assert!(!page(&metrics, &state).contains(&series));
+    let one = Counts::one(Kind::Histogram);
+    for count in 1..3 {
+        state.spokes[0].count_rejected(Reason::LabelLength, &one);
+        expect_line(&page(&metrics, &state), &format!("{series} {count}"));
+        let spokes = vec![spoke(Mismatch::Rename, Some(&state.spokes[0]))];
+        let hubs = Vec::new();
+        state = Arc::new(State { spokes, hubs });
+        expect_line(&page(&metrics, &state), &format!("{series} {count}"));
+    }
+}
+
 #[test]
 fn what_was_counted_goes_on_by_name() {
     let metrics = Metrics::new();
     let credentials = || ["stays", "leaves"].into_iter();
-    let before = SpokeMetrics::new("production", credentials(), None);
+    let before = SpokeMetrics::new("production", Mismatch::Reject, credentials(), None);
     before.count_retry();
     before.count_request(None, StatusCode::IM_A_TEAPOT, Duration::ZERO);
     before.record_credential_use(0);
@@ -105,8 +138,13 @@ fn what_was_counted_goes_on_by_name() {
     let hub_before = HubMetrics::new("hub", None);
     hub_before.count_lost([0, 0, 1]);
     let now = ["new", "stays"].into_iter();
-    let now = SpokeMetrics::new("production", now, Some(&before));
-    let without = SpokeMetrics::new("production", ["new"].into_iter(), Some(&now));
+    let now = SpokeMetrics::new("production", Mismatch::Reject, now, Some(&before));
+    let without = SpokeMetrics::new(
+        "production",
+        Mismatch::Reject,
+        ["new"].into_iter(),
+        Some(&now),
+    );
     // A request that began with the configuration before.
     before.count_retry();
     let hub = HubMetrics::new("hub", Some(&hub_before));
@@ -134,7 +172,12 @@ fn what_was_counted_goes_on_by_name() {
         "{text}"
     );
     assert!(!text.contains("leaves"), "{text}");
-    let back = SpokeMetrics::new("production", credentials(), Some(&without));
+    let back = SpokeMetrics::new(
+        "production",
+        Mismatch::Reject,
+        credentials(),
+        Some(&without),
+    );
     let spokes = vec![back];
     let hubs = Vec::new();
     let text = page(&metrics, &Arc::new(State { spokes, hubs }));
@@ -146,7 +189,12 @@ fn what_was_counted_goes_on_by_name() {
 /// Two token files in different folders can have the same name.
 #[test]
 fn credentials_with_the_same_name_are_one_series() {
-    let spoke = SpokeMetrics::new("production", ["token", "token"].into_iter(), None);
+    let spoke = SpokeMetrics::new(
+        "production",
+        Mismatch::Reject,
+        ["token", "token"].into_iter(),
+        None,
+    );
     spoke.record_credential_use(1);
     let state = Arc::new(State {
         spokes: vec![spoke],
@@ -161,7 +209,7 @@ fn credentials_with_the_same_name_are_one_series() {
 
 #[test]
 fn the_newest_sample_does_not_become_older() {
-    let spoke = SpokeMetrics::new("production", [].into_iter(), None);
+    let spoke = SpokeMetrics::new("production", Mismatch::Reject, [].into_iter(), None);
     let written = Counts::one(Kind::Float);
     for newest in [1500, 2500, 500, -1] {
         spoke.count_written(&written, Some(newest));
@@ -178,7 +226,12 @@ fn the_newest_sample_does_not_become_older() {
 fn a_page_is_written_while_requests_count() {
     let metrics = Metrics::new();
     let state = Arc::new(State {
-        spokes: vec![SpokeMetrics::new("production", [].into_iter(), None)],
+        spokes: vec![SpokeMetrics::new(
+            "production",
+            Mismatch::Reject,
+            [].into_iter(),
+            None,
+        )],
         hubs: vec![HubMetrics::new("hub", None)],
     });
     std::thread::scope(|scope| {
@@ -202,43 +255,78 @@ fn a_page_is_written_while_requests_count() {
     expect_line(&text, code);
 }
 
-/// A scraper holds the whole page in memory and may have a limit for it.
-#[test]
+fn thousand_spokes(then: impl Fn(&SpokeMetrics)) -> Arc<State> {
+    let spokes = (0..1000).map(|number| {
+        let name = format!("production-eu-central-1-cluster-{number:04}");
+        let credentials = ["token_sha256:0123abcd"].into_iter();
+        let spoke = SpokeMetrics::new(&name, Mismatch::Reject, credentials, None);
+        then(&spoke);
+        spoke
+    });
+    Arc::new(State {
+        spokes: spokes.collect(),
+        hubs: vec![HubMetrics::new("hub", None)],
+    })
+}
+
+/// What a page costs a scraper, and a store that keeps its series: it holds the whole page in memory.
+#[track_caller]
 #[allow(
     clippy::print_stdout,
     reason = "the time is for people; it decides nothing"
 )]
-fn a_page_of_a_thousand_spokes_stays_below_16_mib() {
+fn expect_page(state: &Arc<State>, series_max: usize, mib_max: usize) {
     let metrics = Metrics::new();
-    let spokes = (0..1000).map(|number| {
-        let name = format!("production-eu-central-1-cluster-{number:04}");
-        let credentials = ["token_sha256:0123abcd", "token_sha256:4567cdef"];
-        let spoke = SpokeMetrics::new(&name, credentials.into_iter(), None);
+    for format in [PageFormat::Text, PageFormat::OpenMetrics] {
+        let started = Instant::now();
+        let page = metrics.encode(format, Arc::clone(state)).unwrap();
+        let elapsed = started.elapsed();
+        let is_ours = |line: &&str| line.contains("spoke=\"production-eu-central-1-cluster-0123\"");
+        let (bytes, series) = (page.len(), page.lines().filter(is_ours).count());
+        println!("{format:?}: {bytes} bytes, {series} series a spoke, {elapsed:?}");
+        assert!(series <= series_max, "{format:?}: {series} series a spoke");
+        assert!(bytes <= mib_max << 20, "{format:?}: {bytes} bytes");
+    }
+}
+
+#[test]
+fn a_spoke_at_rest_has_at_most_40_series_and_a_thousand_of_them_3_mib() {
+    expect_page(&thousand_spokes(|_| ()), 40, 3);
+}
+
+#[test]
+fn a_spoke_that_writes_has_at_most_40_series() {
+    let state = thousand_spokes(|spoke| {
+        let counts = Counts::new([1_234_567_890_123; 4]);
+        spoke.record_credential_use(0);
+        spoke.count_received_bytes(1_234_567_890_123);
+        spoke.count_received(&counts);
+        spoke.count_written(&counts, Some(1_795_387_664_432));
+        let duration = Duration::from_nanos(123_456_789);
+        spoke.count_request(Some(Protocol::V2), StatusCode::NO_CONTENT, duration);
+    });
+    expect_page(&state, 40, 4);
+}
+
+#[test]
+fn a_page_of_a_thousand_spokes_that_all_lost_something_for_every_reason_stays_below_14_mib() {
+    let state = thousand_spokes(|spoke| {
         // Numbers as long as those of a year.
         let counts = Counts::new([1_234_567_890_123; 4]);
+        spoke.record_credential_use(0);
+        spoke.count_received_bytes(1_234_567_890_123);
+        spoke.count_label_mismatches(1_234_567_890_123);
         spoke.count_received(&counts);
         spoke.count_failed(&counts);
         for reason in Reason::ALL {
             spoke.count_rejected(reason, &counts);
         }
         spoke.count_written(&counts, Some(1_795_387_664_432));
-        spoke.record_sizes(123_456, 1_234_567);
         let duration = Duration::from_nanos(123_456_789);
-        spoke.count_request(Some(Protocol::V2), StatusCode::NO_CONTENT, duration);
-        spoke
+        for status in [204, 400, 413, 503] {
+            let status = StatusCode::from_u16(status).unwrap();
+            spoke.count_request(Some(Protocol::V2), status, duration);
+        }
     });
-    let state = Arc::new(State {
-        spokes: spokes.collect(),
-        hubs: vec![HubMetrics::new("hub", None)],
-    });
-    for format in [PageFormat::Text, PageFormat::OpenMetrics] {
-        let started = Instant::now();
-        let page = metrics.encode(format, Arc::clone(&state)).unwrap();
-        let (elapsed, bytes) = (started.elapsed(), page.len());
-        println!(
-            "{format:?}: {bytes} bytes, {} lines, {elapsed:?}",
-            page.lines().count()
-        );
-        assert!(bytes < 16 << 20, "{format:?}: {bytes} bytes");
-    }
+    expect_page(&state, 100, 14);
 }

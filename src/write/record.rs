@@ -75,6 +75,12 @@ impl Recorder {
         }
     }
 
+    /// A body is decoded; sizes are in bytes.
+    pub(super) fn decoded(&self, spoke: &Spoke, body_bytes: usize, decoded_bytes: usize) {
+        spoke.metrics.count_received_bytes(body_bytes);
+        self.metrics.record_sizes(body_bytes, decoded_bytes);
+    }
+
     /// A decoded request is answered.
     pub(super) fn answered(&self, progress: &Progress, answer: &Answer) {
         self.ended(progress, answer.status);
@@ -191,11 +197,6 @@ pub(super) fn negotiated(progress: &Progress, headers: &HeaderMap, retry: bool) 
     if retry {
         spoke.metrics.count_retry();
     }
-}
-
-/// A body is decoded; sizes are in bytes.
-pub(super) fn decoded(spoke: &Spoke, body_bytes: usize, decoded_bytes: usize) {
-    spoke.metrics.record_sizes(body_bytes, decoded_bytes);
 }
 
 /// A decoded request has its answer; `hub_text` is what a hub said of it.

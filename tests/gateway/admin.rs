@@ -127,21 +127,61 @@ async fn metrics_of_a_configured_spoke_exist_before_its_first_request() {
                 0.0
             );
         }
-        for reason in [
-            "absent_label",
-            "mismatched_label",
-            "missing_metric_name",
-            "hub",
-        ] {
-            let labels = [&labels[..], &[("reason", reason)]].concat();
-            assert_eq!(metrics.sum("hubgate_samples_rejected_total", &labels), 0.0);
-        }
+    }
+    // Of the other counters, those whose first count a rate must show.
+    for (name, labels) in [
+        ("samples_rejected", [("kind", "float"), ("reason", "hub")]),
+        ("requests", [("protocol", "v1"), ("code", "400")]),
+        ("requests", [("protocol", "v2"), ("code", "400")]),
+        ("requests", [("protocol", "v1"), ("code", "413")]),
+        ("requests", [("protocol", "v2"), ("code", "413")]),
+        ("requests", [("protocol", "v1"), ("code", "503")]),
+        ("requests", [("protocol", "v2"), ("code", "503")]),
+        (
+            "label_mismatches",
+            [("spoke", "production"), ("policy", "reject")],
+        ),
+    ] {
+        assert_eq!(
+            metrics.sum(&format!("hubgate_{name}_total"), &labels),
+            0.0,
+            "{name}"
+        );
     }
     assert!(
         !metrics.text.contains("cluster="),
         "the label is `spoke`:\n{}",
         metrics.text
     );
+}
+
+/// A counter that disappears and comes back looks like a restart.
+#[tokio::test]
+async fn a_series_that_appeared_stays_when_a_reload_changes_the_policy() {
+    let hub = ScriptedHub::start().await;
+    let yaml = |policy: &str| {
+        let labels = format!("labels: {{mismatch: {policy}}}");
+        config(&hub.url(), &[spoke("production", &labels)])
+    };
+    let gate = Gate::start(&yaml("reject")).await;
+    let rejected = "hubgate_samples_rejected_total";
+    let reason = [("reason", "mismatched_label")];
+    assert!(!gate.metrics().await.has(rejected, &reason));
+    let batch = [bare("__name__=up,cluster=staging").sample(1.0, now())];
+    gate.write(Protocol::V1, &batch).await.expect(400);
+    gate.reload_with(&yaml("rename")).await;
+    let mismatches = "hubgate_label_mismatches_total";
+    let of = |policy| [("policy", policy)];
+    let metrics = gate.metrics().await;
+    assert_eq!(metrics.sum(rejected, &reason), 1.0);
+    assert_eq!(metrics.sum(mismatches, &of("reject")), 1.0);
+    assert_eq!(metrics.sum(mismatches, &of("rename")), 0.0);
+    gate.write(Protocol::V1, &batch).await.expect(204);
+    let metrics = gate.metrics().await;
+    assert_eq!(metrics.sum(rejected, &reason), 1.0);
+    assert_eq!(metrics.sum(mismatches, &of("reject")), 1.0);
+    assert_eq!(metrics.sum(mismatches, &of("rename")), 1.0);
+    assert!(!metrics.has(mismatches, &of("overwrite")));
 }
 
 #[tokio::test]
@@ -174,6 +214,9 @@ async fn metrics_show_the_freshness_and_size_of_a_write() {
             "{name}"
         );
     }
+    let received = metrics.sum("hubgate_received_bytes_total", &spoke);
+    assert_eq!(received, metrics.sum("hubgate_request_body_bytes_sum", &[]));
+    assert!(received > 0.0);
     assert_eq!(metrics.sum("hubgate_bytes_in_flight", &[]), 0.0);
     assert_eq!(
         metrics.sum("hubgate_bytes_in_flight_limit", &[]),

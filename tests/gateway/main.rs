@@ -45,6 +45,7 @@ mod lifecycle;
 mod log;
 mod memory;
 mod metrics_formats;
+mod metrics_rises;
 mod password_attacks;
 mod proxy_protocol;
 mod real_hubs;

@@ -20,7 +20,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("tls", &[]),
     ("config", &["jwt", "reasons", "tls"]),
     ("policy", &["config", "reasons", "wire"]),
-    ("metrics", &["reasons", "wire"]),
+    ("metrics", &["config", "reasons", "wire"]),
     ("budget", &["metrics"]),
     ("suspects", &["wire"]),
     (

@@ -136,7 +136,7 @@ async fn beside_a_spoke_that_is_ahead(
         "the sample ahead is refused",
         ARRIVAL_DEADLINE,
         async || {
-            let rejected = gate.sum("hubgate_samples_rejected_total", &refused).await;
+            let rejected = gate.metrics().await.samples("rejected", &refused);
             if rejected >= 1.0 {
                 Ok(())
             } else {

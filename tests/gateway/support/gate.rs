@@ -267,14 +267,13 @@ impl Gate {
     /// `received`, `written`, `rejected` or `failed`.
     pub(crate) async fn samples(&self, fate: &str, kind: &str) -> f64 {
         let labels = [("spoke", "production"), ("kind", kind)];
-        self.sum(&format!("hubgate_samples_{fate}_total"), &labels)
-            .await
+        self.metrics().await.samples(fate, &labels)
     }
 
     /// The present count of rejected samples of the spoke `production`, of one kind and reason.
     pub(crate) async fn rejected(&self, kind: &str, reason: &str) -> f64 {
         let labels = [("spoke", "production"), ("kind", kind), ("reason", reason)];
-        self.sum("hubgate_samples_rejected_total", &labels).await
+        self.metrics().await.samples("rejected", &labels)
     }
 
     /// `GET /api/v1/spokes`.
@@ -325,10 +324,8 @@ impl Gate {
             let metrics = self.metrics().await;
             for kind in ["float", "histogram", "exemplar", "metadata"] {
                 let [received, written, rejected, failed] =
-                    ["received", "written", "rejected", "failed"].map(|fate| {
-                        let name = format!("hubgate_samples_{fate}_total");
-                        metrics.sum(&name, &[("spoke", spoke), ("kind", kind)])
-                    });
+                    ["received", "written", "rejected", "failed"]
+                        .map(|fate| metrics.samples(fate, &[("spoke", spoke), ("kind", kind)]));
                 if received != written + rejected + failed {
                     return Err(format!(
                         "{kind} of {spoke}: {received} received, {written} written, \

@@ -45,6 +45,19 @@ impl Metrics {
         self.matching(name, labels).map(|sample| sample.value).sum()
     }
 
+    /// The count of samples that were `received`, `written`, `rejected` or `failed`, over the series
+    /// with these labels.
+    #[track_caller]
+    pub(crate) fn samples(&self, fate: &str, labels: &[(&str, &str)]) -> f64 {
+        let name = format!("hubgate_samples_{fate}_total");
+        if fate == "rejected" {
+            // The series of most kinds and reasons exist from their first count on.
+            self.sum_or_zero(&name, labels)
+        } else {
+            self.sum(&name, labels)
+        }
+    }
+
     pub(crate) fn has(&self, name: &str, labels: &[(&str, &str)]) -> bool {
         self.matching(name, labels).next().is_some()
     }
