@@ -18,6 +18,7 @@ use axum::body::Body;
 use axum::extract;
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
+use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST, ORIGIN};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
@@ -35,9 +36,9 @@ use crate::telemetry::SharedRepeats;
 use origin::Foreign;
 use reload::Reloads;
 
-/// The metrics pages that may be made at once. More are no faster, and each takes a thread, and memory
-/// that the allocator keeps.
-static PAGES: Semaphore = Semaphore::const_new(4);
+/// The metrics pages that may be made at once. One takes milliseconds; more at once take a thread each,
+/// and memory that the allocator keeps.
+static PAGES: Semaphore = Semaphore::const_new(1);
 
 /// The part of a header that a log line repeats.
 const LOGGED_CHARS_MAX: usize = 100;
@@ -174,7 +175,10 @@ async fn metrics(
     };
     // With many spokes it takes longer than requests may wait for a thread of the runtime.
     match tokio::task::spawn_blocking(encode).await {
-        Ok(Ok(page)) => ([(CONTENT_TYPE, format.content_type())], page).into_response(),
+        Ok(Ok(page)) => {
+            let page = Bytes::from_owner(page);
+            ([(CONTENT_TYPE, format.content_type())], page).into_response()
+        }
         failed => {
             tracing::error!(?failed, "cannot encode the metrics");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()

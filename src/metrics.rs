@@ -24,6 +24,7 @@ mod format;
 mod hub;
 mod jwks;
 mod listener;
+mod page;
 mod process;
 mod series;
 mod spoke;
@@ -43,6 +44,7 @@ use crate::reasons::{AuthFailure, ConnectionRefusal, UNKNOWN};
 use crate::wire::{Counts, Kind};
 
 use families::{GateFamilies, SenderFamilies, encode_families};
+use page::Spare;
 use process::ProcessCollector;
 use series::Each;
 
@@ -50,12 +52,20 @@ pub use format::PageFormat;
 pub use hub::{HubMetrics, LostPart};
 pub use jwks::JwksMetrics;
 pub use listener::ListenerMetrics;
+pub use page::PageText;
 pub use prometheus_client::metrics::gauge::Gauge;
 pub use spoke::SpokeMetrics;
 
 /// Status codes of requests whose sender is not identified. These exist at 0 from the start, for
 /// alerts on their rate; every other code is counted as well.
 const UNIDENTIFIED_CODES: [&str; 4] = ["401", "404", "405", "503"];
+
+/// Room for a page without spokes.
+const PAGE_BYTES: usize = 32 << 10;
+
+/// Room for the series of a spoke in use, with a long name. A page that needs more grows, and so leaves
+/// behind what it outgrew.
+const SPOKE_BYTES: usize = 4 << 10;
 
 /// What exists at the moment of a scrape.
 pub trait Live: Debug + Send + Sync + 'static {
@@ -77,6 +87,7 @@ pub trait Live: Debug + Send + Sync + 'static {
 pub struct Metrics {
     gate: Arc<GateFamilies>,
     unidentified: Arc<SenderFamilies>,
+    spare: Spare,
 }
 
 impl Metrics {
@@ -88,12 +99,18 @@ impl Metrics {
         Self {
             gate: Arc::default(),
             unidentified: Arc::new(unidentified),
+            spare: Spare::default(),
         }
     }
 
     /// Encodes a page of these metrics and of everything that is `live`. An error is impossible as
     /// long as every family can be encoded as text.
-    pub fn encode<L: Live>(&self, format: PageFormat, live: Arc<L>) -> Result<String, fmt::Error> {
+    pub fn encode<L: Live>(
+        &self,
+        format: PageFormat,
+        live: Arc<L>,
+    ) -> Result<PageText, fmt::Error> {
+        let room = PAGE_BYTES + live.spokes().count() * SPOKE_BYTES;
         let mut registry = Registry::default();
         let page = Page {
             metrics: self.clone(),
@@ -103,10 +120,10 @@ impl Metrics {
         ours.register_collector(Box::new(page));
         let process = registry.sub_registry_with_prefix("process");
         process.register_collector(Box::new(ProcessCollector));
-        let mut page = String::new();
+        let mut page = self.spare.page(room);
         match format {
-            PageFormat::OpenMetrics => text::encode(&mut page, &registry)?,
-            PageFormat::Text => prometheus_text::encode(&mut page, &registry)?,
+            PageFormat::OpenMetrics => text::encode(&mut page.text, &registry)?,
+            PageFormat::Text => prometheus_text::encode(&mut page.text, &registry)?,
         }
         Ok(page)
     }

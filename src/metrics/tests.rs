@@ -51,7 +51,8 @@ impl Live for State {
 }
 
 fn page(metrics: &Metrics, state: &Arc<State>) -> String {
-    metrics.encode(PageFormat::Text, Arc::clone(state)).unwrap()
+    let page = metrics.encode(PageFormat::Text, Arc::clone(state));
+    page.unwrap().to_owned()
 }
 
 #[track_caller]
