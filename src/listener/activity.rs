@@ -2,8 +2,12 @@
 //!
 //! The service and the reading side record what happens. The connection's task waits here until a
 //! deadline has passed. This file tells which deadline that is, and the task decides what follows.
+//!
+//! A request of a connection that stays open wakes nobody here: it only puts deadlines off, and who
+//! waits for one looks again when it would have passed.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -52,6 +56,8 @@ pub(super) struct Activity {
     phase: watch::Sender<Phase>,
     /// The number of requests whose response the handler has not made.
     unanswered: watch::Sender<usize>,
+    /// The connection is to end, so its task follows each request.
+    ending: AtomicBool,
     turn: Arc<Turn>,
 }
 
@@ -72,6 +78,7 @@ impl Activity {
         Arc::new(Self {
             phase: watch::Sender::new(Phase::Head(Instant::now())),
             unanswered: watch::Sender::new(0),
+            ending: AtomicBool::new(false),
             turn,
         })
     }
@@ -99,7 +106,7 @@ impl Activity {
             }
             Phase::Head(_) | Phase::Idle(_) => {
                 *phase = Phase::Busy(1);
-                true
+                self.ending()
             }
         });
         InFlight {
@@ -110,7 +117,10 @@ impl Activity {
     /// Records that the handler begins with a request. It has no response for as long as the returned
     /// value lives.
     pub(super) fn ask(self: &Arc<Self>) -> Unanswered {
-        self.unanswered.send_modify(|requests| *requests += 1);
+        self.unanswered.send_if_modified(|requests| {
+            *requests += 1;
+            self.ending()
+        });
         Unanswered {
             activity: Arc::clone(self),
         }
@@ -125,35 +135,49 @@ impl Activity {
             _ => {
                 self.turn.idle();
                 *phase = Phase::Idle(Instant::now());
-                true
+                self.ending()
             }
         });
     }
 
     /// Waits until the peer has missed a deadline.
     pub(super) async fn overdue(&self, deadlines: &Deadlines) -> ConnectionRefusal {
+        use ConnectionRefusal::{HeaderTimeout, IdleTimeout};
         let mut phases = self.phase.subscribe();
         loop {
             let phase = *phases.borrow_and_update();
-            let (since, patience, overdue) = match phase {
-                Phase::Head(since) => (since, deadlines.head, ConnectionRefusal::HeaderTimeout),
-                Phase::Idle(since) => (since, deadlines.idle, ConnectionRefusal::IdleTimeout),
-                Phase::Busy(_) => {
-                    // This fails only without a sender, and the sender is in `self`.
-                    let _ = phases.changed().await;
-                    continue;
-                }
+            let now = Instant::now();
+            let (due, overdue) = match phase {
+                Phase::Head(since) => (since + deadlines.head, HeaderTimeout),
+                Phase::Idle(since) => (since + deadlines.idle, IdleTimeout),
+                // The connection is idle for less than that when it is looked at again.
+                Phase::Busy(_) => (now + deadlines.idle, IdleTimeout),
             };
+            if now >= due {
+                return overdue;
+            }
             tokio::select! {
                 _ = phases.changed() => {}
-                () = sleep_until(since + patience) => return overdue,
+                () = sleep_until(due) => {}
             }
         }
+    }
+
+    /// Tells whether a change wakes the connection's task. A part of a head always does, since its
+    /// deadline is nearer than the one that is waited for.
+    fn ending(&self) -> bool {
+        self.ending.load(Ordering::Relaxed)
+    }
+
+    /// Has all changes wake the connection's task from now on.
+    fn follow(&self) {
+        self.ending.store(true, Ordering::Relaxed);
     }
 
     /// Waits until each request has had its response for `time`, counted from now on. The peer may not
     /// have read them.
     pub(super) async fn answered(&self, time: Duration) {
+        self.follow();
         let mut unanswered = self.unanswered.subscribe();
         loop {
             let answered = *unanswered.borrow_and_update() == 0;
@@ -166,6 +190,7 @@ impl Activity {
 
     /// Waits until there has been no request for `time`, counted from now on.
     pub(super) async fn quiet(&self, time: Duration) {
+        self.follow();
         let mut phases = self.phase.subscribe();
         loop {
             let busy = matches!(*phases.borrow_and_update(), Phase::Busy(_));
@@ -186,7 +211,10 @@ pub(super) struct Unanswered {
 impl Drop for Unanswered {
     fn drop(&mut self) {
         let unanswered = &self.activity.unanswered;
-        unanswered.send_modify(|requests| *requests -= 1);
+        unanswered.send_if_modified(|requests| {
+            *requests -= 1;
+            self.activity.ending()
+        });
     }
 }
 

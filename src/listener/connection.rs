@@ -41,6 +41,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use http::header::{CONNECTION, CONTENT_TYPE, HOST, RETRY_AFTER};
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt, Full};
@@ -254,6 +256,14 @@ struct Lifetime {
     closing: CancellationToken,
 }
 
+/// How a connection ends whose peer does not end it.
+enum Ending {
+    /// It is asked to, and finishes what it began.
+    Asked,
+    /// At once.
+    Cut,
+}
+
 impl Lifetime {
     /// Drives a connection until its end. Returns `None` when it has to be cut.
     async fn run<C>(
@@ -266,19 +276,14 @@ impl Lifetime {
         C: GracefulConnection<Error: Into<BoxError>>,
     {
         let mut connection = pin!(connection);
+        // It is polled when something in it has happened, and not with each part of a request.
+        let mut ending = FuturesUnordered::from_iter([self.ending(access, place)]);
         tokio::select! {
+            biased;
             ended = connection.as_mut() => return Some(ended.map_err(Into::into)),
-            () = self.closing.cancelled() => {}
-            () = self.standing.lost() => self.standing.count_loss(),
-            () = place.evicted() => {
-                access.count_refusal(ConnectionRefusal::Evicted);
-                return None;
-            }
-            overdue = self.activity.overdue(&self.deadlines) => {
-                access.count_refusal(overdue);
-                if overdue == ConnectionRefusal::HeaderTimeout {
-                    return None;
-                }
+            ending = ending.next() => match ending {
+                Some(Ending::Cut) => return None,
+                Some(Ending::Asked) | None => {}
             }
         }
         connection.as_mut().graceful_shutdown();
@@ -288,6 +293,28 @@ impl Lifetime {
             () = place.evicted() => {
                 access.count_refusal(ConnectionRefusal::Evicted);
                 None
+            }
+        }
+    }
+
+    /// Waits until the connection is to end.
+    async fn ending(&self, access: &Access, place: &Place) -> Ending {
+        tokio::select! {
+            () = self.closing.cancelled() => Ending::Asked,
+            () = self.standing.lost() => {
+                self.standing.count_loss();
+                Ending::Asked
+            }
+            () = place.evicted() => {
+                access.count_refusal(ConnectionRefusal::Evicted);
+                Ending::Cut
+            }
+            overdue = self.activity.overdue(&self.deadlines) => {
+                access.count_refusal(overdue);
+                match overdue {
+                    ConnectionRefusal::HeaderTimeout => Ending::Cut,
+                    _ => Ending::Asked,
+                }
             }
         }
     }
