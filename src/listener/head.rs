@@ -151,7 +151,7 @@ impl Requests {
                 };
                 continue;
             }
-            let Some(end) = rest.iter().position(|byte| *byte == b'\n') else {
+            let Some(end) = memchr::memchr(b'\n', rest) else {
                 if self.line.len() + rest.len() > line_bytes_max {
                     self.place = Place::Nowhere;
                     self.line = Vec::new();
@@ -239,7 +239,7 @@ impl Requests {
 impl Head {
     /// Takes a header. The line with the method has no such name.
     fn header(&mut self, line: &[u8]) {
-        let Some(colon) = line.iter().position(|byte| *byte == b':') else {
+        let Some(colon) = memchr::memchr(b':', line) else {
             return;
         };
         let (name, value) = (&line[..colon], &line[colon + 1..]);
