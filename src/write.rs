@@ -6,6 +6,7 @@
 
 pub mod answer;
 mod body;
+mod finishing;
 mod negotiate;
 mod record;
 pub mod refusal;
@@ -13,11 +14,13 @@ mod respond;
 
 use std::convert::Infallible;
 use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
@@ -37,6 +40,7 @@ use crate::state::State;
 use crate::wire::Protocol;
 
 use answer::Answer;
+use finishing::Finishing;
 use record::{Progress, Recorder};
 use refusal::Refusal;
 
@@ -52,8 +56,7 @@ pub struct Endpoint {
     rewriter: Arc<Rewriter>,
     recorder: Recorder,
     guesses: Arc<Guesses>,
-    /// Has a task for each request whose body was read; they are finished whatever becomes of the
-    /// sender.
+    /// Has a task for each request whose body was read and whose sender went away.
     drain: Drain,
 }
 
@@ -131,6 +134,7 @@ impl Handler for Endpoint {
         let (head, mut body) = request.into_parts();
         let mut progress = Progress::new(peer);
         let received = tokio::select! {
+            biased;
             received = self.receive(&state, &head, &mut body, &turn, &mut progress) => received,
             () = self.drained() => Err(Refusal::Draining),
         };
@@ -230,19 +234,19 @@ impl Endpoint {
         progress: &Arc<Progress>,
     ) -> Result<Answer, Refusal> {
         let (endpoint, shared) = (Arc::clone(self), Arc::clone(progress));
-        let task = self.drain.tasks().spawn(async move {
-            let ended = endpoint.process(&state, job).await;
+        let work = async move {
+            let processed = AssertUnwindSafe(endpoint.process(&state, job)).catch_unwind();
+            let ended = processed.await.unwrap_or_else(|_| {
+                tracing::error!("a request panicked");
+                Err(Refusal::Internal)
+            });
             match &ended {
                 Ok(answer) => endpoint.recorder.answered(&shared, answer),
                 Err(refusal) => endpoint.recorder.refused(&shared, refusal),
             }
             ended
-        });
-        task.await.unwrap_or_else(|error| {
-            tracing::error!(%error, "a request panicked");
-            self.recorder.refused(progress, &Refusal::Internal);
-            Err(Refusal::Internal)
-        })
+        };
+        Finishing::new(work, &self.drain).await
     }
 
     /// From a body in memory to the answer for the spoke.
