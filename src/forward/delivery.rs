@@ -107,13 +107,14 @@ impl Run<'_> {
     async fn send_all(&mut self) -> Result<(), Failed> {
         let hub = &self.delivery.hub;
         self.push(&self.delivery.outgoing, &self.delivery.kept, None);
+        // Rare steps are in boxes, or each request would keep room for the largest of them.
         while let Some(pending) = self.pending.pop() {
             if pending.too_large {
-                self.translate(&pending).await?;
+                Box::pin(self.translate(&pending)).await?;
                 continue;
             }
             if self.is_known(&pending) {
-                self.inquire(&pending, None).await?;
+                Box::pin(self.inquire(&pending, None)).await?;
                 continue;
             }
             let response = self.send(&pending).await.map_err(Failed::no_response)?;
@@ -122,19 +123,19 @@ impl Run<'_> {
                     self.settled.written.add_all(&written);
                     self.stored(&pending).await;
                 }
-                Reaction::Inquire => self.inquire(&pending, Some(&response)).await?,
+                Reaction::Inquire => Box::pin(self.inquire(&pending, Some(&response))).await?,
                 Reaction::Fail(failed) => return Err(failed),
-                Reaction::Translate => self.translate(&pending).await?,
-                Reaction::Halve if self.halve(&pending).await? => {}
+                Reaction::Translate => Box::pin(self.translate(&pending)).await?,
+                Reaction::Halve if Box::pin(self.halve(&pending)).await? => {}
                 Reaction::Halve => {
-                    self.check_newest(&pending, &response).await?;
+                    Box::pin(self.check_newest(&pending, &response)).await?;
                     self.settled.unhalved(&pending.payload.counts);
                     self.refuse(&pending, &response);
                 }
                 Reaction::Drop => self.settled.unsupported.add_all(&pending.payload.counts),
                 // `Self::react` has probed already, so `Probe` cannot come back from it.
                 Reaction::Refuse | Reaction::Probe => {
-                    self.check_newest(&pending, &response).await?;
+                    Box::pin(self.check_newest(&pending, &response)).await?;
                     self.refuse(&pending, &response);
                 }
             }
@@ -171,7 +172,7 @@ impl Run<'_> {
             return reaction;
         };
         // Whatever comes of it is known to the hub afterwards.
-        let _ = self.delivery.hub.probe(self.deadline).await;
+        let _ = Box::pin(self.delivery.hub.probe(self.deadline)).await;
         react(&sent, response, self.known(true))
     }
 

@@ -27,8 +27,8 @@ const DELIVERY_BYTES: usize = 16 * 1024;
 
 /// What each hub is to get of a request, known before the request is inspected.
 #[derive(Debug)]
-pub(crate) struct Plan {
-    hubs: Vec<Arc<Hub>>,
+pub(crate) struct Plan<'h> {
+    hubs: &'h [Arc<Hub>],
     /// What the hubs want, each once.
     pub targets: Vec<Target>,
     /// For each hub, the index of its target.
@@ -70,9 +70,9 @@ impl Terms {
     }
 }
 
-impl Plan {
+impl<'h> Plan<'h> {
     /// Asks each hub what it wants for a request that came as `from`.
-    pub(crate) fn new(hubs: &[Arc<Hub>], from: Protocol) -> Self {
+    pub(crate) fn new(hubs: &'h [Arc<Hub>], from: Protocol) -> Self {
         let mut targets = Vec::with_capacity(1);
         let indexes = hubs.iter().map(|hub| {
             let protocol = hub.wants(from);
@@ -92,7 +92,7 @@ impl Plan {
         });
         let indexes = indexes.collect();
         Self {
-            hubs: hubs.to_vec(),
+            hubs,
             targets,
             indexes,
         }
@@ -123,7 +123,7 @@ impl Plan {
             retry_attempt: retry_attempt.clone(),
             reservation: Arc::clone(&reservation),
         };
-        if let [hub] = self.hubs.as_slice()
+        if let [hub] = self.hubs
             && let Some(outgoing) = outgoing.pop()
         {
             return delivery(hub, outgoing).run().await;

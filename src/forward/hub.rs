@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, HOST, USER_AGENT};
-use http::{HeaderValue, Method, Request};
+use http::{HeaderMap, HeaderValue, Method, Request};
 use http_body_util::Full;
 use tokio::sync::Semaphore;
 use tokio::time::timeout_at;
@@ -57,6 +57,8 @@ pub struct HubRequest<'r> {
 #[derive(Debug)]
 pub struct Hub {
     config: config::Hub,
+    /// The headers that are the same for all requests, with a message of V1 and of V2.
+    headers: [HeaderMap; 2],
     connections: Connections,
     in_flight: Arc<Semaphore>,
     discovery: Arc<Discovery>,
@@ -85,6 +87,7 @@ impl Hub {
         }
         Arc::new(Self {
             config: config.clone(),
+            headers: [Protocol::V1, Protocol::V2].map(|protocol| headers(config, protocol)),
             connections: Connections::new(config, same.map(|it| &it.connections)),
             in_flight: same.map_or_else(
                 || Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT_MAX)),
@@ -199,16 +202,14 @@ impl Hub {
         let mut request = Request::new(Full::new(sent.body.clone()));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.config.url.target().clone();
+        let [v1, v2] = &self.headers;
         let headers = request.headers_mut();
-        headers.insert(HOST, self.config.url.host_header().clone());
-        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("snappy"));
-        headers.insert(USER_AGENT, HeaderValue::from_static(crate::USER_AGENT));
-        remote_write::insert_message_headers(headers, sent.protocol);
+        *headers = match sent.protocol {
+            Protocol::V1 => v1.clone(),
+            Protocol::V2 => v2.clone(),
+        };
         if let Some(attempt) = sent.retry_attempt {
             headers.insert(remote_write::RETRY_ATTEMPT, attempt.clone());
-        }
-        if let Some(authorization) = &self.config.authorization {
-            headers.insert(AUTHORIZATION, authorization.clone());
         }
         for header in &self.config.headers {
             // A probe holds no sample that could be stored for the tenant that it names.
@@ -221,10 +222,15 @@ impl Hub {
     /// Sends a request, and once more if a kept connection turns out to be closed.
     async fn exchange(&self, sent: &HubRequest<'_>) -> Result<HubResponse, HubFailure> {
         let deadline = sent.deadline;
-        let permit = timeout_at(deadline.into(), self.in_flight.acquire()).await;
-        let permit = permit.map_err(|_| HubFailure::Timeout)?;
-        // It is never closed: the semaphore lives as long as the hub.
-        let _permit = permit.map_err(|_| HubFailure::Connect)?;
+        let _permit = match self.in_flight.try_acquire() {
+            Ok(permit) => permit,
+            Err(_) => {
+                let permit = timeout_at(deadline.into(), self.in_flight.acquire()).await;
+                let permit = permit.map_err(|_| HubFailure::Timeout)?;
+                // It is never closed: the semaphore lives as long as the hub.
+                permit.map_err(|_| HubFailure::Connect)?
+            }
+        };
         let send = |held| {
             let request = self.http_request(sent);
             self.connections.send(held, request, sent)
@@ -235,7 +241,21 @@ impl Hub {
                 result => return result.map_err(Lost::failure),
             }
         }
-        let opened = self.connections.open(deadline).await?;
+        // It is rare and takes much more memory than a request over a kept connection.
+        let opened = Box::pin(self.connections.open(deadline)).await?;
         send(opened).await.map_err(Lost::failure)
     }
+}
+
+/// The headers that all requests to a hub have, with a message of this version.
+fn headers(config: &config::Hub, protocol: Protocol) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(HOST, config.url.host_header().clone());
+    headers.insert(CONTENT_ENCODING, HeaderValue::from_static("snappy"));
+    headers.insert(USER_AGENT, HeaderValue::from_static(crate::USER_AGENT));
+    remote_write::insert_message_headers(&mut headers, protocol);
+    if let Some(authorization) = &config.authorization {
+        headers.insert(AUTHORIZATION, authorization.clone());
+    }
+    headers
 }

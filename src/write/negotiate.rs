@@ -7,7 +7,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
 use http::request::Parts as Head;
 use http::{HeaderMap, Method};
 
-use crate::remote_write::{MEDIA_TYPE, PATHS};
+use crate::remote_write::{self, MEDIA_TYPE, PATHS};
 use crate::wire::Protocol;
 
 use super::refusal::Refusal;
@@ -59,6 +59,12 @@ fn single(headers: &HeaderMap, name: HeaderName) -> Result<Option<&str>, String>
 /// The message that a Content-Type names, as RFC 9110 section 8.3.1 reads it: case, spaces,
 /// quotes and other parameters do not matter.
 fn content_type(value: &str) -> Option<Protocol> {
+    // What nearly all senders write is not taken apart.
+    let canonical = [Protocol::V1, Protocol::V2].into_iter();
+    let mut canonical = canonical.filter(|it| remote_write::content_type(*it) == value);
+    if let Some(protocol) = canonical.next() {
+        return Some(protocol);
+    }
     let mut parts = Parts { rest: value };
     if !parts.next()?.trim().eq_ignore_ascii_case(MEDIA_TYPE) {
         return None;

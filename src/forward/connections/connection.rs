@@ -20,6 +20,7 @@ use http_body_util::Full;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::unconstrained;
 
 use crate::forward::response::HubResponse;
 
@@ -77,13 +78,16 @@ impl Connection {
     ) -> Result<HubResponse, Broken> {
         self.heard.store(false, Ordering::Relaxed);
         let response = self.handle.try_send_request(request);
-        let mut exchange = pin!(async {
+        // It waits only for the driver, which is polled before it, so nothing has to wake it: neither
+        // the driver, nor tokio when the task has done much at once.
+        let mut exchange = pin!(unconstrained(async {
             let response = response.await.map_err(|error| error.into_error())?;
             HubResponse::read(response).await
-        });
+        }));
         let result = poll_fn(|context| {
             self.drive(context);
-            match exchange.as_mut().poll(context) {
+            let mut unwoken = Context::from_waker(Waker::noop());
+            match exchange.as_mut().poll(&mut unwoken) {
                 Poll::Ready(result) => Poll::Ready(result.map_err(Some)),
                 Poll::Pending if self.ended => Poll::Ready(Err(None)),
                 Poll::Pending => Poll::Pending,
