@@ -14,7 +14,7 @@ use anyhow::Context;
 use bytes::Bytes;
 use hubgate::config::{Absent, LabelPolicy, Mismatch, SpokeLimits};
 use hubgate::load::bodies;
-use hubgate::load::shape::{Mix, Shape};
+use hubgate::load::shape::{Extra, Mix, Shape};
 use hubgate::policy::{self, Rules, Scratch};
 use hubgate::wire::encoder::{Encoder, Form, Metadata};
 use hubgate::wire::{Protocol, snappy};
@@ -25,7 +25,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const LIMIT: usize = 32 * 1024 * 1024;
 
-/// A body of 2,000 series.
+/// A body of 2,000 samples.
 struct Body {
     /// Names the body in the name of a case.
     suffix: &'static str,
@@ -36,67 +36,86 @@ struct Body {
 enum Source {
     /// Captured from a real Prometheus server (`tests/fixtures`).
     Captured(&'static [u8]),
-    /// From `hubgate load`, with one more label that has a value of so many bytes.
-    LongLabel(usize),
+    /// From `hubgate load`.
+    Made(Mix, Option<Extra>),
 }
 
-static BODIES: [Body; 8] = [
-    Body {
-        suffix: "v1",
-        protocol: Protocol::V1,
-        source: Source::Captured(include_bytes!(
-            "../tests/fixtures/prometheus-3.12-v1-2000.snappy"
-        )),
-    },
-    Body {
-        suffix: "v2",
-        protocol: Protocol::V2,
-        source: Source::Captured(include_bytes!(
-            "../tests/fixtures/prometheus-3.12-v2-2000.snappy"
-        )),
-    },
-    Body {
-        suffix: "cluster-v1s1",
-        protocol: Protocol::V1,
-        source: Source::Captured(include_bytes!("../tests/fixtures/cluster-v1s1.snappy")),
-    },
-    Body {
-        suffix: "cluster-v1s8",
-        protocol: Protocol::V1,
-        source: Source::Captured(include_bytes!("../tests/fixtures/cluster-v1s8.snappy")),
-    },
-    Body {
-        suffix: "cluster-v2s1",
-        protocol: Protocol::V2,
-        source: Source::Captured(include_bytes!("../tests/fixtures/cluster-v2s1.snappy")),
-    },
-    Body {
-        suffix: "cluster-v2s8",
-        protocol: Protocol::V2,
-        source: Source::Captured(include_bytes!("../tests/fixtures/cluster-v2s8.snappy")),
-    },
-    Body {
-        suffix: "long-v1",
-        protocol: Protocol::V1,
-        source: Source::LongLabel(200),
-    },
-    Body {
-        suffix: "long-v2",
-        protocol: Protocol::V2,
-        source: Source::LongLabel(200),
-    },
+const UNIFORM: Mix = Mix::Uniform { labels: 14 };
+
+/// The captured bodies.
+const CAPTURED: [Body; 6] = [
+    captured(
+        "v1",
+        Protocol::V1,
+        include_bytes!("../tests/fixtures/prometheus-3.12-v1-2000.snappy"),
+    ),
+    captured(
+        "v2",
+        Protocol::V2,
+        include_bytes!("../tests/fixtures/prometheus-3.12-v2-2000.snappy"),
+    ),
+    captured(
+        "cluster-v1s1",
+        Protocol::V1,
+        include_bytes!("../tests/fixtures/cluster-v1s1.snappy"),
+    ),
+    captured(
+        "cluster-v1s8",
+        Protocol::V1,
+        include_bytes!("../tests/fixtures/cluster-v1s8.snappy"),
+    ),
+    captured(
+        "cluster-v2s1",
+        Protocol::V2,
+        include_bytes!("../tests/fixtures/cluster-v2s1.snappy"),
+    ),
+    captured(
+        "cluster-v2s8",
+        Protocol::V2,
+        include_bytes!("../tests/fixtures/cluster-v2s8.snappy"),
+    ),
 ];
 
+/// The bodies of `hubgate load`, each for V1 and V2. Those of V2 have metadata.
+const MADE: [(&str, Mix, Option<Extra>); 7] = [
+    ("long", UNIFORM, Some(Extra::LongLabel(200))),
+    ("longest", UNIFORM, Some(Extra::LongLabel(1_024))),
+    ("made-cluster", Mix::Cluster, None),
+    ("exemplars", Mix::Cluster, Some(Extra::Exemplars)),
+    ("histograms", Mix::Cluster, Some(Extra::Histograms)),
+    ("non-ascii", Mix::Cluster, Some(Extra::NonAscii)),
+    ("samples", Mix::Cluster, Some(Extra::Samples(4))),
+];
+
+const fn captured(suffix: &'static str, protocol: Protocol, bytes: &'static [u8]) -> Body {
+    Body {
+        suffix,
+        protocol,
+        source: Source::Captured(bytes),
+    }
+}
+
 impl Body {
+    fn name(&self) -> String {
+        match self.source {
+            Source::Captured(_) => self.suffix.to_owned(),
+            Source::Made(..) => format!("{}-{}", self.suffix, self.protocol.name()),
+        }
+    }
+
     fn compressed(&self) -> Bytes {
         match self.source {
             Source::Captured(bytes) => Bytes::from_static(bytes),
-            Source::LongLabel(bytes) => {
+            Source::Made(mix, extra) => {
+                let samples_per_series = match extra {
+                    Some(Extra::Samples(count)) => count,
+                    _ => 1,
+                };
                 let shape = Shape {
                     protocol: self.protocol,
-                    series_per_request: 2_000,
-                    mix: Mix::Uniform { labels: 14 },
-                    long_label_bytes: Some(bytes),
+                    series_per_request: 2_000 / samples_per_series,
+                    mix,
+                    extra,
                     cluster: Some("production".to_owned()),
                 };
                 bodies::Body::new(&shape, 0).next(1_764_000_000_000)
@@ -117,15 +136,21 @@ enum Work {
     Replay,
     /// Inspect a message and encode it in the other version.
     Translate,
+    /// Compress what [`Self::Inject`] encodes.
+    Compress,
+    /// Compress what [`Self::Translate`] encodes.
+    CompressTranslated,
 }
 
 impl Work {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 7] = [
         Self::Decode,
         Self::Inspect,
         Self::Inject,
         Self::Replay,
         Self::Translate,
+        Self::Compress,
+        Self::CompressTranslated,
     ];
 
     fn name(self, from: Protocol) -> &'static str {
@@ -136,13 +161,16 @@ impl Work {
             (Self::Replay, _) => "replay",
             (Self::Translate, Protocol::V1) => "upgrade",
             (Self::Translate, Protocol::V2) => "downgrade",
+            (Self::Compress, _) => "compress",
+            (Self::CompressTranslated, Protocol::V1) => "compress-upgraded",
+            (Self::CompressTranslated, Protocol::V2) => "compress-downgraded",
         }
     }
 }
 
 struct Case {
     work: Work,
-    body: &'static Body,
+    body: Body,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -167,46 +195,74 @@ fn main() -> anyhow::Result<ExitCode> {
 
 fn cases() -> impl Iterator<Item = Case> {
     let works = Work::ALL.into_iter();
-    works.flat_map(|work| BODIES.iter().map(move |body| Case { work, body }))
+    let cases = works.flat_map(|work| bodies().map(move |body| Case { work, body }));
+    cases.filter(Case::tells_something)
+}
+
+fn bodies() -> impl Iterator<Item = Body> {
+    let made = MADE.into_iter().flat_map(|(suffix, mix, extra)| {
+        [Protocol::V1, Protocol::V2].map(|protocol| Body {
+            suffix,
+            protocol,
+            source: Source::Made(mix, extra),
+        })
+    });
+    CAPTURED.into_iter().chain(made)
 }
 
 impl Case {
     fn name(&self) -> String {
-        format!(
-            "{}-{}",
-            self.work.name(self.body.protocol),
-            self.body.suffix
-        )
+        let work = self.work.name(self.body.protocol);
+        format!("{work}-{}", self.body.name())
+    }
+
+    /// Made bodies are replayed and compressed like others.
+    fn tells_something(&self) -> bool {
+        match self.work {
+            Work::Decode | Work::Inspect | Work::Inject | Work::Translate => true,
+            Work::Replay | Work::Compress | Work::CompressTranslated => {
+                matches!(self.body.source, Source::Captured(_))
+            }
+        }
     }
 
     /// Does the work of so many requests.
     fn run(&self, count: u32) {
         let (protocol, body) = (self.body.protocol, self.body.compressed());
+        let other = match protocol {
+            Protocol::V1 => Protocol::V2,
+            Protocol::V2 => Protocol::V1,
+        };
         let mut buffer = Vec::new();
         let message = decode(&body, &mut buffer).to_vec();
         let (mut scratch, mut encoder) = (Scratch::default(), Encoder::default());
         let (unchanged, injected) = (rules("cluster"), rules("tenant"));
+        let memory = (&mut scratch, &mut encoder);
+        let encoded = match self.work {
+            Work::Compress => encode(protocol, protocol, &message, &injected, memory).to_vec(),
+            Work::CompressTranslated => {
+                encode(protocol, other, &message, &unchanged, memory).to_vec()
+            }
+            _ => Vec::new(),
+        };
+        let mut compressor = snap::raw::Encoder::new();
         for _ in 0..count {
+            let memory = (&mut scratch, &mut encoder);
             match self.work {
                 Work::Decode => {
                     black_box(decode(black_box(&body), &mut buffer));
                 }
                 Work::Inspect => inspect(protocol, &message, &unchanged, &mut scratch),
                 Work::Inject => {
-                    let memory = (&mut scratch, &mut encoder);
-                    encode(protocol, protocol, &message, &injected, memory);
+                    black_box(encode(protocol, protocol, &message, &injected, memory));
                 }
-                Work::Replay => {
-                    let memory = (&mut scratch, &mut encoder);
-                    replay(protocol, &message, &injected, memory);
-                }
+                Work::Replay => replay(protocol, &message, &injected, memory),
                 Work::Translate => {
-                    let to = match protocol {
-                        Protocol::V1 => Protocol::V2,
-                        Protocol::V2 => Protocol::V1,
-                    };
-                    let memory = (&mut scratch, &mut encoder);
-                    encode(protocol, to, &message, &unchanged, memory);
+                    black_box(encode(protocol, other, &message, &unchanged, memory));
+                }
+                Work::Compress | Work::CompressTranslated => {
+                    let encoded = black_box(&encoded);
+                    black_box(snappy::compress(&mut compressor, encoded, &mut buffer));
                 }
             }
         }
@@ -226,19 +282,20 @@ fn inspect(protocol: Protocol, message: &[u8], rules: &Rules, scratch: &mut Scra
         scratch,
         &mut [],
     );
-    let verdict = verdict.expect("a honest body");
+    let verdict = verdict.expect("an honest body");
     assert!(!verdict.changed(), "it may travel on as it is");
 }
 
-fn encode(
+/// Inspects a message and encodes it; returns the bytes of the encoded message.
+fn encode<'e>(
     from: Protocol,
     to: Protocol,
     message: &[u8],
     rules: &Rules,
-    (scratch, encoder): (&mut Scratch, &mut Encoder),
-) {
+    (scratch, encoder): (&mut Scratch, &'e mut Encoder),
+) -> &'e [u8] {
     encoder.start(Form::new(to, Metadata::Drop), message.len());
-    let encoders = std::slice::from_mut(encoder);
+    let encoders = std::slice::from_mut(&mut *encoder);
     let verdict = policy::inspect(
         from,
         black_box(message),
@@ -247,8 +304,8 @@ fn encode(
         scratch,
         encoders,
     );
-    assert!(verdict.expect("a honest body").keeps());
-    black_box(encoder.finish().expect("a honest body"));
+    assert!(verdict.expect("an honest body").keeps());
+    encoder.finish().expect("an honest body").message.bytes
 }
 
 fn replay(
@@ -265,7 +322,7 @@ fn replay(
         scratch,
         &mut [],
     );
-    assert!(verdict.expect("a honest body").changed());
+    assert!(verdict.expect("an honest body").changed());
     encoder.start(Form::new(protocol, Metadata::Drop), message.len());
     let encoders = std::slice::from_mut(encoder);
     policy::replay(protocol, black_box(message), rules, scratch, encoders).expect("it was judged");

@@ -64,12 +64,12 @@ rustc --version
 for name in $("$scratch/now" --list); do
   now="$(cost now "$name")"
   if [[ $# -eq 0 ]]; then
-    printf '%-24s %12d\n' "$name" "$now"
+    printf '%-34s %12d\n' "$name" "$now"
   elif "$scratch/then" --list | grep -qx "$name"; then
     then="$(cost "then" "$name")"
     change="$(awk "BEGIN { printf \"%+.2f\", 100 * ($now - $then) / $then }")"
-    printf '%-24s %12d -> %12d %8s %%\n' "$name" "$then" "$now" "$change"
+    printf '%-34s %12d -> %12d %8s %%\n' "$name" "$then" "$now" "$change"
   else
-    printf '%-24s %12s -> %12d\n' "$name" new "$now"
+    printf '%-34s %12s -> %12d\n' "$name" new "$now"
   fi
 done

@@ -9,6 +9,7 @@ pub mod client;
 mod cluster;
 pub mod drive;
 mod kube;
+mod messages;
 mod progress;
 pub mod scrape;
 pub mod shape;

@@ -136,7 +136,7 @@ fn write(gate: &Server, keeps: bool, stop: &AtomicBool) -> anyhow::Result<(Seen,
         protocol: Protocol::V1,
         series_per_request: SERIES,
         mix: Mix::Uniform { labels: 14 },
-        long_label_bytes: None,
+        extra: None,
         cluster: Some(HONEST.to_owned()),
     };
     let mut body = Body::new(&shape, usize::from(keeps) * SERIES);

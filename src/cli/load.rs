@@ -8,7 +8,7 @@ use anyhow::{Context, bail, ensure};
 use http::{HeaderValue, Uri};
 
 use crate::load::client::{self, Server};
-use crate::load::shape::{LABELS_MIN, Mix, Shape};
+use crate::load::shape::{Extra, LABELS_MIN, Mix, Shape};
 use crate::load::{self, BODIES_PER_CONNECTION, Plan};
 use crate::tls::{Authorities, ClientTls};
 use crate::wire::Protocol;
@@ -95,7 +95,7 @@ fn plan(args: &LoadArgs) -> anyhow::Result<Plan> {
             protocol: args.protocol,
             series_per_request: args.series_per_request,
             mix,
-            long_label_bytes: args.long_label_bytes,
+            extra: args.long_label_bytes.map(Extra::LongLabel),
             cluster: args.cluster.clone(),
         },
         connections: args.connections,

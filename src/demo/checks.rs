@@ -130,7 +130,7 @@ pub(super) async fn load_passes(environment: &Environment, spoke: &Spoke) -> Che
             protocol: spoke.protocol,
             series_per_request: 2_000,
             mix: Mix::Uniform { labels: 14 },
-            long_label_bytes: None,
+            extra: None,
             cluster: Some(spoke.name.to_owned()),
         },
         connections: LOAD_CONNECTIONS,

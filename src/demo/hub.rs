@@ -213,7 +213,7 @@ mod tests {
                 protocol,
                 series_per_request: 50,
                 mix: Mix::Uniform { labels: 14 },
-                long_label_bytes: None,
+                extra: None,
                 cluster: None,
             },
             connections: 2,

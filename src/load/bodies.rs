@@ -1,97 +1,92 @@
-//! The bodies of a load: messages with series like those of Kubernetes, compressed once and changed in place for
-//! each request.
+//! The bodies of a load: messages with series like those of Kubernetes, compressed once and changed in
+//! place for each request.
 //!
-//! The series of a body never change, so a load has no churn. A request gets new values and one new
-//! timestamp, which are written into the compressed bytes. No two bodies of a load share a series,
+//! The series of a body stay the same, unless its shape has churn. A request gets new values and new
+//! timestamps, which are written into the compressed bytes. No two bodies of a load share a series,
 //! so a connection keeps the samples of its series in time order without knowing of the others.
 
-use std::collections::HashMap;
-
 use bytes::Bytes;
-use prost::Message;
-use prost::encoding::encode_varint;
 
-use super::kube::{self, Labels};
+use super::messages::{self, Change};
 use super::shape::Shape;
-use super::snappy::Encoder;
-use crate::wire::Protocol;
-use crate::wire::proto::{v1, v2};
+use super::snappy::{Compressed, Place};
 
 /// A body that is sent again and again, each time with newer samples.
 pub struct Body {
     compressed: Vec<u8>,
     plain_bytes: usize,
-    offsets: Offsets,
+    samples: usize,
+    /// What each request overwrites, and where.
+    changes: Vec<(Change, Place)>,
     values: Vec<f64>,
     timestamp_ms: i64,
+    /// The number of the next request.
+    turn: u32,
 }
-
-/// Where the bytes are that each request overwrites.
-#[derive(Default)]
-struct Offsets {
-    values: Vec<usize>,
-    /// The timestamp of the first sample. The others are back-references to it.
-    timestamp: Option<usize>,
-}
-
-// Keys of fields. `samples` has one number in V1 and V2; so have `labels` and `labels_refs`.
-const V1_TIMESERIES: u8 = 1 << 3 | 2;
-const V2_SYMBOLS: u8 = 4 << 3 | 2;
-const V2_TIMESERIES: u8 = 5 << 3 | 2;
-const SERIES_LABELS: u8 = 1 << 3 | 2;
-const SERIES_SAMPLES: u8 = 2 << 3 | 2;
-const V2_SERIES_METADATA: u8 = 5 << 3 | 2;
-const SAMPLE_VALUE: u8 = 1 << 3 | 1;
-const SAMPLE_TIMESTAMP: u8 = 2 << 3;
-
-/// Bytes of a varint from 2^35 to 2^42, which are the milliseconds of the years 1971 to 2109.
-const TIMESTAMP_BYTES: usize = 6;
-
-/// Bytes of a sample, with the key and the length before it.
-const SAMPLE_BYTES: usize = 3 + 8 + 1 + TIMESTAMP_BYTES;
-
-/// Shorter strings repeat whole or not at all.
-const LONG_BYTES: usize = 96;
 
 impl Body {
     /// Makes the body whose series have the numbers from `first_series` on.
     pub fn new(shape: &Shape, first_series: usize) -> Self {
-        let numbers = first_series..first_series + shape.series_per_request;
-        let series: Vec<Labels> = numbers.map(|number| shape.series(number)).collect();
-        let mut encoder = Encoder::default();
-        let mut offsets = match shape.protocol {
-            Protocol::V1 => encode_v1(&mut encoder, &series),
-            Protocol::V2 => encode_v2(&mut encoder, &series),
-        };
-        let compressed = encoder.finish();
-        offsets.shift(compressed.preamble_bytes);
+        let plain = messages::encode(shape, first_series);
+        let compressed = Compressed::new(&plain.bytes);
+        let changes = plain.changes.iter().flat_map(|&(start, change)| {
+            let places = compressed.places(start..start + change.bytes());
+            places.map(move |place| (change, place))
+        });
+        let changes = changes.collect();
         Self {
+            plain_bytes: plain.bytes.len(),
+            samples: shape.samples_per_request(),
+            changes,
+            values: (0..plain.values).map(messages::first_value).collect(),
             compressed: compressed.bytes,
-            plain_bytes: compressed.plain_bytes,
-            values: (1_u32..).map(f64::from).take(series.len()).collect(),
-            offsets,
             timestamp_ms: 0,
+            turn: 0,
         }
     }
 
-    /// Returns the body of the next request, with new values and a new timestamp: `now_ms`, or one
-    /// millisecond after the last timestamp if the clock has not moved on.
+    /// Takes a captured body with so many samples. It is the same in every request.
+    pub fn captured(compressed: &[u8], samples: usize) -> Self {
+        Self {
+            compressed: compressed.to_vec(),
+            plain_bytes: snap::raw::decompress_len(compressed).unwrap_or_default(),
+            samples,
+            changes: Vec::new(),
+            values: Vec::new(),
+            timestamp_ms: 0,
+            turn: 0,
+        }
+    }
+
+    /// Returns the body of the next request, with new values and new timestamps. The first one is
+    /// `now_ms`, or one millisecond after the last timestamp if the clock has not moved on. The next
+    /// samples of a series follow by the millisecond.
     pub fn next(&mut self, now_ms: i64) -> Bytes {
-        self.timestamp_ms = now_ms.max(self.timestamp_ms + 1);
-        if let Some(offset) = self.offsets.timestamp {
-            self.compressed[offset..offset + TIMESTAMP_BYTES]
-                .copy_from_slice(&timestamp_varint(self.timestamp_ms));
+        let first_ms = now_ms.max(self.timestamp_ms + 1);
+        self.values.iter_mut().for_each(|value| *value += 0.25);
+        let turn = format!("{:06}", self.turn % 1_000_000);
+        for (change, place) in &self.changes {
+            match *change {
+                Change::Value(number) => {
+                    let value = self.values[number].to_le_bytes();
+                    place.overwrite(&mut self.compressed, &value);
+                }
+                Change::Timestamp(number) => {
+                    let timestamp_ms = first_ms + i64::from(number);
+                    let value = messages::timestamp_varint(timestamp_ms);
+                    place.overwrite(&mut self.compressed, &value);
+                    self.timestamp_ms = self.timestamp_ms.max(timestamp_ms);
+                }
+                Change::Turn => place.overwrite(&mut self.compressed, turn.as_bytes()),
+            }
         }
-        for (&offset, value) in self.offsets.values.iter().zip(&mut self.values) {
-            *value += 0.25;
-            self.compressed[offset..offset + 8].copy_from_slice(&value.to_le_bytes());
-        }
+        self.turn = self.turn.wrapping_add(1);
         Bytes::copy_from_slice(&self.compressed)
     }
 
-    /// The number of samples of a request.
+    /// The number of float samples and native histograms of a request.
     pub fn samples(&self) -> usize {
-        self.values.len()
+        self.samples
     }
 
     /// The size of a decompressed request.
@@ -100,169 +95,17 @@ impl Body {
     }
 }
 
-impl Offsets {
-    /// Encodes the sample of a series and keeps where the bytes are that a request overwrites.
-    fn encode_sample(&mut self, encoder: &mut Encoder) {
-        let mut head = field(SERIES_SAMPLES, SAMPLE_BYTES - 2);
-        head.push(SAMPLE_VALUE);
-        encoder.repeatable(&head);
-        self.values.push(encoder.patchable(&0_f64.to_le_bytes()));
-        encoder.repeatable(&[SAMPLE_TIMESTAMP]);
-        if self.timestamp.is_some() {
-            encoder.repeatable(&[0; TIMESTAMP_BYTES]);
-        } else {
-            self.timestamp = Some(encoder.patchable(&[0; TIMESTAMP_BYTES]));
-        }
-    }
-
-    fn shift(&mut self, bytes: usize) {
-        for offset in self.values.iter_mut().chain(&mut self.timestamp) {
-            *offset += bytes;
-        }
-    }
-}
-
-fn encode_v1(encoder: &mut Encoder, series: &[Labels]) -> Offsets {
-    let mut offsets = Offsets::default();
-    for labels in series {
-        let labels: Vec<Vec<u8>> = labels.iter().map(v1_label).collect();
-        let bytes = labels.iter().map(Vec::len).sum::<usize>() + SAMPLE_BYTES;
-        encoder.repeatable(&field(V1_TIMESERIES, bytes));
-        for label in &labels {
-            encode_text(encoder, label);
-        }
-        offsets.encode_sample(encoder);
-    }
-    offsets
-}
-
-/// Encodes a string, or bytes with one. Long ones repeat in parts, as the slices of an `id` do.
-fn encode_text(encoder: &mut Encoder, text: &[u8]) {
-    if text.len() < LONG_BYTES {
-        return encoder.repeatable(text);
-    }
-    for part in text.split_inclusive(|byte| *byte == b'/') {
-        encoder.repeatable(part);
-    }
-}
-
-fn v1_label((name, value): &(String, String)) -> Vec<u8> {
-    let label = v1::Label {
-        name: name.clone(),
-        value: value.clone(),
-    };
-    let mut bytes = field(SERIES_LABELS, label.encoded_len());
-    label.encode_raw(&mut bytes);
-    bytes
-}
-
-fn encode_v2(encoder: &mut Encoder, series: &[Labels]) -> Offsets {
-    let mut symbols = Symbols::default();
-    symbols.reference("");
-    let series: Vec<V2Series> = series
-        .iter()
-        .map(|labels| V2Series::new(labels, &mut symbols))
-        .collect();
-    for symbol in &symbols.in_order {
-        encoder.repeatable(&field(V2_SYMBOLS, symbol.len()));
-        encode_text(encoder, symbol.as_bytes());
-    }
-    let mut offsets = Offsets::default();
-    for series in series {
-        series.encode(encoder, &mut offsets);
-    }
-    offsets
-}
-
-#[derive(Default)]
-struct Symbols {
-    in_order: Vec<String>,
-    references: HashMap<String, u32>,
-}
-
-impl Symbols {
-    fn reference(&mut self, symbol: &str) -> u32 {
-        if let Some(reference) = self.references.get(symbol) {
-            return *reference;
-        }
-        let reference = u32::try_from(self.in_order.len()).expect("a body has few symbols");
-        self.in_order.push(symbol.to_owned());
-        self.references.insert(symbol.to_owned(), reference);
-        reference
-    }
-}
-
-/// The encoded parts of a V2 series.
-struct V2Series {
-    /// One element for each label: the references of its name and value.
-    references: Vec<Vec<u8>>,
-    metadata: Vec<u8>,
-}
-
-impl V2Series {
-    fn new(labels: &Labels, symbols: &mut Symbols) -> Self {
-        let mut references = Vec::with_capacity(labels.len());
-        for (name, value) in labels {
-            let mut pair = Vec::new();
-            encode_varint(symbols.reference(name).into(), &mut pair);
-            encode_varint(symbols.reference(value).into(), &mut pair);
-            references.push(pair);
-        }
-        let metric = labels.iter().find(|(name, _)| name == "__name__");
-        let (kind, help) = kube::metadata(metric.map_or("", |(_, value)| value));
-        let help_ref = symbols.reference(&help);
-        let metadata = v2::Metadata {
-            r#type: kind.into(),
-            help_ref,
-            unit_ref: 0,
-        };
-        Self {
-            references,
-            metadata: metadata.encode_to_vec(),
-        }
-    }
-
-    fn encode(&self, encoder: &mut Encoder, offsets: &mut Offsets) {
-        let references_bytes = self.references.iter().map(Vec::len).sum();
-        let references = field(SERIES_LABELS, references_bytes);
-        let metadata = [
-            field(V2_SERIES_METADATA, self.metadata.len()),
-            self.metadata.clone(),
-        ]
-        .concat();
-        let bytes = references.len() + references_bytes + SAMPLE_BYTES + metadata.len();
-        encoder.repeatable(&field(V2_TIMESERIES, bytes));
-        encoder.repeatable(&references);
-        for pair in &self.references {
-            encoder.repeatable(pair);
-        }
-        offsets.encode_sample(encoder);
-        encoder.repeatable(&metadata);
-    }
-}
-
-/// The key of a field and the length of its value.
-fn field(key: u8, bytes: usize) -> Vec<u8> {
-    let mut field = vec![key];
-    encode_varint(bytes as u64, &mut field);
-    field
-}
-
-fn timestamp_varint(timestamp_ms: i64) -> [u8; TIMESTAMP_BYTES] {
-    std::array::from_fn(|byte| {
-        let [bits, ..] = (timestamp_ms >> (7 * byte)).to_le_bytes();
-        if byte + 1 < TIMESTAMP_BYTES {
-            bits | 0x80
-        } else {
-            bits & 0x7f
-        }
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
+    use prost::Message;
+
     use super::*;
-    use crate::load::shape::Mix;
+    use crate::load::kube;
+    use crate::load::shape::{Extra, Labels, Mix};
+    use crate::wire::Protocol;
+    use crate::wire::proto::{v1, v2};
 
     const NOW_MS: i64 = 1_764_000_000_000;
 
@@ -271,7 +114,7 @@ mod tests {
             protocol,
             series_per_request: 500,
             mix: Mix::Uniform { labels: 14 },
-            long_label_bytes: None,
+            extra: None,
             cluster: cluster.map(str::to_owned),
         }
     }
@@ -341,31 +184,185 @@ mod tests {
         let values = requests
             .each_ref()
             .map(|request| request.timeseries[7].samples[0].value);
-        assert!(
-            values.is_sorted_by(|left, right| left < right),
-            "{values:?}"
-        );
+        assert!(values.is_sorted() && values[0] < values[3], "{values:?}");
     }
 
     #[test]
-    fn compresses_to_less_than_twice_the_bytes_of_a_real_compressor() {
-        for (protocol, mix) in [
-            (Protocol::V1, Mix::Uniform { labels: 14 }),
-            (Protocol::V2, Mix::Uniform { labels: 14 }),
-            (Protocol::V1, Mix::Cluster),
-            (Protocol::V2, Mix::Cluster),
-        ] {
-            let shape = Shape {
-                mix,
-                series_per_request: 2_000,
-                ..shape(protocol, None)
-            };
-            let ours = Body::new(&shape, 0).next(NOW_MS);
-            let theirs = snap::raw::Encoder::new()
-                .compress_vec(&decompress(&ours))
-                .unwrap();
-            let bytes = (ours.len(), theirs.len());
-            assert!(bytes.0 < 2 * bytes.1, "{protocol:?}, {mix:?}: {bytes:?}");
+    fn every_sample_of_a_request_is_newer_and_most_have_another_value() {
+        for mix in [Mix::Uniform { labels: 14 }, Mix::Cluster] {
+            for cluster in [None, Some("production")] {
+                let shape = Shape {
+                    mix,
+                    series_per_request: 2_000,
+                    ..shape(Protocol::V1, cluster)
+                };
+                let mut body = Body::new(&shape, 0);
+                let mut samples = |now| {
+                    let request = decode_v1(&body.next(now));
+                    let samples = request.timeseries.into_iter().map(|it| it.samples[0]);
+                    samples.collect::<Vec<_>>()
+                };
+                let (before, after) = (samples(NOW_MS), samples(NOW_MS + 987_654_321));
+                let mut same = 0;
+                for (before, after) in before.iter().zip(after) {
+                    let timestamps = (before.timestamp, after.timestamp);
+                    assert_eq!(timestamps, (NOW_MS, NOW_MS + 987_654_321));
+                    assert!(after.value.is_finite(), "{after:?}");
+                    same += usize::from(before.value.to_bits() == after.value.to_bits());
+                }
+                assert!(same < 100, "{same} of 2000 values are the same");
+            }
         }
+    }
+
+    const EXTRAS: [Extra; 7] = [
+        Extra::Churn,
+        Extra::Exemplars,
+        Extra::Histograms,
+        Extra::LongLabel(1_024),
+        Extra::NonAscii,
+        Extra::Samples(4),
+        Extra::StaleMarkers,
+    ];
+
+    fn with(extra: Extra, protocol: Protocol, mix: Mix) -> Shape {
+        Shape {
+            mix,
+            extra: Some(extra),
+            ..shape(protocol, Some("production"))
+        }
+    }
+
+    #[test]
+    fn bodies_with_an_extra_decode_and_encode_to_the_same_bytes() {
+        for extra in EXTRAS {
+            for mix in [Mix::Uniform { labels: 14 }, Mix::Cluster] {
+                let mut body = Body::new(&with(extra, Protocol::V1, mix), 0);
+                let plain = decompress(&body.next(NOW_MS));
+                let request = v1::WriteRequest::decode(&*plain).unwrap();
+                assert_eq!(request.encode_to_vec(), plain, "{extra:?}");
+                let series = request.timeseries.iter();
+                let samples = series.map(|series| series.samples.len() + series.histograms.len());
+                assert_eq!(samples.sum::<usize>(), body.samples(), "{extra:?}");
+
+                let mut body = Body::new(&with(extra, Protocol::V2, mix), 0);
+                let plain = decompress(&body.next(NOW_MS));
+                let request = v2::Request::decode(&*plain).unwrap();
+                assert_eq!(request.encode_to_vec(), plain, "{extra:?}");
+                let series = request.timeseries.iter();
+                let samples = series.map(|series| series.samples.len() + series.histograms.len());
+                assert_eq!(samples.sum::<usize>(), body.samples(), "{extra:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_tenth_of_the_series_has_what_an_extra_adds() {
+        let count = |extra, has: fn(&v1::TimeSeries) -> bool| {
+            let mut body = Body::new(&with(extra, Protocol::V1, Mix::Cluster), 0);
+            let request = decode_v1(&body.next(NOW_MS));
+            request.timeseries.iter().filter(|it| has(it)).count()
+        };
+        let histograms = count(Extra::Histograms, |series| {
+            let histogram = series.histograms.first();
+            histogram.is_some_and(|histogram| histogram.timestamp == NOW_MS)
+        });
+        let exemplars = count(Extra::Exemplars, |series| {
+            let exemplar = series.exemplars.first();
+            exemplar.is_some_and(|exemplar| exemplar.timestamp == NOW_MS)
+        });
+        let stale = count(Extra::StaleMarkers, |series| {
+            series.samples[0].value.to_bits() == 0x7ff0_0000_0000_0002
+        });
+        assert_eq!((histograms, exemplars, stale), (50, 50, 50));
+    }
+
+    #[test]
+    fn the_buckets_of_a_histogram_add_up_to_its_count() {
+        let mut body = Body::new(&with(Extra::Histograms, Protocol::V1, Mix::Cluster), 0);
+        let request = decode_v1(&body.next(NOW_MS));
+        for histogram in request.timeseries.iter().flat_map(|it| &it.histograms) {
+            let Some(v1::histogram::Count::CountInt(count)) = histogram.count else {
+                panic!("{histogram:?}");
+            };
+            let Some(v1::histogram::ZeroCount::ZeroCountInt(zeros)) = histogram.zero_count else {
+                panic!("{histogram:?}");
+            };
+            let mut bucket = 0;
+            let buckets = histogram.positive_deltas.iter().map(|delta| {
+                bucket += delta;
+                u64::try_from(bucket).unwrap()
+            });
+            assert_eq!(zeros + buckets.sum::<u64>(), count);
+            let lengths = histogram.positive_spans.iter().map(|span| span.length);
+            assert_eq!(lengths.sum::<u32>(), 24);
+        }
+    }
+
+    #[test]
+    fn samples_of_a_series_follow_each_other() {
+        let mix = Mix::Uniform { labels: 14 };
+        let mut body = Body::new(&with(Extra::Samples(4), Protocol::V1, mix), 0);
+        for first in [NOW_MS, NOW_MS + 4] {
+            let request = decode_v1(&body.next(NOW_MS));
+            for series in &request.timeseries {
+                let timestamps = series.samples.iter().map(|sample| sample.timestamp);
+                assert!(timestamps.eq(first..first + 4), "{:?}", series.samples);
+            }
+        }
+    }
+
+    #[test]
+    fn churn_makes_a_tenth_of_the_pods_new_in_each_request() {
+        for (mix, share) in [
+            (Mix::Uniform { labels: 14 }, 0.07..0.11),
+            (Mix::Cluster, 0.04..0.11),
+        ] {
+            for protocol in [Protocol::V1, Protocol::V2] {
+                let shape = Shape {
+                    series_per_request: 2_000,
+                    ..with(Extra::Churn, protocol, mix)
+                };
+                let mut body = Body::new(&shape, 0);
+                let mut series = || match protocol {
+                    Protocol::V1 => v1_series(&decompress(&body.next(NOW_MS))),
+                    Protocol::V2 => v2_series(&decompress(&body.next(NOW_MS))),
+                };
+                let (before, after) = (series(), series());
+                assert_eq!((before.len(), after.len()), (2_000, 2_000));
+                let new = after.difference(&before).count() as f64 / 2_000.0;
+                assert!(share.contains(&new), "{protocol:?}, {mix:?}: {new}");
+            }
+        }
+    }
+
+    fn v1_series(plain: &[u8]) -> HashSet<Labels> {
+        let request = v1::WriteRequest::decode(plain).unwrap();
+        let labels = |series: v1::TimeSeries| {
+            let labels = series.labels.into_iter();
+            labels.map(|label| (label.name, label.value)).collect()
+        };
+        request.timeseries.into_iter().map(labels).collect()
+    }
+
+    fn v2_series(plain: &[u8]) -> HashSet<Labels> {
+        let request = v2::Request::decode(plain).unwrap();
+        let symbol = |reference: u32| request.symbols[reference as usize].clone();
+        let labels = |series: &v2::TimeSeries| {
+            let pairs = series.labels_refs.chunks(2);
+            pairs
+                .map(|pair| (symbol(pair[0]), symbol(pair[1])))
+                .collect()
+        };
+        request.timeseries.iter().map(labels).collect()
+    }
+
+    #[test]
+    fn a_captured_body_is_sent_as_it_is() {
+        let captured = include_bytes!("../../tests/fixtures/cluster-v1s8.snappy");
+        let mut body = Body::captured(captured, 2_000);
+        assert_eq!(body.plain_bytes(), decompress(captured).len());
+        assert_eq!(body.next(NOW_MS), &captured[..]);
+        assert_eq!(body.next(NOW_MS), &captured[..]);
     }
 }

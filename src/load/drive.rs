@@ -182,7 +182,7 @@ struct Pace {
 
 impl Pace {
     fn new(plan: &Plan, samples_per_second: f64, worker: usize) -> Self {
-        let request_seconds = plan.shape.series_per_request as f64 / samples_per_second;
+        let request_seconds = plan.shape.samples_per_request() as f64 / samples_per_second;
         Self {
             offset: Duration::from_secs_f64(request_seconds * worker as f64),
             interval: Duration::from_secs_f64(request_seconds * plan.connections as f64),
@@ -221,7 +221,7 @@ mod tests {
                 protocol: Protocol::V1,
                 series_per_request: 100,
                 mix: Mix::Uniform { labels: 14 },
-                long_label_bytes: None,
+                extra: None,
                 cluster: None,
             },
             connections: 4,

@@ -94,7 +94,7 @@ const FILLERS: [(&str, &str); 8] = [
 pub const LABELS_MIN: usize = 6;
 
 /// The labels of a series, sorted by name, with unique names.
-pub(super) type Labels = Vec<(String, String)>;
+pub type Labels = Vec<(String, String)>;
 
 /// Makes the `count` labels of series `number`, with `cluster` among them if it is given.
 pub(super) fn series(number: usize, count: usize, cluster: Option<&str>) -> Labels {

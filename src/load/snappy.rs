@@ -1,126 +1,106 @@
-//! An encoder of snappy's block format that keeps chosen bytes at known offsets, so that they can
-//! be overwritten in the compressed body.
+//! Compresses a message so that chosen bytes of it can be overwritten in the compressed bytes.
 //!
 //! To compress a body takes more CPU time than hubgate needs to check it, and both share the
-//! machine. So a body is compressed once. Bytes that repeat become back-references to their last
-//! occurrence, as in a real compressor. Samples become literals at known offsets; overwriting them
-//! makes the body of the next request.
+//! machine. So a body is compressed once, as a real sender does it, and what each request changes is
+//! overwritten where it is a literal. Where it is a back-reference, it changes with what it refers to.
 
-use std::collections::HashMap;
+use std::ops::Range;
 
-use prost::encoding::encode_varint;
+use crate::wire::snappy;
 
-/// How far a back-reference reaches, given by the format's copies with two bytes of distance.
-const DISTANCE_MAX: usize = 0xffff;
-
-/// A shorter repetition is cheaper as a literal.
-const COPY_BYTES_MIN: usize = 4;
-
-/// Encodes one body, piece by piece.
-#[derive(Default)]
-pub(super) struct Encoder {
-    plain: Vec<u8>,
-    compressed: Vec<u8>,
-    last_offsets: HashMap<Vec<u8>, usize>,
-    /// Where the plain bytes begin that are not compressed yet. Up to the run they are literals.
-    literal_start: usize,
-    /// Where the current run begins: bytes with one distance to their earlier occurrence.
-    run_start: usize,
-    /// The distance of the run; `None` if its bytes are new.
-    run_distance: Option<usize>,
-}
-
-/// A finished body.
+/// A compressed message.
 pub(super) struct Compressed {
-    /// The compressed bytes.
     pub(super) bytes: Vec<u8>,
-    /// What to add to the offsets that [`Encoder::patchable`] returned.
-    pub(super) preamble_bytes: usize,
-    /// The size of the decompressed body.
-    pub(super) plain_bytes: usize,
+    literals: Vec<Literal>,
 }
 
-impl Encoder {
-    /// Adds bytes that may repeat earlier ones.
-    pub(super) fn repeatable(&mut self, bytes: &[u8]) {
-        let offset = self.plain.len();
-        let distance = match self.last_offsets.get_mut(bytes) {
-            Some(last) => Some(offset - std::mem::replace(last, offset)),
-            None => {
-                self.last_offsets.insert(bytes.to_vec(), offset);
-                None
+/// Bytes of the message that are in the compressed bytes as they are.
+struct Literal {
+    plain: Range<usize>,
+    /// Where they begin in the compressed bytes.
+    offset: usize,
+}
+
+/// Where a part of a range of the message is in the compressed bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Its first byte in the compressed bytes.
+    pub(super) offset: usize,
+    /// Its first byte in the range.
+    pub(super) first: usize,
+    /// Its number of bytes.
+    pub(super) bytes: usize,
+}
+
+impl Compressed {
+    pub(super) fn new(plain: &[u8]) -> Self {
+        let mut buffer = Vec::new();
+        let bytes = snappy::compress(&mut snap::raw::Encoder::new(), plain, &mut buffer);
+        Self {
+            bytes: bytes.to_vec(),
+            literals: literals(bytes),
+        }
+    }
+
+    /// The parts of a range of the message that are literals.
+    pub(super) fn places(&self, range: Range<usize>) -> impl Iterator<Item = Place> {
+        let start = range.start;
+        let next = |literal: &Literal| literal.plain.end <= start;
+        let literals = &self.literals[self.literals.partition_point(next)..];
+        let literals = literals
+            .iter()
+            .take_while(move |it| it.plain.start < range.end);
+        literals.map(move |literal| {
+            let from = literal.plain.start.max(start);
+            let to = literal.plain.end.min(range.end);
+            Place {
+                offset: literal.offset + from - literal.plain.start,
+                first: from - start,
+                bytes: to - from,
             }
+        })
+    }
+}
+
+impl Place {
+    /// Overwrites the part with its part of `value`.
+    pub(super) fn overwrite(&self, compressed: &mut [u8], value: &[u8]) {
+        let part = &value[self.first..self.first + self.bytes];
+        compressed[self.offset..self.offset + self.bytes].copy_from_slice(part);
+    }
+}
+
+/// Finds the literals in a block that a compressor made.
+fn literals(block: &[u8]) -> Vec<Literal> {
+    let mut literals = Vec::new();
+    // The block begins with its plain length, a varint.
+    let mut at = 1 + block.iter().take_while(|byte| **byte >= 0x80).count();
+    let mut plain = 0;
+    while let Some(&tag) = block.get(at) {
+        let high = usize::from(tag >> 2);
+        let (head, length) = match tag & 3 {
+            0 if high < 60 => (1, high + 1),
+            0 => {
+                let more = &block[at + 1..at + high - 58];
+                let length = more.iter().rev();
+                let length = length.fold(0, |length, &byte| length << 8 | usize::from(byte));
+                (1 + more.len(), length + 1)
+            }
+            1 => (2, 4 + high % 8),
+            2 => (3, high + 1),
+            _ => (5, high + 1),
         };
-        let distance = distance.filter(|distance| *distance <= DISTANCE_MAX);
-        if distance != self.run_distance {
-            self.end_run(distance);
+        at += head;
+        if tag & 3 == 0 {
+            literals.push(Literal {
+                plain: plain..plain + length,
+                offset: at,
+            });
+            at += length;
         }
-        self.plain.extend_from_slice(bytes);
+        plain += length;
     }
-
-    /// Adds bytes that will be overwritten, and returns their offset in the compressed bytes. Later
-    /// repetitions refer to them, so they change as well.
-    pub(super) fn patchable(&mut self, bytes: &[u8]) -> usize {
-        self.flush();
-        self.last_offsets.insert(bytes.to_vec(), self.plain.len());
-        self.plain.extend_from_slice(bytes);
-        self.flush();
-        self.compressed.len() - bytes.len()
-    }
-
-    /// Ends the body and puts the preamble before it, which is the size of the plain bytes.
-    pub(super) fn finish(mut self) -> Compressed {
-        self.flush();
-        let mut bytes = Vec::with_capacity(self.compressed.len() + 10);
-        encode_varint(self.plain.len() as u64, &mut bytes);
-        let preamble_bytes = bytes.len();
-        bytes.append(&mut self.compressed);
-        Compressed {
-            bytes,
-            preamble_bytes,
-            plain_bytes: self.plain.len(),
-        }
-    }
-
-    fn end_run(&mut self, next_distance: Option<usize>) {
-        let run_bytes = self.plain.len() - self.run_start;
-        if let Some(distance) = self.run_distance
-            && run_bytes >= COPY_BYTES_MIN
-        {
-            let literals = &self.plain[self.literal_start..self.run_start];
-            push_literals(&mut self.compressed, literals);
-            push_copies(&mut self.compressed, distance, run_bytes);
-            self.literal_start = self.plain.len();
-        }
-        self.run_start = self.plain.len();
-        self.run_distance = next_distance;
-    }
-
-    fn flush(&mut self) {
-        self.end_run(None);
-        push_literals(&mut self.compressed, &self.plain[self.literal_start..]);
-        self.literal_start = self.plain.len();
-    }
-}
-
-fn push_literals(compressed: &mut Vec<u8>, bytes: &[u8]) {
-    for piece in bytes.chunks(1 << 16) {
-        let [low, high, ..] = (piece.len() - 1).to_le_bytes();
-        match (high, low) {
-            (0, 0..60) => compressed.push(low << 2),
-            (0, _) => compressed.extend([60 << 2, low]),
-            _ => compressed.extend([61 << 2, low, high]),
-        }
-        compressed.extend_from_slice(piece);
-    }
-}
-
-fn push_copies(compressed: &mut Vec<u8>, distance: usize, bytes: usize) {
-    let [low, high, ..] = distance.to_le_bytes();
-    for start in (0..bytes).step_by(64) {
-        let [length, ..] = (bytes - start).min(64).to_le_bytes();
-        compressed.extend([(length - 1) << 2 | 0b10, low, high]);
-    }
+    literals
 }
 
 #[cfg(test)]
@@ -128,43 +108,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn decompresses_to_the_pieces_and_the_overwritten_bytes() {
-        let long = vec![b'x'; 70_000];
-        let mut encoder = Encoder::default();
-        for piece in [
-            &b"cluster=production,"[..],
-            b"pod=cart,",
-            b"ab",
-            &long,
-            b"ab",
-            b"ab",
-        ] {
-            encoder.repeatable(piece);
+    fn overwritten_literals_show_in_the_message_and_in_what_refers_to_them() {
+        // Longer than a block of the compressor, which refers to nothing in another one.
+        let noise =
+            (0..70_000_u64).map(|it| it.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes()[7]);
+        let noise: Vec<u8> = noise.collect();
+        let pods = b"pod=12345678,pod=12345678,";
+        let plain = [
+            b"pod=12345678,",
+            &noise[..],
+            pods,
+            b"the last bytes are literals",
+        ]
+        .concat();
+        let starts = (0..plain.len()).filter(|&start| plain[start..].starts_with(b"12345678"));
+        let starts: Vec<usize> = starts.collect();
+        let mut compressed = Compressed::new(&plain);
+        let literal_bytes = starts.iter().map(|&start| {
+            let places: Vec<Place> = compressed.places(start..start + 8).collect();
+            for place in &places {
+                place.overwrite(&mut compressed.bytes, b"87654321");
+            }
+            places.iter().map(|place| place.bytes).sum::<usize>()
+        });
+        assert_eq!(literal_bytes.collect::<Vec<_>>(), [8, 8, 0]);
+        let mut expected = plain.clone();
+        for start in starts {
+            expected[start..start + 8].copy_from_slice(b"87654321");
         }
-        encoder.repeatable(b"cluster=production,");
-        let offset = encoder.patchable(b"12345678");
-        for piece in [
-            &b"cluster=production,"[..],
-            b"pod=cart,",
-            b"cluster=production,",
-        ] {
-            encoder.repeatable(piece);
-        }
-        let mut body = encoder.finish();
-        let offset = offset + body.preamble_bytes;
-        body.bytes[offset..offset + 8].copy_from_slice(b"87654321");
-
-        let mut plain = vec![0; body.plain_bytes];
-        snap::raw::Decoder::new()
-            .decompress(&body.bytes, &mut plain)
-            .unwrap();
-        let tail = b"cluster=production,pod=cart,cluster=production,";
-        let expected = [
-            b"cluster=production,pod=cart,ab",
-            &long[..],
-            b"ababcluster=production,87654321",
-            tail,
-        ];
-        assert_eq!(plain, expected.concat());
+        let mut buffer = Vec::new();
+        let message = snappy::decompress(&compressed.bytes, 1 << 20, &mut buffer).unwrap();
+        assert!(message == expected);
     }
 }
