@@ -23,24 +23,50 @@ const SLEEP_MAX: Duration = Duration::from_millis(100);
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
 /// A load whose bodies are made, ready to be sent.
-pub struct Load<'a>(Vec<Worker<'a>>);
+pub struct Load<'a> {
+    plan: &'a Plan,
+    workers: Vec<Worker<'a>>,
+}
 
 impl<'a> Load<'a> {
     /// Makes the bodies of all connections.
     pub fn new(plan: &'a Plan, progress: &'a Progress) -> anyhow::Result<Self> {
-        let workers = (0..plan.connections).map(|number| Worker::new(plan, progress, number));
-        Ok(Self(workers.collect::<anyhow::Result<_>>()?))
+        let series = plan.shape.series_per_request;
+        Self::with_bodies(plan, progress, |number| {
+            Body::new(&plan.shape, number * series)
+        })
     }
 
-    /// Sends the load; returns the counts and how long it took. Blocks.
-    pub fn drive(self) -> anyhow::Result<(Tally, Duration)> {
+    /// Takes the bodies from `body`, which gets their numbers. Their messages must be of the version
+    /// of the plan's shape, and have its number of samples.
+    pub fn with_bodies(
+        plan: &'a Plan,
+        progress: &'a Progress,
+        body: impl Fn(usize) -> Body,
+    ) -> anyhow::Result<Self> {
+        let workers = (0..plan.connections).map(|number| {
+            let first = number * plan.bodies_per_connection;
+            let bodies = (first..first + plan.bodies_per_connection).map(&body);
+            Worker::new(plan, progress, number, bodies.collect())
+        });
+        let workers = workers.collect::<anyhow::Result<_>>()?;
+        Ok(Self { plan, workers })
+    }
+
+    /// Sends the load for as long as the plan says; returns the counts and how long it took. Blocks.
+    pub fn drive(mut self) -> anyhow::Result<(Tally, Duration)> {
+        self.drive_for(self.plan.duration)
+    }
+
+    /// Sends the load for so long, and keeps the connections for the next time. Blocks.
+    pub fn drive_for(&mut self, duration: Duration) -> anyhow::Result<(Tally, Duration)> {
         let start = Instant::now();
         let tallies = thread::scope(|scope| -> anyhow::Result<Vec<Tally>> {
-            let mut threads = Vec::with_capacity(self.0.len());
-            for worker in self.0 {
+            let mut threads = Vec::with_capacity(self.workers.len());
+            for worker in &mut self.workers {
                 let thread = thread::Builder::new().name("load".to_owned());
-                let thread = thread.spawn_scoped(scope, move || worker.run(start));
-                threads.push(thread.context("start a thread")?);
+                let run = move || worker.run(start, start + duration);
+                threads.push(thread.spawn_scoped(scope, run).context("start a thread")?);
             }
             let join = |thread: ScopedJoinHandle<'_, Tally>| {
                 thread
@@ -69,14 +95,12 @@ struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
-    fn new(plan: &'a Plan, progress: &'a Progress, number: usize) -> anyhow::Result<Self> {
-        let body = |n| {
-            let first_body = number * plan.bodies_per_connection;
-            Body::new(
-                &plan.shape,
-                (first_body + n) * plan.shape.series_per_request,
-            )
-        };
+    fn new(
+        plan: &'a Plan,
+        progress: &'a Progress,
+        number: usize,
+        bodies: Vec<Body>,
+    ) -> anyhow::Result<Self> {
         Ok(Self {
             plan,
             progress,
@@ -84,7 +108,7 @@ impl<'a> Worker<'a> {
                 .enable_all()
                 .build()?,
             client: Client::new(plan.server.clone()),
-            bodies: (0..plan.bodies_per_connection).map(body).collect(),
+            bodies,
             pace: plan
                 .samples_per_second
                 .map(|rate| Pace::new(plan, rate, number)),
@@ -92,8 +116,7 @@ impl<'a> Worker<'a> {
         })
     }
 
-    fn run(mut self, start: Instant) -> Tally {
-        let end = start + self.plan.duration;
+    fn run(&mut self, start: Instant, end: Instant) -> Tally {
         for turn in 0_u32.. {
             let due = match self.pace {
                 Some(pace) => start + pace.offset + pace.interval * turn,
@@ -109,7 +132,7 @@ impl<'a> Worker<'a> {
             }
             self.send(turn as usize % self.bodies.len(), due);
         }
-        self.tally
+        std::mem::take(&mut self.tally)
     }
 
     /// Sleeps until `due`; returns false if the load is to stop before.
