@@ -1,143 +1,138 @@
-//! Sends a load with a process of `hubgate load`, so that its CPU time is not in the figures, and
-//! reads the summary.
+//! Sends a load with a process of its own, so that its CPU time is not in the figures, and reads the
+//! summaries.
+//!
+//! The process makes the bodies once and sends them as often as it is asked to: at first to warm a
+//! subject up, then to measure it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use hubgate::load::tally::Summary;
 use hubgate::wire::Protocol;
-use tokio::process::Command;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
-/// The path of the hubgate binary.
-pub(crate) const HUBGATE: &str = env!("CARGO_BIN_EXE_hubgate");
-
-/// The value of the cluster label and the name of the only spoke.
-pub(crate) const SPOKE: &str = "production";
-
-/// What the requests of a load are like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Body {
-    /// The mix of `hubgate load`.
-    pub(crate) mix: &'static str,
-    /// Series of a request, each with one sample.
-    pub(crate) series: u32,
-    /// The bytes of one more label.
-    pub(crate) long_label_bytes: Option<u32>,
-}
-
-impl Body {
-    /// Short labels, the same number for each series.
-    pub(crate) const UNIFORM: Self = Self {
-        mix: "uniform",
-        series: 2_000,
-        long_label_bytes: None,
-    };
-
-    /// As the Prometheus of a cluster sends them.
-    pub(crate) const CLUSTER: Self = Self {
-        mix: "cluster",
-        ..Self::UNIFORM
-    };
-
-    /// The same mix with other numbers of series, and with a long label.
-    pub(crate) fn sizes(self) -> [Self; 6] {
-        let sized = |series| Self { series, ..self };
-        let long_label = Self {
-            long_label_bytes: Some(200),
-            ..self
-        };
-        [
-            sized(500),
-            sized(2_000),
-            long_label,
-            sized(5_000),
-            sized(10_000),
-            sized(50_000),
-        ]
-    }
-
-    pub(crate) fn name(self) -> String {
-        let label = match self.long_label_bytes {
-            Some(bytes) => format!(" with a label of {bytes} bytes"),
-            None => String::new(),
-        };
-        format!("{}, {} series{label}", self.mix, self.series)
-    }
-
-    /// Connections, if not so many as usual: an upgrade of 50,000 series takes more than half of the
-    /// bytes that hubgate may hold.
-    pub(crate) fn connections(self) -> Option<usize> {
-        (self.series > 10_000).then_some(1)
-    }
-}
+use crate::spokes::Spoke;
+use crate::traffic::Body;
 
 /// How much longer than its duration a load may take: it makes the bodies first, and waits for the
 /// last responses.
 const GRACE: Duration = Duration::from_secs(60);
 
 /// A load to send.
-#[derive(Debug, Clone)]
-pub(crate) struct Load<'a> {
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Load {
     pub(crate) url: String,
     /// The authority of an `https://` URL.
     pub(crate) ca_file: Option<PathBuf>,
-    pub(crate) token_file: &'a Path,
+    /// The spokes that send; the connections are spread over them.
+    pub(crate) spokes: Vec<Spoke>,
+    #[serde(with = "protocol_name")]
     pub(crate) protocol: Protocol,
     pub(crate) body: Body,
-    /// Whether the series have a cluster label.
+    /// Whether made series have a cluster label.
     pub(crate) cluster: bool,
     pub(crate) connections: usize,
-    /// Distinct bodies of a connection; `None` is the default of `hubgate load`.
-    pub(crate) bodies_per_connection: Option<usize>,
+    /// Distinct bodies of a connection.
+    pub(crate) bodies_per_connection: usize,
     /// Samples per second of an open loop; `None` is a closed loop.
     pub(crate) rate: Option<f64>,
 }
 
-impl Load<'_> {
-    /// Sends the load. A response other than 2xx is an error.
-    pub(crate) async fn send(&self, duration: Duration) -> anyhow::Result<Summary> {
-        let mut command = Command::new(HUBGATE);
-        command
-            .arg("load")
-            .args(["--url", &self.url])
-            .arg("--token-file")
-            .arg(self.token_file)
-            .args(["--protocol", self.protocol.name()])
-            .args(["--mix", self.body.mix])
-            .args(["--series-per-request", &self.body.series.to_string()])
-            .args(["--connections", &self.connections.to_string()])
-            .args(["--duration", &format!("{}ms", duration.as_millis())]);
-        if let Some(file) = &self.ca_file {
-            command.arg("--ca-file").arg(file);
-        }
-        if let Some(bytes) = self.body.long_label_bytes {
-            command.args(["--long-label-bytes", &bytes.to_string()]);
-        }
-        if self.cluster {
-            command.args(["--cluster", SPOKE]);
-        }
-        if let Some(bodies) = self.bodies_per_connection {
-            command.args(["--bodies-per-connection", &bodies.to_string()]);
-        }
-        if let Some(rate) = self.rate {
-            command.args(["--rate", &rate.to_string()]);
-        }
-        let output = command.stdin(Stdio::null()).kill_on_drop(true).output();
-        let output = timeout(duration + GRACE, output)
-            .await
-            .context("the load does not end")?
-            .context("run hubgate load")?;
-        let stdout = String::from_utf8_lossy(&output.stdout);
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "{stderr}{stdout}");
-        let summary: Summary = serde_json::from_str(&stdout).context("the load's JSON")?;
+/// What a process that sends says about a load.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Outcome {
+    pub(crate) summary: Summary,
+    /// Whether requests were sent and every response was 2xx.
+    pub(crate) is_clean: bool,
+    pub(crate) first_failure: Option<String>,
+}
+
+/// A process that sends a load.
+pub(crate) struct Driver {
+    body: Body,
+    stdin: ChildStdin,
+    stdout: Lines<BufReader<ChildStdout>>,
+    /// It ends when it is dropped.
+    _child: Child,
+}
+
+impl Driver {
+    /// Starts the process, and waits until its bodies are made.
+    pub(crate) async fn start(load: &Load) -> anyhow::Result<Self> {
+        let program = std::env::current_exe().context("find the bench's own program")?;
+        let mut child = Command::new(program)
+            .arg("--send")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .context("start the load")?;
+        let stdin = child.stdin.take().context("stdin is piped")?;
+        let stdout = child.stdout.take().context("stdout is piped")?;
+        let mut driver = Self {
+            body: load.body,
+            stdin,
+            stdout: BufReader::new(stdout).lines(),
+            _child: child,
+        };
+        driver
+            .ask(&serde_json::to_string(load)?, Duration::ZERO)
+            .await?;
+        Ok(driver)
+    }
+
+    /// Sends the load for so long. A response other than 2xx is an error.
+    pub(crate) async fn send(&mut self, duration: Duration) -> anyhow::Result<Summary> {
+        let answer = self
+            .ask(&duration.as_millis().to_string(), duration)
+            .await?;
+        let outcome: Outcome = serde_json::from_str(&answer).context("the load's JSON")?;
+        let (summary, failure) = (outcome.summary, outcome.first_failure);
         ensure!(
-            summary.samples == summary.requests * u64::from(self.body.series),
-            "not every request has a response: {stdout}"
+            outcome.is_clean,
+            "{} with the responses {:?}",
+            failure.unwrap_or_else(|| "no request".to_owned()),
+            summary.responses
+        );
+        ensure!(
+            summary.samples == summary.requests * self.body.samples(),
+            "not every request has a response: {summary:?}"
         );
         Ok(summary)
+    }
+
+    /// Writes a line and reads one.
+    async fn ask(&mut self, line: &str, duration: Duration) -> anyhow::Result<String> {
+        self.stdin.write_all(format!("{line}\n").as_bytes()).await?;
+        let answer = timeout(duration + GRACE, self.stdout.next_line()).await;
+        let answer = answer.context("the load does not end")??;
+        answer.context("the load failed")
+    }
+}
+
+mod protocol_name {
+    use hubgate::wire::Protocol;
+    use serde::de::{Deserialize, Deserializer, Error};
+    use serde::ser::{Serialize, Serializer};
+
+    use crate::protocol;
+
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+    pub(super) fn serialize<S: Serializer>(
+        protocol: &Protocol,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        protocol.name().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Protocol, D::Error> {
+        protocol(&String::deserialize(deserializer)?).map_err(D::Error::custom)
     }
 }

@@ -13,14 +13,19 @@ use hubgate::remote_write::WRITE_PATH;
 use hubgate::wire::Protocol;
 use tokio::process::Command;
 
-use crate::driver::{Body, Load};
+use crate::driver::{Driver, Load};
 use crate::measure::Extent;
 use crate::peers::{find_on_path, version};
 use crate::process::{Process, free_address};
 use crate::scrape;
-use crate::subjects::{start_hubgate, write_token};
+use crate::spokes::Spoke;
+use crate::subjects::start_hubgate;
+use crate::traffic::{Body, Mix};
 
-const BODY: Body = Body::UNIFORM;
+/// The body of the load.
+fn body() -> Body {
+    Mix::Uniform.usual().body
+}
 
 /// With 8 connections these are 96,000 series, as of some 30 nodes.
 const BODIES_PER_CONNECTION: usize = 6;
@@ -119,25 +124,25 @@ impl Prometheus {
         rate: u32,
     ) -> anyhow::Result<Cost> {
         let folder = tempfile::tempdir()?;
-        let token_file = write_token(folder.path())?;
         let hub = self.start(folder.path()).await?;
         let gate = if set_up.gate {
-            Some(start_hubgate(folder.path(), hub.address, None).await?)
+            Some(start_hubgate(folder.path(), hub.address).await?)
         } else {
             None
         };
         let load = Load {
             url: gate.as_ref().map_or_else(|| hub.url(), |gate| gate.url()),
             ca_file: None,
-            token_file: &token_file,
+            spokes: vec![Spoke::first()],
             protocol: set_up.sent,
-            body: BODY,
+            body: body(),
             cluster: true,
             connections: extent.connections,
-            bodies_per_connection: Some(BODIES_PER_CONNECTION),
+            bodies_per_connection: BODIES_PER_CONNECTION,
             rate: Some(rate.into()),
         };
-        load.send(warm_up(extent, rate)).await?;
+        let mut driver = Driver::start(&load).await?;
+        driver.send(warm_up(extent, rate)).await?;
 
         let gate_seconds = || match &gate {
             Some(gate) => anyhow::Ok(Some(gate.process.usage()?.cpu_seconds)),
@@ -145,7 +150,7 @@ impl Prometheus {
         };
         let appended_before = hub.appended().await?;
         let (hub_before, gate_before) = (hub.process.usage()?.cpu_seconds, gate_seconds()?);
-        let outcome = load.send(extent.duration).await?;
+        let outcome = driver.send(extent.duration).await?;
         let (hub_after, gate_after) = (hub.process.usage()?.cpu_seconds, gate_seconds()?);
         let appended = hub.appended().await? - appended_before;
         ensure!(
@@ -191,7 +196,7 @@ impl Cost {
 /// which must not be in the figures.
 fn warm_up(extent: Extent, rate: u32) -> Duration {
     let bodies = (extent.connections * BODIES_PER_CONNECTION) as f64;
-    let twice = 2.0 * bodies * f64::from(BODY.series) / f64::from(rate);
+    let twice = 2.0 * bodies * f64::from(body().series) / f64::from(rate);
     extent.warm_up.max(Duration::from_secs_f64(twice))
 }
 

@@ -1,17 +1,20 @@
 //! Measures what hubgate costs, beside other programs that are put in front of hubs, and beside a
 //! hub alone.
 //!
-//! A subject is a process in front of a sink that counts samples. `hubgate load` sends to it, and
-//! its CPU time is read from `/proc`. A real Prometheus (`PROMETHEUS_BIN`, and the one on `PATH`)
-//! shows what gate and hub cost together. A lost sample or a response other than 2xx fails the
-//! bench; a slow subject does not.
+//! A subject is a process in front of a sink that counts samples. Another process sends to it what
+//! `hubgate load` sends, and its CPU time is read from `/proc`. At first all subjects get the same
+//! traffic, then hubgate gets traffic that might be a cliff. A real Prometheus (`PROMETHEUS_BIN`, and
+//! the one on `PATH`) shows what gate and hub cost together. A lost sample or a response other than 2xx
+//! fails the bench; a slow subject does not.
 //!
 //! `cargo bench --bench load -- --help` lists the options. The smoke form for CI is
 //! `cargo bench --bench load -- --test`: it runs each of hubgate's own subjects for less than a
 //! second and needs no other program, and its figures mean nothing.
 //! `cargo test --bench load -- --test` does the same without a release build.
 
+mod captured;
 mod certificate;
+mod cliffs;
 mod driver;
 mod hub;
 mod markdown;
@@ -20,8 +23,11 @@ mod peers;
 mod process;
 mod report;
 mod scrape;
+mod sender;
 mod sink;
+mod spokes;
 mod subjects;
+mod traffic;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -32,11 +38,12 @@ use clap::Parser;
 use hubgate::wire::Protocol;
 use tokio::signal::unix::{SignalKind, signal};
 
-use driver::Body;
+use cliffs::{Cell, Table};
 use hub::Prometheus;
 use measure::{Extent, Figures};
 use peers::{Kind, Peer};
 use subjects::{Program, Subject};
+use traffic::Mix;
 
 /// The allocator of hubgate; the sink uses it as well.
 #[global_allocator]
@@ -44,17 +51,14 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const LATENCY_ROW: &str = "added latency at half load";
 
-/// A test makes no bodies with more series, since that takes long without a release build.
-const SERIES_OF_A_TEST_MAX: u32 = 500;
-
 /// Measures hubgate, its peers and a hub behind it.
 #[derive(Debug, Parser)]
 struct Args {
     /// How long each subject is measured
-    #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "3s", value_parser = humantime::parse_duration)]
     duration: Duration,
     /// How long each subject is under load before it is measured
-    #[arg(long, default_value = "2s", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
     warm_up: Duration,
     /// Connections, each with one request in flight
     #[arg(long, default_value_t = 8)]
@@ -65,7 +69,8 @@ struct Args {
     /// Another binary of hubgate to measure beside this one, such as an older one
     #[arg(long, value_name = "PATH")]
     base: Option<PathBuf>,
-    /// Measure only rows whose name contains this text, such as "upgraded", "sizes" or "Prometheus 3"
+    /// Measure only rows whose name contains this text, such as "upgraded", "captured", "sizes:",
+    /// "contents:", "connections:", "spokes:" or "Prometheus 3"
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
     /// Check in a few seconds that hubgate's own rows work; the figures mean nothing
@@ -75,8 +80,11 @@ struct Args {
     #[arg(long, hide = true)]
     bench: bool,
     /// Run as a sink with this protocol
-    #[arg(long, hide = true, value_parser = sink_protocol)]
+    #[arg(long, hide = true, value_parser = protocol)]
     sink: Option<Protocol>,
+    /// Run as the sender of a load
+    #[arg(long, hide = true)]
+    send: bool,
 }
 
 #[tokio::main]
@@ -84,6 +92,9 @@ async fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
     if let Some(protocol) = args.sink {
         return sink::serve(protocol).await;
+    }
+    if args.send {
+        return tokio::task::spawn_blocking(sender::serve).await?;
     }
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -115,11 +126,15 @@ async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let peers = if args.test { Vec::new() } else { find_peers()? };
     let mut unchanged_rate = None;
-    for body in [Body::UNIFORM, Body::CLUSTER] {
-        unchanged_rate =
-            unchanged_rate.or(bench.subjects(body, args.base.as_deref(), &peers).await?);
+    for mix in [Mix::Uniform, Mix::Cluster, Mix::Captured] {
+        let rate = bench.subjects(mix, args.base.as_deref(), &peers).await?;
+        unchanged_rate = unchanged_rate.or(rate);
     }
-    bench.sizes(&peers).await?;
+    for mix in [Mix::Uniform, Mix::Cluster] {
+        for table in Table::all(mix, &peers) {
+            bench.cliffs(&table).await?;
+        }
+    }
     bench.added_latency(unchanged_rate).await?;
     if !args.test {
         bench.hubs().await?;
@@ -203,17 +218,17 @@ impl Bench {
         Ok(figures)
     }
 
-    /// Measures each subject with a body; returns the rate of the unchanged V1 subject if it is among
-    /// them.
+    /// Measures each subject with the usual traffic of a mix; returns the rate of the unchanged V1 subject
+    /// with uniform series if it is among them.
     async fn subjects(
         &mut self,
-        body: Body,
+        mix: Mix,
         base: Option<&Path>,
         peers: &[Peer],
     ) -> anyhow::Result<Option<f64>> {
         let mut rows = Vec::new();
         let mut unchanged_rate = None;
-        for subject in Subject::all(body, base, peers) {
+        for subject in Subject::all(mix, base, peers) {
             let Some(figures) = self.subject(&subject.row(), &subject).await? else {
                 continue;
             };
@@ -223,31 +238,24 @@ impl Bench {
             rows.push((subject, figures));
         }
         if !rows.is_empty() {
-            report::subjects(body, &rows)?;
+            report::subjects(mix, &rows)?;
         }
         Ok(unchanged_rate)
     }
 
-    /// Measures what a sample costs in requests of other sizes, and with a long label.
-    async fn sizes(&mut self, peers: &[Peer]) -> anyhow::Result<()> {
-        let subjects = Subject::all_sizes(peers);
-        for mix in [Body::UNIFORM, Body::CLUSTER] {
-            let mut costs = Vec::new();
-            for body in mix.sizes() {
-                if self.brief && body.series > SERIES_OF_A_TEST_MAX {
-                    continue;
-                }
-                for subject in &subjects {
-                    let subject = subject.with(body);
-                    let name = format!("sizes: {}", subject.row());
-                    if let Some(figures) = self.subject(&name, &subject).await? {
-                        costs.push((subject, figures.cost()));
-                    }
-                }
+    /// Measures what a sample costs with each traffic of a table.
+    async fn cliffs(&mut self, table: &Table) -> anyhow::Result<()> {
+        let mut cells = Vec::new();
+        for (name, subject) in table.cells() {
+            if self.brief && !table.is_tested(&subject) {
+                continue;
             }
-            if !costs.is_empty() {
-                report::sizes(mix, &costs)?;
+            if let Some(figures) = self.subject(&name, &subject).await? {
+                cells.push(Cell { subject, figures });
             }
+        }
+        if !cells.is_empty() {
+            report::cliffs(table, &cells)?;
         }
         Ok(())
     }
@@ -307,7 +315,7 @@ impl Bench {
     }
 }
 
-fn sink_protocol(text: &str) -> Result<Protocol, String> {
+fn protocol(text: &str) -> Result<Protocol, String> {
     [Protocol::V1, Protocol::V2]
         .into_iter()
         .find(|protocol| protocol.name() == text)

@@ -3,18 +3,19 @@
 //! A measurement fails if a response is not 2xx, or if the sink or hubgate did not count every
 //! sample. It does not fail because of a time.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use hubgate::load::tally::Latency;
 use hubgate::wire::Protocol;
 
-use crate::driver::{Body, Load};
+use crate::driver::{Driver, Load};
 use crate::process::{Process, Usage};
 use crate::scrape;
 use crate::sink::Sink;
-use crate::subjects::{Subject, write_token};
+use crate::spokes::Spoke;
+use crate::subjects::Subject;
+use crate::traffic::{Mix, Traffic};
 
 /// How long a load is sent, and over how many connections.
 #[derive(Debug, Clone, Copy)]
@@ -24,10 +25,15 @@ pub(crate) struct Extent {
     pub(crate) connections: usize,
 }
 
+/// Distinct bodies of a connection, unless there are so many connections that the bodies of a load would
+/// take the memory and the time of the machine.
+const BODIES_PER_CONNECTION: usize = 2;
+const CONNECTIONS_WITH_ONE_BODY_MIN: usize = 50;
+
 impl Extent {
     /// Just enough to see that everything works.
     pub(crate) fn brief() -> Self {
-        let duration = Duration::from_millis(200);
+        let duration = Duration::from_millis(100);
         Self {
             warm_up: duration,
             duration,
@@ -58,6 +64,10 @@ impl Figures {
     pub(crate) fn samples_per_second(&self) -> f64 {
         self.delivered as f64 / self.seconds
     }
+
+    pub(crate) fn peak_mebibytes(&self) -> f64 {
+        self.peak_bytes as f64 / f64::from(1 << 20)
+    }
 }
 
 /// Measures a subject, in a closed loop or at a rate.
@@ -67,23 +77,21 @@ pub(crate) async fn subject(
     rate: Option<f64>,
 ) -> anyhow::Result<Figures> {
     let folder = tempfile::tempdir()?;
-    let token_file = write_token(folder.path())?;
     let sink = Sink::start(subject.hub).await?;
     let running = subject.start(folder.path(), sink.address()).await?;
     let load = Load {
         url: running.url(),
         ca_file: running.ca_file(),
         protocol: subject.sent,
-        body: subject.body,
-        cluster: subject.cluster,
-        connections: subject.connections(extent.connections),
-        ..load(&token_file, rate)
+        cluster: subject.is_sent_cluster(),
+        ..load(subject.traffic, extent, rate)
     };
     let early = subject.responds_early();
     let figures = send(&load, extent, &sink, Some(&running.process), early).await?;
     if let Some(admin) = running.admin {
-        let counted =
-            scrape::sum(admin, "hubgate_samples_written_total", &["kind=\"float\""]).await?;
+        let written = "hubgate_samples_written_total";
+        let counted = scrape::sum(admin, written, &["kind=\"float\""]).await?
+            + scrape::sum(admin, written, &["kind=\"histogram\""]).await?;
         let delivered = sink.totals(0).await?.samples;
         ensure!(
             counted == delivered,
@@ -95,49 +103,55 @@ pub(crate) async fn subject(
     Ok(figures)
 }
 
-/// Measures load and sink without a subject, with the bodies of the unchanged V1 subject.
+/// Measures load and sink without a subject, with the traffic of the unchanged V1 subject.
 pub(crate) async fn sink_alone(extent: Extent, rate: Option<f64>) -> anyhow::Result<Figures> {
-    let folder = tempfile::tempdir()?;
-    let token_file = write_token(folder.path())?;
     let sink = Sink::start(Protocol::V1).await?;
     let load = Load {
         url: sink.url(),
-        connections: extent.connections,
-        ..load(&token_file, rate)
+        ..load(Mix::Uniform.usual(), extent, rate)
     };
     let figures = send(&load, extent, &sink, None, false).await?;
     sink.end().await?;
     Ok(figures)
 }
 
-fn load(token_file: &Path, rate: Option<f64>) -> Load<'_> {
+fn load(traffic: Traffic, extent: Extent, rate: Option<f64>) -> Load {
+    let connections = traffic.connections_or(extent.connections);
+    let senders = connections.min(traffic.spokes);
+    // They are spread over all that the gate knows.
+    let spokes = (0..senders).map(|number| Spoke::new(number * traffic.spokes / senders));
     Load {
         url: String::new(),
         ca_file: None,
-        token_file,
+        spokes: spokes.collect(),
         protocol: Protocol::V1,
-        body: Body::UNIFORM,
+        body: traffic.body,
         cluster: true,
-        connections: 1,
-        bodies_per_connection: None,
+        connections,
+        bodies_per_connection: if connections < CONNECTIONS_WITH_ONE_BODY_MIN {
+            BODIES_PER_CONNECTION
+        } else {
+            1
+        },
         rate,
     }
 }
 
 async fn send(
-    load: &Load<'_>,
+    load: &Load,
     extent: Extent,
     sink: &Sink,
     process: Option<&Process>,
     responds_early: bool,
 ) -> anyhow::Result<Figures> {
-    let warm_up = load.send(extent.warm_up).await?;
+    let mut driver = Driver::start(load).await?;
+    let warm_up = driver.send(extent.warm_up).await?;
     let wait_for = |samples| if responds_early { samples } else { 0 };
     let before = sink.totals(wait_for(warm_up.samples)).await?;
     let usage = || process.map(Process::usage).transpose();
     let usage_before = usage()?;
     let start = Instant::now();
-    let outcome = load.send(extent.duration).await?;
+    let outcome = driver.send(extent.duration).await?;
     let after = sink
         .totals(wait_for(before.samples + outcome.samples))
         .await?;

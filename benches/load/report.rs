@@ -1,76 +1,103 @@
 //! The tables of the bench.
 
-use crate::driver::Body;
+use crate::cliffs::{Cell, Row, Table};
 use crate::hub::{Cost, SetUp};
 use crate::markdown::{millis, table};
 use crate::measure::Figures;
 use crate::subjects::Subject;
+use crate::traffic::Mix;
 
 pub(crate) use crate::markdown::{line, machine, note};
 
-/// Prints the table of all subjects with a body.
-pub(crate) fn subjects(body: Body, rows: &[(Subject, Figures)]) -> anyhow::Result<()> {
+/// Prints the table of all subjects with the usual traffic of a mix. What vmauth needs to copy the same
+/// bodies is the measure of the others.
+pub(crate) fn subjects(mix: Mix, rows: &[(Subject, Figures)]) -> anyhow::Result<()> {
     let head = [
-        &body.name(),
+        &mix.usual().name(),
         "sent",
         "work",
         "CPU-s / M samples",
+        "of vmauth",
         "samples/s",
         "p50 ms",
         "p99 ms",
         "peak MiB",
         "delivered / sent",
     ];
+    let of_vmauth = |subject: &Subject, figures: &Figures| {
+        let vmauth = rows.iter().find(|(other, _)| other.is_vmauth_of(subject));
+        vmauth.map(|(_, vmauth)| figures.cost() / vmauth.cost())
+    };
     let row = |(subject, figures): &(Subject, Figures)| {
         vec![
             subject.name().to_owned(),
             subject.sent.name().to_uppercase(),
             subject.work.to_owned(),
             format!("{:.3}", figures.cost()),
+            of_vmauth(subject, figures).map_or_else(String::new, |times| format!("{times:.2}")),
             format!("{:.0}", figures.samples_per_second()),
             millis(figures.latency.p50),
             millis(figures.latency.p99),
-            format!("{:.1}", figures.peak_bytes as f64 / f64::from(1 << 20)),
+            format!("{:.1}", figures.peak_mebibytes()),
             format!("{} / {}", figures.delivered, figures.sent),
         ]
     };
     table(&head, 3, rows.iter().map(row))
 }
 
-/// Prints what a sample costs with each body of a mix, and how many times as much as with its 2,000
-/// series. The costs are CPU seconds per million samples.
-pub(crate) fn sizes(mix: Body, costs: &[(Subject, f64)]) -> anyhow::Result<()> {
+/// Prints what a sample costs with each traffic of a table, how many times as much as with its base,
+/// and the peak of memory. The costs are CPU seconds per million samples.
+pub(crate) fn cliffs(of: &Table, cells: &[Cell]) -> anyhow::Result<()> {
     let mut columns: Vec<&str> = Vec::new();
-    for (subject, _) in costs {
-        if !columns.contains(&subject.column()) {
-            columns.push(subject.column());
+    for cell in cells {
+        if !columns.contains(&cell.subject.column()) {
+            columns.push(cell.subject.column());
         }
     }
-    let cost = |body: Body, column: &str| {
-        let mut costs = costs.iter();
-        let found = costs.find(|(subject, _)| subject.body == body && subject.column() == column);
-        found.map(|(_, cost)| *cost)
+    let figures = |row: &Row, column: &str| {
+        let mut cells = cells.iter();
+        let found = cells
+            .find(|cell| (cell.subject.traffic, cell.subject.column()) == (row.traffic, column));
+        found.map(|cell| &cell.figures)
     };
-    let cell = |body: Body, column: &str| match (cost(body, column), cost(mix, column)) {
-        (Some(cost), Some(base)) => format!("{cost:.3}, {:.2} times", cost / base),
-        (Some(cost), None) => format!("{cost:.3}"),
-        (None, _) => String::new(),
+    let base = of.rows.iter().find(|row| row.traffic == of.base);
+    let times = |row: &Row, column: &str| {
+        let cost = |row| figures(row, column).map(Figures::cost);
+        Some(cost(row)? / cost(base?)?)
     };
-    let bodies = mix.sizes().into_iter();
-    let bodies = bodies.filter(|body| columns.iter().any(|column| cost(*body, column).is_some()));
-    let row = |body: Body| {
-        let cells = columns.iter().map(|column| cell(body, column));
-        std::iter::once(body.name()).chain(cells).collect()
+    let text = |row: &Row, column: &str| {
+        let Some(figures) = figures(row, column) else {
+            return String::new();
+        };
+        let times = times(row, column).map_or_else(String::new, |it| format!("{it:.2} times, "));
+        let (cost, peak) = (figures.cost(), figures.peak_mebibytes());
+        format!("{cost:.3}, {times}{peak:.0} MiB")
     };
-    let head: Vec<&str> = std::iter::once("CPU-s / M samples")
+    let is_measured = |row: &&Row| columns.iter().any(|column| figures(row, column).is_some());
+    let line_of = |row: &Row| {
+        let cells = columns.iter().map(|column| text(row, column));
+        std::iter::once(row.traffic.name()).chain(cells).collect()
+    };
+    let title = format!("{}: CPU-s / M samples", of.name);
+    let head: Vec<&str> = std::iter::once(title.as_str())
         .chain(columns.iter().copied())
         .collect();
-    table(&head, 1, bodies.map(row))?;
-    let of_hubgate = costs.iter().filter(|(subject, _)| subject.is_hubgate());
-    let times = of_hubgate.filter_map(|(subject, own)| Some(own / cost(mix, subject.column())?));
-    match times.reduce(f64::max) {
-        Some(most) => line(&format!("hubgate: at most {most:.2} times\n")),
-        None => Ok(()),
+    table(&head, 1, of.rows.iter().filter(is_measured).map(line_of))?;
+    let own = cells.iter().filter(|cell| cell.subject.is_hubgate());
+    let bounded = own.filter_map(|cell| {
+        let mut rows = of.rows.iter();
+        let row = rows.find(|row| row.is_bounded && row.traffic == cell.subject.traffic)?;
+        Some((times(row, cell.subject.column())?, &cell.subject))
+    });
+    let most = bounded.max_by(|(left, _), (right, _)| left.total_cmp(right));
+    match (most, of.times_max) {
+        (Some((times, subject)), Some(max)) => {
+            let (work, traffic) = (subject.work, subject.traffic.name());
+            line(&format!(
+                "hubgate: at most {times:.2} times ({work}: {traffic}); the bound is {max}\n"
+            ))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -1,8 +1,8 @@
 //! A hub that only counts samples. It is the program of the bench in another process, so that its
 //! CPU time is in no figure.
 //!
-//! It decompresses a message and walks just far enough to count the samples. That finds samples
-//! that a subject lost or damaged, and leaves most of a small machine to the subject.
+//! It decompresses a message and walks just far enough to count what the series carry. That finds
+//! samples that a subject lost or damaged, and leaves most of a small machine to the subject.
 
 use std::cell::RefCell;
 use std::io::{self, Write};
@@ -21,7 +21,7 @@ use http::{HeaderMap, StatusCode};
 use hubgate::load::scrape;
 use hubgate::remote_write::{self, WRITE_PATH};
 use hubgate::wire::protobuf::Reader;
-use hubgate::wire::{Counts, Malformed, Protocol, snappy};
+use hubgate::wire::{Counts, Kind, Malformed, Protocol, snappy};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
@@ -41,7 +41,7 @@ const TOTALS_PATH: &str = "/totals";
 pub(crate) struct Totals {
     /// Requests with a response of 2xx, empty ones and those of an unknown version included.
     pub(crate) requests: u64,
-    /// Float samples. The load sends no others.
+    /// Float samples and native histograms.
     pub(crate) samples: u64,
 }
 
@@ -127,42 +127,41 @@ async fn write(State(counter): State<Arc<Counter>>, headers: HeaderMap, body: By
     let protocol = if v2 { Protocol::V2 } else { Protocol::V1 };
     // A hub that knows only V1 skips all fields of a V2 message and responds as if it were stored.
     let understood = !v2 || counter.speaks_v2;
-    let samples = match count(protocol, &body) {
-        Ok(samples) if understood => samples,
-        Ok(_) => 0,
+    let written = match count(protocol, &body) {
+        Ok(written) if understood => written,
+        Ok(_) => Counts::default(),
         Err(error) => return (StatusCode::BAD_REQUEST, format!("{error:#}")).into_response(),
     };
     counter.totals.send_modify(|totals| {
         totals.requests += 1;
-        totals.samples += samples;
+        totals.samples += written.samples();
     });
     if !(v2 && understood) {
         return StatusCode::NO_CONTENT.into_response();
     }
     let mut response = StatusCode::NO_CONTENT.into_response();
-    let written = Counts::new([samples, 0, 0, 0]);
     remote_write::insert_written(response.headers_mut(), &written);
     response
 }
 
-fn count(protocol: Protocol, body: &[u8]) -> anyhow::Result<u64> {
+fn count(protocol: Protocol, body: &[u8]) -> anyhow::Result<Counts> {
     thread_local! {
         static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     }
     BUFFER.with_borrow_mut(|buffer| {
         let message = snappy::decompress(body, BYTES_MAX, buffer)?;
-        Ok(samples(protocol, message)?)
+        Ok(carried(protocol, message)?)
     })
 }
 
-/// Counts the samples of all series.
-fn samples(protocol: Protocol, message: &[u8]) -> Result<u64, Malformed> {
+/// Counts what all series carry.
+fn carried(protocol: Protocol, message: &[u8]) -> Result<Counts, Malformed> {
     const SAMPLES: u32 = 2;
-    let timeseries = match protocol {
-        Protocol::V1 => 1,
-        Protocol::V2 => 5,
+    let (timeseries, histograms, exemplars) = match protocol {
+        Protocol::V1 => (1, 4, 3),
+        Protocol::V2 => (5, 3, 4),
     };
-    let mut count = 0;
+    let mut counts = Counts::default();
     let mut message = Reader::new(message);
     while let Some((field, wire_type)) = message.key()? {
         if field != timeseries {
@@ -171,9 +170,17 @@ fn samples(protocol: Protocol, message: &[u8]) -> Result<u64, Malformed> {
         }
         let mut series = Reader::new(message.bytes()?);
         while let Some((field, wire_type)) = series.key()? {
-            count += u64::from(field == SAMPLES);
+            let kind = match field {
+                SAMPLES => Some(Kind::Float),
+                field if field == histograms => Some(Kind::Histogram),
+                field if field == exemplars => Some(Kind::Exemplar),
+                _ => None,
+            };
+            if let Some(kind) = kind {
+                counts.add(kind, 1);
+            }
             series.skip(wire_type)?;
         }
     }
-    Ok(count)
+    Ok(counts)
 }

@@ -6,16 +6,16 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use hubgate::remote_write::WRITE_PATH;
 use hubgate::wire::Protocol;
-use sha2::{Digest, Sha256};
 use tokio::process::Command;
 
 use crate::certificate::Files;
-use crate::driver::{Body, HUBGATE, SPOKE};
 use crate::peers::{Kind, Peer};
 use crate::process::{Process, free_address};
+use crate::spokes::Spoke;
+use crate::traffic::{Mix, Traffic};
 
-/// The token of the spoke. It protects nothing.
-const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+/// The path of the hubgate binary.
+pub(crate) const HUBGATE: &str = env!("CARGO_BIN_EXE_hubgate");
 
 /// A row of the table.
 #[derive(Debug, Clone)]
@@ -26,13 +26,11 @@ pub(crate) struct Subject {
     tls: bool,
     /// The version that the load sends.
     pub(crate) sent: Protocol,
-    pub(crate) body: Body,
-    /// Whether its series have a cluster label.
-    pub(crate) cluster: bool,
+    pub(crate) traffic: Traffic,
+    /// Whether it lacks the cluster label, so that hubgate injects it.
+    injects: bool,
     /// The newest version that the hub speaks.
     pub(crate) hub: Protocol,
-    /// Connections of the load; `None` is the number of the command line.
-    connections: Option<usize>,
 }
 
 #[derive(Debug, Clone)]
@@ -75,15 +73,14 @@ impl Subject {
             work: "V1 to V1, unchanged",
             tls: false,
             sent: Protocol::V1,
-            body: Body::UNIFORM,
-            cluster: true,
+            traffic: Mix::Uniform.usual(),
+            injects: false,
             hub: Protocol::V1,
-            connections: None,
         }
     }
 
-    /// hubgate with the kinds of work that a set-up decides on.
-    fn set_ups() -> [Self; 4] {
+    /// hubgate with the kinds of work that depend on the set-up and on the labels.
+    pub(crate) fn works() -> [Self; 5] {
         let unchanged_v1 = Self::unchanged_v1();
         [
             unchanged_v1.clone(),
@@ -103,31 +100,22 @@ impl Subject {
                 work: "V2 to V1, downgraded",
                 program: Program::Hubgate(Some(Protocol::V1)),
                 sent: Protocol::V2,
+                ..unchanged_v1.clone()
+            },
+            Self {
+                work: "V1 to V1, label injected",
+                injects: true,
                 ..unchanged_v1
             },
         ]
     }
 
-    /// hubgate with each kind of work.
-    fn hubgate() -> Vec<Self> {
-        let unchanged_v1 = Self::unchanged_v1();
-        let mut subjects = Vec::from(Self::set_ups());
-        subjects.push(Self {
-            work: "V1 to V1, label injected",
-            cluster: false,
-            ..unchanged_v1.clone()
-        });
-        subjects.push(Self {
-            work: "V1 to V1, unchanged, 50 connections",
-            connections: Some(50),
-            ..unchanged_v1.clone()
-        });
-        subjects.push(Self {
+    fn unchanged_v1_over_tls() -> Self {
+        Self {
             work: "V1 to V1, unchanged, over TLS",
             tls: true,
-            ..unchanged_v1
-        });
-        subjects
+            ..Self::unchanged_v1()
+        }
     }
 
     /// The same work of another binary of hubgate.
@@ -141,24 +129,26 @@ impl Subject {
 
     /// The subjects of a table: hubgate with each kind of work, another binary of it, and the peers with
     /// what they can take.
-    pub(crate) fn all(body: Body, base: Option<&Path>, peers: &[Peer]) -> Vec<Self> {
-        let set_ups = Self::set_ups().into_iter();
-        let base = base.map(|base| set_ups.map(|subject| subject.of(base)));
+    pub(crate) fn all(mix: Mix, base: Option<&Path>, peers: &[Peer]) -> Vec<Self> {
+        let hubgate = Self::works()
+            .into_iter()
+            .chain([Self::unchanged_v1_over_tls()]);
+        let works = Self::works().into_iter();
+        let base = base.map(|base| works.map(|subject| subject.of(base)));
         let v1 = peers.iter().map(|peer| Self::peer(peer, Protocol::V1));
         let copying = peers.iter().filter(|peer| peer.kind.copies());
         let v2 = copying.map(|peer| Self::peer(peer, Protocol::V2));
         let base = base.into_iter().flatten();
         let tls = peers.iter().filter_map(Self::peer_over_tls);
         let peers = v1.chain(v2).chain(tls);
-        let subjects = Self::hubgate().into_iter().chain(base).chain(peers);
-        subjects.map(|subject| subject.with(body)).collect()
+        let subjects = hubgate.chain(base).chain(peers);
+        subjects.map(|subject| subject.with(mix.usual())).collect()
     }
 
-    /// The subjects of the table of sizes. vmauth shows what a copy costs.
-    pub(crate) fn all_sizes(peers: &[Peer]) -> Vec<Self> {
-        let vmauth = peers.iter().filter(|peer| peer.kind == Kind::Vmauth);
-        let vmauth = vmauth.map(|peer| Self::peer(peer, Protocol::V1));
-        Self::set_ups().into_iter().chain(vmauth).collect()
+    /// vmauth, which shows what a copy costs.
+    pub(crate) fn vmauth(peers: &[Peer]) -> Option<Self> {
+        let vmauth = peers.iter().find(|peer| peer.kind == Kind::Vmauth)?;
+        Some(Self::peer(vmauth, Protocol::V1))
     }
 
     /// A peer in front of a hub of the version that the load sends.
@@ -181,15 +171,15 @@ impl Subject {
         })
     }
 
-    /// The same with another body.
-    pub(crate) fn with(&self, body: Body) -> Self {
+    /// The same with other traffic.
+    pub(crate) fn with(&self, traffic: Traffic) -> Self {
         Self {
-            body,
+            traffic,
             ..self.clone()
         }
     }
 
-    /// Its name in the table of sizes.
+    /// Its name in the tables that compare traffic.
     pub(crate) fn column(&self) -> &'static str {
         match &self.program {
             Program::Hubgate(_) | Program::Base(..) => self.work,
@@ -197,10 +187,10 @@ impl Subject {
         }
     }
 
-    /// Names the subject, its work and its body.
+    /// Names the subject, its work and its traffic.
     pub(crate) fn row(&self) -> String {
-        let (sent, body) = (self.sent.name(), self.body.name());
-        format!("{}: {}: {sent}, {body}", self.name(), self.work)
+        let (sent, traffic) = (self.sent.name(), self.traffic.name());
+        format!("{}: {}: {sent}, {traffic}", self.name(), self.work)
     }
 
     pub(crate) fn name(&self) -> &'static str {
@@ -215,16 +205,31 @@ impl Subject {
         matches!(self.program, Program::Hubgate(_))
     }
 
-    /// The connections of its load, where others have `usual`.
-    pub(crate) fn connections(&self, usual: usize) -> usize {
-        let own = self.connections.or(self.body.connections());
-        own.unwrap_or(usual)
+    /// Whether it is vmauth with the same bodies as `other`, and neither speaks TLS.
+    pub(crate) fn is_vmauth_of(&self, other: &Self) -> bool {
+        let is_vmauth = matches!(&self.program, Program::Peer(peer) if peer.kind == Kind::Vmauth);
+        is_vmauth && !other.tls && (self.sent, self.traffic) == (other.sent, other.traffic)
+    }
+
+    /// Whether the series that are made for it have a cluster label.
+    pub(crate) fn is_sent_cluster(&self) -> bool {
+        !self.injects
+    }
+
+    /// The label that hubgate injects or checks. Captured series have a cluster label in any case.
+    fn cluster_label(&self) -> &'static str {
+        if self.injects && self.traffic.body.mix == Mix::Captured {
+            "tenant"
+        } else {
+            "cluster"
+        }
     }
 
     /// Whether its rate decides the rate of the latency row.
     pub(crate) fn is_unchanged_v1(&self) -> bool {
         let unchanged = Self::unchanged_v1();
-        (self.work, self.name(), self.body) == (unchanged.work, unchanged.name(), unchanged.body)
+        let facts = |it: &Self| (it.work, it.name(), it.traffic);
+        facts(self) == facts(&unchanged)
     }
 
     /// Whether it responds before the hub does, so that the sink has its samples later.
@@ -235,52 +240,58 @@ impl Subject {
     /// Starts the subject in front of a hub, with its files in `folder`.
     pub(crate) async fn start(&self, folder: &Path, hub: SocketAddr) -> anyhow::Result<Running> {
         let tls = self.tls.then(|| Files::write(folder)).transpose()?;
-        match &self.program {
-            Program::Hubgate(protocol) => {
-                start(Path::new(HUBGATE), folder, tls, hub, *protocol).await
-            }
-            Program::Base(path, protocol) => start(path, folder, tls, hub, *protocol).await,
+        let (binary, protocol) = match &self.program {
+            Program::Hubgate(protocol) => (Path::new(HUBGATE), *protocol),
+            Program::Base(path, protocol) => (path.as_path(), *protocol),
             Program::Peer(peer) => {
                 let address = free_address()?;
-                let command = peer.command(folder, address, tls.as_ref(), hub, TOKEN)?;
+                let token = Spoke::first().token;
+                let command = peer.command(folder, address, tls.as_ref(), hub, &token)?;
                 let mut process = Process::start(peer.kind.name(), command)?;
                 process.listens(address).await?;
-                Ok(Running {
+                return Ok(Running {
                     process,
                     address,
                     tls,
                     admin: None,
-                })
+                });
             }
-        }
+        };
+        let set_up = SetUp {
+            tls,
+            hub,
+            protocol,
+            cluster_label: self.cluster_label(),
+            spokes: self.traffic.spokes,
+        };
+        start(binary, folder, set_up).await
     }
 }
 
-/// Writes the token to a file for the load.
-pub(crate) fn write_token(folder: &Path) -> anyhow::Result<PathBuf> {
-    let path = folder.join("token");
-    std::fs::write(&path, TOKEN)?;
-    Ok(path)
-}
-
-/// Starts hubgate and waits until it logs its addresses.
-pub(crate) async fn start_hubgate(
-    folder: &Path,
-    hub: SocketAddr,
-    protocol: Option<Protocol>,
-) -> anyhow::Result<Running> {
-    start(Path::new(HUBGATE), folder, None, hub, protocol).await
-}
-
-async fn start(
-    binary: &Path,
-    folder: &Path,
+/// The configuration of a gate.
+struct SetUp {
     tls: Option<Files>,
     hub: SocketAddr,
     protocol: Option<Protocol>,
-) -> anyhow::Result<Running> {
+    cluster_label: &'static str,
+    spokes: usize,
+}
+
+/// Starts hubgate with one spoke and waits until it logs its addresses.
+pub(crate) async fn start_hubgate(folder: &Path, hub: SocketAddr) -> anyhow::Result<Running> {
+    let set_up = SetUp {
+        tls: None,
+        hub,
+        protocol: None,
+        cluster_label: "cluster",
+        spokes: 1,
+    };
+    start(Path::new(HUBGATE), folder, set_up).await
+}
+
+async fn start(binary: &Path, folder: &Path, set_up: SetUp) -> anyhow::Result<Running> {
     let path = folder.join("hubgate.yaml");
-    std::fs::write(&path, hubgate_yaml(tls.as_ref(), hub, protocol))?;
+    std::fs::write(&path, hubgate_yaml(&set_up))?;
     let mut command = Command::new(binary);
     command
         .arg("serve")
@@ -292,7 +303,7 @@ async fn start(
     Ok(Running {
         process,
         address,
-        tls,
+        tls: set_up.tls,
         admin,
     })
 }
@@ -304,25 +315,28 @@ async fn logged_address(process: &Process, message: &str) -> anyhow::Result<Sock
     Ok(address.parse()?)
 }
 
-fn hubgate_yaml(tls: Option<&Files>, hub: SocketAddr, protocol: Option<Protocol>) -> String {
-    let protocol = protocol.map_or_else(String::new, |protocol| {
+fn hubgate_yaml(set_up: &SetUp) -> String {
+    let SetUp {
+        hub, cluster_label, ..
+    } = set_up;
+    let protocol = set_up.protocol.map_or_else(String::new, |protocol| {
         format!("  protocol: {}\n", protocol.name())
     });
+    let tls = set_up.tls.as_ref();
     let tls = tls.map_or_else(String::new, |Files { cert, key, .. }| {
         let (cert, key) = (cert.display(), key.display());
         format!(", tls: {{cert_file: {cert}, key_file: {key}}}")
     });
-    let digest = Sha256::digest(TOKEN);
-    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let spokes = (0..set_up.spokes).map(|number| Spoke::new(number).yaml());
+    let spokes: String = spokes.collect();
     format!(
         "\
+cluster_label: {cluster_label}
 listen: {{address: \"127.0.0.1:0\"{tls}}}
 admin: {{address: \"127.0.0.1:0\"}}
 hub:
   url: \"http://{hub}{WRITE_PATH}\"
 {protocol}spokes:
-- name: {SPOKE}
-  credentials: [{{token_sha256: {digest}}}]
-"
+{spokes}"
     )
 }
