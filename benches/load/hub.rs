@@ -98,22 +98,22 @@ impl Prometheus {
         major.and_then(|major| major.parse().ok()) >= Some(3)
     }
 
-    async fn start(&self, folder: &Path) -> anyhow::Result<Hub> {
-        let config = folder.join("prometheus.yaml");
-        std::fs::write(&config, "")?;
+    /// Starts it as a hub, with its files in `folder`.
+    pub(crate) async fn start(&self, folder: &Path, config: &str) -> anyhow::Result<Server> {
+        std::fs::create_dir_all(folder)?;
+        let path = folder.join("prometheus.yaml");
+        std::fs::write(&path, config)?;
+        let data = folder.join("data");
         let address = free_address()?;
         let mut command = Command::new(&self.path);
         command
-            .arg(format!("--config.file={}", config.display()))
-            .arg(format!(
-                "--storage.tsdb.path={}",
-                folder.join("data").display()
-            ))
+            .arg(format!("--config.file={}", path.display()))
+            .arg(format!("--storage.tsdb.path={}", data.display()))
             .arg(format!("--web.listen-address={address}"))
             .arg("--web.enable-remote-write-receiver");
         let process = Process::start("prometheus", command)?;
         process.logged("ready to receive web requests").await?;
-        Ok(Hub { process, address })
+        Ok(Server { process, address })
     }
 
     /// Measures a set-up with a new hub, at `rate` samples per second.
@@ -124,7 +124,7 @@ impl Prometheus {
         rate: u32,
     ) -> anyhow::Result<Cost> {
         let folder = tempfile::tempdir()?;
-        let hub = self.start(folder.path()).await?;
+        let hub = self.start(&folder.path().join("hub"), "").await?;
         let gate = if set_up.gate {
             Some(start_hubgate(folder.path(), hub.address).await?)
         } else {
@@ -200,17 +200,20 @@ fn warm_up(extent: Extent, rate: u32) -> Duration {
     extent.warm_up.max(Duration::from_secs_f64(twice))
 }
 
-struct Hub {
-    process: Process,
-    address: SocketAddr,
+/// A running Prometheus.
+pub(crate) struct Server {
+    pub(crate) process: Process,
+    pub(crate) address: SocketAddr,
 }
 
-impl Hub {
-    fn url(&self) -> String {
+impl Server {
+    /// The URL for remote writes.
+    pub(crate) fn url(&self) -> String {
         format!("http://{}{WRITE_PATH}", self.address)
     }
 
-    async fn appended(&self) -> anyhow::Result<u64> {
+    /// Samples that it has appended since its start.
+    pub(crate) async fn appended(&self) -> anyhow::Result<u64> {
         scrape::sum(self.address, APPENDED, &[]).await
     }
 }

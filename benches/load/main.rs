@@ -21,12 +21,14 @@ mod markdown;
 mod measure;
 mod peers;
 mod process;
+mod real_spoke;
 mod report;
 mod scrape;
 mod sender;
 mod sink;
 mod spokes;
 mod subjects;
+mod targets;
 mod traffic;
 
 use std::path::{Path, PathBuf};
@@ -130,7 +132,10 @@ async fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let rate = bench.subjects(mix, args.base.as_deref(), &peers).await?;
         unchanged_rate = unchanged_rate.or(rate);
     }
-    for mix in [Mix::Uniform, Mix::Cluster] {
+    let compared = [Mix::Cluster, Mix::Uniform];
+    // A test has not the time for more.
+    let compared = if args.test { &compared[..1] } else { &compared };
+    for &mix in compared {
         for table in Table::all(mix, &peers) {
             bench.cliffs(&table).await?;
         }
@@ -310,8 +315,29 @@ impl Bench {
             if !rows.is_empty() {
                 report::hub(&server.version, self.hub_rate, &rows)?;
             }
+            self.real_spoke(&server).await?;
         }
         Ok(())
+    }
+
+    /// Measures a Prometheus as hub of a real spoke, alone and behind the gate.
+    async fn real_spoke(&mut self, server: &Prometheus) -> anyhow::Result<()> {
+        let mut rows = Vec::new();
+        for has_gate in [false, true] {
+            let set_up = real_spoke::name(has_gate);
+            let name = format!("Prometheus {}: real spoke: {set_up}", server.version);
+            if !self.begin(&name)? {
+                continue;
+            }
+            let outcome = real_spoke::measure(server, has_gate, self.extent.duration).await;
+            if let Some(cost) = self.note_failure(&name, outcome)? {
+                rows.push((set_up, cost));
+            }
+        }
+        if rows.is_empty() {
+            return Ok(());
+        }
+        report::real_spoke(&server.version, &rows)
     }
 }
 

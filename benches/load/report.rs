@@ -4,6 +4,7 @@ use crate::cliffs::{Cell, Row, Table};
 use crate::hub::{Cost, SetUp};
 use crate::markdown::{millis, table};
 use crate::measure::Figures;
+use crate::real_spoke;
 use crate::subjects::Subject;
 use crate::traffic::Mix;
 
@@ -161,6 +162,35 @@ pub(crate) fn hub(version: &str, rate: u32, rows: &[(SetUp, Cost)]) -> anyhow::R
             millis(cost.latency.p99),
             cost.samples.to_string(),
             cost.requests_unsent.to_string(),
+        ]
+    };
+    table(&head, 1, rows.iter().map(row))
+}
+
+/// Prints the table of a Prometheus as hub of a real spoke. The second row is divided by the first
+/// one.
+pub(crate) fn real_spoke(version: &str, rows: &[(&str, real_spoke::Cost)]) -> anyhow::Result<()> {
+    let head = [
+        &format!("Prometheus {version}, a spoke of this version scrapes a cluster and sends V1"),
+        "hub CPU-s / M samples",
+        "gate",
+        "sum",
+        "of hub alone",
+        "samples appended",
+        "samples/s",
+    ];
+    let alone = rows.iter().find(|(_, cost)| cost.gate.is_none());
+    let row = |(name, cost): &(&str, real_spoke::Cost)| {
+        let of_alone = alone.map(|(_, alone)| cost.sum() / alone.sum());
+        vec![
+            (*name).to_owned(),
+            format!("{:.3}", cost.hub),
+            cost.gate
+                .map_or_else(String::new, |gate| format!("{gate:.3}")),
+            format!("{:.3}", cost.sum()),
+            of_alone.map_or_else(String::new, |times| format!("{times:.2}")),
+            cost.samples.to_string(),
+            format!("{:.0}", cost.samples_per_second),
         ]
     };
     table(&head, 1, rows.iter().map(row))
