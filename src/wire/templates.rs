@@ -164,7 +164,7 @@ pub(super) struct Templates<P> {
     /// `TEMPLATES_MAX * one + other`.
     common: Vec<u8>,
     /// The templates, those that were used last at the front.
-    recent: Vec<u8>,
+    recent: Vec<usize>,
     /// That of the series before.
     last: usize,
     /// Series that did fit.
@@ -207,7 +207,7 @@ impl<P> Templates<P> {
     pub(super) fn bytes(&self) -> usize {
         let lists = self.list.capacity() * size_of::<Template>();
         let patterns = self.patterns.capacity() * size_of::<P>();
-        lists + patterns + self.common.capacity() + self.recent.capacity()
+        lists + patterns + self.common.capacity() + 8 * self.recent.capacity()
     }
 
     /// Finds the template whose patterns fit the labels that begin at `start`.
@@ -265,7 +265,7 @@ impl<P> Templates<P> {
         labels: &mut F,
     ) -> Option<(usize, usize, usize)> {
         let common = &self.common[TEMPLATES_MAX * number..TEMPLATES_MAX * (number + 1)];
-        let others = self.recent.iter().map(|other| usize::from(*other));
+        let others = self.recent.iter().copied();
         let mut others =
             others.filter(|other| *other != number && usize::from(common[*other]) >= place);
         let another = labels.another(at);
@@ -286,7 +286,7 @@ impl<P> Templates<P> {
     fn use_next(&mut self, number: usize) {
         self.last = number;
         let mut recent = self.recent.iter();
-        if let Some(place) = recent.position(|it| usize::from(*it) == number) {
+        if let Some(place) = recent.position(|it| *it == number) {
             self.recent[..=place].rotate_right(1);
         }
     }
@@ -319,7 +319,9 @@ impl<P> Templates<P> {
             let known = &self.patterns[template.patterns.clone()];
             let mut pairs = known.iter().zip(&self.patterns[start..]);
             let unlike = pairs.position(|(known, new)| !same(known, new));
-            let common = unlike.unwrap_or(known.len().min(count)) as u8;
+            let common = unlike.unwrap_or(known.len().min(count));
+            // No template has more labels.
+            let common = u8::try_from(common).unwrap_or_default();
             self.common[TEMPLATES_MAX * number + other] = common;
             self.common[TEMPLATES_MAX * other + number] = common;
         }
@@ -327,7 +329,7 @@ impl<P> Templates<P> {
             patterns: start..end,
             clean,
         });
-        self.recent.insert(0, number as u8);
+        self.recent.insert(0, number);
         self.last = number;
         true
     }

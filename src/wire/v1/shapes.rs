@@ -35,7 +35,7 @@ struct Pattern {
     /// Where the length of the value stands, in a label with a length of one byte.
     value_len_at: usize,
     /// What is demanded beyond the window: from where in [`Shapes::beyond`], and how much.
-    beyond: (u32, u32),
+    beyond: (usize, usize),
     /// Every byte is demanded.
     whole: bool,
 }
@@ -47,15 +47,12 @@ pub struct Shapes {
     /// What patterns demand beyond their windows.
     beyond: Vec<u8>,
     /// The values of the series that did fit last. Empty when they are not recorded.
-    values: Vec<Span>,
+    values: Vec<Range<usize>>,
     /// How many they are.
     count: usize,
     /// The number of the first pattern that it did fit.
     first: usize,
 }
-
-/// Where a text lies in the message: begin and end.
-pub(in crate::wire) type Span = (u32, u32);
 
 /// The labels of a series that fits a template, by pattern: those of one pattern have one name.
 #[derive(Debug, Clone, Copy)]
@@ -64,7 +61,7 @@ pub struct Matched<'s, 'a> {
     /// The number of the first pattern.
     first: usize,
     patterns: &'s [Pattern],
-    spans: &'s [Span],
+    spans: &'s [Range<usize>],
 }
 
 impl<'a> Matched<'_, 'a> {
@@ -76,7 +73,7 @@ impl<'a> Matched<'_, 'a> {
 
     /// Where the values of the labels lie in the message.
     #[inline]
-    pub(in crate::wire) fn values(&self) -> &[Span] {
+    pub(in crate::wire) fn values(&self) -> &[Range<usize>] {
         self.spans
     }
 
@@ -91,10 +88,9 @@ impl<'a> Matched<'_, 'a> {
         let (Some(pattern), Some(span)) = (self.patterns.get(place), self.spans.get(place)) else {
             return b"";
         };
-        let (start, end) = (span.0 as usize, span.1 as usize);
         // Between name and value lie a key and a length.
-        let value_framing = if end - start < LONG { 2 } else { 3 };
-        let name_end = start - value_framing;
+        let value_framing = if span.len() < LONG { 2 } else { 3 };
+        let name_end = span.start - value_framing;
         &self.message[name_end - pattern.name_len()..name_end]
     }
 }
@@ -109,7 +105,7 @@ struct Fitted<'m, const RECORDS: bool> {
     /// That of [`Shapes`].
     beyond: &'m [u8],
     /// Those of [`Shapes`], and how many were recorded.
-    values: &'m mut [Span],
+    values: &'m mut [Range<usize>],
     count: usize,
     /// Everything was ASCII up to `checked` but the framing of long labels, which cannot be.
     ascii: bool,
@@ -142,9 +138,9 @@ impl<const RECORDS: bool> Fits for Fitted<'_, RECORDS> {
             self.checked = value;
             (value, end)
         };
-        // No template has more labels, and no message is longer than 4 GiB.
+        // No template has more labels.
         if RECORDS && let Some(slot) = self.values.get_mut(self.count) {
-            *slot = (value as u32, end as u32);
+            *slot = value..end;
             self.count += 1;
         }
         Some(end)
@@ -214,23 +210,23 @@ impl Pattern {
     /// What is demanded beyond the window.
     fn beyond<'b>(&self, beyond: &'b [u8]) -> &'b [u8] {
         let (start, length) = self.beyond;
-        &beyond[start as usize..][..length as usize]
+        &beyond[start..][..length]
     }
 
     /// The pattern of a label with a name that a template may have. One of which the whole is demanded
     /// must be shorter than [`LONG`].
-    fn new(label: Label<'_>, whole: bool, beyond: &mut Vec<u8>) -> Self {
+    fn new(label: Label<'_>, whole: bool, beyond: &mut Vec<u8>) -> Option<Self> {
         let Label { name, value } = label;
         let start = beyond.len();
-        beyond.extend_from_slice(&[LABELS_KEY, 0, NAME_KEY, name.len() as u8]);
+        beyond.extend_from_slice(&[LABELS_KEY, 0, NAME_KEY, u8::try_from(name.len()).ok()?]);
         beyond.extend_from_slice(name);
         beyond.push(VALUE_KEY);
         let value_len_at = beyond.len() - start;
         let mut mask = [0xff; WINDOW];
         if whole {
-            beyond.push(value.len() as u8);
+            beyond.push(u8::try_from(value.len()).ok()?);
             beyond.extend_from_slice(value);
-            beyond[start + 1] = (beyond.len() - start - 2) as u8;
+            beyond[start + 1] = u8::try_from(beyond.len() - start - 2).ok()?;
         } else {
             mask[1] = 0;
         }
@@ -244,13 +240,13 @@ impl Pattern {
             let (words, _) = bytes.as_chunks::<8>();
             std::array::from_fn(|place| u64::from_le_bytes(words[place]))
         };
-        Self {
+        Some(Self {
             window: words(window),
             mask: words(mask),
             value_len_at,
-            beyond: (start as u32, (beyond.len() - start) as u32),
+            beyond: (start, beyond.len() - start),
             whole,
-        }
+        })
     }
 
     /// True when both demand the same.
@@ -267,13 +263,13 @@ impl Shapes {
         self.beyond.clear();
         self.values.clear();
         if records {
-            self.values.resize(LABELS_MAX, (0, 0));
+            self.values.resize(LABELS_MAX, 0..0);
         }
     }
 
     /// The memory that they hold, in bytes.
     pub fn bytes(&self) -> usize {
-        let values = self.values.capacity() * size_of::<Span>();
+        let values = self.values.capacity() * size_of::<Range<usize>>();
         self.templates.bytes() + self.beyond.capacity() + values
     }
 
@@ -372,7 +368,8 @@ impl Shapes {
         } = self;
         let before = beyond.len();
         let clean = clean(&message[place], demands, |label, whole| {
-            templates.append(Pattern::new(label, whole, beyond));
+            templates.append(Pattern::new(label, whole, beyond)?);
+            Some(())
         });
         let clean = clean.filter(|_| beyond.len() <= BEYOND_BYTES_MAX);
         let same = |one: &Pattern, other: &Pattern| one.same(other, beyond);
@@ -382,12 +379,12 @@ impl Shapes {
     }
 }
 
-/// Whether the labels of a series are clean and ASCII; each is told to `each`, with whether its value is
-/// demanded.
+/// Whether the labels of a series are clean and ASCII, and `each` takes all of them. It is told whether
+/// a value is demanded.
 fn clean<'a>(
     raw: &'a [u8],
     demands: &Demands<'_>,
-    mut each: impl FnMut(Label<'a>, bool),
+    mut each: impl FnMut(Label<'a>, bool) -> Option<()>,
 ) -> Option<Clean> {
     let own = demands.own.value;
     let mut names = demands.names();
@@ -401,7 +398,7 @@ fn clean<'a>(
         if !ascii || !sized || is_own && value != own {
             return None;
         }
-        each(label, is_own);
+        each(label, is_own)?;
         rest = after;
     }
     names.end()

@@ -63,7 +63,8 @@ impl Fits for Fitted<'_> {
         let value = window >> pattern.value_at;
         // One byte or two, without a branch: which of them it is cannot be foreseen.
         let more = value >> 7 & 1;
-        let (mut reference, mut length) = (value & 0x7f | (value >> 1 & 0x3f80) * more, 1 + more);
+        let second = (value >> 1 & 0x3f80) * more;
+        let (mut reference, mut length) = (value & 0x7f | second, 1 + more);
         if value & 0x8000 & more << 15 != 0 {
             if value & 0x80_0000 != 0 {
                 return None;
@@ -72,7 +73,7 @@ impl Fits for Fitted<'_> {
             length = 3;
         }
         let traits = self.traits.get(usize::try_from(reference).ok()?)?;
-        let end = at + pattern.value_at as usize / 8 + length as usize;
+        let end = at + pattern.value_at as usize / 8 + usize::try_from(length).ok()?;
         let fits = traits.has(pattern.value) && end <= self.end;
         fits.then_some(end)
     }

@@ -1,7 +1,7 @@
 //! What is compared of a text at first: its length, its first bytes and its last ones. Nearly all texts
 //! that are not the same differ in these, and short ones have no others.
 
-use super::Span;
+use std::ops::Range;
 
 /// The bytes that are looked at, at the front of a text and at its end.
 const WINDOW: usize = 8;
@@ -25,20 +25,21 @@ pub(in super::super) struct Glance {
     /// The last bytes; 0 where there are fewer.
     last: u64,
     /// Where it begins in the message.
-    start: u32,
-    length: u32,
+    start: usize,
+    length: usize,
 }
 
 impl Glance {
     /// `None` at the ends of a message, where there are not enough bytes around the text.
     #[inline(always)] // Once for each label.
-    pub(in super::super) fn at(message: &[u8], (start, end): Span) -> Option<Self> {
+    pub(in super::super) fn at(message: &[u8], text: Range<usize>) -> Option<Self> {
+        let Range { start, end } = text;
         let length = end.wrapping_sub(start);
-        let first = u64::from_le_bytes(*message.get(start as usize..)?.first_chunk()?);
-        let last = u64::from_le_bytes(*message.get(..end as usize)?.last_chunk()?);
+        let first = u64::from_le_bytes(*message.get(start..)?.first_chunk()?);
+        let last = u64::from_le_bytes(*message.get(..end)?.last_chunk()?);
         Some(Self {
-            first: first & LOW_BYTES[(length as usize).min(WINDOW)],
-            last: if length as usize >= WINDOW { last } else { 0 },
+            first: first & LOW_BYTES[length.min(WINDOW)],
+            last: if length >= WINDOW { last } else { 0 },
             start,
             length,
         })
@@ -48,8 +49,8 @@ impl Glance {
     #[inline(always)] // Once for each label.
     pub(in super::super) fn same(&self, other: &Self, message: &[u8]) -> bool {
         let ends = (self.first ^ other.first) | (self.last ^ other.last);
-        let differing = ends | u64::from(self.length ^ other.length);
-        differing == 0 && (self.length as usize <= 2 * WINDOW || self.same_middle(other, message))
+        let differing = ends | (self.length ^ other.length) as u64;
+        differing == 0 && (self.length <= 2 * WINDOW || self.same_middle(other, message))
     }
 
     /// Compares what lies between the first and the last bytes. Most texts have no more than four windows.
@@ -71,8 +72,8 @@ impl Glance {
     /// The text.
     #[inline]
     pub(in super::super) fn of<'m>(&self, message: &'m [u8]) -> &'m [u8] {
-        let (start, length) = (self.start as usize, self.length as usize);
-        message.get(start..start + length).unwrap_or_default()
+        let end = self.start.saturating_add(self.length);
+        message.get(self.start..end).unwrap_or_default()
     }
 
     /// A number of so many bits that depends on what is compared first.
@@ -80,8 +81,9 @@ impl Glance {
     pub(super) fn hash(&self, bits: u32) -> usize {
         // An odd number with bits all over it, from the digits of the golden ratio.
         const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
-        let mixed = self.first ^ self.last.rotate_left(29) ^ u64::from(self.length);
-        (mixed.wrapping_mul(FACTOR) >> (u64::BITS - bits)) as usize
+        let mixed = self.first ^ self.last.rotate_left(29) ^ self.length as u64;
+        let hash = mixed.wrapping_mul(FACTOR) >> (u64::BITS - bits);
+        usize::try_from(hash).unwrap_or_default()
     }
 }
 
@@ -91,24 +93,24 @@ mod tests {
 
     #[test]
     fn tells_texts_apart_that_differ_in_one_byte() {
-        for length in 0..80u32 {
+        for length in 0..80 {
             let frame = b"........";
-            let text = vec![b'x'; length as usize];
-            for place in 0..length as usize {
+            let text = vec![b'x'; length];
+            for place in 0..length {
                 let mut other = text.clone();
                 other[place] = b'y';
                 let message = [frame, &text[..], frame, &other, frame, &text, frame].concat();
-                let at = |number: u32| {
+                let at = |number: usize| {
                     let start = 8 + number * (length + 8);
-                    Glance::at(&message, (start, start + length)).unwrap()
+                    Glance::at(&message, start..start + length).unwrap()
                 };
                 assert!(at(0).same(&at(2), &message), "{length}");
                 assert!(!at(0).same(&at(1), &message), "{length} {place}");
                 assert_eq!(at(1).of(&message), other);
             }
             let message = [frame, &text[..], frame].concat();
-            let longer = Glance::at(&message, (8, 8 + length)).unwrap();
-            let shorter = Glance::at(&message, (8, 8 + length.saturating_sub(1))).unwrap();
+            let longer = Glance::at(&message, 8..8 + length).unwrap();
+            let shorter = Glance::at(&message, 8..8 + length.saturating_sub(1)).unwrap();
             assert_eq!(longer.same(&shorter, &message), length == 0);
         }
     }

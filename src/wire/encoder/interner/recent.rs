@@ -126,18 +126,18 @@ mod tests {
     #[test]
     fn finds_the_index_of_the_very_text() {
         let mut recent = Recent::default();
-        for seed in 0..4u32 {
+        for seed in 0..4 {
             recent.clear();
-            let letter = |at: u32| b"ab"[(at.wrapping_mul(at + seed) / 7 % 2) as usize];
+            let letter = |at: usize| b"ab"[at * (at + seed) / 7 % 2];
             let message: Vec<u8> = (0..90).map(letter).collect();
             let mut known: Vec<&[u8]> = Vec::new();
             let mut found = 0;
             for _ in 0..2 {
                 for start in 0..90 {
                     for end in start..=90 {
-                        let text = &message[start as usize..end as usize];
+                        let text = &message[start..end];
                         let mut looked_up = false;
-                        let Some(glance) = Glance::at(&message, (start, end)) else {
+                        let Some(glance) = Glance::at(&message, start..end) else {
                             continue;
                         };
                         let index = recent.index(&message, glance, |asked| {
@@ -148,10 +148,10 @@ mod tests {
                                 known.push(text);
                                 known.len() - 1
                             });
-                            Encoded::new(place as u32)
+                            Encoded::new(u32::try_from(place).unwrap())
                         });
                         let place = known.iter().position(|known| *known == text);
-                        assert_eq!(index, Encoded::new(place.unwrap() as u32));
+                        assert_eq!(index, Encoded::new(u32::try_from(place.unwrap()).unwrap()));
                         found += u32::from(!looked_up);
                     }
                 }

@@ -121,7 +121,7 @@ impl References {
         let slots = self.slots[patterns].iter_mut();
         let (message, values) = (labels.message(), &labels.values()[places.clone()]);
         for (place, (slot, value)) in places.zip(slots.zip(values)) {
-            let value = Glance::at(message, *value)?;
+            let value = Glance::at(message, value.clone())?;
             if !value.same(&slot.value, message) || slot.name_len == 0 {
                 slot.renew(labels, place, value, symbols)?;
             }
