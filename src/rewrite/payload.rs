@@ -1,7 +1,7 @@
 //! Payloads: compressed messages for hubs.
 
 use bytes::Bytes;
-use snap::raw::{Encoder as SnappyEncoder, max_compress_len};
+use snap::raw::max_compress_len;
 
 use crate::wire::encoder::{Encoded, Lost, Message};
 use crate::wire::{Counts, Kind, Protocol, snappy};
@@ -70,19 +70,11 @@ pub(super) fn compression_room(encoded: &Encoded<'_>) -> usize {
 }
 
 /// Compresses encoded messages.
+#[derive(Default)]
 pub(super) struct Compressor {
-    snappy: SnappyEncoder,
+    snappy: snappy::Encoder,
     /// The compressed message, before it is copied.
     compressed: Vec<u8>,
-}
-
-impl Default for Compressor {
-    fn default() -> Self {
-        Self {
-            snappy: SnappyEncoder::new(),
-            compressed: Vec::new(),
-        }
-    }
 }
 
 impl Compressor {

@@ -3,8 +3,11 @@
 //! Both remote-write specifications name the block format; the framed one must not be used.
 
 mod decoder;
+mod encoder;
 
-use snap::raw::{Encoder, max_compress_len};
+use snap::raw::max_compress_len;
+
+pub use self::encoder::Encoder;
 
 /// No snappy element yields more than 64 bytes from three, so a body that declares more than this
 /// many times its own size is a bomb or cut short.
@@ -108,15 +111,15 @@ pub fn compress<'b>(encoder: &mut Encoder, bytes: &[u8], buffer: &'b mut Vec<u8>
     if buffer.len() < length_max {
         buffer.resize(length_max, 0);
     }
-    let length = encoder
-        .compress(bytes, buffer)
-        .expect("the buffer has room, and a message is far below snappy's limit of 4 GiB");
+    let length = encoder.encode(bytes, buffer);
     &buffer[..length]
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use snap::raw::Encoder;
+
+    use super::{SnappyError, checked_len, decompress};
 
     fn check(body: &[u8], expected: Result<usize, SnappyError>) {
         assert_eq!(checked_len(body, 1000), expected, "{body:02x?}");

@@ -104,7 +104,7 @@ proptest! {
         plain in prop::collection::vec(0u8..3, 0..3000),
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
     ) {
-        let mut body = super::snappy::compress(&mut snap::raw::Encoder::new(), &plain, &mut Vec::new()).to_vec();
+        let mut body = super::snappy::compress(&mut super::snappy::Encoder::default(), &plain, &mut Vec::new()).to_vec();
         blocks::check(&body);
         for (index, byte) in damage {
             let at = index.index(body.len());
