@@ -160,13 +160,16 @@ pub(super) trait Fits {
 pub(super) struct Templates<P> {
     patterns: Vec<P>,
     list: Vec<Template>,
-    /// How many patterns two templates have in common at their front, at
+    /// How many patterns two templates have in common at their front at least, at
     /// `TEMPLATES_MAX * one + other`.
     common: Vec<u8>,
     /// The templates, those that were used last at the front.
     recent: Vec<usize>,
     /// That of the series before.
     last: usize,
+    /// Where the last series left the last template that it did fit so far, if it fits none: the template
+    /// and how many of its patterns did fit.
+    missed: Option<(usize, usize)>,
     /// Series that did fit.
     fits: u32,
     /// Series from which no template could be learnt.
@@ -181,19 +184,21 @@ impl<P> Default for Templates<P> {
             common: Vec::new(),
             recent: Vec::new(),
             last: 0,
+            missed: None,
             fits: 0,
             failures: 0,
         }
     }
 }
 
-impl<P> Templates<P> {
+impl<P: Copy> Templates<P> {
     /// Forgets all templates.
     pub(super) fn clear(&mut self) {
         self.patterns.clear();
         self.list.clear();
         self.recent.clear();
         self.last = 0;
+        self.missed = None;
         self.fits = 0;
         self.failures = 0;
     }
@@ -218,6 +223,7 @@ impl<P> Templates<P> {
         labels: &mut F,
     ) -> Option<Fit> {
         let mut number = self.last;
+        self.missed = Some((number, 0));
         let mut template = self.list.get(number)?;
         let (mut at, mut place) = (start, 0);
         let mut switches = 0;
@@ -235,13 +241,19 @@ impl<P> Templates<P> {
             if unlike.is_none() && !labels.another(at) {
                 break;
             }
-            if switches == SWITCHES_MAX {
-                return None;
-            }
             switches += 1;
-            (number, at, place) = self.switch(number, at, place, labels)?;
+            let next = match switches {
+                ..=SWITCHES_MAX => self.switch(number, at, place, labels),
+                _ => None,
+            };
+            let Some(next) = next else {
+                self.missed = Some((number, place));
+                return None;
+            };
+            (number, at, place) = next;
             template = &self.list[number];
         }
+        self.missed = None;
         let fit = Fit {
             end: at,
             clean: template.clean,
@@ -291,37 +303,46 @@ impl<P> Templates<P> {
         }
     }
 
-    /// True when it is worth while to learn from a series that fits no template: a message may be made
-    /// of series from which nothing can be learnt.
-    pub(super) fn learns(&self) -> bool {
-        self.list.len() < TEMPLATES_MAX && self.failures < ATTEMPTS_FREE + self.fits / 4
+    /// Begins a template, if the last series fits none and it is worth while to learn from it: a message
+    /// may be made of series from which nothing can be learnt. The template has so many patterns already,
+    /// which the series did fit.
+    pub(super) fn begin(&mut self) -> Option<usize> {
+        let (number, place) = self.missed?;
+        if self.list.len() == TEMPLATES_MAX || self.failures >= ATTEMPTS_FREE + self.fits / 4 {
+            return None;
+        }
+        if let Some(missed) = self.list.get(number) {
+            let start = missed.patterns.start;
+            self.patterns.extend_from_within(start..start + place);
+        }
+        Some(place)
     }
 
-    /// Appends a pattern to the template that is to be learnt next.
+    /// Appends a pattern to the template that was begun.
     pub(super) fn append(&mut self, pattern: P) {
         self.patterns.push(pattern);
     }
 
-    /// Makes a template of the appended patterns, if they are those of clean labels, or forgets them.
-    /// `same` says whether two patterns demand the same. False when nothing was learnt.
-    pub(super) fn learn(&mut self, clean: Option<Clean>, same: impl Fn(&P, &P) -> bool) -> bool {
+    /// Ends the template that was begun, if the labels that its patterns are made of are clean, or
+    /// forgets it. False when nothing was learnt.
+    pub(super) fn end(&mut self, clean: Option<Clean>) -> bool {
         let start = self.list.last().map_or(0, |last| last.patterns.end);
         let end = self.patterns.len();
-        let (number, count) = (self.list.len(), end - start);
-        let fits = number < TEMPLATES_MAX && count <= LABELS_MAX && end <= PATTERNS_MAX;
-        let Some(clean) = clean.filter(|_| fits) else {
+        let fits = end - start <= LABELS_MAX && end <= PATTERNS_MAX;
+        let (Some(clean), Some((missed, place))) = (clean.filter(|_| fits), self.missed) else {
             self.patterns.truncate(start);
             self.failures += 1;
             return false;
         };
+        let number = self.list.len();
         self.common.resize(TEMPLATES_MAX * TEMPLATES_MAX, 0);
-        for (other, template) in self.list.iter().enumerate() {
-            let known = &self.patterns[template.patterns.clone()];
-            let mut pairs = known.iter().zip(&self.patterns[start..]);
-            let unlike = pairs.position(|(known, new)| !same(known, new));
-            let common = unlike.unwrap_or(known.len().min(count));
-            // No template has more labels.
-            let common = u8::try_from(common).unwrap_or_default();
+        // No template has more labels.
+        let place = u8::try_from(place).unwrap_or_default();
+        for other in 0..number {
+            let common = match other == missed {
+                true => place,
+                false => self.common[TEMPLATES_MAX * missed + other].min(place),
+            };
             self.common[TEMPLATES_MAX * number + other] = common;
             self.common[TEMPLATES_MAX * other + number] = common;
         }

@@ -22,11 +22,14 @@ const WINDOW: usize = 32;
 /// Most bytes of all patterns beyond their windows.
 const BEYOND_BYTES_MAX: usize = 1 << 14;
 
+/// Where the length of a label lies that takes one byte.
+const LENGTH_AT: usize = 1;
+
 /// Lengths from here on take more than one byte. A value below is not compared with the limit.
 const LONG: usize = 0x80;
 
 /// What one label is compared with.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct Pattern {
     /// The label from its key on, as far as it is demanded and the window reaches.
     window: [u64; WINDOW / 8],
@@ -217,25 +220,27 @@ impl Pattern {
     /// must be shorter than [`LONG`].
     fn new(label: Label<'_>, whole: bool, beyond: &mut Vec<u8>) -> Option<Self> {
         let Label { name, value } = label;
+        let value = if whole { value } else { b"" };
+        let lengths = [name.len(), value.len()].map(|length| u8::try_from(length).ok());
+        let (name_len, value_len) = (lengths[0]?, lengths[1]?);
+        let length = name_len.checked_add(value_len)?.checked_add(4)?;
+        let front = [LABELS_KEY, length, NAME_KEY, name_len];
+        let behind_name = &[VALUE_KEY, value_len][..if whole { 2 } else { 1 }];
+        // As much of it as the window takes, and the rest of it.
+        let (mut window, mut end) = ([0; WINDOW], 0);
         let start = beyond.len();
-        beyond.extend_from_slice(&[LABELS_KEY, 0, NAME_KEY, u8::try_from(name.len()).ok()?]);
-        beyond.extend_from_slice(name);
-        beyond.push(VALUE_KEY);
-        let value_len_at = beyond.len() - start;
-        let mut mask = [0xff; WINDOW];
-        if whole {
-            beyond.push(u8::try_from(value.len()).ok()?);
-            beyond.extend_from_slice(value);
-            beyond[start + 1] = u8::try_from(beyond.len() - start - 2).ok()?;
-        } else {
-            mask[1] = 0;
+        for part in [&front, name, behind_name, value] {
+            let (within, rest) = part.split_at(part.len().min(WINDOW - end));
+            window[end..end + within.len()].copy_from_slice(within);
+            end += within.len();
+            beyond.extend_from_slice(rest);
         }
-        let demanded = beyond.len() - start;
-        let within = demanded.min(WINDOW);
-        mask[within..].fill(0);
-        let mut window = [0; WINDOW];
-        window[..within].copy_from_slice(&beyond[start..start + within]);
-        beyond.drain(start..start + within);
+        let value_len_at = front.len() + name.len() + 1;
+        let mut mask = [0; WINDOW];
+        mask[..end].fill(0xff);
+        if !whole {
+            mask[LENGTH_AT] = 0;
+        }
         let words = |bytes: [u8; WINDOW]| {
             let (words, _) = bytes.as_chunks::<8>();
             std::array::from_fn(|place| u64::from_le_bytes(words[place]))
@@ -247,12 +252,6 @@ impl Pattern {
             beyond: (start, beyond.len() - start),
             whole,
         })
-    }
-
-    /// True when both demand the same.
-    fn same(&self, other: &Self, beyond: &[u8]) -> bool {
-        (self.window, self.mask, self.whole) == (other.window, other.mask, other.whole)
-            && self.beyond(beyond) == other.beyond(beyond)
     }
 }
 
@@ -360,20 +359,26 @@ impl Shapes {
         let own = demands.own;
         let own_is_short = own.name.len() + own.value.len() + 4 < LONG;
         let values_hold = demands.length_max >= LONG - 1;
-        if !(windowed && own_is_short && values_hold && self.templates.learns()) {
+        if !(windowed && own_is_short && values_hold) {
             return;
         }
         let Self {
             templates, beyond, ..
         } = self;
+        let Some(mut known) = templates.begin() else {
+            return;
+        };
         let before = beyond.len();
         let clean = clean(&message[place], demands, |label, whole| {
-            templates.append(Pattern::new(label, whole, beyond)?);
+            if known > 0 {
+                known -= 1;
+            } else {
+                templates.append(Pattern::new(label, whole, beyond)?);
+            }
             Some(())
         });
         let clean = clean.filter(|_| beyond.len() <= BEYOND_BYTES_MAX);
-        let same = |one: &Pattern, other: &Pattern| one.same(other, beyond);
-        if !templates.learn(clean, same) {
+        if !templates.end(clean) {
             beyond.truncate(before);
         }
     }

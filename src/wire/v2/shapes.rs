@@ -22,7 +22,7 @@ const WINDOW: usize = 8;
 const NAME_BYTES_MAX: usize = 4;
 
 /// What one label is compared with.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 struct Pattern {
     /// The reference to the name, as it is encoded.
     name: u64,
@@ -149,11 +149,18 @@ impl Shapes {
     /// Learns a template from a series that fits none, if its labels are clean.
     #[cold]
     fn learn(&mut self, refs: &[u8], symbols: &Symbols<'_>, demands: &Demands<'_>) {
-        if self.templates.learns() {
-            let templates = &mut self.templates;
-            let clean = clean(refs, symbols, demands, |pattern| templates.append(pattern));
-            templates.learn(clean, Pattern::eq);
-        }
+        let templates = &mut self.templates;
+        let Some(mut known) = templates.begin() else {
+            return;
+        };
+        let clean = clean(refs, symbols, demands, |pattern| {
+            if known > 0 {
+                known -= 1;
+            } else {
+                templates.append(pattern);
+            }
+        });
+        templates.end(clean);
     }
 }
 
