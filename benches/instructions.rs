@@ -245,7 +245,7 @@ impl Case {
             }
             _ => Vec::new(),
         };
-        let mut compressor = snap::raw::Encoder::new();
+        let mut compressor = snappy::Encoder::default();
         for _ in 0..count {
             let memory = (&mut scratch, &mut encoder);
             match self.work {

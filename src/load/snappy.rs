@@ -6,8 +6,6 @@
 
 use std::ops::Range;
 
-use crate::wire::snappy;
-
 /// A compressed message.
 pub(super) struct Compressed {
     pub(super) bytes: Vec<u8>,
@@ -34,11 +32,12 @@ pub(super) struct Place {
 
 impl Compressed {
     pub(super) fn new(plain: &[u8]) -> Self {
-        let mut buffer = Vec::new();
-        let bytes = snappy::compress(&mut snap::raw::Encoder::new(), plain, &mut buffer);
+        // As senders do it, and not as hubgate does.
+        let bytes = snap::raw::Encoder::new().compress_vec(plain);
+        let bytes = bytes.expect("a body is far below snappy's limit of 4 GiB");
         Self {
-            bytes: bytes.to_vec(),
-            literals: literals(bytes),
+            literals: literals(&bytes),
+            bytes,
         }
     }
 
@@ -106,6 +105,7 @@ fn literals(block: &[u8]) -> Vec<Literal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::snappy;
 
     #[test]
     fn overwritten_literals_show_in_the_message_and_in_what_refers_to_them() {

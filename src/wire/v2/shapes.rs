@@ -29,7 +29,7 @@ struct Pattern {
     /// The bits of [`Self::name`].
     mask: u64,
     /// The bits in front of the reference to the value.
-    value_at: u32,
+    value_at: usize,
     /// What is demanded of the value.
     value: Traits,
 }
@@ -73,7 +73,7 @@ impl Fits for Fitted<'_> {
             length = 3;
         }
         let traits = self.traits.get(usize::try_from(reference).ok()?)?;
-        let end = at + pattern.value_at as usize / 8 + usize::try_from(length).ok()?;
+        let end = at + pattern.value_at / 8 + usize::try_from(length).ok()?;
         let fits = traits.has(pattern.value) && end <= self.end;
         fits.then_some(end)
     }
@@ -186,7 +186,7 @@ fn clean(
         if !holds || encoded.len() > NAME_BYTES_MAX {
             return None;
         }
-        let bits = 8 * encoded.len() as u32;
+        let bits = 8 * encoded.len();
         let bytes = encoded.iter().rev();
         each(Pattern {
             name: bytes.fold(0, |word, byte| word << 8 | u64::from(*byte)),
