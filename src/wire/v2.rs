@@ -5,15 +5,16 @@
 //! stand twice in the table.
 
 mod shapes;
+mod symbols;
 
 use super::histogram::histogram;
-use super::labels::recycle;
 use super::leaf::{self, EXEMPLAR_LABELS, EXEMPLAR_TIMESTAMP, EXEMPLAR_VALUE};
 use super::protobuf::{Malformed, Reader, WireType, expect, varints};
-use super::utf8::is_utf8;
-use super::{Demands, Kind, Label, Labels, Protocol, Series, SeriesFault};
+use super::{Kind, Labels, Protocol, Series, SeriesFault};
 
 pub use shapes::Shapes;
+pub use symbols::Symbols;
+use symbols::Traits;
 
 pub(super) const SYMBOLS: u32 = 4;
 pub(super) const TIMESERIES: u32 = 5;
@@ -71,163 +72,6 @@ pub fn next_field<'a>(reader: &mut Reader<'a>) -> Result<Option<Field<'a>>, Malf
             Field::Foreign
         }
     }))
-}
-
-/// The symbol table of one request.
-#[derive(Debug, Default)]
-pub struct Symbols<'a> {
-    list: Vec<&'a [u8]>,
-    /// What is known of each symbol.
-    traits: Vec<Traits>,
-    max: usize,
-    overflow: bool,
-    invalid: bool,
-    foreign: bool,
-}
-
-/// What is known of a symbol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Traits(u8);
-
-impl Traits {
-    const NONE: Self = Self(0);
-    /// It is UTF-8.
-    const UTF8: Self = Self(1);
-    /// It is UTF-8, not empty, and within the limits, so it may be the value of a label.
-    const GOOD: Self = Self(2);
-    /// It is the spoke's name.
-    const OWN: Self = Self(4);
-
-    const fn and(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    const fn has(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
-}
-
-impl<'a> Symbols<'a> {
-    /// An empty table that keeps at most `max` symbols, in the memory of `spare`.
-    pub fn new(spare: Symbols<'_>, max: usize) -> Self {
-        let mut traits = spare.traits;
-        traits.clear();
-        Self {
-            list: recycle(spare.list),
-            traits,
-            max,
-            ..Self::default()
-        }
-    }
-
-    /// Collects the symbols of a message. No template knows a symbol without `demands`.
-    pub fn collect(
-        &mut self,
-        message: &'a [u8],
-        demands: Option<&Demands<'_>>,
-    ) -> Result<(), Malformed> {
-        let mut reader = Reader::new(message);
-        while let Some(field) = next_field(&mut reader)? {
-            match field {
-                Field::Symbol(text) => self.push(text, demands),
-                Field::Series(_) => {}
-                Field::Foreign => self.foreign = true,
-            }
-        }
-        Ok(())
-    }
-
-    /// The memory that the table holds, in bytes.
-    pub fn bytes(&self) -> usize {
-        self.list.capacity() * size_of::<&[u8]>() + self.traits.capacity()
-    }
-
-    /// True when the message holds fields that it does not define.
-    pub fn foreign(&self) -> bool {
-        self.foreign
-    }
-
-    /// Keeps a symbol, or remembers that it was one too many.
-    #[inline]
-    fn push(&mut self, text: &'a [u8], demands: Option<&Demands<'_>>) {
-        if self.list.len() == self.max {
-            self.overflow = true;
-            return;
-        }
-        let mut traits = Traits::NONE;
-        if is_utf8(text) {
-            traits = traits.and(Traits::UTF8);
-            if let Some(demands) = demands {
-                let good = !text.is_empty() && text.len() <= demands.length_max;
-                let own = text == demands.own.value;
-                traits = traits.and(if good { Traits::GOOD } else { Traits::NONE });
-                traits = traits.and(if own { Traits::OWN } else { Traits::NONE });
-            }
-        }
-        self.invalid |= traits == Traits::NONE;
-        self.list.push(text);
-        self.traits.push(traits);
-    }
-
-    /// True when the request had more symbols than are kept.
-    pub fn overflow(&self) -> bool {
-        self.overflow
-    }
-
-    /// True when the first symbol is not the empty string that the specification asks for.
-    pub fn displaced(&self) -> bool {
-        self.list.first().is_some_and(|symbol| !symbol.is_empty())
-    }
-
-    /// True when a symbol is not UTF-8. Decoders that check it refuse the whole request for one,
-    /// even if no series refers to it.
-    pub fn invalid(&self) -> bool {
-        self.invalid
-    }
-
-    /// The labels of packed references, as far as these hold.
-    pub(super) fn usual_labels<'s>(
-        &'s self,
-        refs: &'s [u8],
-    ) -> impl Iterator<Item = Label<'a>> + 's {
-        let mut rest = refs;
-        std::iter::from_fn(move || {
-            let (label, after) = self.usual_label(rest)?;
-            rest = after;
-            Some(label)
-        })
-    }
-
-    /// Reads a pair of references that hold.
-    #[inline(always)] // As with `Labels::push`.
-    fn usual_label<'r>(&self, refs: &'r [u8]) -> Option<(Label<'a>, &'r [u8])> {
-        let mut reader = Reader::new(refs);
-        let name = self.get(reader.varint().ok()?).ok()?;
-        let value = self.get(reader.varint().ok()?).ok()?;
-        Some((Label { name, value }, reader.rest()))
-    }
-
-    /// The string that a reference leads to.
-    #[inline]
-    pub(super) fn get(&self, reference: u64) -> Result<&'a [u8], SeriesFault> {
-        let index = usize::try_from(reference).ok();
-        let symbol = index.and_then(|it| self.list.get(it).zip(self.traits.get(it)));
-        match symbol {
-            Some((text, traits)) if traits.has(Traits::UTF8) => Ok(text),
-            Some(_) => Err(SeriesFault::InvalidUtf8),
-            None => Err(SeriesFault::SymbolReference),
-        }
-    }
-
-    /// Like [`Self::get`] for a reference whose absence, 0, means the empty string even where
-    /// the table is empty.
-    fn get_optional(&self, reference: u64) -> Result<&'a [u8], SeriesFault> {
-        if reference == 0 && self.list.is_empty() {
-            Ok(b"")
-        } else {
-            self.get(reference)
-        }
-    }
 }
 
 /// Walks a `TimeSeries`; its labels are in `labels` afterwards.
