@@ -239,9 +239,11 @@ pub struct Series<'a> {
     /// Set where its labels fit a template. Then it has no fault and no foreign fields, and its labels
     /// were not taken apart.
     pub clean: Option<Clean>,
-    /// Its samples as they lie, keys included, where it carries nothing else and they hold what
-    /// both versions define and no more.
+    /// Its samples as they lie, keys included, where it carries nothing else but `metadata` and they
+    /// hold what both versions define and no more.
     pub(crate) samples: Option<&'a [u8]>,
+    /// Its V2 metadata as it lies, key included, where it carries nothing else but `samples`.
+    pub(crate) metadata: &'a [u8],
 }
 
 impl<'a> Series<'a> {
@@ -260,6 +262,7 @@ impl<'a> Series<'a> {
             block: None,
             clean: None,
             samples: None,
+            metadata: &[],
         }
     }
 

@@ -50,7 +50,7 @@ pub(super) fn walk<'a>(
         }
         Protocol::V2 => {
             let shapes = &mut scratch.shapes_v2;
-            shapes.clear();
+            shapes.start(visitor.encodes());
             let spare = std::mem::take(&mut scratch.symbols);
             let mut symbols = v2::Symbols::new(spare, rules.symbols_max());
             let memory = (shapes, &mut symbols, &mut labels);
@@ -105,10 +105,13 @@ fn walk_v2<'a>(
         if let v2::Field::Series(raw) = field {
             let place = place(message, &reader, raw);
             let mut series = Series::new(raw);
-            if !shapes.read(&mut series, message, place, symbols, demands, labels) {
+            if shapes.read(&mut series, message, place, symbols, demands, labels) {
+                let source = Source::V2(symbols, shapes.pairs());
+                visitor.series(&series, labels, source)?;
+            } else {
                 series = v2::series(raw, symbols, labels)?;
+                visitor.series(&series, labels, Source::V2(symbols, &[]))?;
             }
-            visitor.series(&series, labels, Source::V2(symbols))?;
         }
     }
     Ok(())

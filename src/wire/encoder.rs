@@ -4,6 +4,7 @@
 //! metadata without a series and for exemplars without a sample; a message for a V2 hub may have a
 //! second message in V1 beside it that holds these. Buffers are kept from message to message.
 
+mod buffer;
 mod interner;
 mod v1;
 mod v2;
@@ -11,7 +12,7 @@ mod v2;
 use super::item::Item;
 use super::protobuf::{Malformed, Reader};
 use super::transcode::Part;
-use super::v2::Symbols;
+use super::v2::{Pair, Symbols};
 use super::{Counts, Kind, Label, Labels, Protocol, Series, Sieve, v1 as walk_v1};
 
 pub use interner::SYMBOL_BYTES;
@@ -25,8 +26,8 @@ pub const V1_BYTES_MAX: usize = 32 << 20;
 pub enum Source<'s, 'a> {
     /// V1, with what is known of the labels where they fit a template.
     V1(Option<walk_v1::Matched<'s, 'a>>),
-    /// V2, with its symbols.
-    V2(&'s Symbols<'a>),
+    /// V2, with its symbols, and with the references of the labels where they fit a template.
+    V2(&'s Symbols<'a>, &'s [Pair]),
 }
 
 impl Source<'_, '_> {
@@ -34,7 +35,7 @@ impl Source<'_, '_> {
     pub fn protocol(self) -> Protocol {
         match self {
             Self::V1(_) => Protocol::V1,
-            Self::V2(_) => Protocol::V2,
+            Self::V2(..) => Protocol::V2,
         }
     }
 }
@@ -54,7 +55,7 @@ impl<'a> Source<'_, 'a> {
     fn each_label(self, block: &'a [u8], each: impl FnMut(Label<'a>)) {
         match self {
             Self::V1(_) => walk_v1::usual_labels(block).for_each(each),
-            Self::V2(symbols) => symbols.usual_labels(block).for_each(each),
+            Self::V2(symbols, _) => symbols.usual_labels(block).for_each(each),
         }
     }
 }
@@ -357,7 +358,8 @@ struct Put<'p, 'a> {
 }
 
 impl<'a> Put<'_, 'a> {
-    /// The bytes of its samples, when it carries nothing else and both versions encode them alike.
+    /// The bytes of its samples, when it carries nothing else but [metadata](Series::metadata) and both
+    /// versions encode them alike.
     #[inline]
     fn samples(&self) -> Option<&'a [u8]> {
         self.series

@@ -47,6 +47,7 @@ impl Sieve {
             faulty_histograms: 0,
             custom_buckets: 0,
             samples: None,
+            metadata: &[],
             ..*series
         };
         let mut reader = Reader::new(series.raw);

@@ -230,7 +230,7 @@ fn walk<'a>(
             while let Some(field) = v2::next_field(&mut reader)? {
                 if let v2::Field::Series(raw) = field {
                     let series = v2::series(raw, &symbols, &mut labels)?;
-                    each(Found::Series(&series, &labels, Source::V2(&symbols)))?;
+                    each(Found::Series(&series, &labels, Source::V2(&symbols, &[])))?;
                 }
             }
         }

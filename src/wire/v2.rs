@@ -4,6 +4,7 @@
 //! symbols, once for the series. Names are compared as strings, never by index: a string may
 //! stand twice in the table.
 
+mod references;
 mod shapes;
 mod symbols;
 
@@ -12,7 +13,10 @@ use super::leaf::{self, EXEMPLAR_LABELS, EXEMPLAR_TIMESTAMP, EXEMPLAR_VALUE};
 use super::protobuf::{Malformed, Reader, WireType, expect, varints};
 use super::{Kind, Labels, Protocol, Series, SeriesFault};
 
+pub use references::Pair;
+pub(super) use references::PairList;
 pub use shapes::Shapes;
+pub(super) use symbols::Place;
 pub use symbols::Symbols;
 use symbols::Traits;
 
@@ -129,11 +133,11 @@ fn read_items<'a>(
     if let Some((timestamp, after)) = leaf::first_sample(rest)
         && (after.is_empty() || after == known)
     {
-        if after.is_empty() {
-            series.samples = Some(rest);
-        } else {
-            series.counts.add(Kind::Metadata, 1);
-        }
+        series.samples = Some(&rest[..rest.len() - after.len()]);
+        series.metadata = after;
+        series
+            .counts
+            .add(Kind::Metadata, u64::from(!after.is_empty()));
         series.times.add(timestamp);
         series.counts.add(Kind::Float, 1);
         return Ok(ReadItems {
@@ -198,7 +202,10 @@ fn read_any_items<'a>(
                     Ok(_) => {}
                     Err(fault) => series.fail(fault),
                 }
-                has_metadata = true;
+                let first = !std::mem::replace(&mut has_metadata, true);
+                if first && read.last_metadata.is_some() {
+                    continue;
+                }
             }
             _ => {
                 reader.skip(wire_type)?;
@@ -210,7 +217,10 @@ fn read_any_items<'a>(
     if pairs.name.is_some() {
         series.fail(SeriesFault::SymbolReference);
     }
-    series.samples = (usual && !series.foreign).then_some(rest);
+    if usual && !series.foreign {
+        series.metadata = read.last_metadata.unwrap_or_default();
+        series.samples = Some(&rest[..rest.len() - series.metadata.len()]);
+    }
     series.counts.add(Kind::Metadata, u64::from(has_metadata));
     Ok(read)
 }

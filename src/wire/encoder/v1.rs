@@ -1,5 +1,7 @@
 //! Encodes `prometheus.WriteRequest`.
 
+mod from_v2;
+
 use crate::wire::histogram::histogram;
 use crate::wire::item::Item;
 use crate::wire::leaf::{self, EXEMPLAR_LABELS};
@@ -7,12 +9,17 @@ use crate::wire::protobuf::{
     Malformed, WireType, field_len, put_bytes, put_key, put_varint, varints,
 };
 use crate::wire::v1::{
-    self as walk, EXEMPLARS, HISTOGRAMS, LABEL_NAME, LABEL_VALUE, LABELS, METADATA, SAMPLES,
-    TIMESERIES,
+    self as walk, EXEMPLARS, HISTOGRAMS, LABEL_NAME, LABEL_VALUE, LABELS, SAMPLES,
 };
+use crate::wire::v2::Symbols;
 use crate::wire::{Counts, Kind, Label, Protocol};
 
+use super::buffer::{self, Buffer, put_length};
 use super::{Lost, Message, NewLabels, Put, Source, V1_BYTES_MAX};
+
+/// The keys of fields of the message.
+const TIMESERIES_KEY: u8 = 1 << 3 | 2;
+const METADATA_KEY: u8 = 3 << 3 | 2;
 
 /// A message being encoded.
 #[derive(Debug, Default)]
@@ -28,7 +35,9 @@ pub(super) struct Encoder {
     exemplar_rest: Vec<u8>,
     /// The bytes of exemplars of the series at hand for which the message has no room.
     left_out: usize,
-    out: Vec<u8>,
+    out: Buffer,
+    /// Where labels of V2 lie in the message.
+    labels_of_v2: from_v2::Labels,
     metadata: u64,
     /// Most bytes that the message may have.
     room: usize,
@@ -40,6 +49,7 @@ pub(super) struct Encoder {
 impl Encoder {
     pub(super) fn clear(&mut self, room: usize) {
         self.out.clear();
+        self.labels_of_v2.clear();
         self.metadata = 0;
         self.room = room;
         self.overflow = None;
@@ -60,9 +70,9 @@ impl Encoder {
             &self.histograms,
             &self.exemplar,
             &self.exemplar_rest,
-            &self.out,
         ];
-        buffers.iter().map(|buffer| buffer.capacity()).sum()
+        let buffers: usize = buffers.iter().map(|buffer| buffer.capacity()).sum();
+        buffers + self.out.capacity() + self.labels_of_v2.bytes()
     }
 
     /// How many metadata entries were put.
@@ -72,7 +82,11 @@ impl Encoder {
 
     pub(super) fn put_metadata(&mut self, raw: &[u8]) {
         self.metadata += 1;
-        put_bytes(&mut self.out, METADATA, raw);
+        let (room, at) = self.out.room(field_len(raw.len()));
+        room[at] = METADATA_KEY;
+        let at = put_length(room, at + 1, raw.len());
+        let end = buffer::put(room, at, raw);
+        self.out.end_at(end);
     }
 
     /// Appends a series, as long as the message has room, and returns what of it V1 can hold. A
@@ -82,8 +96,11 @@ impl Encoder {
             return Ok(Counts::default());
         }
         if let Some(samples) = put.samples() {
+            let mut counts = put.series.counts;
+            lost.metadata += counts.of(Kind::Metadata);
+            counts.clear(Kind::Metadata);
             self.put_series(put, [samples], 0);
-            return Ok(put.series.counts);
+            return Ok(counts);
         }
         let buffers = [&mut self.samples, &mut self.exemplars, &mut self.histograms];
         buffers.into_iter().for_each(Vec::clear);
@@ -132,8 +149,15 @@ impl Encoder {
             }
             // A series of V1 does not grow beyond the labels that the rules add.
             (Source::V1(_), NewLabels::List(_)) => self.put_encoded(put, items),
-            (Source::V2(_), _) => {
+            (Source::V2(symbols, pairs), labels) => {
                 let items_len: usize = items.iter().map(|items| items.len()).sum();
+                let raw = put.series.raw;
+                if let Some(labels_len) = self.labels_of_v2.measure(raw, labels, symbols, pairs) {
+                    if self.has_room(labels_len + items_len + left_out) {
+                        self.put_measured(put, symbols, labels_len + items_len, items);
+                    }
+                    return;
+                }
                 let mut labels_len = 0;
                 put.each_label(|label| labels_len += field_len(label_len(&label)));
                 if self.has_room(labels_len + items_len + left_out) {
@@ -141,6 +165,29 @@ impl Encoder {
                 }
             }
         }
+    }
+
+    /// Appends a series of V2 whose labels were measured. It has `length` bytes.
+    #[inline]
+    fn put_measured<const N: usize>(
+        &mut self,
+        put: &Put<'_, '_>,
+        symbols: &Symbols<'_>,
+        length: usize,
+        items: [&[u8]; N],
+    ) {
+        let inserted = match put.labels {
+            NewLabels::Inserted { label, .. } => Some(label),
+            NewLabels::Same(_) | NewLabels::List(_) => None,
+        };
+        let (room, at) = self.out.room(field_len(length));
+        room[at] = TIMESERIES_KEY;
+        let at = put_length(room, at + 1, length);
+        let at = self.labels_of_v2.put(room, at, inserted, symbols);
+        let end = items
+            .iter()
+            .fold(at, |at, items| buffer::put(room, at, items));
+        self.out.end_at(end);
     }
 
     /// Appends a series whose labels are encoded one by one.
@@ -179,7 +226,7 @@ impl Encoder {
     /// The finished message.
     pub(super) fn finish(&self, counts: Counts) -> Message<'_> {
         Message {
-            bytes: &self.out,
+            bytes: self.out.as_slice(),
             counts,
         }
     }
@@ -218,7 +265,7 @@ impl Encoder {
                 put_bytes(&mut self.samples, SAMPLES, bytes);
                 Kind::Float
             }
-            (Item::Sample(bytes), Source::V2(_)) => {
+            (Item::Sample(bytes), Source::V2(..)) => {
                 let left = leaf::put_sample(&mut self.samples, SAMPLES, bytes, Protocol::V2)?;
                 lost.start_timestamps += u64::from(left.start_timestamp);
                 Kind::Float
@@ -231,7 +278,7 @@ impl Encoder {
                 put_bytes(&mut self.histograms, HISTOGRAMS, bytes);
                 Kind::Histogram
             }
-            (Item::Histogram(bytes), Source::V2(_)) => {
+            (Item::Histogram(bytes), Source::V2(..)) => {
                 let left =
                     leaf::put_histogram(&mut self.histograms, HISTOGRAMS, bytes, Protocol::V2)?;
                 if left.custom_buckets {
@@ -245,7 +292,7 @@ impl Encoder {
                 put_bytes(&mut self.exemplars, EXEMPLARS, bytes);
                 Kind::Exemplar
             }
-            (Item::Exemplar(bytes), Source::V2(symbols)) => {
+            (Item::Exemplar(bytes), Source::V2(symbols, _)) => {
                 // A series with a reference that leads nowhere was refused.
                 self.put_exemplar(bytes, |reference| {
                     symbols.get(reference).unwrap_or_default()
@@ -311,18 +358,17 @@ impl Encoder {
 /// Appends a series of encoded labels and what it carries.
 #[inline]
 fn put_message<const N: usize, const M: usize>(
-    out: &mut Vec<u8>,
+    out: &mut Buffer,
     labels: [&[u8]; M],
     items: [&[u8]; N],
 ) {
-    let labels_len: usize = labels.iter().map(|labels| labels.len()).sum();
-    let items_len: usize = items.iter().map(|items| items.len()).sum();
-    put_key(out, TIMESERIES, WireType::Len);
-    put_varint(out, (labels_len + items_len) as u64);
-    labels
-        .iter()
-        .for_each(|labels| out.extend_from_slice(labels));
-    items.iter().for_each(|items| out.extend_from_slice(items));
+    let parts = || labels.iter().chain(&items);
+    let length: usize = parts().map(|part| part.len()).sum();
+    let (room, at) = out.room(field_len(length));
+    room[at] = TIMESERIES_KEY;
+    let at = put_length(room, at + 1, length);
+    let end = parts().fold(at, |at, part| buffer::put(room, at, part));
+    out.end_at(end);
 }
 
 fn put_label(out: &mut Vec<u8>, field: u32, label: &Label<'_>) {

@@ -87,7 +87,7 @@ impl Encoder {
             }
         }
         let refs = self.refs.put(put, &mut self.symbols);
-        if let Some(samples) = put.samples() {
+        if let Some(samples) = put.samples().filter(|_| put.series.metadata.is_empty()) {
             put_series(&mut self.series, refs, [samples]);
             return Ok(put.series.counts);
         }
@@ -120,7 +120,7 @@ impl Encoder {
             };
             counts.add(kind, 1);
         }
-        if let (Some(metadata), Source::V2(symbols)) = (metadata, put.source) {
+        if let (Some(metadata), Source::V2(symbols, _)) = (metadata, put.source) {
             self.put_metadata(metadata, symbols);
             counts.add(Kind::Metadata, 1);
         }
@@ -172,7 +172,7 @@ impl Encoder {
             Source::V1(_) => {
                 leaf::put_sample(&mut self.samples, SAMPLES, bytes, Protocol::V1)?;
             }
-            Source::V2(_) => put_bytes(&mut self.samples, SAMPLES, bytes),
+            Source::V2(..) => put_bytes(&mut self.samples, SAMPLES, bytes),
         }
         Ok(())
     }
@@ -182,7 +182,7 @@ impl Encoder {
             Source::V1(_) => {
                 leaf::put_histogram(&mut self.histograms, HISTOGRAMS, bytes, Protocol::V1)?;
             }
-            Source::V2(_) => put_bytes(&mut self.histograms, HISTOGRAMS, bytes),
+            Source::V2(..) => put_bytes(&mut self.histograms, HISTOGRAMS, bytes),
         }
         Ok(())
     }
@@ -226,7 +226,7 @@ impl ExemplarParts {
                 Ok(())
             }),
             // A series with a reference that leads nowhere was refused.
-            Source::V2(table) => self.put_again(out, symbols, bytes, |reference| {
+            Source::V2(table, _) => self.put_again(out, symbols, bytes, |reference| {
                 table.get(reference).unwrap_or_default()
             }),
         }

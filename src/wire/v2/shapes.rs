@@ -10,10 +10,10 @@
 use std::ops::Range;
 
 use crate::wire::protobuf::Reader;
-use crate::wire::templates::{Clean, Demands, Fit, Fits, Name, Templates};
+use crate::wire::templates::{Clean, Demands, Fit, Fits, LABELS_MAX, Name, Templates};
 use crate::wire::{Labels, Series};
 
-use super::{Symbols, Traits, read_items, usual_refs};
+use super::{Pair, Symbols, Traits, read_items, usual_refs};
 
 /// The bytes that hold a label of usual references.
 const WINDOW: usize = 8;
@@ -24,7 +24,9 @@ const NAME_BYTES_MAX: usize = 4;
 /// What one label is compared with.
 #[derive(Debug, Clone, Copy)]
 struct Pattern {
-    /// The reference to the name, as it is encoded.
+    /// The reference to the name.
+    reference: u32,
+    /// The same, as it is encoded.
     name: u64,
     /// The bits of [`Self::name`].
     mask: u64,
@@ -40,6 +42,10 @@ pub struct Shapes {
     templates: Templates<Pattern>,
     /// Where metadata lies that was found good, with its key.
     metadata: Range<usize>,
+    /// The references of the last series, and space behind them. Empty when they are not recorded.
+    pairs: Vec<Pair>,
+    /// How many they are.
+    count: usize,
 }
 
 /// The references of a series.
@@ -48,6 +54,9 @@ struct Fitted<'m> {
     /// Where they end.
     end: usize,
     traits: &'m [Traits],
+    /// Where the references are recorded.
+    pairs: &'m mut [Pair],
+    count: usize,
 }
 
 impl Fits for Fitted<'_> {
@@ -63,19 +72,27 @@ impl Fits for Fitted<'_> {
         let value = window >> pattern.value_at;
         // One byte or two, without a branch: which of them it is cannot be foreseen.
         let more = value >> 7 & 1;
-        let second = (value >> 1 & 0x3f80) * more;
-        let (mut reference, mut length) = (value & 0x7f | second, 1 + more);
+        let mut end = at + pattern.value_at as usize / 8 + 1 + more as usize;
+        let mut reference = value & 0x7f | (value >> 1 & 0x3f80) * more;
         if value & 0x8000 & more << 15 != 0 {
             if value & 0x80_0000 != 0 {
                 return None;
             }
             reference |= value >> 2 & 0x1f_c000;
-            length = 3;
+            end += 1;
         }
         let traits = self.traits.get(usize::try_from(reference).ok()?)?;
-        let end = at + pattern.value_at / 8 + usize::try_from(length).ok()?;
-        let fits = traits.has(pattern.value) && end <= self.end;
-        fits.then_some(end)
+        if !traits.has(pattern.value) || end > self.end {
+            return None;
+        }
+        if let Some(pair) = self.pairs.get_mut(self.count) {
+            *pair = Pair {
+                name: pattern.reference,
+                value: reference as u32,
+            };
+            self.count += 1;
+        }
+        Some(end)
     }
 
     #[inline(always)] // Together with the above.
@@ -85,15 +102,25 @@ impl Fits for Fitted<'_> {
 }
 
 impl Shapes {
-    /// Forgets what was learnt of the message before.
-    pub fn clear(&mut self) {
+    /// Starts a message. `records` says that [`Self::pairs`] is asked for.
+    pub fn start(&mut self, records: bool) {
         self.templates.clear();
         self.metadata = 0..0;
+        self.pairs.clear();
+        self.count = 0;
+        if records {
+            self.pairs.resize(LABELS_MAX, Pair::default());
+        }
+    }
+
+    /// The references of the series that was read last, if they are recorded.
+    pub fn pairs(&self) -> &[Pair] {
+        &self.pairs[..self.count]
     }
 
     /// The memory that they hold, in bytes.
     pub fn bytes(&self) -> usize {
-        self.templates.bytes()
+        self.templates.bytes() + self.pairs.capacity() * size_of::<Pair>()
     }
 
     /// Walks the series at `place` in the message if its labels fit a template, so that they are
@@ -142,8 +169,12 @@ impl Shapes {
             message,
             end,
             traits: &symbols.traits,
+            pairs: &mut self.pairs,
+            count: 0,
         };
-        self.templates.find(start, &mut labels)
+        let fit = self.templates.find(start, &mut labels)?;
+        self.count = labels.count;
+        Some(fit)
     }
 
     /// Learns a template from a series that fits none, if its labels are clean.
@@ -175,7 +206,8 @@ fn clean(
     let mut reader = Reader::new(refs);
     while !reader.rest().is_empty() {
         let before = reader.rest();
-        let name = symbols.get(reader.varint().ok()?).ok()?;
+        let reference = reader.varint().ok()?;
+        let name = symbols.get(reference).ok()?;
         let encoded = &before[..before.len() - reader.rest().len()];
         let value = usize::try_from(reader.varint().ok()?).ok()?;
         let demanded = match names.next(name)? {
@@ -189,6 +221,7 @@ fn clean(
         let bits = 8 * encoded.len();
         let bytes = encoded.iter().rev();
         each(Pattern {
+            reference: u32::try_from(reference).ok()?,
             name: bytes.fold(0, |word, byte| word << 8 | u64::from(*byte)),
             mask: (1 << bits) - 1,
             value_at: bits,

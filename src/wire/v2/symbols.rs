@@ -1,6 +1,5 @@
 //! The symbol table of a request, and what is known of each symbol.
 
-use crate::wire::labels::recycle;
 use crate::wire::protobuf::{Malformed, Reader};
 use crate::wire::utf8::is_utf8;
 use crate::wire::{Demands, Label, SeriesFault};
@@ -10,13 +9,23 @@ use super::{Field, next_field};
 /// The symbol table of one request.
 #[derive(Debug, Default)]
 pub struct Symbols<'a> {
-    list: Vec<&'a [u8]>,
+    /// The message that holds their texts.
+    message: &'a [u8],
+    /// Where the text of each lies in the message.
+    places: Vec<Place>,
     /// What is known of each symbol.
     pub(super) traits: Vec<Traits>,
     max: usize,
     overflow: bool,
     invalid: bool,
     foreign: bool,
+}
+
+/// Where the text of a symbol lies in the message.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::wire) struct Place {
+    pub(in crate::wire) start: u32,
+    pub(in crate::wire) length: u32,
 }
 
 /// What is known of a symbol.
@@ -44,10 +53,15 @@ impl Traits {
 impl<'a> Symbols<'a> {
     /// An empty table that keeps at most `max` symbols, in the memory of `spare`.
     pub fn new(spare: Symbols<'_>, max: usize) -> Self {
-        let mut traits = spare.traits;
+        let Symbols {
+            mut places,
+            mut traits,
+            ..
+        } = spare;
+        places.clear();
         traits.clear();
         Self {
-            list: recycle(spare.list),
+            places,
             traits,
             max,
             ..Self::default()
@@ -60,10 +74,14 @@ impl<'a> Symbols<'a> {
         message: &'a [u8],
         demands: Option<&Demands<'_>>,
     ) -> Result<(), Malformed> {
+        self.message = message;
         let mut reader = Reader::new(message);
         while let Some(field) = next_field(&mut reader)? {
             match field {
-                Field::Symbol(text) => self.push(text, demands),
+                Field::Symbol(text) => {
+                    let end = message.len() - reader.rest().len();
+                    self.push(text, end - text.len(), demands);
+                }
                 Field::Series(_) => {}
                 Field::Foreign => self.foreign = true,
             }
@@ -73,7 +91,7 @@ impl<'a> Symbols<'a> {
 
     /// The memory that the table holds, in bytes.
     pub fn bytes(&self) -> usize {
-        self.list.capacity() * size_of::<&[u8]>() + self.traits.capacity()
+        self.places.capacity() * size_of::<Place>() + self.traits.capacity()
     }
 
     /// True when the message holds fields that it does not define.
@@ -83,8 +101,8 @@ impl<'a> Symbols<'a> {
 
     /// Keeps a symbol, or remembers that it was one too many.
     #[inline]
-    fn push(&mut self, text: &'a [u8], demands: Option<&Demands<'_>>) {
-        if self.list.len() == self.max {
+    fn push(&mut self, text: &[u8], start: usize, demands: Option<&Demands<'_>>) {
+        if self.places.len() == self.max {
             self.overflow = true;
             return;
         }
@@ -99,7 +117,10 @@ impl<'a> Symbols<'a> {
             }
         }
         self.invalid |= traits == Traits::NONE;
-        self.list.push(text);
+        self.places.push(Place {
+            start: limited(start),
+            length: limited(text.len()),
+        });
         self.traits.push(traits);
     }
 
@@ -110,13 +131,34 @@ impl<'a> Symbols<'a> {
 
     /// True when the first symbol is not the empty string that the specification asks for.
     pub fn displaced(&self) -> bool {
-        self.list.first().is_some_and(|symbol| !symbol.is_empty())
+        self.places.first().is_some_and(|first| first.length > 0)
     }
 
     /// True when a symbol is not UTF-8. Decoders that check it refuse the whole request for one,
     /// even if no series refers to it.
     pub fn invalid(&self) -> bool {
         self.invalid
+    }
+
+    /// How many there are.
+    pub(in crate::wire) fn count(&self) -> usize {
+        self.places.len()
+    }
+
+    /// The message that holds their texts.
+    pub(in crate::wire) fn message(&self) -> &'a [u8] {
+        self.message
+    }
+
+    /// Where the text of a symbol lies in the message.
+    #[inline]
+    pub(in crate::wire) fn place(&self, reference: u32) -> Option<Place> {
+        self.places.get(reference as usize).copied()
+    }
+
+    #[inline]
+    fn text(&self, place: Place) -> &'a [u8] {
+        &self.message[place.start as usize..][..place.length as usize]
     }
 
     /// The labels of packed references, as far as these hold.
@@ -145,9 +187,9 @@ impl<'a> Symbols<'a> {
     #[inline]
     pub(in crate::wire) fn get(&self, reference: u64) -> Result<&'a [u8], SeriesFault> {
         let index = usize::try_from(reference).ok();
-        let symbol = index.and_then(|it| self.list.get(it).zip(self.traits.get(it)));
+        let symbol = index.and_then(|it| self.places.get(it).zip(self.traits.get(it)));
         match symbol {
-            Some((text, traits)) if traits.has(Traits::UTF8) => Ok(text),
+            Some((place, traits)) if traits.has(Traits::UTF8) => Ok(self.text(*place)),
             Some(_) => Err(SeriesFault::InvalidUtf8),
             None => Err(SeriesFault::SymbolReference),
         }
@@ -156,10 +198,14 @@ impl<'a> Symbols<'a> {
     /// Like [`Self::get`] for a reference whose absence, 0, means the empty string even where
     /// the table is empty.
     pub(super) fn get_optional(&self, reference: u64) -> Result<&'a [u8], SeriesFault> {
-        if reference == 0 && self.list.is_empty() {
+        if reference == 0 && self.places.is_empty() {
             Ok(b"")
         } else {
             self.get(reference)
         }
     }
+}
+
+fn limited(number: usize) -> u32 {
+    u32::try_from(number).expect("a message of 4 GiB is never decoded")
 }
