@@ -19,9 +19,9 @@ use recent::Recent;
 /// Where a text lies: begin and end.
 pub(super) type Span = (u32, u32);
 
-/// Memory that the table takes for a symbol beside its bytes, about: a span, and an entry in a
-/// hash table that may be half full.
-pub const SYMBOL_BYTES: usize = 24;
+/// Memory that the table takes for a symbol beside its bytes, about: a span, an entry in a hash table
+/// that may be half full, and the reference that a symbol of the old table has become.
+pub const SYMBOL_BYTES: usize = 28;
 
 /// Strings longer than this are remembered by where they lie as well: thousands of series may
 /// refer to one string of megabytes, which must not be hashed for each.

@@ -1,6 +1,7 @@
 //! Encodes `io.prometheus.write.v2.Request`, with a new symbol table. It holds each string once, and
 //! only strings that a series refers to.
 
+mod from_v2;
 mod orphans;
 mod references;
 
@@ -34,6 +35,8 @@ pub(super) struct Encoder {
     histograms: Vec<u8>,
     exemplars: Vec<u8>,
     metadata: Vec<u8>,
+    /// What [`Self::metadata`] was made of, when it is known.
+    metadata_source: Vec<u8>,
     /// Parts of what it carries.
     metadata_fields: Vec<u8>,
     exemplar: ExemplarParts,
@@ -52,6 +55,7 @@ impl Encoder {
     pub(super) fn clear(&mut self) {
         self.symbols.clear();
         self.refs.clear();
+        self.metadata_source.clear();
         self.series.clear();
         self.orphans.clear();
     }
@@ -64,6 +68,7 @@ impl Encoder {
             &self.histograms,
             &self.exemplars,
             &self.metadata,
+            &self.metadata_source,
             &self.out,
         ];
         let buffers: usize = buffers.iter().map(|buffer| buffer.capacity()).sum();
@@ -86,15 +91,20 @@ impl Encoder {
                 };
             }
         }
-        let refs = self.refs.put(put, &mut self.symbols);
-        if let Some(samples) = put.samples().filter(|_| put.series.metadata.is_empty()) {
-            put_series(&mut self.series, refs, [samples]);
+        self.refs.put(put, &mut self.symbols);
+        if let Some(samples) = put.samples() {
+            let metadata: &[u8] = match self.describe(put)? {
+                true => &self.metadata,
+                false => &[],
+            };
+            put_series(&mut self.series, self.refs.last(), [samples, metadata]);
             return Ok(put.series.counts);
         }
         self.samples.clear();
         self.histograms.clear();
         self.exemplars.clear();
         self.metadata.clear();
+        self.metadata_source.clear();
         let mut counts = Counts::default();
         let mut metadata: Option<walk::Metadata> = None;
         for item in put.items() {
@@ -185,6 +195,25 @@ impl Encoder {
             Source::V2(..) => put_bytes(&mut self.histograms, HISTOGRAMS, bytes),
         }
         Ok(())
+    }
+
+    /// Encodes the metadata of a series that carries samples beside it and nothing else, unless that of
+    /// the series before was the same. False when there is none.
+    #[inline]
+    fn describe(&mut self, put: &Put<'_, '_>) -> Result<bool, Malformed> {
+        let (raw, Source::V2(symbols, _)) = (put.series.metadata, put.source) else {
+            return Ok(false);
+        };
+        if !raw.is_empty() && raw != self.metadata_source {
+            let mut reader = Reader::new(raw);
+            reader.key()?;
+            let metadata = walk::Metadata::default().merge(reader.bytes()?)?;
+            self.metadata.clear();
+            self.put_metadata(metadata, symbols);
+            self.metadata_source.clear();
+            self.metadata_source.extend_from_slice(raw);
+        }
+        Ok(!raw.is_empty())
     }
 
     fn put_metadata(&mut self, metadata: walk::Metadata, symbols: &Symbols<'_>) {

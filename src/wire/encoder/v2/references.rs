@@ -1,15 +1,18 @@
 //! The references of labels.
 //!
-//! Where labels of V1 fit a template, those of one pattern have one name, so a name is looked up once for each pattern, and a value only if
-//! it is another one than that of the last label of the pattern.
+//! Where labels of V1 fit a template, those of one pattern have one name, so a name is looked up once
+//! for each pattern, and a value only if it is another one than that of the last label of the pattern.
+//! Labels of V2 are [renumbered](Renumbering).
 
 use std::ops::Range;
 
 use crate::wire::Label;
 use crate::wire::v1::Matched;
+use crate::wire::v2::{Pair, PairList, Symbols};
 
 use super::super::interner::{Encoded, Glance, Interner};
 use super::super::{NewLabels, Put, Source};
+use super::from_v2::Renumbering;
 use super::put_label;
 
 /// Bytes in which the references of a label lie.
@@ -32,6 +35,9 @@ struct Slot {
 pub(super) struct References {
     /// The last label of each pattern.
     slots: Vec<Slot>,
+    /// The references of labels that come from V2.
+    renumbering: Renumbering,
+    pairs: PairList,
     /// The label that was added last, by the addresses of its strings: they stay where they are.
     added: Option<((usize, usize), [Encoded; 2])>,
     /// The references of the last series, and space behind them.
@@ -44,17 +50,18 @@ impl References {
     /// Forgets the labels of the message before.
     pub(super) fn clear(&mut self) {
         self.slots.clear();
+        self.renumbering.clear();
         self.added = None;
     }
 
     /// The memory that they hold, in bytes.
     pub(super) fn bytes(&self) -> usize {
-        self.slots.capacity() * size_of::<Slot>() + self.refs.capacity()
+        self.slots.capacity() * size_of::<Slot>() + self.renumbering.bytes() + self.refs.capacity()
     }
 
-    /// The packed references of a series.
+    /// Writes the packed references of a series, which are the last ones then.
     #[inline]
-    pub(super) fn put(&mut self, put: &Put<'_, '_>, symbols: &mut Interner) -> &[u8] {
+    pub(super) fn put(&mut self, put: &Put<'_, '_>, symbols: &mut Interner) {
         let added = match put.labels {
             NewLabels::Same(_) => Some(None),
             NewLabels::Inserted { place, label, .. } => Some(Some((place, label))),
@@ -62,6 +69,9 @@ impl References {
         };
         let known = match (&put.source, added) {
             (Source::V1(Some(labels)), Some(added)) => self.put_known(labels, added, symbols),
+            (Source::V2(from, pairs), Some(added)) => {
+                self.put_renumbered(put.series.raw, from, pairs, added, symbols)
+            }
             _ => None,
         };
         self.length = known.unwrap_or_else(|| {
@@ -69,12 +79,40 @@ impl References {
             put.each_label(|label| put_label(&mut self.refs, symbols, &label));
             self.refs.len()
         });
-        self.last()
     }
 
     /// Those of the last series.
     pub(super) fn last(&self) -> &[u8] {
         &self.refs[..self.length]
+    }
+
+    /// Writes the references of labels of V2, with one added at a place, and returns how long they are.
+    /// `known` are the old references if they are known. `None` when a new one takes more than three
+    /// bytes.
+    #[inline(never)] // As below.
+    fn put_renumbered(
+        &mut self,
+        series: &[u8],
+        from: &Symbols<'_>,
+        known: &[Pair],
+        added: Option<(usize, Label<'_>)>,
+        symbols: &mut Interner,
+    ) -> Option<usize> {
+        let pairs = self.pairs.of(series, known)?;
+        let space = (pairs.len() + 2) * PAIR;
+        if self.refs.len() < space {
+            self.refs.resize(space, 0);
+        }
+        let (refs, renumbering) = (self.refs.as_mut_slice(), &mut self.renumbering);
+        let Some((place, label)) = added else {
+            return renumbering.put(refs, 0, pairs, from, symbols);
+        };
+        let (before, after) = pairs.split_at(place.min(pairs.len()));
+        let length = renumbering.put(refs, 0, before, from, symbols)?;
+        let [name, value] = added_label(&mut self.added, label, symbols)?;
+        let pair = u64::from(name.bytes) | u64::from(value.bytes) << (8 * name.length);
+        let length = put_pair(refs, length, pair, name.length + value.length);
+        renumbering.put(refs, length, after, from, symbols)
     }
 
     /// Writes the references of labels that fit a template, with one added at a place, and returns how
@@ -178,9 +216,9 @@ fn added_label(
 /// Writes the references of a label, and returns where they end. Further bytes are written, which the
 /// next label overwrites.
 #[inline(always)] // Once for each label.
-fn put_pair(out: &mut [u8], at: usize, pair: u64, length: u8) -> usize {
-    if let Some(out) = out.get_mut(at..at + PAIR) {
-        out.copy_from_slice(&pair.to_le_bytes());
+pub(super) fn put_pair(out: &mut [u8], at: usize, pair: u64, length: u8) -> usize {
+    if let Some(out) = out.get_mut(at..).and_then(<[u8]>::first_chunk_mut::<PAIR>) {
+        *out = pair.to_le_bytes();
     }
     at + usize::from(length)
 }
