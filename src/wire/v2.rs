@@ -49,7 +49,7 @@ pub enum Field<'a> {
 }
 
 /// Reads the next top-level field; `None` at the end.
-#[inline]
+#[inline(always)] // Once for each series: its result would go through memory.
 pub fn next_field<'a>(reader: &mut Reader<'a>) -> Result<Option<Field<'a>>, Malformed> {
     const SYMBOLS_KEY: u8 = 4 << 3 | 2;
     const TIMESERIES_KEY: u8 = 5 << 3 | 2;

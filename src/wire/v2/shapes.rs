@@ -69,11 +69,14 @@ impl Fits for Fitted<'_> {
         if (window ^ pattern.name) & pattern.mask != 0 {
             return None;
         }
-        let value = window >> pattern.value_at;
-        // One byte or two, without a branch: which of them it is cannot be foreseen.
-        let more = value >> 7 & 1;
-        let mut end = at + pattern.value_at as usize / 8 + 1 + more as usize;
-        let mut reference = value & 0x7f | (value >> 1 & 0x3f80) * more;
+        // One byte or two, without a branch: which of them it is cannot be foreseen. The next label has
+        // to wait for the place where this one ends, so that depends on a single byte.
+        let value_at = at + pattern.value_at as usize / 8;
+        let more = self.message.get(value_at)? >> 7;
+        let mut end = value_at + 1 + usize::from(more);
+        let value = (window >> pattern.value_at & 0xff_ffff) as u32;
+        let more = u32::from(more);
+        let mut reference = value & 0x7f | ((value >> 1 & 0x3f80) * more);
         if value & 0x8000 & more << 15 != 0 {
             if value & 0x80_0000 != 0 {
                 return None;
@@ -81,14 +84,14 @@ impl Fits for Fitted<'_> {
             reference |= value >> 2 & 0x1f_c000;
             end += 1;
         }
-        let traits = self.traits.get(usize::try_from(reference).ok()?)?;
+        let traits = self.traits.get(reference as usize)?;
         if !traits.has(pattern.value) || end > self.end {
             return None;
         }
         if let Some(pair) = self.pairs.get_mut(self.count) {
             *pair = Pair {
                 name: pattern.reference,
-                value: reference as u32,
+                value: reference,
             };
             self.count += 1;
         }
@@ -218,7 +221,7 @@ fn clean(
         if !holds || encoded.len() > NAME_BYTES_MAX {
             return None;
         }
-        let bits = 8 * encoded.len();
+        let bits = 8 * u32::try_from(encoded.len()).ok()?;
         let bytes = encoded.iter().rev();
         each(Pattern {
             reference: u32::try_from(reference).ok()?,
