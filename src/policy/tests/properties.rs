@@ -1,13 +1,15 @@
 //! Random requests: the invariants of any bytes, and the model for those that are well-formed.
 
 use proptest::prelude::*;
+use prost::Message;
 
 use crate::config::LabelPolicy;
 use crate::policy::Verdict;
 use crate::reasons::Reason;
 use crate::wire::encoder::{Form, Metadata};
+use crate::wire::proto::v2;
 use crate::wire::protobuf::{Reader, put_bytes};
-use crate::wire::tests::mirror::{PlainMessage, PlainSeries};
+use crate::wire::tests::mirror::{PlainMessage, PlainSeries, V2Request};
 use crate::wire::tests::{faults, generate, translation};
 use crate::wire::{Counts, Kind, Protocol};
 
@@ -138,6 +140,60 @@ fn judges_faults_in_an_unusual_order_as_the_model_does() {
     let symbols = b"\x22\x00\x22\x08__name__\x22\x02up\x22\x01\xff".as_slice();
     let series = b"\x2a\x0a\x22\x04\x0a\x02\x01\x03\x0a\x02\x01\x09".as_slice();
     let message = [symbols, series].concat();
+    policies().for_each(|policy| check_against_model(Protocol::V2, &message, policy));
+}
+
+/// Values of all lengths come with one name, with another, and with the first one again, so each label
+/// is made of symbols, and later copied or not. Some references take three bytes.
+#[test]
+fn judges_labels_that_come_again_as_the_model_does() {
+    const UNUSED: usize = 1 << 14;
+    let short = [1, 2, 15, 16, 17, 31, 32, 33, 55, 56, 57, 58, 59, 60, 64];
+    let long = (118..128).chain(243..252);
+    let lengths = short.into_iter().chain(long).chain([20_000]);
+    let values: Vec<Vec<u8>> = lengths.map(|length| vec![b'v'; length]).collect();
+    let metric = |series: usize| format!("metric_{}", series % 3).into_bytes();
+    let mut symbols = [&b""[..], b"__name__", b"a", b"b", b"cluster", b"production"]
+        .map(<[u8]>::to_vec)
+        .to_vec();
+    symbols.extend((0..3).map(metric));
+    let first = symbols.len();
+    // Half of the values stand behind those that nothing refers to.
+    let (near, far) = values.split_at(values.len() / 2);
+    symbols.extend_from_slice(near);
+    symbols.extend((0..UNUSED).map(|n| format!("unused {n}").into_bytes()));
+    symbols.extend_from_slice(far);
+    let value = |n: usize| {
+        let skipped = if n < near.len() { 0 } else { UNUSED };
+        u32::try_from(first + skipped + n).unwrap()
+    };
+    let name = |n: usize| u32::try_from(first - 3 + n).unwrap();
+    let labels = |n: usize, turn: usize| match turn {
+        0 | 3 => vec![2, value(n)],
+        1 => vec![3, value(n), 4, 5],
+        _ => vec![2, value(n), 3, value(values.len() - 1 - n)],
+    };
+    let places = (0..4).flat_map(|turn| (0..values.len()).map(move |n| (n, turn)));
+    let series = places.map(|(n, turn)| v2::TimeSeries {
+        labels_refs: [vec![1, name(n % 3)], labels(n, turn)].concat(),
+        samples: vec![v2::Sample {
+            value: 1.0,
+            timestamp: 1_700_000_000_000,
+            start_timestamp: 0,
+        }],
+        metadata: (turn > 0).then(|| v2::Metadata {
+            r#type: 1,
+            help_ref: value(n),
+            unit_ref: name(turn % 2),
+        }),
+        ..v2::TimeSeries::default()
+    });
+    let timeseries = series.collect();
+    let message = V2Request {
+        symbols,
+        timeseries,
+    };
+    let message = message.encode_to_vec();
     policies().for_each(|policy| check_against_model(Protocol::V2, &message, policy));
 }
 
