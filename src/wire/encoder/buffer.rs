@@ -16,11 +16,15 @@ pub(super) struct Buffer {
     /// The message, and room behind it.
     bytes: Vec<u8>,
     length: usize,
+    /// Most bytes that are held for a message that needs no more.
+    most: usize,
 }
 
 impl Buffer {
-    pub(super) fn clear(&mut self) {
+    /// Starts a message that mostly has `room` bytes or less.
+    pub(super) fn clear(&mut self, room: usize) {
         self.length = 0;
+        self.most = room.saturating_add(SLACK);
     }
 
     /// The length of the message.
@@ -58,7 +62,10 @@ impl Buffer {
 
     #[cold]
     fn grow(&mut self, needed: usize) {
-        let length = needed + needed / 2;
+        let mut length = needed + needed / 2;
+        if needed <= self.most {
+            length = length.min(self.most);
+        }
         self.bytes.reserve_exact(length - self.bytes.len());
         self.bytes.resize(length, 0);
     }

@@ -48,7 +48,7 @@ pub(super) struct Encoder {
 
 impl Encoder {
     pub(super) fn clear(&mut self, room: usize) {
-        self.out.clear();
+        self.out.clear(room);
         self.labels_of_v2.clear();
         self.metadata = 0;
         self.room = room;

@@ -31,7 +31,7 @@ struct Pattern {
     /// The bits of [`Self::name`].
     mask: u64,
     /// The bits in front of the reference to the value.
-    value_at: usize,
+    value_at: u32,
     /// What is demanded of the value.
     value: Traits,
 }
