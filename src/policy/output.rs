@@ -1,7 +1,7 @@
 //! Hands series that may travel on to encoders, with the labels and the samples that were decided.
 
 use crate::wire::encoder::{Encoder, NewLabels, Piece, Source};
-use crate::wire::{Label, Labels, Malformed, Series, Sieve};
+use crate::wire::{Label, Labels, Malformed, Protocol, Series, Sieve};
 
 use super::Rules;
 use super::decisions::Decision;
@@ -36,10 +36,11 @@ impl<'e, 'a> Output<'e, 'a> {
         self.edited
     }
 
-    /// True when there is an encoder.
-    #[inline]
-    pub(super) fn encodes(&self) -> bool {
-        !self.encoders.is_empty()
+    /// True when an encoder takes apart the labels of series that fit a template. V1 copies those of V1
+    /// as they lie.
+    pub(super) fn takes_apart(&self, from: Protocol) -> bool {
+        let mut encoders = self.encoders.iter();
+        encoders.any(|encoder| (from, encoder.protocol()) != (Protocol::V1, Protocol::V1))
     }
 
     /// Carries out a decision on a series.
@@ -51,7 +52,7 @@ impl<'e, 'a> Output<'e, 'a> {
         decision: Decision,
         source: Source<'_, 'a>,
     ) -> Result<(), Malformed> {
-        if !self.encodes() {
+        if self.encoders.is_empty() {
             return Ok(());
         }
         self.encode(series, labels, decision, source)

@@ -2,7 +2,7 @@
 
 use crate::reasons::Reason;
 use crate::wire::encoder::Source;
-use crate::wire::{Counts, Kind, Labels, Malformed, SampleFault, Series, v1, v2};
+use crate::wire::{Counts, Kind, Labels, Malformed, Protocol, SampleFault, Series, v1, v2};
 
 use super::decisions::{Decision, Decisions};
 use super::output::Output;
@@ -143,8 +143,8 @@ impl<'a> Visitor<'a> for Judging<'_, 'a> {
         self.output.put(series, labels, decision, source)
     }
 
-    fn encodes(&self) -> bool {
-        self.output.encodes()
+    fn takes_apart(&self, from: Protocol) -> bool {
+        self.output.takes_apart(from)
     }
 
     fn metadata(&mut self, raw: &'a [u8]) -> Result<(), Malformed> {
@@ -209,8 +209,8 @@ impl<'a, D: Iterator<Item = Decision>> Visitor<'a> for Replaying<'_, 'a, D> {
         }
     }
 
-    fn encodes(&self) -> bool {
-        self.output.encodes()
+    fn takes_apart(&self, from: Protocol) -> bool {
+        self.output.takes_apart(from)
     }
 
     fn metadata(&mut self, raw: &'a [u8]) -> Result<(), Malformed> {

@@ -18,8 +18,8 @@ pub(super) trait Visitor<'a> {
         source: Source<'_, 'a>,
     ) -> Result<(), Malformed>;
 
-    /// True when series are encoded.
-    fn encodes(&self) -> bool;
+    /// True when the labels of series that fit a template are taken apart.
+    fn takes_apart(&self, from: Protocol) -> bool;
 
     /// The bytes of a V1 `MetricMetadata`.
     fn metadata(&mut self, raw: &'a [u8]) -> Result<(), Malformed>;
@@ -45,12 +45,12 @@ pub(super) fn walk<'a>(
     let walked = match protocol {
         Protocol::V1 => {
             let shapes = &mut scratch.shapes_v1;
-            shapes.start(visitor.encodes());
+            shapes.start(visitor.takes_apart(protocol));
             walk_v1(message, &demands, shapes, &mut labels, visitor)
         }
         Protocol::V2 => {
             let shapes = &mut scratch.shapes_v2;
-            shapes.start(visitor.encodes());
+            shapes.start(visitor.takes_apart(protocol));
             let spare = std::mem::take(&mut scratch.symbols);
             let mut symbols = v2::Symbols::new(spare, rules.symbols_max());
             let memory = (shapes, &mut symbols, &mut labels);

@@ -259,6 +259,11 @@ impl Default for Encoder {
 }
 
 impl Encoder {
+    /// The version of the message.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
     /// Starts a message that is made of a message of `source_len` bytes.
     pub fn start(&mut self, form: Form, source_len: usize) {
         self.protocol = form.protocol;
