@@ -120,7 +120,8 @@ impl Steps<'_> {
         };
         let (stream, handshakes) = (ReadAhead::new(stream), &self.access.handshakes);
         let accepted = handshakes.accept(stream, tls, self.deadline, &peer, self.place);
-        let (stream, facts) = accepted.await?;
+        // It takes more memory than all else of a connection, whose task would keep it.
+        let (stream, facts) = Box::pin(accepted).await?;
         peer.set_tls(facts);
         Ok((Transport::Tls(Box::new(stream)), peer))
     }
