@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::support::body::{Protocol, Series, bare, encode, field, noise, series, snappy};
+use crate::support::body::{Protocol, Series, bare, encode, field, noises, series, snappy};
 use crate::support::gate::{Gate, start_hub_and_gate, start_with_limits};
 use crate::support::reply::Reply;
 use crate::support::sender::{Failure, Request, Response};
@@ -24,13 +24,13 @@ const FRAMINGS: [(&str, Framing); 3] = [
 
 type Framing = fn(Request) -> Request;
 
-/// A body of almost 32 MiB that does not compress: each series has a label of noise as long as
-/// the blocks in which snappy looks for repetition.
+/// A body of almost 32 MiB that does not compress.
 fn large_body(protocol: Protocol, cluster: &str) -> Bytes {
-    let noise = noise(65_000);
+    let noises = noises(65_000);
     // V2 would hold the same noise once, so each series has noise of its own.
     let series: Vec<_> = (0..510)
-        .map(|n| format!("__name__=large{cluster},noise={n:03}{}", &noise[3..]))
+        .zip(noises.iter().cycle())
+        .map(|(n, noise)| format!("__name__=large{cluster},noise={n:03}{}", &noise[3..]))
         .map(|labels| bare(&labels).sample(0.0, 1))
         .collect();
     Bytes::from(encode(protocol, &series))
@@ -38,9 +38,10 @@ fn large_body(protocol: Protocol, cluster: &str) -> Bytes {
 
 /// Series with 60 kB of noise each.
 fn noisy_series(count: usize) -> Vec<Series> {
-    let noise = noise(60_000);
+    let noises = noises(60_000);
     (0..count)
-        .map(|n| series(&format!("__name__=large,n={n},noise={noise}{n}")))
+        .zip(noises.iter().cycle())
+        .map(|(n, noise)| series(&format!("__name__=large,n={n},noise={noise}{n}")))
         .collect()
 }
 
@@ -119,10 +120,11 @@ async fn many_large_translated_bodies_at_once_stay_within_the_budget() {
 async fn a_v2_body_that_grows_too_much_as_v1_is_cut_within_the_budget() {
     let (hub, gate) = start_hub_and_gate("protocol: v1").await;
     hub.keep_nothing();
-    let noise = noise(60_000);
+    let noises = noises(60_000);
     for count in [500, 2000] {
         let series: Vec<_> = (0..count)
-            .map(|n| series(&format!("__name__=small,n={n},noise={noise}")))
+            .zip(noises.iter().cycle())
+            .map(|(n, noise)| series(&format!("__name__=small,n={n},noise={noise}")))
             .collect();
         let response = gate.write(Protocol::V2, &series).await.expect(204);
         assert_eq!(response.written(), Some((count, 0, 0)));

@@ -234,6 +234,12 @@ pub(crate) fn noise(length: usize) -> String {
         .collect()
 }
 
+/// Two texts of at most 64 KiB that do not compress when they take turns, since a match of snappy begins
+/// at most 64 KiB before.
+pub(crate) fn noises(length: usize) -> [String; 2] {
+    [length; 2].map(noise)
+}
+
 /// The body in a file of `tests/fixtures`.
 pub(crate) fn fixture(name: &str) -> Vec<u8> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
