@@ -13,15 +13,15 @@ mod properties;
 mod references;
 mod refusals;
 mod samples;
+mod together;
 mod translations;
 
 use prost::Message;
 
 use crate::wire::Protocol;
 use crate::wire::proto::{v1, v2};
-use crate::wire::tests::faults;
 use crate::wire::tests::mirror::{self, V1Label, V1Request, V1Series, V2Request};
-use crate::wire::tests::translation;
+use crate::wire::tests::{crowds, draw, faults, layouts, translation};
 
 /// A V1 series with these labels and one sample.
 fn v1_series(labels: &[(&str, &str)]) -> V1Series {

@@ -1,12 +1,15 @@
 //! The walks against prost, over random messages and over a table of malformed ones.
 
 pub(super) mod blocks;
+pub(crate) mod crowds;
+pub(crate) mod draw;
 pub(crate) mod faults;
 pub(crate) mod generate;
+pub(crate) mod layouts;
 mod malformed;
 pub(crate) mod mirror;
 pub(crate) mod parts;
-mod shapes;
+pub(crate) mod shapes;
 pub(crate) mod translation;
 pub(crate) mod tree;
 

@@ -12,18 +12,28 @@ mod addresses;
 mod blocks;
 #[path = "../../src/config/tests/invariants.rs"]
 mod configurations;
+#[path = "../../src/wire/tests/crowds.rs"]
+mod crowds;
+#[path = "../../src/wire/tests/draw.rs"]
+mod draw;
 #[path = "../../src/wire/tests/faults.rs"]
 mod faults;
 #[path = "../../src/policy/tests/invariants.rs"]
 mod invariants;
 #[path = "../../src/jwt/tests/invariants.rs"]
 mod jwt_invariants;
+#[path = "../../src/wire/tests/layouts.rs"]
+mod layouts;
 #[path = "../../src/policy/tests/leavings.rs"]
 mod leavings;
 #[path = "../../src/wire/tests/mirror.rs"]
 mod mirror;
+#[path = "../../src/policy/tests/model.rs"]
+mod model;
 #[path = "../../src/wire/tests/parts.rs"]
 mod parts;
+#[path = "../../src/policy/tests/together.rs"]
+mod together;
 #[path = "../../src/wire/tests/translation.rs"]
 mod translation;
 
@@ -90,6 +100,11 @@ pub(crate) fn transcode(message: &[u8]) {
             parts::check(V1, encoded.side.bytes);
         }
     }
+}
+
+/// Inspects messages that any bytes choose: their series fare together as each does alone.
+pub(crate) fn walk(choices: &[u8]) {
+    together::check_drawn(choices);
 }
 
 /// Inspects any bytes as a V1 message under every policy, with prost as the witness.

@@ -6,6 +6,7 @@ mod entry;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hubgate::*;
 
@@ -78,6 +79,34 @@ fn transcode_holds_on_its_corpus() {
 }
 
 #[test]
+fn walk_holds_on_its_corpus() {
+    replay("walk", entry::walk);
+}
+
+/// Draws seeds for `WALK_SECONDS`, from the time on or from `WALK_SEED`. An input of eight bytes chooses
+/// whole messages, so nothing has to be searched for.
+#[test]
+#[ignore = "tests/fuzz/walk.sh runs it for as long as you say"]
+#[allow(clippy::print_stdout, reason = "it says how long it ran")]
+fn walk_holds_on_random_seeds() {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse().unwrap());
+    let limit = Duration::from_secs(number("WALK_SECONDS").unwrap_or(10));
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let first = number("WALK_SEED").unwrap_or(now.as_secs() << 32);
+    let start = Instant::now();
+    for seed in first.. {
+        let (seconds, inputs) = (start.elapsed().as_secs_f32(), seed - first);
+        if start.elapsed() >= limit {
+            println!("no finding in {inputs} inputs, {seconds:.1} s, from seed {first}");
+            return;
+        }
+        if std::panic::catch_unwind(|| entry::walk(&seed.to_le_bytes())).is_err() {
+            panic!("a finding after {inputs} inputs, {seconds:.1} s: WALK_SEED={seed}");
+        }
+    }
+}
+
+#[test]
 fn wire_v1_holds_on_its_corpus() {
     replay("wire_v1", entry::wire_v1);
 }
@@ -100,10 +129,38 @@ fn every_fuzz_target_has_a_corpus() {
             "proxy_header",
             "snappy",
             "transcode",
+            "walk",
             "wire_v1",
             "wire_v2"
         ]
         .map(String::from)
         .into()
     );
+}
+
+/// `tests/fuzz/planted.sh` says whether they are found.
+#[test]
+fn every_planted_fault_applies() {
+    let patches = files(&fuzz_folder().join("planted"));
+    assert!(patches.len() >= 6, "{} faults", patches.len());
+    for patch in patches {
+        let text = fs::read_to_string(&patch).unwrap();
+        let (mut source, mut before) = (String::new(), String::new());
+        let mut hunks = 0;
+        // After the last line as well, a hunk ends.
+        for line in text.lines().chain(["@@"]) {
+            if let Some(path) = line.strip_prefix("+++ b/") {
+                let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+                source = fs::read_to_string(path).unwrap();
+            } else if line.starts_with("@@") {
+                let found = source.matches(&before).count();
+                assert!(hunks == 0 || found == 1, "{patch:?}: {before:?}");
+                hunks += 1;
+                before.clear();
+            } else if let Some(kept) = line.strip_prefix([' ', '-']).filter(|_| hunks > 0) {
+                before.extend([kept, "\n"]);
+            }
+        }
+        assert!(hunks > 1, "{patch:?} changes nothing");
+    }
 }

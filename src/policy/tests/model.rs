@@ -1,36 +1,54 @@
 //! The label policy a second time, slowly and in other words, to compare the real one with.
+//!
+//! The fuzz targets include this file.
 
 use std::collections::BTreeMap;
 
 use prost::Message;
 
-use crate::config::{Absent, LabelPolicy, Mismatch};
+use super::mirror::{PlainLabels, PlainSeries, V1Metadata};
+use crate::config::{Absent, LabelPolicy, Mismatch, SpokeLimits};
+use crate::policy::Rules;
 use crate::reasons::Reason;
-use crate::wire::tests::mirror::{PlainLabels, PlainSeries, V1Metadata};
 
-use super::invariants::{LIMITS, SPOKE};
+/// Whose series are judged, and how.
+#[derive(Debug, Clone)]
+pub(crate) struct Setting {
+    pub(crate) cluster_label: String,
+    pub(crate) spoke: String,
+    pub(crate) policy: LabelPolicy,
+    pub(crate) limits: SpokeLimits,
+}
+
+impl Setting {
+    pub(crate) fn rules(&self) -> Rules {
+        Rules::new(&self.cluster_label, &self.spoke, self.policy, self.limits)
+    }
+}
 
 /// The labels that a series leaves with, or the reasons that its refusal may give.
-pub(super) fn judge(series: &PlainSeries, policy: LabelPolicy) -> Result<PlainLabels, Vec<Reason>> {
+pub(super) fn judge(series: &PlainSeries, setting: &Setting) -> Result<PlainLabels, Vec<Reason>> {
+    let policy = setting.policy;
+    let (cluster_label, spoke) = (setting.cluster_label.as_bytes(), setting.spoke.as_bytes());
     check_strings(series)?;
     let labels = series.labels.as_ref().expect("checked with the strings");
-    if labels.len() > LIMITS.labels_per_series_max {
+    if labels.len() > setting.limits.labels_per_series_max {
         return Err(vec![Reason::LabelsPerSeries]);
     }
-    check_names(labels)?;
+    check_names(labels, setting.limits.label_value_bytes_max)?;
     let mut map: BTreeMap<Vec<u8>, Vec<u8>> = labels.iter().cloned().collect();
     map.retain(|_, value| !value.is_empty());
     if !map.contains_key("__name__".as_bytes()) {
         return Err(vec![Reason::MissingMetricName]);
     }
-    let found = map.insert(b"cluster".to_vec(), SPOKE.into());
+    let found = map.insert(cluster_label.to_vec(), spoke.to_vec());
     match found {
         None if policy.absent == Absent::Reject => return Err(vec![Reason::AbsentLabel]),
-        Some(foreign) if foreign != SPOKE.as_bytes() => match policy.mismatch {
+        Some(foreign) if foreign != spoke => match policy.mismatch {
             Mismatch::Overwrite => {}
             Mismatch::Reject => return Err(vec![Reason::MismatchedLabel]),
             Mismatch::Rename => {
-                let mut name = b"exported_cluster".to_vec();
+                let mut name = [b"exported_", cluster_label].concat();
                 while map.contains_key(&name) {
                     name.splice(0..0, *b"exported_");
                 }
@@ -88,14 +106,31 @@ fn check_strings(series: &PlainSeries) -> Result<(), Vec<Reason>> {
     }
 }
 
-/// Names that are empty or stand twice; in the order of the names, the first fault counts.
-fn check_names(labels: &PlainLabels) -> Result<(), Vec<Reason>> {
+/// Names that are empty or stand twice, and strings that are too long; in the order of the names, the
+/// first fault counts.
+fn check_names(labels: &PlainLabels, bytes_max: usize) -> Result<(), Vec<Reason>> {
     if labels.iter().any(|(name, _)| name.is_empty()) {
         return Err(vec![Reason::EmptyLabelName]);
     }
-    let repeated = |name| labels.iter().filter(|(other, _)| other == name).count() > 1;
-    if labels.iter().any(|(name, _)| repeated(name)) {
-        return Err(vec![Reason::DuplicateLabelName]);
+    let mut of_name: BTreeMap<&[u8], Vec<&[u8]>> = BTreeMap::new();
+    for (name, value) in labels {
+        of_name.entry(name).or_default().push(value);
+    }
+    for (name, values) in of_name {
+        let mut reasons = Vec::new();
+        if values
+            .iter()
+            .any(|value| name.len().max(value.len()) > bytes_max)
+        {
+            reasons.push(Reason::LabelLength);
+        }
+        // Which of the labels of a name is the first is not said.
+        if values.len() > 1 {
+            reasons.push(Reason::DuplicateLabelName);
+        }
+        if !reasons.is_empty() {
+            return Err(reasons);
+        }
     }
     Ok(())
 }

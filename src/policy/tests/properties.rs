@@ -4,133 +4,65 @@ use proptest::prelude::*;
 use prost::Message;
 
 use crate::config::LabelPolicy;
-use crate::policy::Verdict;
+use crate::policy::{self, Scratch};
 use crate::reasons::Reason;
-use crate::wire::encoder::{Form, Metadata};
 use crate::wire::proto::v2;
-use crate::wire::protobuf::{Reader, put_bytes};
-use crate::wire::tests::mirror::{PlainMessage, PlainSeries, V2Request};
-use crate::wire::tests::{faults, generate, translation};
-use crate::wire::{Counts, Kind, Protocol};
+use crate::wire::tests::mirror::{PlainMessage, V2Request};
+use crate::wire::tests::{generate, shapes};
+use crate::wire::{Clean, Protocol};
 
-use super::invariants::{
-    LIMITS, Memory, NEWEST_MAX, check, encode, inspect, leaving, policies, rules,
-};
-use super::model;
-
-/// Each series of a message as a message of its own, its bytes as they lie: which of two faults is
-/// found first depends on where they lie.
-fn singles(protocol: Protocol, message: &[u8]) -> Vec<Vec<u8>> {
-    let (series_field, symbols_field) = match protocol {
-        Protocol::V1 => (1, None),
-        Protocol::V2 => (5, Some(4)),
-    };
-    let (mut singles, mut symbols) = (Vec::new(), Vec::new());
-    let mut reader = Reader::new(message);
-    while let Some((field, wire_type)) = reader.key().unwrap() {
-        if field == series_field {
-            let mut single = Vec::new();
-            put_bytes(&mut single, field, reader.bytes().unwrap());
-            singles.push(single);
-        } else if Some(field) == symbols_field {
-            put_bytes(&mut symbols, field, reader.bytes().unwrap());
-        } else {
-            reader.skip(wire_type).unwrap();
-        }
-    }
-    for single in &mut singles {
-        single.extend_from_slice(&symbols);
-    }
-    singles
-}
-
-fn alone(protocol: Protocol, message: &[u8], policy: LabelPolicy) -> Verdict {
-    let rules = rules(policy, LIMITS);
-    let inspection = inspect(protocol, message, &rules, &mut Memory::default());
-    inspection.unwrap().verdict
-}
-
-fn reason(verdict: &Verdict) -> Option<Reason> {
-    let first = verdict.rejections.first();
-    first.map(|rejection| rejection.reason)
-}
-
-/// The samples that are refused of a single series are those with a fault.
-fn check_faults(verdict: &Verdict, faults: &[(Kind, Reason)]) {
-    let mut reasons: Vec<_> = faults.iter().map(|(_, reason)| *reason).collect();
-    reasons.dedup();
-    assert_eq!(verdict.rejections.is_empty(), reasons.is_empty());
-    for reason in reasons {
-        let mut rejections = verdict.rejections.iter();
-        let rejection = rejections.find(|rejection| rejection.reason == reason);
-        let mut counts = rejection.expect("it is refused").counts;
-        counts.clear(Kind::Metadata);
-        assert_eq!(counts, faults::counts(faults, reason), "{verdict:?}");
-    }
-}
+use super::invariants::{LIMITS, NOW, SPOKE, check, policies};
+use super::model::Setting;
+use super::together;
 
 /// Each series fares as the model says, alone and among its neighbours.
 fn check_against_model(protocol: Protocol, message: &[u8], policy: LabelPolicy) {
-    let input = PlainMessage::decode(protocol, message).unwrap();
-    let mut kept = PlainMessage::default();
-    let mut refused = Vec::new();
-    for (series, single) in input.series.iter().zip(singles(protocol, message)) {
-        let alone = alone(protocol, &single, policy);
-        match (model::judge(series, policy), reason(&alone)) {
-            (Ok(labels), _) => {
-                let (payload, faults) = faults::sift(series.payload.clone(), NEWEST_MAX);
-                check_faults(&alone, &faults);
-                let keeps = faults.is_empty() || !faults::is_void(&payload);
-                assert_eq!(alone.keeps(), keeps, "{alone:?}");
-                refused.extend(alone.rejections);
-                if keeps {
-                    kept.series.push(PlainSeries::new(Some(labels), payload));
+    let setting = Setting {
+        cluster_label: "cluster".into(),
+        spoke: SPOKE.into(),
+        policy,
+        limits: LIMITS,
+    };
+    let memory = &mut together::Memory::default();
+    together::check(protocol, message, &setting, &[], memory);
+}
+
+/// What is drawn reaches what it is drawn for: most series fit a template, of each kind, and some come
+/// with a foreign label between these.
+#[test]
+fn most_drawn_series_fit_a_template() {
+    for wanted in [Protocol::V1, Protocol::V2] {
+        let (mut series, mut own, mut without, mut foreign) = (0, 0, 0, 0);
+        for seed in 0..400u64 {
+            together::for_drawn(&seed.to_le_bytes(), |protocol, message, settings, _| {
+                if protocol != wanted || PlainMessage::decode(protocol, message).is_err() {
+                    return;
                 }
-            }
-            (Err(reasons), Some(reason)) if reasons.contains(&reason) => {
-                assert!(!alone.keeps());
-                refused.extend(alone.rejections);
-            }
-            (expected, reason) => panic!("expected {expected:?}, not {reason:?}: {series:?}"),
+                let rules = settings[0].rules();
+                let found = shapes::walk(protocol, message, &rules.demands());
+                let count = |wanted: fn(&Clean) -> bool| {
+                    found.iter().flatten().filter(|it| wanted(it)).count()
+                };
+                series += found.len();
+                let fits = count(|it| *it == Clean::Own);
+                own += fits;
+                without += count(|it| *it != Clean::Own);
+                let verdict = policy::inspect(
+                    protocol,
+                    message,
+                    &rules,
+                    NOW,
+                    &mut Scratch::default(),
+                    &mut [],
+                );
+                let observed = verdict.unwrap().observed;
+                if fits > 0 {
+                    foreign += observed.series(Reason::MismatchedLabel);
+                }
+            });
         }
-    }
-    let entries = input.metadata.into_iter();
-    kept.metadata = entries
-        .filter(|entry| model::keeps_metadata(entry))
-        .collect();
-    let rules = rules(policy, LIMITS);
-    let mut memory = Memory::default();
-    let inspection = inspect(protocol, message, &rules, &mut memory).unwrap();
-    for rejection in &inspection.verdict.rejections {
-        let (mut series, mut counts) = (0, Counts::default());
-        for alone in refused.iter().filter(|it| it.reason == rejection.reason) {
-            series += alone.series;
-            counts.add_all(&alone.counts);
-        }
-        // What is left are metadata entries of V1.
-        let mut entries = rejection.counts.minus(&counts);
-        assert_eq!(rejection.series, series + entries.total(), "{rejection:?}");
-        entries.clear(Kind::Metadata);
-        assert!(entries.is_empty(), "{rejection:?}");
-    }
-    if let Some(leaving) = leaving(message, &inspection)
-        && inspection.rewritten.is_none()
-    {
-        assert_eq!(PlainMessage::decode(protocol, leaving).unwrap(), kept);
-    }
-    for to in [Protocol::V1, Protocol::V2] {
-        for metadata in [Metadata::Drop, Metadata::Forward] {
-            let encoded = encode(
-                protocol,
-                message,
-                &rules,
-                &mut memory,
-                Form::new(to, metadata),
-            );
-            let (verdict, encoded) = encoded.unwrap();
-            assert_eq!(verdict, inspection.verdict);
-            translation::check(kept.clone(), protocol, to, metadata, &encoded);
-        }
+        let enough = own > series / 5 && without > series / 20 && foreign > 50;
+        assert!(enough, "{wanted:?}: {own} {without} {foreign} of {series}");
     }
 }
 
@@ -239,5 +171,11 @@ proptest! {
             check(Protocol::V1, &both);
             check(Protocol::V2, &both);
         }
+    }
+
+    /// Messages of many series, of which most fit a template.
+    #[test]
+    fn judges_series_together_as_alone(seed: [u8; 16]) {
+        together::check_drawn(&seed);
     }
 }

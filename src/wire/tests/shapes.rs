@@ -22,9 +22,13 @@ const DEMANDS: Demands<'static> = Demands {
 type Pairs<'p> = Vec<(&'p str, String)>;
 
 /// What the walk by templates says of each series of a message.
-fn walk(protocol: Protocol, message: &[u8], demands: &Demands<'_>) -> Vec<Option<Clean>> {
+pub(crate) fn walk(
+    protocol: Protocol,
+    message: &[u8],
+    demands: &Demands<'_>,
+) -> Vec<Option<Clean>> {
     let mut labels = Labels::new(Labels::default(), 100);
-    let mut symbols = v2::Symbols::new(v2::Symbols::default(), 10_000);
+    let mut symbols = v2::Symbols::new(v2::Symbols::default(), 100_000);
     symbols.collect(message, Some(demands)).unwrap();
     let (mut v1_shapes, mut v2_shapes) = (v1::Shapes::default(), v2::Shapes::default());
     v1_shapes.start(false);
