@@ -133,11 +133,13 @@ impl<'a> Visitor<'a> for Judging<'_, 'a> {
                 verdict.keep(series);
             }
             Decision::Refuse(reason) => {
-                if series.clean.is_some() {
-                    source.read_labels(series, labels);
-                }
                 self.decisions.push_refusal(reason);
-                verdict.reject(reason, &series.counts, || rules.describe(labels.list()));
+                verdict.reject(reason, &series.counts, || {
+                    if series.clean.is_some() {
+                        source.read_labels(series, labels);
+                    }
+                    rules.describe(labels.list())
+                });
             }
         }
         self.output.put(series, labels, decision, source)

@@ -41,6 +41,10 @@ const SWITCHES_MAX: usize = 6;
 /// Series without a template from which one may be tried to learn, beside every fourth.
 const ATTEMPTS_FREE: u32 = 64;
 
+/// Series for which a template may be searched in vain, beside as many as one was found for. A search
+/// costs more than what it saves.
+const MISSES_FREE: u32 = 256;
+
 /// The name of the label with the name of the metric.
 pub(crate) const METRIC_NAME: &[u8] = b"__name__";
 
@@ -172,6 +176,8 @@ pub(super) struct Templates<P> {
     missed: Option<(usize, usize)>,
     /// Series that did fit.
     fits: u32,
+    /// Series that fit no template.
+    misses: u32,
     /// Series from which no template could be learnt.
     failures: u32,
 }
@@ -186,6 +192,7 @@ impl<P> Default for Templates<P> {
             last: 0,
             missed: None,
             fits: 0,
+            misses: 0,
             failures: 0,
         }
     }
@@ -200,6 +207,7 @@ impl<P: Copy> Templates<P> {
         self.last = 0;
         self.missed = None;
         self.fits = 0;
+        self.misses = 0;
         self.failures = 0;
     }
 
@@ -222,9 +230,14 @@ impl<P: Copy> Templates<P> {
         start: usize,
         labels: &mut F,
     ) -> Option<Fit> {
+        self.missed = None;
+        if self.misses > MISSES_FREE.saturating_add(self.fits) || !labels.another(start) {
+            return None;
+        }
         let mut number = self.last;
-        self.missed = Some((number, 0));
-        let mut template = self.list.get(number)?;
+        let Some(mut template) = self.list.get(number) else {
+            return self.miss(number, 0);
+        };
         let (mut at, mut place) = (start, 0);
         let mut switches = 0;
         loop {
@@ -247,23 +260,29 @@ impl<P: Copy> Templates<P> {
                 _ => None,
             };
             let Some(next) = next else {
-                self.missed = Some((number, place));
-                return None;
+                return self.miss(number, place);
             };
             (number, at, place) = next;
             template = &self.list[number];
         }
-        self.missed = None;
         let fit = Fit {
             end: at,
             clean: template.clean,
             first: template.patterns.start,
         };
-        self.fits += 1;
+        self.fits = self.fits.saturating_add(1);
         if switches > 0 {
             self.use_next(number);
         }
         Some(fit)
+    }
+
+    /// The series that left a template at a place fits none.
+    #[inline(never)] // So that the loop over labels stays small.
+    fn miss(&mut self, number: usize, place: usize) -> Option<Fit> {
+        self.misses = self.misses.saturating_add(1);
+        self.missed = Some((number, place));
+        None
     }
 
     /// Finds a template to go on in, of which the labels up to `place` fit, and the next one as well if

@@ -314,3 +314,37 @@ fn labels_that_are_not_ascii_are_not_clean() {
     let found = walk(Protocol::V1, &message, &DEMANDS);
     assert_eq!(found, [None, None, own]);
 }
+
+/// A message of such series would cost the search for nothing.
+#[test]
+fn searching_is_given_up_where_nothing_is_found() {
+    let unsorted = pairs(&[("cluster", "production"), ("__name__", "x")]);
+    let clean = pairs(&[("__name__", "x"), ("cluster", "production")]);
+    for (misses, searches) in [(256, true), (257, false)] {
+        // The first one is missed as well, and the second one found.
+        let mut all = vec![clean.clone(), clean.clone()];
+        all.extend(vec![unsorted.clone(); misses]);
+        all.push(clean.clone());
+        let own = Some(Clean::Own);
+        let mut expected = vec![None, own];
+        expected.extend(vec![None; misses]);
+        expected.push(own.filter(|_| searches));
+        check(&all, &expected);
+    }
+}
+
+/// The second series ends with its labels, and what lies behind it looks like one more of the first.
+#[test]
+fn labels_beyond_a_series_are_none_of_its() {
+    let long = pairs(&[("__name__", "m"), ("b\u{1}x", "\u{10}\u{5}"), ("z", "1")]);
+    let short = pairs(&[("__name__", "m"), ("b\u{1}x", "\u{10}\u{5}")]);
+    let series = |labels: &Pairs<'static>| message(Protocol::V1, std::slice::from_ref(labels));
+    let first = series(&long);
+    let first = &first[..first.len() - 66];
+    let named = b"\x0a\x0f\x0a\x0d\x0a\x08__name__\x12\x01m".as_slice();
+    let odd = b"\x0a\x09\x0a\x03b\x01x\x12\x02\x10\x05".as_slice();
+    let message = [first, named, odd, &series(&short), &series(&short)].concat();
+    let found = walk(Protocol::V1, &message, &DEMANDS);
+    let without = |place| Some(Clean::Without(place));
+    assert_eq!(found, [None, None, None, None, without(2)]);
+}

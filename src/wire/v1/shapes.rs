@@ -6,7 +6,8 @@
 //! spoke's own label the pattern demands every byte.
 //!
 //! A comparison reads a window that may reach beyond the series, but never beyond the message. What it
-//! compares lies within the label all the same, as long as the labels end within the series.
+//! compares lies within the label all the same. Labels may fit that lie beyond their series: then the
+//! series is not read, and nothing is learnt from it.
 
 use std::ops::Range;
 
@@ -377,7 +378,8 @@ impl Shapes {
             }
             Some(())
         });
-        let clean = clean.filter(|_| beyond.len() <= BEYOND_BYTES_MAX);
+        // Labels beyond the series may have fit.
+        let clean = clean.filter(|_| known == 0 && beyond.len() <= BEYOND_BYTES_MAX);
         if !templates.end(clean) {
             beyond.truncate(before);
         }

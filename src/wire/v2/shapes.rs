@@ -194,7 +194,7 @@ impl Shapes {
                 templates.append(pattern);
             }
         });
-        templates.end(clean);
+        templates.end(clean.filter(|_| known == 0));
     }
 }
 
