@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::runtime::Handle;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::listener::Drain;
 
@@ -15,6 +16,8 @@ pub(super) struct Finishing<T: Send + 'static> {
     /// Gone once it is done.
     work: Option<Pin<Box<dyn Future<Output = T> + Send>>>,
     drain: Drain,
+    /// Draining waits for the work also where no task of the drain does it, as with HTTP/2.
+    _token: TaskTrackerToken,
     runtime: Handle,
 }
 
@@ -24,6 +27,7 @@ impl<T: Send + 'static> Finishing<T> {
         Self {
             work: Some(Box::pin(work)),
             drain: drain.clone(),
+            _token: drain.tasks().token(),
             runtime: Handle::current(),
         }
     }
@@ -71,10 +75,18 @@ mod tests {
             _ = &mut work => panic!("nothing was sent"),
             () = std::future::ready(()) => {}
         }
-        assert!(drain.tasks().is_empty());
+        assert_eq!(drain.tasks().len(), 1, "that of the work itself");
         go.send(7).unwrap();
         assert_eq!(work.await, Ok(7));
         assert!(drain.tasks().is_empty());
+    }
+
+    #[tokio::test]
+    async fn draining_waits_for_work_that_no_task_of_the_drain_does() {
+        let drain = Drain::default();
+        let work = Finishing::new(std::future::pending::<()>(), &drain);
+        assert!(!drain.drain(Duration::ZERO).await);
+        drop(work);
     }
 
     #[tokio::test]
