@@ -50,7 +50,7 @@ impl<'a> Source<'_, 'a> {
         });
     }
 
-    /// Tells the labels of a [block](Series::block) to `each`.
+    /// Tells the labels of a `block` to `each`.
     #[inline]
     fn each_label(self, block: &'a [u8], each: impl FnMut(Label<'a>)) {
         match self {
@@ -63,11 +63,11 @@ impl<'a> Source<'_, 'a> {
 /// The labels that a series is encoded with.
 #[derive(Debug, Clone, Copy)]
 pub enum NewLabels<'p, 'a> {
-    /// Its own, which are its [block](Series::block).
+    /// Its own, which are its `block`.
     Same(&'a [u8]),
     /// Its own, with one more at a place of their list.
     Inserted {
-        /// Its [block](Series::block).
+        /// Its `block`.
         block: &'a [u8],
         /// The place.
         place: usize,
