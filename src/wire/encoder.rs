@@ -268,7 +268,12 @@ impl Encoder {
     pub fn start(&mut self, form: Form, source_len: usize) {
         self.protocol = form.protocol;
         self.metadata = form.metadata;
-        self.v1.clear(form.v1_room.max(source_len));
+        let ahead = match form.protocol {
+            Protocol::V1 => source_len,
+            // Few V2 messages have a side message.
+            Protocol::V2 => 0,
+        };
+        self.v1.clear(form.v1_room.max(source_len), ahead);
         self.v2.clear();
         self.counts = Counts::default();
         self.lost = Lost::default();

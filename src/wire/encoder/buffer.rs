@@ -7,6 +7,9 @@
 /// The bytes that may be written beyond those that were asked for.
 pub(super) const SLACK: usize = 64;
 
+/// The bytes that are filled with zeros at once.
+const STEP: usize = 64 * 1024;
+
 /// Half of the longest string that is copied in chunks without a look at its length.
 const HALF: usize = 16;
 
@@ -21,10 +24,17 @@ pub(super) struct Buffer {
 }
 
 impl Buffer {
-    /// Starts a message that mostly has `room` bytes or less.
-    pub(super) fn clear(&mut self, room: usize) {
+    /// Starts a message that mostly has `room` bytes or less, and takes memory for `ahead` bytes at once:
+    /// what a growth leaves behind is not free at the same moment.
+    pub(super) fn clear(&mut self, room: usize, ahead: usize) {
         self.length = 0;
         self.most = room.saturating_add(SLACK);
+        let ahead = ahead.saturating_add(ahead / 4).saturating_add(SLACK);
+        let ahead = ahead.min(self.most);
+        if self.bytes.capacity() < ahead {
+            self.bytes = Vec::new();
+            self.bytes.reserve_exact(ahead);
+        }
     }
 
     /// The length of the message.
@@ -60,13 +70,17 @@ impl Buffer {
         self.length = end.min(self.bytes.len());
     }
 
+    /// Memory is taken ahead, but filled with zeros step by step: what was not written to takes none.
     #[cold]
     fn grow(&mut self, needed: usize) {
-        let mut length = needed + needed / 2;
-        if needed <= self.most {
-            length = length.min(self.most);
+        if needed > self.bytes.capacity() {
+            let mut capacity = 2 * needed;
+            if needed <= self.most {
+                capacity = capacity.min(self.most);
+            }
+            self.bytes.reserve_exact(capacity - self.bytes.len());
         }
-        self.bytes.reserve_exact(length - self.bytes.len());
+        let length = (needed + STEP).min(self.bytes.capacity());
         self.bytes.resize(length, 0);
     }
 }

@@ -47,8 +47,9 @@ pub(super) struct Encoder {
 }
 
 impl Encoder {
-    pub(super) fn clear(&mut self, room: usize) {
-        self.out.clear(room);
+    /// Starts a message of at most `room` bytes, which is mostly not much longer than `ahead`.
+    pub(super) fn clear(&mut self, room: usize, ahead: usize) {
+        self.out.clear(room, ahead);
         self.labels_of_v2.clear();
         self.metadata = 0;
         self.room = room;
