@@ -1,7 +1,7 @@
 //! Hands series that may travel on to encoders, with the labels and the samples that were decided.
 
 use crate::wire::encoder::{Encoder, NewLabels, Piece, Source};
-use crate::wire::{Label, Labels, Malformed, Protocol, Series, Sieve};
+use crate::wire::{Label, Labels, Malformed, Series, Sieve};
 
 use super::Rules;
 use super::decisions::Decision;
@@ -36,11 +36,9 @@ impl<'e, 'a> Output<'e, 'a> {
         self.edited
     }
 
-    /// True when an encoder takes apart the labels of series that fit a template. V1 copies those of V1
-    /// as they lie.
-    pub(super) fn takes_apart(&self, from: Protocol) -> bool {
-        let mut encoders = self.encoders.iter();
-        encoders.any(|encoder| (from, encoder.protocol()) != (Protocol::V1, Protocol::V1))
+    /// True when there is an encoder, which takes apart the labels of series that fit a template.
+    pub(super) fn takes_apart(&self) -> bool {
+        !self.encoders.is_empty()
     }
 
     /// Carries out a decision on a series.

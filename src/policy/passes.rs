@@ -2,7 +2,7 @@
 
 use crate::reasons::Reason;
 use crate::wire::encoder::Source;
-use crate::wire::{Counts, Kind, Labels, Malformed, Protocol, SampleFault, Series, v1, v2};
+use crate::wire::{Counts, Kind, Labels, Malformed, SampleFault, Series, v1, v2};
 
 use super::decisions::{Decision, Decisions};
 use super::output::Output;
@@ -145,8 +145,8 @@ impl<'a> Visitor<'a> for Judging<'_, 'a> {
         self.output.put(series, labels, decision, source)
     }
 
-    fn takes_apart(&self, from: Protocol) -> bool {
-        self.output.takes_apart(from)
+    fn takes_apart(&self) -> bool {
+        self.output.takes_apart()
     }
 
     fn metadata(&mut self, raw: &'a [u8]) -> Result<(), Malformed> {
@@ -211,8 +211,8 @@ impl<'a, D: Iterator<Item = Decision>> Visitor<'a> for Replaying<'_, 'a, D> {
         }
     }
 
-    fn takes_apart(&self, from: Protocol) -> bool {
-        self.output.takes_apart(from)
+    fn takes_apart(&self) -> bool {
+        self.output.takes_apart()
     }
 
     fn metadata(&mut self, raw: &'a [u8]) -> Result<(), Malformed> {

@@ -19,7 +19,7 @@ pub(super) trait Visitor<'a> {
     ) -> Result<(), Malformed>;
 
     /// True when the labels of series that fit a template are taken apart.
-    fn takes_apart(&self, from: Protocol) -> bool;
+    fn takes_apart(&self) -> bool;
 
     /// The bytes of a V1 `MetricMetadata`.
     fn metadata(&mut self, raw: &'a [u8]) -> Result<(), Malformed>;
@@ -45,12 +45,12 @@ pub(super) fn walk<'a>(
     let walked = match protocol {
         Protocol::V1 => {
             let shapes = &mut scratch.shapes_v1;
-            shapes.start(visitor.takes_apart(protocol));
+            shapes.start(visitor.takes_apart());
             walk_v1(message, &demands, shapes, &mut labels, visitor)
         }
         Protocol::V2 => {
             let shapes = &mut scratch.shapes_v2;
-            shapes.start(visitor.takes_apart(protocol));
+            shapes.start(visitor.takes_apart());
             let spare = std::mem::take(&mut scratch.symbols);
             let mut symbols = v2::Symbols::new(spare, rules.symbols_max());
             let memory = (shapes, &mut symbols, &mut labels);

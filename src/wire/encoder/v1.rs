@@ -1,6 +1,7 @@
 //! Encodes `prometheus.WriteRequest`.
 
 mod from_v2;
+mod inserted;
 
 use crate::wire::histogram::histogram;
 use crate::wire::item::Item;
@@ -17,6 +18,8 @@ use crate::wire::{Counts, Kind, Label, Protocol};
 use super::buffer::{self, Buffer, put_length};
 use super::{Lost, Message, NewLabels, Put, Source, V1_BYTES_MAX};
 
+use inserted::Inserted;
+
 /// The keys of fields of the message.
 const TIMESERIES_KEY: u8 = 1 << 3 | 2;
 const METADATA_KEY: u8 = 3 << 3 | 2;
@@ -26,6 +29,7 @@ const METADATA_KEY: u8 = 3 << 3 | 2;
 pub(super) struct Encoder {
     /// Encoded labels of the series at hand.
     labels: Vec<u8>,
+    inserted: Inserted,
     /// What the series at hand carries, with a buffer for each field.
     samples: Vec<u8>,
     exemplars: Vec<u8>,
@@ -51,6 +55,7 @@ impl Encoder {
     pub(super) fn clear(&mut self, room: usize, ahead: usize) {
         self.out.clear(room, ahead);
         self.labels_of_v2.clear();
+        self.inserted.clear();
         self.metadata = 0;
         self.room = room;
         self.overflow = None;
@@ -73,7 +78,7 @@ impl Encoder {
             &self.exemplar_rest,
         ];
         let buffers: usize = buffers.iter().map(|buffer| buffer.capacity()).sum();
-        buffers + self.out.capacity() + self.labels_of_v2.bytes()
+        buffers + self.inserted.bytes() + self.out.capacity() + self.labels_of_v2.bytes()
     }
 
     /// How many metadata entries were put.
@@ -136,17 +141,20 @@ impl Encoder {
         match (put.source, put.labels) {
             (Source::V1(_), NewLabels::Same(block)) => put_message(&mut self.out, [block], items),
             (
-                Source::V1(_),
+                Source::V1(matched),
                 NewLabels::Inserted {
                     block,
                     place,
                     label,
                 },
             ) => {
-                let (before, after) = walk::split_block(block, place);
-                self.labels.clear();
-                put_label(&mut self.labels, LABELS, &label);
-                put_message(&mut self.out, [before, &self.labels, after], items);
+                let behind = matched.and_then(|labels| labels.bytes_from(place));
+                let (before, after) = match behind.and_then(|it| block.len().checked_sub(it)) {
+                    Some(at) => block.split_at(at),
+                    None => walk::split_block(block, place),
+                };
+                let inserted = self.inserted.encoded(&label);
+                put_message(&mut self.out, [before, inserted, after], items);
             }
             // A series of V1 does not grow beyond the labels that the rules add.
             (Source::V1(_), NewLabels::List(_)) => self.put_encoded(put, items),
@@ -363,12 +371,17 @@ fn put_message<const N: usize, const M: usize>(
     labels: [&[u8]; M],
     items: [&[u8]; N],
 ) {
-    let parts = || labels.iter().chain(&items);
-    let length: usize = parts().map(|part| part.len()).sum();
+    let length = |parts: &[&[u8]]| parts.iter().map(|part| part.len()).sum::<usize>();
+    let length = length(&labels) + length(&items);
     let (room, at) = out.room(field_len(length));
     room[at] = TIMESERIES_KEY;
-    let at = put_length(room, at + 1, length);
-    let end = parts().fold(at, |at, part| buffer::put(room, at, part));
+    let mut end = put_length(room, at + 1, length);
+    for part in labels {
+        end = buffer::put(room, end, part);
+    }
+    for part in items {
+        end = buffer::put(room, end, part);
+    }
     out.end_at(end);
 }
 

@@ -81,6 +81,13 @@ impl<'a> Matched<'_, 'a> {
         self.spans
     }
 
+    /// How many bytes the labels take from a place on; `None` for the first place.
+    #[inline]
+    pub(in crate::wire) fn bytes_from(&self, place: usize) -> Option<usize> {
+        let before = self.spans.get(place.checked_sub(1)?)?;
+        Some(self.spans.last()?.end - before.end)
+    }
+
     /// The message.
     #[inline]
     pub(in crate::wire) fn message(&self) -> &'a [u8] {
