@@ -298,12 +298,10 @@ impl Encoder {
             source,
             piece,
         };
-        let counts = match self.protocol {
-            Protocol::V1 => self.v1.put(&put, &mut self.lost)?,
-            Protocol::V2 => self.v2.put(&put)?,
-        };
-        self.counts.add_all(&counts);
-        Ok(())
+        match self.protocol {
+            Protocol::V1 => self.v1.put(&put, &mut self.counts, &mut self.lost),
+            Protocol::V2 => self.v2.put(&put, &mut self.counts),
+        }
     }
 
     /// Appends the bytes of a V1 `MetricMetadata` as they lie.

@@ -95,38 +95,44 @@ impl Encoder {
         self.out.end_at(end);
     }
 
-    /// Appends a series, as long as the message has room, and returns what of it V1 can hold. A
-    /// series of which V1 can hold nothing is left out.
-    pub(super) fn put(&mut self, put: &Put<'_, '_>, lost: &mut Lost) -> Result<Counts, Malformed> {
+    /// Appends a series, as long as the message has room, and counts what of it V1 can hold. A series of
+    /// which V1 can hold nothing is left out.
+    pub(super) fn put(
+        &mut self,
+        put: &Put<'_, '_>,
+        counts: &mut Counts,
+        lost: &mut Lost,
+    ) -> Result<(), Malformed> {
         if self.is_hopeless() {
-            return Ok(Counts::default());
+            return Ok(());
         }
         if let Some(samples) = put.samples() {
-            let mut counts = put.series.counts;
-            lost.metadata += counts.of(Kind::Metadata);
-            counts.clear(Kind::Metadata);
+            let received = &put.series.counts;
+            counts.add(Kind::Float, received.of(Kind::Float));
+            lost.metadata += received.of(Kind::Metadata);
             self.put_series(put, [samples], 0);
-            return Ok(counts);
+            return Ok(());
         }
         let buffers = [&mut self.samples, &mut self.exemplars, &mut self.histograms];
         buffers.into_iter().for_each(Vec::clear);
         self.left_out = 0;
-        let mut counts = Counts::default();
+        let mut series_counts = Counts::default();
         let mut series_lost = Lost::default();
         for item in put.items() {
-            self.put_item(item?, put.source, &mut counts, &mut series_lost)?;
+            self.put_item(item?, put.source, &mut series_counts, &mut series_lost)?;
         }
         // Decoders merge repeated metadata.
         series_lost.metadata = series_lost.metadata.min(1);
         lost.add_all(&series_lost);
-        if counts.is_empty() && series_lost != Lost::default() {
-            return Ok(counts);
+        if series_counts.is_empty() && series_lost != Lost::default() {
+            return Ok(());
         }
+        counts.add_all(&series_counts);
         let buffers = [&mut self.samples, &mut self.exemplars, &mut self.histograms];
         let buffers = buffers.map(std::mem::take);
         self.put_series(put, buffers.each_ref().map(Vec::as_slice), self.left_out);
         [self.samples, self.exemplars, self.histograms] = buffers;
-        Ok(counts)
+        Ok(())
     }
 
     /// Appends a series that carries `items`, and exemplars of so many bytes that were left out,

@@ -76,18 +76,17 @@ impl Encoder {
         buffers + parts + self.symbols.capacity()
     }
 
-    /// Appends a series and returns what of it was encoded.
-    pub(super) fn put(&mut self, put: &Put<'_, '_>) -> Result<Counts, Malformed> {
+    /// Appends a series and counts what of it was encoded.
+    pub(super) fn put(&mut self, put: &Put<'_, '_>, counts: &mut Counts) -> Result<(), Malformed> {
         let received = &put.series.counts;
         if received.samples() == 0 {
             let orphan = received.of(Kind::Exemplar) > 0;
             // An empty series means nothing in V1, so it is left out. An empty series of V2 is for the
             // hub to judge.
             if orphan || put.source.protocol() == Protocol::V1 {
-                return if orphan {
-                    self.orphans.hold(put)
-                } else {
-                    Ok(Counts::default())
+                return match orphan {
+                    true => self.orphans.hold(put, counts),
+                    false => Ok(()),
                 };
             }
         }
@@ -98,14 +97,16 @@ impl Encoder {
                 false => &[],
             };
             put_series(&mut self.series, self.refs.last(), [samples, metadata]);
-            return Ok(put.series.counts);
+            for kind in [Kind::Float, Kind::Metadata] {
+                counts.add(kind, received.of(kind));
+            }
+            return Ok(());
         }
         self.samples.clear();
         self.histograms.clear();
         self.exemplars.clear();
         self.metadata.clear();
         self.metadata_source.clear();
-        let mut counts = Counts::default();
         let mut metadata: Option<walk::Metadata> = None;
         for item in put.items() {
             let kind = match item? {
@@ -135,7 +136,7 @@ impl Encoder {
             counts.add(Kind::Metadata, 1);
         }
         self.put_message();
-        Ok(counts)
+        Ok(())
     }
 
     /// Puts orphan exemplars into the series of the same labels, or into `side`.

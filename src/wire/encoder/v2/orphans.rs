@@ -69,13 +69,12 @@ impl OrphanExemplars {
         buffers + self.symbols.capacity() + self.described.capacity() + self.exemplar.bytes()
     }
 
-    /// Keeps a series for [`Self::fold`].
-    pub(super) fn hold(&mut self, put: &Put<'_, '_>) -> Result<Counts, Malformed> {
+    /// Keeps a series for [`Self::fold`], and counts its exemplars.
+    pub(super) fn hold(&mut self, put: &Put<'_, '_>, counts: &mut Counts) -> Result<(), Malformed> {
         let (symbols, refs) = (&mut self.symbols, &mut self.refs);
         refs.clear();
         put.each_label(|label| put_label(refs, symbols, &label));
         self.exemplars.clear();
-        let mut counts = Counts::default();
         let mut described = false;
         for item in put.items() {
             match item? {
@@ -90,7 +89,7 @@ impl OrphanExemplars {
         }
         put_series(&mut self.series, refs, [&self.exemplars]);
         self.described.push(described);
-        Ok(counts)
+        Ok(())
     }
 
     /// Puts each orphan into the first of `series` of the same labels that has samples, and those
