@@ -53,7 +53,11 @@ pub(super) fn walk<'a>(
             shapes.start(visitor.takes_apart());
             let spare = std::mem::take(&mut scratch.symbols);
             let mut symbols = v2::Symbols::new(spare, rules.symbols_max());
-            let memory = (shapes, &mut symbols, &mut labels);
+            let memory = MemoryV2 {
+                shapes,
+                symbols: &mut symbols,
+                labels: &mut labels,
+            };
             let walked = walk_v2(message, &demands, memory, visitor);
             scratch.symbols = v2::Symbols::new(symbols, 0);
             walked
@@ -91,12 +95,24 @@ fn walk_v1<'a>(
     Ok(())
 }
 
+/// What a walk over V2 fills.
+struct MemoryV2<'m, 'a> {
+    shapes: &'m mut v2::Shapes,
+    symbols: &'m mut v2::Symbols<'a>,
+    labels: &'m mut Labels<'a>,
+}
+
 fn walk_v2<'a>(
     message: &'a [u8],
     demands: &Demands<'_>,
-    (shapes, symbols, labels): (&mut v2::Shapes, &mut v2::Symbols<'a>, &mut Labels<'a>),
+    memory: MemoryV2<'_, 'a>,
     visitor: &mut impl Visitor<'a>,
 ) -> Result<(), Malformed> {
+    let MemoryV2 {
+        shapes,
+        symbols,
+        labels,
+    } = memory;
     symbols.collect(message, Some(demands))?;
     let symbols = &*symbols;
     visitor.symbols(symbols);
