@@ -6,105 +6,23 @@
 
 mod buffer;
 mod interner;
+mod new_labels;
+mod source;
 mod v1;
 mod v2;
 
 use super::item::Item;
 use super::protobuf::{Malformed, Reader};
 use super::transcode::Part;
-use super::v2::{Pair, Symbols};
-use super::{Counts, Kind, Label, Labels, Protocol, Series, Sieve, v1 as walk_v1};
+use super::{Counts, Kind, Label, Protocol, Series, Sieve};
 
 pub use interner::SYMBOL_BYTES;
+pub use new_labels::NewLabels;
+pub use source::Source;
 
 /// Most bytes of a V1 message that is made of a V2 message, whose references let a few bytes stand
 /// for long strings. Prometheus takes no more (`storage/remote/write_handler.go`, decoded 32 MiB).
 pub const V1_BYTES_MAX: usize = 32 << 20;
-
-/// The version of the message that a series comes from.
-#[derive(Debug, Clone, Copy)]
-pub enum Source<'s, 'a> {
-    /// V1, with what is known of the labels where they fit a template.
-    V1(Option<walk_v1::Matched<'s, 'a>>),
-    /// V2, with its symbols, and with the references of the labels where they fit a template.
-    V2(&'s Symbols<'a>, &'s [Pair]),
-}
-
-impl Source<'_, '_> {
-    /// That version.
-    pub fn protocol(self) -> Protocol {
-        match self {
-            Self::V1(_) => Protocol::V1,
-            Self::V2(..) => Protocol::V2,
-        }
-    }
-}
-
-impl<'a> Source<'_, 'a> {
-    /// Takes the labels of a series apart that [fit a template](Series::clean).
-    #[cold]
-    pub fn read_labels(self, series: &Series<'a>, labels: &mut Labels<'a>) {
-        labels.clear();
-        self.each_label(series.block.unwrap_or_default(), |label| {
-            labels.push(label.name, label.value)
-        });
-    }
-
-    /// Tells the labels of a `block` to `each`.
-    #[inline]
-    fn each_label(self, block: &'a [u8], each: impl FnMut(Label<'a>)) {
-        match self {
-            Self::V1(_) => walk_v1::usual_labels(block).for_each(each),
-            Self::V2(symbols, _) => symbols.usual_labels(block).for_each(each),
-        }
-    }
-}
-
-/// The labels that a series is encoded with.
-#[derive(Debug, Clone, Copy)]
-pub enum NewLabels<'p, 'a> {
-    /// Its own, which are its `block`.
-    Same(&'a [u8]),
-    /// Its own, with one more at a place of their list.
-    Inserted {
-        /// Its `block`.
-        block: &'a [u8],
-        /// The place.
-        place: usize,
-        /// The label.
-        label: Label<'a>,
-    },
-    /// Any others.
-    List(&'p [Label<'a>]),
-}
-
-impl<'a> NewLabels<'_, 'a> {
-    /// Tells all labels to `each`, in their order.
-    #[inline]
-    fn each(self, source: Source<'_, 'a>, mut each: impl FnMut(Label<'a>)) {
-        match self {
-            Self::Same(block) => source.each_label(block, each),
-            Self::Inserted {
-                block,
-                place,
-                label: inserted,
-            } => {
-                let mut count = 0;
-                source.each_label(block, |label| {
-                    if count == place {
-                        each(inserted);
-                    }
-                    count += 1;
-                    each(label);
-                });
-                if count <= place {
-                    each(inserted);
-                }
-            }
-            Self::List(labels) => labels.iter().copied().for_each(each),
-        }
-    }
-}
 
 /// Some of the samples and histograms of a series. Everything else that the series carries belongs to
 /// the last of them.
