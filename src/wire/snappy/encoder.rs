@@ -4,7 +4,8 @@
 //! from the encoder of the crate `snap` in three ways. A match may lie anywhere in the 64 KiB before
 //! it, where `snap` begins anew with every 64 KiB. It has at least six bytes, because a copy and the
 //! next tag take four. And where nothing matches, only every second position is looked up, and fewer
-//! later on. On captured bodies this takes 67 to 77 % of the time for 78 to 105 % of the bytes.
+//! later on. On bodies of clusters this takes 67 to 77 % of the time for 78 to 105 % of the bytes; where
+//! all series are alike, 96 to 97 % of the time.
 
 use std::hint::select_unpredictable;
 
@@ -26,7 +27,8 @@ const COPY_MAX: usize = 64;
 /// Binary digits of a hash.
 const HASH_BITS: u32 = 13;
 
-/// How many sixteenths of a position the search moves at first; it adds what it moves to them.
+/// What decides how far the search moves: by a sixteenth of this in positions at first. Each move adds
+/// its positions to the number, so the longer nothing matches, the longer the moves.
 const PACE: usize = 32;
 
 /// Positions that the search moves at most.
