@@ -98,7 +98,7 @@ impl Fits for Fitted<'_> {
         Some(end)
     }
 
-    #[inline(always)] // Together with the above.
+    #[inline(always)] // It ends the loop over labels.
     fn another(&self, at: usize) -> bool {
         at != self.end
     }
@@ -149,8 +149,8 @@ impl Shapes {
         };
         series.block = Some(refs);
         series.clean = Some(fit.clean);
-        let known = message.get(self.metadata.clone()).unwrap_or_default();
-        let Ok(read) = read_items(series, rest, symbols, labels, known) else {
+        let good_metadata = message.get(self.metadata.clone()).unwrap_or_default();
+        let Ok(read) = read_items(series, rest, symbols, labels, good_metadata) else {
             return false;
         };
         if let Some(metadata) = read.last_metadata {
@@ -184,17 +184,17 @@ impl Shapes {
     #[cold]
     fn learn(&mut self, refs: &[u8], symbols: &Symbols<'_>, demands: &Demands<'_>) {
         let templates = &mut self.templates;
-        let Some(mut known) = templates.begin() else {
+        let Some(mut inherited) = templates.begin() else {
             return;
         };
         let clean = clean(refs, symbols, demands, |pattern| {
-            if known > 0 {
-                known -= 1;
+            if inherited > 0 {
+                inherited -= 1;
             } else {
                 templates.append(pattern);
             }
         });
-        templates.end(clean.filter(|_| known == 0));
+        templates.end(clean.filter(|_| inherited == 0));
     }
 }
 
