@@ -159,6 +159,15 @@ pub(super) trait Fits {
     fn another(&self, at: usize) -> bool;
 }
 
+/// Where a series leaves a template.
+#[derive(Debug, Clone, Copy)]
+struct Departure {
+    /// The number of the template.
+    template: usize,
+    /// How many of its patterns fitted, one after the other.
+    fitted: usize,
+}
+
 /// The templates of a message; `P` is the pattern of a label.
 #[derive(Debug)]
 pub(super) struct Templates<P> {
@@ -171,9 +180,8 @@ pub(super) struct Templates<P> {
     recent: Vec<usize>,
     /// That of the series before.
     last: usize,
-    /// Where the last series left the last template that it did fit so far, if it fits none: the template
-    /// and how many of its patterns did fit.
-    missed: Option<(usize, usize)>,
+    /// Where the last series left the last template that it was compared with, if it fits none.
+    departure: Option<Departure>,
     /// Series that did fit.
     fits: u32,
     /// Series that fit no template.
@@ -190,7 +198,7 @@ impl<P> Default for Templates<P> {
             common: Vec::new(),
             recent: Vec::new(),
             last: 0,
-            missed: None,
+            departure: None,
             fits: 0,
             misses: 0,
             failures: 0,
@@ -205,7 +213,7 @@ impl<P: Copy> Templates<P> {
         self.list.clear();
         self.recent.clear();
         self.last = 0;
-        self.missed = None;
+        self.departure = None;
         self.fits = 0;
         self.misses = 0;
         self.failures = 0;
@@ -230,18 +238,18 @@ impl<P: Copy> Templates<P> {
         start: usize,
         labels: &mut F,
     ) -> Option<Fit> {
-        self.missed = None;
+        self.departure = None;
         if self.misses > MISSES_FREE.saturating_add(self.fits) || !labels.another(start) {
             return None;
         }
-        let mut number = self.last;
-        let Some(mut template) = self.list.get(number) else {
-            return self.miss(number, 0);
+        let mut current = self.last;
+        let Some(mut template) = self.list.get(current) else {
+            return self.miss(current, 0);
         };
-        let (mut at, mut place) = (start, 0);
+        let (mut at, mut fitted) = (start, 0);
         let mut switches = 0;
         loop {
-            let left = &self.patterns[template.patterns.start + place..template.patterns.end];
+            let left = &self.patterns[template.patterns.start + fitted..template.patterns.end];
             let mut fits = |pattern| match labels.fits(pattern, at) {
                 Some(end) => {
                     at = end;
@@ -250,20 +258,20 @@ impl<P: Copy> Templates<P> {
                 None => false,
             };
             let unlike = left.iter().position(|pattern| !fits(pattern));
-            place += unlike.unwrap_or(left.len());
+            fitted += unlike.unwrap_or(left.len());
             if unlike.is_none() && !labels.another(at) {
                 break;
             }
             switches += 1;
             let next = match switches {
-                ..=SWITCHES_MAX => self.switch(number, at, place, labels),
+                ..=SWITCHES_MAX => self.switch(current, at, fitted, labels),
                 _ => None,
             };
             let Some(next) = next else {
-                return self.miss(number, place);
+                return self.miss(current, fitted);
             };
-            (number, at, place) = next;
-            template = &self.list[number];
+            (current, at, fitted) = next;
+            template = &self.list[current];
         }
         let fit = Fit {
             end: at,
@@ -272,69 +280,70 @@ impl<P: Copy> Templates<P> {
         };
         self.fits = self.fits.saturating_add(1);
         if switches > 0 {
-            self.use_next(number);
+            self.try_first(current);
         }
         Some(fit)
     }
 
-    /// The series that left a template at a place fits none.
+    /// The series fits no template. It left one after so many patterns.
     #[inline(never)] // So that the loop over labels stays small.
-    fn miss(&mut self, number: usize, place: usize) -> Option<Fit> {
+    fn miss(&mut self, template: usize, fitted: usize) -> Option<Fit> {
         self.misses = self.misses.saturating_add(1);
-        self.missed = Some((number, place));
+        self.departure = Some(Departure { template, fitted });
         None
     }
 
-    /// Finds a template to go on in, of which the labels up to `place` fit, and the next one as well if
-    /// there is one. Returns where to go on.
+    /// Finds a template to go on in for a series that leaves another one at `at`: one that has the same
+    /// `fitted` patterns in front, and fits the next label as well if there is one. Returns its number,
+    /// where its labels end so far, and how many of its patterns fitted.
     #[inline(never)] // So that the loop over labels stays small.
     fn switch<F: Fits<Pattern = P>>(
         &self,
-        number: usize,
+        from: usize,
         at: usize,
-        place: usize,
+        fitted: usize,
         labels: &mut F,
     ) -> Option<(usize, usize, usize)> {
-        let common = &self.common[TEMPLATES_MAX * number..TEMPLATES_MAX * (number + 1)];
+        let common = &self.common[TEMPLATES_MAX * from..TEMPLATES_MAX * (from + 1)];
         let others = self.recent.iter().copied();
         let mut others =
-            others.filter(|other| *other != number && usize::from(common[*other]) >= place);
+            others.filter(|other| *other != from && usize::from(common[*other]) >= fitted);
         let another = labels.another(at);
         others.find_map(|other| {
             let patterns = &self.patterns[self.list[other].patterns.clone()];
-            match patterns.get(place) {
+            match patterns.get(fitted) {
                 Some(pattern) if another => {
                     let end = labels.fits(pattern, at)?;
-                    Some((other, end, place + 1))
+                    Some((other, end, fitted + 1))
                 }
-                None if !another => Some((other, at, place)),
+                None if !another => Some((other, at, fitted)),
                 _ => None,
             }
         })
     }
 
-    /// Makes a template the first that is tried.
-    fn use_next(&mut self, number: usize) {
-        self.last = number;
+    /// Has the next series compared with this template first.
+    fn try_first(&mut self, template: usize) {
+        self.last = template;
         let mut recent = self.recent.iter();
-        if let Some(place) = recent.position(|it| *it == number) {
+        if let Some(place) = recent.position(|it| *it == template) {
             self.recent[..=place].rotate_right(1);
         }
     }
 
     /// Begins a template, if the last series fits none and it is worth while to learn from it: a message
-    /// may be made of series from which nothing can be learnt. The template has so many patterns already,
-    /// which the series did fit.
+    /// may be made of series from which nothing can be learnt. The template inherits the patterns that
+    /// the series did fit; returns how many they are.
     pub(super) fn begin(&mut self) -> Option<usize> {
-        let (number, place) = self.missed?;
+        let Departure { template, fitted } = self.departure?;
         if self.list.len() == TEMPLATES_MAX || self.failures >= ATTEMPTS_FREE + self.fits / 4 {
             return None;
         }
-        if let Some(missed) = self.list.get(number) {
-            let start = missed.patterns.start;
-            self.patterns.extend_from_within(start..start + place);
+        if let Some(left) = self.list.get(template) {
+            let start = left.patterns.start;
+            self.patterns.extend_from_within(start..start + fitted);
         }
-        Some(place)
+        Some(fitted)
     }
 
     /// Appends a pattern to the template that was begun.
@@ -348,19 +357,20 @@ impl<P: Copy> Templates<P> {
         let start = self.list.last().map_or(0, |last| last.patterns.end);
         let end = self.patterns.len();
         let fits = end - start <= LABELS_MAX && end <= PATTERNS_MAX;
-        let (Some(clean), Some((missed, place))) = (clean.filter(|_| fits), self.missed) else {
+        let (Some(clean), Some(departure)) = (clean.filter(|_| fits), self.departure) else {
             self.patterns.truncate(start);
             self.failures += 1;
             return false;
         };
         let number = self.list.len();
         self.common.resize(TEMPLATES_MAX * TEMPLATES_MAX, 0);
+        let parent = departure.template;
         // No template has more labels.
-        let place = u8::try_from(place).unwrap_or_default();
+        let inherited = u8::try_from(departure.fitted).unwrap_or_default();
         for other in 0..number {
-            let common = match other == missed {
-                true => place,
-                false => self.common[TEMPLATES_MAX * missed + other].min(place),
+            let common = match other == parent {
+                true => inherited,
+                false => self.common[TEMPLATES_MAX * parent + other].min(inherited),
             };
             self.common[TEMPLATES_MAX * number + other] = common;
             self.common[TEMPLATES_MAX * other + number] = common;

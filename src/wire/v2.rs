@@ -121,17 +121,17 @@ struct ReadItems<'a> {
 }
 
 /// Reads what a series carries behind its packed references, and keeps further labels as well.
-/// `known` is metadata with its key, of which it is known that it holds.
+/// `good_metadata` is metadata with its key that was found to hold; it may be empty.
 #[inline]
 fn read_items<'a>(
     series: &mut Series<'a>,
     rest: &'a [u8],
     symbols: &Symbols<'a>,
     labels: &mut Labels<'a>,
-    known: &[u8],
+    good_metadata: &[u8],
 ) -> Result<ReadItems<'a>, Malformed> {
     if let Some((timestamp, after)) = leaf::first_sample(rest)
-        && (after.is_empty() || after == known)
+        && (after.is_empty() || after == good_metadata)
     {
         series.samples = Some(&rest[..rest.len() - after.len()]);
         series.metadata = after;

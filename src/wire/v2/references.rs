@@ -23,17 +23,17 @@ impl Default for PairList {
 }
 
 impl PairList {
-    /// The references that a series begins with, packed. `known` are these if they are known. `None`
+    /// The references that a series begins with, packed. `recorded` are these if the walk recorded them. `None`
     /// when the series begins with something else, or has more of them.
     #[inline]
     pub(in crate::wire) fn of<'p>(
         &'p mut self,
         series: &[u8],
-        known: &'p [Pair],
+        recorded: &'p [Pair],
     ) -> Option<&'p [Pair]> {
-        match known {
+        match recorded {
             [] => self.read(series),
-            _ => Some(known),
+            _ => Some(recorded),
         }
     }
 

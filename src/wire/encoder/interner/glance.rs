@@ -54,7 +54,7 @@ impl Glance {
     }
 
     /// Compares what lies between the first and the last bytes. Most texts have no more than four windows.
-    #[inline(always)] // As above.
+    #[inline(always)] // Once for most labels.
     fn same_middle(&self, other: &Self, message: &[u8]) -> bool {
         let (one, other) = (self.of(message), other.of(message));
         if one.len() > 4 * WINDOW {

@@ -122,15 +122,15 @@ impl Labels {
         self.by_value.capacity() * size_of::<Written>()
     }
 
-    /// Measures the labels of a series. `known` are their references if they are known. `None` when they
-    /// have to be encoded another way.
+    /// Measures the labels of a series. `recorded` are their references if the walk recorded them. `None`
+    /// when they have to be encoded another way.
     #[inline]
     pub(super) fn measure(
         &mut self,
         series: &[u8],
         labels: NewLabels<'_, '_>,
         symbols: &Symbols<'_>,
-        known: &[Pair],
+        recorded: &[Pair],
     ) -> Option<usize> {
         let Self {
             by_value,
@@ -141,7 +141,7 @@ impl Labels {
         if by_value.len() != symbols.count() {
             by_value.resize(symbols.count(), Written::NOWHERE);
         }
-        let pairs = pairs.of(series, known)?;
+        let pairs = pairs.of(series, recorded)?;
         let (length, count) = match labels {
             NewLabels::Same(_) => (measure(by_value, measured, pairs, symbols)?, pairs.len()),
             NewLabels::Inserted { place, label, .. } => {

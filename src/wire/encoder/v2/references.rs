@@ -67,14 +67,14 @@ impl References {
             NewLabels::Inserted { place, label, .. } => Some(Some((place, label))),
             NewLabels::List(_) => None,
         };
-        let known = match (&put.source, added) {
-            (Source::V1(Some(labels)), Some(added)) => self.put_known(labels, added, symbols),
+        let length = match (&put.source, added) {
+            (Source::V1(Some(labels)), Some(added)) => self.put_matched(labels, added, symbols),
             (Source::V2(from, pairs), Some(added)) => {
                 self.put_renumbered(put.series.raw, from, pairs, added, symbols)
             }
             _ => None,
         };
-        self.length = known.unwrap_or_else(|| {
+        self.length = length.unwrap_or_else(|| {
             self.refs.clear();
             put.each_label(|label| put_label(&mut self.refs, symbols, &label));
             self.refs.len()
@@ -87,18 +87,18 @@ impl References {
     }
 
     /// Writes the references of labels of V2, with one added at a place, and returns how long they are.
-    /// `known` are the old references if they are known. `None` when a new one takes more than three
-    /// bytes.
-    #[inline(never)] // As below.
+    /// `recorded` are the old references if the walk recorded them. `None` when a new one takes more than
+    /// three bytes.
+    #[inline(never)] // So that its loop has the registers.
     fn put_renumbered(
         &mut self,
         series: &[u8],
         from: &Symbols<'_>,
-        known: &[Pair],
+        recorded: &[Pair],
         added: Option<(usize, Label<'_>)>,
         symbols: &mut Interner,
     ) -> Option<usize> {
-        let pairs = self.pairs.of(series, known)?;
+        let pairs = self.pairs.of(series, recorded)?;
         let space = (pairs.len() + 2) * PAIR;
         if self.refs.len() < space {
             self.refs.resize(space, 0);
@@ -118,7 +118,7 @@ impl References {
     /// Writes the references of labels that fit a template, with one added at a place, and returns how
     /// long they are. `None` when one of them takes more than four bytes, or at the ends of the message.
     #[inline(never)] // So that its loop has the registers.
-    fn put_known(
+    fn put_matched(
         &mut self,
         labels: &Matched<'_, '_>,
         added: Option<(usize, Label<'_>)>,
@@ -143,7 +143,7 @@ impl References {
 
     /// Writes the references of some labels behind those that are there, and returns how long they all
     /// are.
-    #[inline(always)] // Mostly it is called once.
+    #[inline(always)] // Where no label is added, it is all that a series needs.
     fn put_some(
         &mut self,
         mut length: usize,
@@ -194,22 +194,22 @@ impl Slot {
     }
 }
 
-/// The references of a label that is added to series of the message.
+/// The references of a label that is added to series of the message. `last` is the one before.
 #[inline]
 fn added_label(
-    known: &mut Option<((usize, usize), [Encoded; 2])>,
+    last: &mut Option<((usize, usize), [Encoded; 2])>,
     label: Label<'_>,
     symbols: &mut Interner,
 ) -> Option<[Encoded; 2]> {
     let place = (label.name.as_ptr().addr(), label.value.as_ptr().addr());
-    if let Some((known, pair)) = known
-        && *known == place
+    if let Some((added, pair)) = last
+        && *added == place
     {
         return Some(*pair);
     }
     let name = symbols.encoded(label.name)?;
     let value = symbols.encoded(label.value)?;
-    *known = Some((place, [name, value]));
+    *last = Some((place, [name, value]));
     Some([name, value])
 }
 
