@@ -83,7 +83,7 @@ pub struct Load {
     pub result: Result<Config, Errors>,
     /// What is allowed and yet doubtful, in order. If there are errors too, it may be incomplete.
     pub warnings: Vec<Finding>,
-    /// Digest of everything that was read. An invalid configuration has one too.
+    /// What was read. An invalid configuration has one too.
     pub fingerprint: Fingerprint,
 }
 

@@ -117,15 +117,25 @@ impl Reloader {
 
     /// Looks for changes. It answers no request: the file may have changed after it was read.
     async fn reload_if_changed(&mut self) {
-        if self.earliest > Instant::now() {
+        if self.earliest > Instant::now() || self.is_current().await {
             return;
         }
         let result = match self.load().await {
-            Ok(load) if Some(load.fingerprint) == self.fingerprint => return,
+            Ok(load) if self.fingerprint.as_ref() == Some(&load.fingerprint) => return,
             Ok(load) => self.apply(load),
             Err(failure) => Err(failure),
         };
         self.conclude(&result, 0);
+    }
+
+    /// Whether all files are as the last load found them. To read them takes less than to load them.
+    async fn is_current(&self) -> bool {
+        let Some(fingerprint) = self.fingerprint.clone() else {
+            return false;
+        };
+        let current = tokio::task::spawn_blocking(move || fingerprint.is_current());
+        // A load will show why it could not be found out.
+        current.await.unwrap_or(false)
     }
 
     /// Loads on a blocking thread, because that reads files.
@@ -162,7 +172,8 @@ impl Reloader {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::fs;
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
@@ -184,8 +195,41 @@ spokes:
     fn load_config() -> Load {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("hubgate.yaml");
-        std::fs::write(&path, CONFIG).unwrap();
+        fs::write(&path, CONFIG).unwrap();
         config::load(&path)
+    }
+
+    /// Parsing 1,000 spokes takes memory and time, and nothing changes most of the time.
+    #[tokio::test]
+    async fn nothing_is_loaded_until_a_file_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hubgate.yaml");
+        fs::write(&path, CONFIG).unwrap();
+        let load = config::load(&path);
+        let gateway = Gateway::start(load.result.unwrap()).await.unwrap();
+        let loads = Arc::new(AtomicU64::new(0));
+        let loader = {
+            let (loads, path) = (Arc::clone(&loads), path.clone());
+            move || {
+                loads.fetch_add(1, Ordering::Relaxed);
+                config::load(&path)
+            }
+        };
+        let mut reloader = Reloader::new(gateway, load.fingerprint, loader);
+        for (content, expected) in [
+            (CONFIG.to_owned(), 0),
+            (format!("{CONFIG}# changed\n"), 1),
+            (format!("{CONFIG}# changed\n"), 1),
+            ("{".to_owned(), 2),
+            ("{".to_owned(), 2),
+            (CONFIG.to_owned(), 3),
+            (CONFIG.to_owned(), 3),
+        ] {
+            fs::write(&path, &content).unwrap();
+            reloader.earliest = Instant::now();
+            reloader.reload_if_changed().await;
+            assert_eq!(loads.load(Ordering::Relaxed), expected, "{content}");
+        }
     }
 
     async fn ask(gateway: std::net::SocketAddr, request: &str) -> String {

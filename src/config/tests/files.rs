@@ -97,9 +97,11 @@ fn a_mounted_volume_is_read_once_and_a_swap_changes_the_fingerprint() {
     link("..data/a.yaml", "spokes.d/a.yaml");
     let before = folder.fingerprint();
     assert_eq!(folder.fingerprint(), before);
+    assert!(before.is_current());
 
     fs::remove_file(folder.path("spokes.d/..data")).expect("a link");
     link("..2", "spokes.d/..data");
+    assert!(!before.is_current());
     let after = load(&folder.main());
     assert_ne!(after.fingerprint, before);
     assert_eq!(names(&after.result.expect("a valid configuration")), ["b"]);
@@ -110,7 +112,9 @@ fn fingerprint_changes_with_everything_that_is_read() {
     let folder = Folder::new();
     let mut earlier = vec![folder.fingerprint()];
     let mut changed = |what: &str| {
+        assert!(earlier.iter().all(|it| !it.is_current()), "{what}");
         let now = folder.fingerprint();
+        assert!(now.is_current(), "{what}");
         assert_eq!(now, folder.fingerprint(), "{what}");
         assert!(!earlier.contains(&now), "{what}");
         earlier.push(now);

@@ -218,7 +218,9 @@ fn a_swap_that_adds_or_removes_a_file_changes_the_fingerprint() {
         before,
         "the same files with the same contents"
     );
+    assert!(before.is_current());
     link("..data/ack.yaml", "config/ack.yaml");
+    assert!(!before.is_current());
     let added = load(&folder.path("config"));
     assert_ne!(added.fingerprint, before);
     assert_eq!(names(&added.result.expect("a valid configuration")), ["a"]);
@@ -226,4 +228,5 @@ fn a_swap_that_adds_or_removes_a_file_changes_the_fingerprint() {
     assert_eq!(fingerprint(), before);
     fs::write(folder.path("config/empty.yaml"), "").expect("a file");
     assert_ne!(fingerprint(), before);
+    assert!(!before.is_current());
 }

@@ -57,7 +57,9 @@ fn a_renewed_secret_is_another_configuration() {
     ] {
         let folder = folder(keys);
         let before = load(&folder.main());
+        assert!(before.fingerprint.is_current(), "{file}");
         folder.write(file, "renewed");
+        assert!(!before.fingerprint.is_current(), "{file}");
         let after = load(&folder.main());
         assert_ne!(before.fingerprint, after.fingerprint, "{file}");
         assert_ne!(before.result, after.result, "{file}");

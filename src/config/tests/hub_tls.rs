@@ -78,6 +78,7 @@ fn files_that_change_make_another_configuration() {
     assert_eq!(before, (load(&folder.main()).fingerprint, hub(&folder)));
     let (certificate, key) = issue(2020..2021);
     for step in ["ca_file", "identity"] {
+        assert!(before.0.is_current(), "{step}");
         if step == "ca_file" {
             folder.write("a.crt", &certificate);
         } else {
@@ -86,6 +87,7 @@ fn files_that_change_make_another_configuration() {
         }
         let after = (load(&folder.main()).fingerprint, hub(&folder));
         assert_ne!(before.0, after.0, "{step}");
+        assert!(!before.0.is_current(), "{step}");
         assert_ne!(before.1, after.1, "{step}");
         before = after;
     }

@@ -131,11 +131,13 @@ fn a_file_of_keys_takes_part_in_the_fingerprint() {
     assert!(matches!(&jwt(&before_config).keys, JwtKeys::File(keys) if keys.len() == 1));
     let again = loaded(folder.path());
     assert_eq!(again.fingerprint, before.fingerprint);
+    assert!(before.fingerprint.is_current());
     assert_eq!(again.result.unwrap(), before_config);
     let keys = jwks(&[&SigningKey::ec("b")]);
     fs::write(folder.path().join("keys.json"), keys).unwrap();
     let after = loaded(folder.path());
     assert_ne!(after.fingerprint, before.fingerprint);
+    assert!(!before.fingerprint.is_current());
     assert_ne!(after.result.unwrap(), before_config);
 }
 

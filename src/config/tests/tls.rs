@@ -92,7 +92,9 @@ fn a_change_of_a_file_changes_the_configuration_and_its_fingerprint() {
         with_tls("cert_file: tls.crt, key_file: tls.key"),
     );
     let before = load(&folder.main());
+    assert!(before.fingerprint.is_current());
     write_identity(&folder, "", |_| {});
+    assert!(!before.fingerprint.is_current());
     let after = load(&folder.main());
     assert_ne!(before.fingerprint, after.fingerprint);
     let tls = |load: Load| load.result.expect("a configuration").listen.rules;
