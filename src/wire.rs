@@ -287,3 +287,8 @@ impl<'a> Series<'a> {
         self.fault.get_or_insert(fault);
     }
 }
+
+/// A place in a message, or a length, in half of the memory.
+pub(crate) fn limited(number: usize) -> u32 {
+    u32::try_from(number).expect("a message of 4 GiB is never decoded")
+}

@@ -2,8 +2,9 @@
 
 use crate::config::{Absent, LabelPolicy, Mismatch, SpokeLimits};
 use crate::reasons::Reason;
-use crate::wire::METRIC_NAME;
-use crate::wire::{Clean, Demands, Label, Labels, SampleFault, Series, SeriesFault, Sieve};
+use crate::wire::{
+    Clean, Demands, Label, Labels, METRIC_NAME, SampleFault, Series, SeriesFault, Sieve, limited,
+};
 
 use super::decisions::{Decision, Edit};
 use super::names::Name;
@@ -344,8 +345,7 @@ fn place(labels: &[Label<'_>], name: &[u8]) -> Result<usize, usize> {
 }
 
 fn insert(place: usize) -> Decision {
-    let place = u32::try_from(place).expect("a message of 4 GiB is never decoded");
-    Decision::Insert(place)
+    Decision::Insert(limited(place))
 }
 
 /// What a scan over the labels of a series found.

@@ -9,6 +9,7 @@ use std::hash::BuildHasher;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
+use crate::wire::limited;
 use crate::wire::protobuf::put_bytes;
 use crate::wire::v2::SYMBOLS;
 
@@ -193,8 +194,4 @@ impl Strings {
 
 fn slice(bytes: &[u8], (start, end): (u32, u32)) -> &[u8] {
     &bytes[start as usize..end as usize]
-}
-
-fn limited(number: usize) -> u32 {
-    u32::try_from(number).expect("a message of 4 GiB is never decoded")
 }

@@ -2,7 +2,7 @@
 
 use crate::wire::protobuf::{Malformed, Reader};
 use crate::wire::utf8::is_utf8;
-use crate::wire::{Demands, Label, SeriesFault};
+use crate::wire::{Demands, Label, SeriesFault, limited};
 
 use super::{Field, next_field};
 
@@ -204,8 +204,4 @@ impl<'a> Symbols<'a> {
             self.get(reference)
         }
     }
-}
-
-fn limited(number: usize) -> u32 {
-    u32::try_from(number).expect("a message of 4 GiB is never decoded")
 }
