@@ -21,7 +21,7 @@ pub(crate) mod tests;
 mod verdict;
 mod walk;
 
-use crate::wire::encoder::{Encoder, SYMBOL_BYTES, V1_BYTES_MAX};
+use crate::wire::encoder::{Encoder, SYMBOL_BYTES, V1_BYTES_MAX, symbol_bytes};
 use crate::wire::protobuf::varint_len;
 use crate::wire::{Label, Labels, Malformed, Protocol, labels::recycle, v1, v2};
 
@@ -155,7 +155,7 @@ pub fn room(from: Protocol, to: Protocol, message_len: usize, rules: &Rules) -> 
             (message_len.saturating_mul(3) / 2, symbols)
         }
         (Protocol::V2, Protocol::V2) => {
-            let symbols = rules.symbols_max().min(message_len / 2);
+            let symbols = symbols_max(message_len, rules);
             let grown = message_len.saturating_mul(varint_len(symbols as u64));
             (grown, symbols)
         }
@@ -166,6 +166,16 @@ pub fn room(from: Protocol, to: Protocol, message_len: usize, rules: &Rules) -> 
     let message = grown.saturating_add(added);
     let table = symbols.saturating_mul(SYMBOL_BYTES);
     message.saturating_mul(2).saturating_add(table)
+}
+
+/// Bytes that the symbols of a message take at most while it is walked and encoded.
+pub fn symbols_room(from: Protocol, to: Protocol, message_len: usize, rules: &Rules) -> usize {
+    symbols_max(message_len, rules).saturating_mul(symbol_bytes(from, to))
+}
+
+/// Most symbols of a V2 message. One takes two bytes at least.
+fn symbols_max(message_len: usize, rules: &Rules) -> usize {
+    rules.symbols_max().min(message_len / 2)
 }
 
 /// The least bytes of a series that is kept, with its key and length: it has a metric name.

@@ -49,7 +49,11 @@ impl Buffers {
         let message = snappy::decompress(body, *decoded_bytes_max, &mut self.decoded)?;
         let decoded_bytes = message.len();
         let decisions_bytes = Decisions::room(protocol, decoded_bytes, &spoke.rules);
-        let source_bytes = body.len() + decoded_bytes + decisions_bytes;
+        let symbols_bytes = targets.iter().map(|target| {
+            policy::symbols_room(protocol, target.protocol, decoded_bytes, &spoke.rules)
+        });
+        let walk_bytes = decisions_bytes + symbols_bytes.max().unwrap_or_default();
+        let source_bytes = body.len() + decoded_bytes + walk_bytes;
         reservation.resize(reservation.bytes().max(source_bytes))?;
         let mut payloads = Payloads {
             protocol,

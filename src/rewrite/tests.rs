@@ -1,6 +1,8 @@
 //! Each series is judged once, whatever its request becomes, and each target gets what a walk for
 //! it alone makes.
 
+mod reserved;
+
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
@@ -346,60 +348,6 @@ async fn translates_within_its_room_and_judges_nothing() {
         drop(held);
         assert!(fixture.judged.take().is_empty());
     }
-}
-
-/// Rewrites a request while another one holds something, so that the limit is not stretched.
-async fn fits(fixture: &Fixture, limit: usize, targets: &[Target], body: &Bytes) -> bool {
-    fixture.budget.set_limit(limit);
-    let other = fixture.begin(1);
-    if body.len() >= limit {
-        return false;
-    }
-    let changes = &fixture.spoke.throttles.changes;
-    changes.store(true, Ordering::Relaxed);
-    let (rewritten, _) = fixture.rewrite(Protocol::V1, body, targets).await;
-    drop(other);
-    match rewritten {
-        Ok(rewritten) => {
-            let sent = rewritten.outgoing.iter().all(|it| it.message.is_some());
-            assert!(sent, "each target has its message");
-            true
-        }
-        Err(RewriteError::Overloaded(_)) => false,
-        Err(error) => panic!("{error}"),
-    }
-}
-
-/// The least limit of the budget within which a request is rewritten.
-async fn least_limit(fixture: &Fixture, targets: &[Target], body: &Bytes) -> usize {
-    let (mut too_little, mut enough) = (0, BUDGET);
-    while enough - too_little > 1024 {
-        let middle = usize::midpoint(too_little, enough);
-        if fits(fixture, middle, targets, body).await {
-            enough = middle;
-        } else {
-            too_little = middle;
-        }
-    }
-    enough
-}
-
-#[tokio::test(start_paused = true)]
-async fn targets_that_do_not_fit_into_the_budget_at_once_are_encoded_in_turn() {
-    let fixture = Fixture::new();
-    let series: Vec<_> = (0..1000).map(|place| wide(place, 1000)).collect();
-    let message = encode(Protocol::V1, &series);
-    let body = compress(&message);
-    let one = least_limit(&fixture, &[V2], &body).await;
-    let two = least_limit(&fixture, &[V2, V2_WITHOUT_METADATA], &body).await;
-    let payload = body.len();
-    assert!(
-        one > message.len() && two < one + 2 * payload + 4096,
-        "{one} {two}"
-    );
-    fixture.judged.take();
-    assert!(fits(&fixture, two, &[V2, V2_WITHOUT_METADATA], &body).await);
-    assert!(fixture.judged.take().values().all(|count| *count == 1));
 }
 
 #[tokio::test]

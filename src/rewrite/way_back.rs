@@ -21,7 +21,7 @@ pub(super) enum Translated {
 
 impl Buffers {
     /// Encodes a message in the version `to`, in at most `v1_room` bytes if that is V1. `held` grows by
-    /// what it takes to compress it.
+    /// what that takes beside.
     pub(super) fn translate(
         &mut self,
         payload: &Payload,
@@ -30,7 +30,7 @@ impl Buffers {
         held: &mut Permit,
     ) -> Result<Translated, RewriteError> {
         let from = payload.protocol;
-        let message = snappy::decompress(&payload.body, usize::MAX, &mut self.decoded)?;
+        let message = open(payload, to, &mut self.decoded, held)?;
         let form = Form {
             protocol: to,
             metadata: Metadata::Forward,
@@ -63,7 +63,7 @@ impl Buffers {
         held: &mut Permit,
     ) -> Result<Option<[Payload; 2]>, RewriteError> {
         let protocol = payload.protocol;
-        let message = snappy::decompress(&payload.body, usize::MAX, &mut self.decoded)?;
+        let message = open(payload, protocol, &mut self.decoded, held)?;
         let extent = transcode::extent(message, protocol, &mut self.transcode);
         let Some([first, second]) = extent.map_err(malformed(protocol))?.halves() else {
             return Ok(None);
@@ -92,7 +92,7 @@ impl Buffers {
         held: &mut Permit,
     ) -> Result<Option<Payload>, RewriteError> {
         let protocol = payload.protocol;
-        let message = snappy::decompress(&payload.body, usize::MAX, &mut self.decoded)?;
+        let message = open(payload, protocol, &mut self.decoded, held)?;
         let form = Form {
             protocol,
             metadata: Metadata::Forward,
@@ -110,7 +110,7 @@ impl Buffers {
         held: &mut Permit,
     ) -> Result<Vec<Unit>, RewriteError> {
         let protocol = payload.protocol;
-        let message = snappy::decompress(&payload.body, usize::MAX, &mut self.decoded)?;
+        let message = open(payload, protocol, &mut self.decoded, held)?;
         let extent = transcode::extent(message, protocol, &mut self.transcode);
         let extent = extent.map_err(malformed(protocol))?;
         let units = usize::try_from(extent.end).map_err(|_| RewriteError::Internal)?;
@@ -118,6 +118,21 @@ impl Buffers {
         let units = transcode::units(message, protocol, &mut self.transcode);
         units.map_err(malformed(protocol))
     }
+}
+
+/// Decompresses a message. `held` grows by what its symbols take while it is encoded in the version
+/// `to`.
+fn open<'m>(
+    payload: &Payload,
+    to: Protocol,
+    decoded: &'m mut Vec<u8>,
+    held: &mut Permit,
+) -> Result<&'m [u8], RewriteError> {
+    let from = payload.protocol;
+    let message = snappy::decompress(&payload.body, usize::MAX, decoded)?;
+    let symbols_bytes = transcode::symbols_bytes(message, from, to);
+    held.grow(symbols_bytes.map_err(malformed(from))?)?;
+    Ok(message)
 }
 
 /// Compresses a part of a message of this version. `held` grows by what it takes.

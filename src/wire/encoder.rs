@@ -14,6 +14,7 @@ mod v2;
 use super::item::Item;
 use super::protobuf::{Malformed, Reader};
 use super::transcode::Part;
+use super::v2::Symbols;
 use super::{Counts, Kind, Label, Protocol, Series, Sieve};
 
 pub use interner::SYMBOL_BYTES;
@@ -23,6 +24,16 @@ pub use source::Source;
 /// Most bytes of a V1 message that is made of a V2 message, whose references let a few bytes stand
 /// for long strings. Prometheus takes no more (`storage/remote/write_handler.go`, decoded 32 MiB).
 pub const V1_BYTES_MAX: usize = 32 << 20;
+
+/// Memory that a symbol of a message takes while that is walked and encoded: in the table of the walk
+/// and, where V1 is made of V2, in that of the labels that lie in the new message.
+pub fn symbol_bytes(from: Protocol, to: Protocol) -> usize {
+    match (from, to) {
+        (Protocol::V1, _) => 0,
+        (Protocol::V2, Protocol::V2) => Symbols::EACH_BYTES,
+        (Protocol::V2, Protocol::V1) => Symbols::EACH_BYTES + v1::LABEL_BYTES,
+    }
+}
 
 /// Some of the samples and histograms of a series. Everything else that the series carries belongs to
 /// the last of them.

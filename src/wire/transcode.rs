@@ -5,7 +5,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::encoder::{Encoded, Encoder, Form, NewLabels, Piece, Source};
+use super::encoder::{Encoded, Encoder, Form, NewLabels, Piece, Source, symbol_bytes};
 use super::item::Item;
 use super::protobuf::Reader;
 use super::{Kind, Labels, Malformed, Protocol, histogram, leaf, v1, v2};
@@ -120,6 +120,18 @@ pub fn units(
         Ok(())
     })?;
     Ok(units)
+}
+
+/// Bytes that the symbols of a message take while it is walked and encoded in the version `to`.
+pub fn symbols_bytes(message: &[u8], from: Protocol, to: Protocol) -> Result<usize, Malformed> {
+    let mut symbols = 0;
+    if from == Protocol::V2 {
+        let mut reader = Reader::new(message);
+        while let Some(field) = v2::next_field(&mut reader)? {
+            symbols += usize::from(matches!(field, v2::Field::Symbol(_)));
+        }
+    }
+    Ok(symbols * symbol_bytes(from, to))
 }
 
 fn hash(bytes: &[u8]) -> u64 {

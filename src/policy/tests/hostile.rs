@@ -135,6 +135,37 @@ fn refuses_a_flood_of_symbols() {
     );
 }
 
+/// Short symbols take many times their length in tables.
+#[test]
+fn a_flood_of_symbols_stays_within_its_room() {
+    // As many as a table has places that doubles.
+    let symbols_max = 1 << 17;
+    let limits = SpokeLimits {
+        series_per_request_max: (symbols_max - 1024) / 8,
+        ..LIMITS
+    };
+    let rules = rules(POLICY, limits);
+    let mut body = b"\x22\x00\x22\x08__name__\x22\x02up\x2a\x06\x0a\x02\x01\x02\x12\x00".to_vec();
+    body.extend(b"\x22\x01a".repeat(symbols_max - 3));
+    for to in [Protocol::V1, Protocol::V2] {
+        let mut memory = Memory::default();
+        let form = Form {
+            v1_room: 0,
+            ..Form::new(to, Metadata::Drop)
+        };
+        let (verdict, _) = encode(Protocol::V2, &body, &rules, &mut memory, form).unwrap();
+        assert_eq!(verdict.kept_series, 1);
+        let mut held = memory.scratch.bytes();
+        let mut room = policy::symbols_room(Protocol::V2, to, body.len(), &rules);
+        if to == Protocol::V1 {
+            held += memory.encoder.bytes();
+            room += body.len();
+        }
+        assert!(held <= room + (64 << 10), "{to:?}: {held} in {room}");
+        assert!(room <= held, "{to:?}: {held} in {room}");
+    }
+}
+
 /// Series that are kept and refused in turn make a run of decisions each.
 #[test]
 fn a_flood_of_decisions_stays_within_its_room() {

@@ -18,6 +18,8 @@ use crate::wire::{Counts, Kind, Label, Protocol};
 use super::buffer::{self, Buffer, put_length};
 use super::{Lost, Message, NewLabels, Put, Source, V1_BYTES_MAX};
 
+pub(super) use from_v2::LABEL_BYTES;
+
 use inserted::Inserted;
 
 /// The keys of fields of the message.

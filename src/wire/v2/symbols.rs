@@ -51,6 +51,9 @@ impl Traits {
 }
 
 impl<'a> Symbols<'a> {
+    /// The memory that the table takes for a symbol, in bytes.
+    pub(in crate::wire) const EACH_BYTES: usize = size_of::<Place>() + size_of::<Traits>();
+
     /// An empty table that keeps at most `max` symbols, in the memory of `spare`.
     pub fn new(spare: Symbols<'_>, max: usize) -> Self {
         let Symbols {

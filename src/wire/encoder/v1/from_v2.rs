@@ -85,6 +85,9 @@ impl Written {
     }
 }
 
+/// Memory that [`Labels`] take for a symbol of the V2 message, in bytes.
+pub(in crate::wire::encoder) const LABEL_BYTES: usize = size_of::<Written>();
+
 /// The labels of a message that lie in it.
 #[derive(Debug)]
 pub(super) struct Labels {
