@@ -342,6 +342,7 @@ fn rules(cluster_label: &str) -> Rules {
         labels_per_series_max: 128,
         label_value_bytes_max: 65_536,
         samples_ahead_max: Some(Duration::from_secs(600)),
+        ..SpokeLimits::DEFAULT
     };
     Rules::new(cluster_label, "production", policy, limits)
 }

@@ -15,6 +15,7 @@ mod jwt;
 mod node;
 mod source_ranges;
 mod sources;
+mod spoke_limits;
 #[cfg(test)]
 mod tests;
 
@@ -36,6 +37,7 @@ pub use hub_url::{Host, HubUrl, Scheme};
 pub use jwt::{Jwt, JwtKeys, KeysPlace, KeysUrl};
 pub use source_ranges::SourceRanges;
 pub use sources::Fingerprint;
+pub use spoke_limits::{LimitAnswer, LimitMode, LimitSet, SpokeLimits};
 
 use crate::tls::CertificateName;
 
@@ -234,7 +236,7 @@ pub struct Spoke {
     pub source_ranges: SourceRanges,
     /// What happens to a series whose cluster label is absent or names another spoke.
     pub labels: LabelPolicy,
-    /// Limits of each of its requests.
+    /// Limits of its requests.
     pub limits: SpokeLimits,
 }
 
@@ -301,17 +303,4 @@ pub enum Mismatch {
     Reject,
     /// Keep the foreign value under `exported_<label>`, as a scrape does, and set the label.
     Rename,
-}
-
-/// `limits` of a spoke: limits of each of its requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SpokeLimits {
-    /// Maximum number of series in a request.
-    pub series_per_request_max: usize,
-    /// Maximum number of labels of a series.
-    pub labels_per_series_max: usize,
-    /// Maximum length of a label name or value, in bytes.
-    pub label_value_bytes_max: usize,
-    /// Maximum time by which a sample may be ahead of the time of its request; `None` for no limit.
-    pub samples_ahead_max: Option<Duration>,
 }

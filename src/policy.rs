@@ -3,7 +3,7 @@
 //! Pure and synchronous: bytes and rules in, a verdict out. No tokio, no HTTP, no metrics.
 //!
 //! Every series is judged once, and so are its samples: those that are too far ahead of the time of
-//! the request, and histograms whose numbers cannot be, are refused one by one. The walk that judges
+//! the request or behind it, and histograms whose numbers cannot be, are refused one by one. The walk that judges
 //! hands what may travel on to the encoders of all targets. An encoder may also be needed later: when
 //! a walk without one finds that the original bytes may not travel on, or when a message turns out
 //! longer than its room. Then a second walk replays the decisions of the first.
@@ -27,7 +27,7 @@ use crate::wire::{Label, Labels, Malformed, Protocol, labels::recycle, v1, v2};
 
 pub use decisions::Decisions;
 pub use labels::Rules;
-pub use verdict::{Observed, Rejection, Verdict};
+pub use verdict::{Exceeded, Observed, Rejection, Verdict};
 
 use output::Output;
 use passes::{Judging, Replaying};

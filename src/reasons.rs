@@ -4,8 +4,10 @@
 //! All of them take the names from here, so that an operator finds the same word everywhere.
 
 mod auth_failure;
+mod limit;
 
 pub use auth_failure::AuthFailure;
+pub use limit::Limit;
 
 /// The label value for what is not known: the spoke of a sender that is not identified, the
 /// protocol of a request that was refused before its headers named one.
@@ -119,6 +121,8 @@ pub enum RequestReason {
     BodyTooLarge,
     /// The connection broke within the body.
     BodyTruncated,
+    /// The requests of the spoke hold what `limits.bytes_in_flight_max` of the spoke allows.
+    BytesInFlight,
     /// The Content-Encoding is not snappy.
     ContentEncoding,
     /// The Content-Type is not a remote-write message.
@@ -143,6 +147,10 @@ pub enum RequestReason {
     NotFound,
     /// The budget for bytes in flight is taken.
     Overloaded,
+    /// The spoke sent more samples than `samples_per_second` allows.
+    RateLimited,
+    /// The spoke has as many requests under way as `requests_in_flight_max` allows.
+    RequestsInFlight,
     /// The body is not a snappy block.
     Snappy,
     /// The address is outside the source ranges of the spoke or of the listener.
@@ -157,12 +165,13 @@ pub enum RequestReason {
 
 impl RequestReason {
     /// All of them, in the order of their names.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 25] = [
         Self::AuthBusy,
         Self::BodyFraming,
         Self::BodyTimeout,
         Self::BodyTooLarge,
         Self::BodyTruncated,
+        Self::BytesInFlight,
         Self::ContentEncoding,
         Self::ContentType,
         Self::DecodedTooLarge,
@@ -175,6 +184,8 @@ impl RequestReason {
         Self::MethodNotAllowed,
         Self::NotFound,
         Self::Overloaded,
+        Self::RateLimited,
+        Self::RequestsInFlight,
         Self::Snappy,
         Self::SourceRange,
         Self::TokenNotYetValid,
@@ -190,6 +201,7 @@ impl RequestReason {
             Self::BodyTimeout => "body_timeout",
             Self::BodyTooLarge => "body_too_large",
             Self::BodyTruncated => "body_truncated",
+            Self::BytesInFlight => "bytes_in_flight",
             Self::ContentEncoding => "content_encoding",
             Self::ContentType => "content_type",
             Self::DecodedTooLarge => "decoded_too_large",
@@ -202,6 +214,8 @@ impl RequestReason {
             Self::MethodNotAllowed => "method_not_allowed",
             Self::NotFound => "not_found",
             Self::Overloaded => "overloaded",
+            Self::RateLimited => "rate_limited",
+            Self::RequestsInFlight => "requests_in_flight",
             Self::Snappy => "snappy",
             Self::SourceRange => "source_range",
             Self::TokenNotYetValid => "token_not_yet_valid",
@@ -247,11 +261,13 @@ pub enum Reason {
     SymbolsPerRequest,
     /// The timestamp is later than the time of the request by more than `samples_ahead_max`.
     TooFarInFuture,
+    /// The timestamp is earlier than the time of the request by more than `samples_age_max`.
+    TooOld,
 }
 
 impl Reason {
     /// All reasons, in the order of their names.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::AbsentLabel,
         Self::DuplicateLabelName,
         Self::EmptyLabelName,
@@ -268,6 +284,7 @@ impl Reason {
         Self::SymbolReference,
         Self::SymbolsPerRequest,
         Self::TooFarInFuture,
+        Self::TooOld,
     ];
 
     /// The value of the label `reason` of `hubgate_samples_rejected_total`.
@@ -289,6 +306,7 @@ impl Reason {
             Self::SymbolReference => "symbol_reference",
             Self::SymbolsPerRequest => "symbols_per_request",
             Self::TooFarInFuture => "too_far_in_future",
+            Self::TooOld => "too_old",
         }
     }
 
@@ -319,13 +337,18 @@ impl Reason {
                 "lower max_samples_per_send at the spoke or raise limits.series_per_request_max"
             }
             Self::TooFarInFuture => "check the clocks, or raise limits.samples_ahead_max",
+            Self::TooOld => "check the clocks and the backlog, or raise limits.samples_age_max",
         }
     }
 
     /// True when it refuses single samples, histograms and exemplars, and not whole series.
     pub fn is_of_samples(self) -> bool {
         match self {
-            Self::Hub | Self::HubProtocol | Self::InvalidHistogram | Self::TooFarInFuture => true,
+            Self::Hub
+            | Self::HubProtocol
+            | Self::InvalidHistogram
+            | Self::TooFarInFuture
+            | Self::TooOld => true,
             Self::AbsentLabel
             | Self::DuplicateLabelName
             | Self::EmptyLabelName

@@ -196,6 +196,11 @@ impl Times {
         self.newest = self.newest.max(other.newest);
     }
 
+    /// The oldest timestamp, if any was seen.
+    pub fn oldest(&self) -> Option<i64> {
+        (self.oldest <= self.newest).then_some(self.oldest)
+    }
+
     /// The newest timestamp, if any was seen.
     pub fn newest(&self) -> Option<i64> {
         (self.oldest <= self.newest).then_some(self.newest)
@@ -223,8 +228,8 @@ pub struct Series<'a> {
     pub counts: Counts,
     /// The timestamps of its samples and histograms.
     pub times: Times,
-    /// The newest timestamp of its exemplars.
-    pub exemplars_newest: i64,
+    /// The timestamps of its exemplars.
+    pub exemplar_times: Times,
     /// How many of its histograms are faulty.
     pub faulty_histograms: u64,
     /// How many of its histograms have custom buckets.
@@ -254,7 +259,7 @@ impl<'a> Series<'a> {
             raw,
             counts: Counts::default(),
             times: Times::default(),
-            exemplars_newest: i64::MIN,
+            exemplar_times: Times::default(),
             faulty_histograms: 0,
             custom_buckets: 0,
             foreign: false,
@@ -279,7 +284,7 @@ impl<'a> Series<'a> {
     }
 
     fn add_exemplar(&mut self, timestamp: i64) {
-        self.exemplars_newest = self.exemplars_newest.max(timestamp);
+        self.exemplar_times.add(timestamp);
         self.counts.add(Kind::Exemplar, 1);
     }
 

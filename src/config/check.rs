@@ -17,6 +17,7 @@ mod jwt;
 mod listeners;
 mod pem;
 mod spoke;
+mod spoke_limits;
 mod tls;
 mod unique;
 mod value;

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use crate::tls::MinVersion;
 
-use super::{Absent, Ack, ForwardedFor, HubMetadata, HubProtocol, Mismatch, ProxyProtocol};
+use super::{
+    Absent, Ack, ForwardedFor, HubMetadata, HubProtocol, LimitAnswer, Mismatch, ProxyProtocol,
+};
 
 const MIB: usize = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -93,6 +95,10 @@ pub(super) const LABEL_VALUE_BYTES_MAX: usize = 64 << 10;
 /// sample far ahead makes the samples of everybody too old for its out-of-order window.
 pub(super) const SAMPLES_AHEAD_MAX: Duration = Duration::from_secs(600);
 
+/// Every sender sends again after 503, and a Prometheus drops what was refused with 429 unless it is
+/// told not to.
+pub(super) const LIMIT_ANSWER: LimitAnswer = LimitAnswer::ServiceUnavailable;
+
 /// Ceiling of counts. A higher limit would never be reached.
 pub(super) const COUNT_CEILING: usize = 10_000_000;
 
@@ -111,6 +117,9 @@ pub(super) const TIMEOUT_CEILING: Duration = Duration::from_secs(3600);
 
 /// Ceiling of the age of a spoke's connection. Whoever wants more wants no limit.
 pub(super) const CONNECTION_AGE_CEILING: Duration = Duration::from_secs(24 * 3600);
+
+/// Ceiling of the time by which a sample may be behind. Whoever wants more wants no limit.
+pub(super) const SAMPLES_AGE_CEILING: Duration = Duration::from_secs(3650 * 24 * 3600);
 
 /// Ceiling of the time by which a sample may be ahead. Whoever wants more wants no limit.
 pub(super) const SAMPLES_AHEAD_CEILING: Duration = Duration::from_secs(365 * 24 * 3600);

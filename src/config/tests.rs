@@ -8,6 +8,7 @@ mod hub_tls;
 mod hubs;
 mod invariants;
 mod jwt;
+mod limits;
 mod listeners;
 mod tls;
 mod values;
@@ -138,6 +139,8 @@ fn each_key_of_a_spoke_overrides_its_default() {
         labels_per_series_max: 64,
         label_value_bytes_max: 65_536,
         samples_ahead_max: Some(Duration::from_secs(600)),
+        named: config.spokes[0].limits.named,
+        ..SpokeLimits::DEFAULT
     };
     assert_eq!(config.spokes[0].limits, limits);
 }

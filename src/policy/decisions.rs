@@ -36,22 +36,11 @@ pub(super) struct Edit {
 }
 
 /// The decisions on one request, in the order of its series.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Decisions {
     runs: Vec<Run>,
     /// Decided on the samples of what may travel on.
     sieve: Sieve,
-}
-
-impl Default for Decisions {
-    fn default() -> Self {
-        Self {
-            runs: Vec::new(),
-            sieve: Sieve {
-                newest_max: i64::MAX,
-            },
-        }
-    }
 }
 
 /// The same decision, several times in a row.
@@ -136,7 +125,10 @@ mod tests {
         pushed.iter().for_each(|it| decisions.push(*it));
         assert_eq!(decisions.runs(), 5);
         assert_eq!(decisions.iter().collect::<Vec<_>>(), pushed);
-        let sieve = Sieve { newest_max: 7 };
+        let sieve = Sieve {
+            newest_max: 7,
+            oldest_min: 3,
+        };
         decisions.start(sieve);
         assert_eq!((decisions.iter().count(), decisions.sieve()), (0, sieve));
     }

@@ -1,9 +1,11 @@
 //! The rules for the labels of one series.
 
-use crate::config::{Absent, LabelPolicy, Mismatch, SpokeLimits};
-use crate::reasons::Reason;
+mod limits;
+
+use crate::config::{Absent, LabelPolicy, LimitMode, LimitSet, Mismatch, SpokeLimits};
+use crate::reasons::{Limit, Reason};
 use crate::wire::{
-    Clean, Demands, Label, Labels, METRIC_NAME, SampleFault, Series, SeriesFault, Sieve, limited,
+    Clean, Demands, Label, Labels, METRIC_NAME, SampleFault, Series, SeriesFault, limited,
 };
 
 use super::decisions::{Decision, Edit};
@@ -12,21 +14,6 @@ use super::names::Name;
 /// How often `exported_` is put before the name of a label that has to make way, until the name
 /// is free. A scrape does so without end (Prometheus `scrape/target.go`, `resolveConflictingExposedLabels`).
 const EXPORTED_PREFIXES_MAX: usize = 8;
-
-/// Symbols are bounded by the series limit. A series may have eight strings of its own.
-const SYMBOLS_PER_SERIES: usize = 8;
-
-/// Symbols beyond those, for strings that series share.
-const SYMBOLS_SHARED: usize = 1024;
-
-/// Label names are compared up to three times for each series, and a short V2 body can give every
-/// series the same long names. So the bytes that are compared are bounded by the series limit. This
-/// suffices for 85 names of 16 bytes.
-const NAME_BYTES_PER_SERIES: u64 = 4096;
-
-/// Further bytes of names that may be compared: three times what a V1 body of the default size can
-/// hold.
-const NAME_BYTES_SHARED: u64 = 96 << 20;
 
 /// Keys and lengths of two labels, and the growth of the lengths around them.
 const ADDED_FRAMING_BYTES_MAX: usize = 40;
@@ -41,6 +28,10 @@ pub struct Rules {
     spoke: Vec<u8>,
     policy: LabelPolicy,
     limits: SpokeLimits,
+    /// The labels of a series beyond which it is refused.
+    labels_max: usize,
+    /// The series of a request beyond which it is refused.
+    series_max: usize,
     /// `exported_<cluster_label>`, `exported_exported_<cluster_label>`, and so on.
     exported_labels: Vec<Vec<u8>>,
     /// Counts the series that are judged.
@@ -56,6 +47,8 @@ impl Rules {
             cluster_label: cluster_label.into(),
             spoke: name.into(),
             policy,
+            labels_max: limits::labels_max(&limits),
+            series_max: limits::series_max(&limits),
             limits,
             exported_labels: (1..=EXPORTED_PREFIXES_MAX)
                 .map(|n| exported(n).into())
@@ -71,34 +64,6 @@ impl Rules {
         self.cluster_label.len() + self.spoke.len() + exported + ADDED_FRAMING_BYTES_MAX
     }
 
-    pub(super) fn labels_max(&self) -> usize {
-        self.limits.labels_per_series_max
-    }
-
-    pub(super) fn series_max(&self) -> usize {
-        self.limits.series_per_request_max
-    }
-
-    pub(super) fn symbols_max(&self) -> usize {
-        self.series_max()
-            .saturating_mul(SYMBOLS_PER_SERIES)
-            .saturating_add(SYMBOLS_SHARED)
-    }
-
-    /// What decides on the samples of a request of this time.
-    pub(super) fn sieve(&self, now_millis: i64) -> Sieve {
-        let ahead_max = self.limits.samples_ahead_max;
-        let ahead_max = ahead_max.and_then(|ahead| i64::try_from(ahead.as_millis()).ok());
-        Sieve {
-            newest_max: ahead_max.map_or(i64::MAX, |ahead| now_millis.saturating_add(ahead)),
-        }
-    }
-
-    fn name_bytes_max(&self) -> u64 {
-        NAME_BYTES_SHARED
-            .saturating_add((self.series_max() as u64).saturating_mul(NAME_BYTES_PER_SERIES))
-    }
-
     /// What labels must be so that nothing is left to judge but the place of the cluster label.
     pub(super) fn demands(&self) -> Demands<'_> {
         Demands {
@@ -108,18 +73,21 @@ impl Rules {
         }
     }
 
-    /// Judges a walked series, and names a rule that it breaks whatever becomes of it. Sorts the
-    /// labels if they are not.
+    /// Judges a walked series. Sorts the labels if they are not.
     #[inline]
-    pub(super) fn judge(
-        &self,
-        series: &Series<'_>,
-        labels: &mut Labels<'_>,
-    ) -> (Decision, Option<Reason>) {
+    pub(super) fn judge(&self, series: &Series<'_>, labels: &mut Labels<'_>) -> Judged {
         match series.clean {
-            Some(Clean::Own) => (Decision::Keep, None),
-            Some(Clean::Without(place)) => (self.judge_absent(place), None),
-            None => self.judge_all(series, labels),
+            Some(Clean::Own) => Decision::Keep.into(),
+            Some(Clean::Without(place)) => self.judge_absent(place).into(),
+            None => {
+                let mut exceeded = LimitSet::EMPTY;
+                let (decision, observed) = self.judge_all(series, labels, &mut exceeded);
+                Judged {
+                    decision,
+                    observed,
+                    exceeded,
+                }
+            }
         }
     }
 
@@ -131,13 +99,18 @@ impl Rules {
     }
 
     /// Judges a series of which nothing is known, and finds the first of all that is wrong with it.
+    /// Limits that it exceeds are added to `exceeded`.
     fn judge_all(
         &self,
         series: &Series<'_>,
         labels: &mut Labels<'_>,
+        exceeded: &mut LimitSet,
     ) -> (Decision, Option<Reason>) {
         if let Some(fault) = series.fault {
             return (Decision::Refuse(fault.into()), None);
+        }
+        if labels.overflow() || labels.list().len() > self.limits.labels_per_series_max {
+            *exceeded = exceeded.with(Limit::LabelsPerSeries);
         }
         if labels.overflow() {
             return (Decision::Refuse(Reason::LabelsPerSeries), None);
@@ -153,7 +126,7 @@ impl Rules {
                 if !sorted {
                     labels.sort();
                 }
-                match self.scan(labels.list()) {
+                match self.scan_all(labels.list(), exceeded) {
                     Ok(found) => (found, sorted),
                     Err(reason) => return (Decision::Refuse(reason), None),
                 }
@@ -193,7 +166,23 @@ impl Rules {
     }
 
     /// Checks everything about sorted labels but the cluster label's value.
-    fn scan<'a>(&self, labels: &[Label<'a>]) -> Result<Found<'a>, Reason> {
+    fn scan_all<'a>(
+        &self,
+        labels: &[Label<'a>],
+        exceeded: &mut LimitSet,
+    ) -> Result<Found<'a>, Reason> {
+        let found = self.scan(labels, self.limits.label_value_bytes_max);
+        let Err(Reason::LabelLength) = found else {
+            return found;
+        };
+        *exceeded = exceeded.with(Limit::LabelValueBytes);
+        match self.limits.mode(Limit::LabelValueBytes) {
+            LimitMode::Enforce => found,
+            LimitMode::Observe => self.scan(labels, usize::MAX),
+        }
+    }
+
+    fn scan<'a>(&self, labels: &[Label<'a>], length_max: usize) -> Result<Found<'a>, Reason> {
         let mut found = Found {
             cluster: b"",
             empty_value: false,
@@ -209,7 +198,7 @@ impl Rules {
                 return Err(Reason::DuplicateLabelName);
             }
             let longest = label.name.len().max(label.value.len());
-            if longest > self.limits.label_value_bytes_max {
+            if longest > length_max {
                 return Err(Reason::LabelLength);
             }
             found.empty_value |= label.value.is_empty();
@@ -348,6 +337,27 @@ fn insert(place: usize) -> Decision {
     Decision::Insert(limited(place))
 }
 
+/// What the rules say of a series.
+pub(super) struct Judged {
+    /// What becomes of it.
+    pub(super) decision: Decision,
+    /// A rule that it breaks, whatever becomes of it.
+    pub(super) observed: Option<Reason>,
+    /// The limits that it exceeds, whatever becomes of it.
+    pub(super) exceeded: LimitSet,
+}
+
+impl From<Decision> for Judged {
+    #[inline]
+    fn from(decision: Decision) -> Self {
+        Self {
+            decision,
+            observed: None,
+            exceeded: LimitSet::EMPTY,
+        }
+    }
+}
+
 /// What a scan over the labels of a series found.
 struct Found<'a> {
     /// The cluster label's value; empty when it is absent.
@@ -370,6 +380,7 @@ impl From<SampleFault> for Reason {
     fn from(fault: SampleFault) -> Self {
         match fault {
             SampleFault::Ahead(_) => Self::TooFarInFuture,
+            SampleFault::Behind(_) => Self::TooOld,
             SampleFault::Histogram(_) => Self::InvalidHistogram,
         }
     }

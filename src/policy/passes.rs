@@ -1,10 +1,12 @@
 //! The two passes over a request: the first judges, the second encodes by what the first decided.
 
-use crate::reasons::Reason;
+use crate::config::LimitSet;
+use crate::reasons::{Limit, Reason};
 use crate::wire::encoder::Source;
-use crate::wire::{Counts, Kind, Labels, Malformed, SampleFault, Series, v1, v2};
+use crate::wire::{Counts, Kind, Labels, Malformed, Protocol, SampleFault, Series, Sieve, v1, v2};
 
 use super::decisions::{Decision, Decisions};
+use super::labels::Judged;
 use super::output::Output;
 use super::walk::Visitor;
 use super::{Rules, Verdict};
@@ -14,6 +16,8 @@ pub(super) struct Judging<'j, 'a> {
     rules: &'a Rules,
     /// The time of the request, in milliseconds since the Unix epoch.
     now_millis: i64,
+    /// Catches the samples that exceed a limit, whether it refuses them or not.
+    watch: Sieve,
     verdict: Verdict,
     symbols_overflow: bool,
     decisions: &'j mut Decisions,
@@ -30,6 +34,7 @@ impl<'j, 'a> Judging<'j, 'a> {
         Self {
             rules,
             now_millis,
+            watch: rules.watch(now_millis),
             verdict: Verdict::default(),
             symbols_overflow: false,
             decisions,
@@ -45,6 +50,22 @@ impl<'j, 'a> Judging<'j, 'a> {
 }
 
 impl<'a> Judging<'_, 'a> {
+    /// Counts the samples of a series that exceed a limit. Returns whether some of them are refused.
+    #[cold]
+    fn watch_samples(
+        &mut self,
+        series: &Series<'a>,
+        protocol: Protocol,
+    ) -> Result<bool, Malformed> {
+        let exceeded = &mut self.verdict.exceeded;
+        self.watch.sift(series, protocol, |fault, _| match fault {
+            SampleFault::Ahead(_) => exceeded.count(Limit::SamplesAhead),
+            SampleFault::Behind(_) => exceeded.count(Limit::SamplesAge),
+            SampleFault::Histogram(_) => {}
+        })?;
+        Ok(self.decisions.sieve().catches(series))
+    }
+
     /// Takes in a series of which single samples are refused. When neither a sample nor an exemplar is
     /// left, the series is refused with the last of them.
     #[cold]
@@ -70,6 +91,10 @@ impl<'a> Judging<'_, 'a> {
                     SampleFault::Ahead(timestamp) => {
                         let seconds = timestamp.saturating_sub(self.now_millis) / 1000;
                         format!("{labels}: {seconds} s ahead")
+                    }
+                    SampleFault::Behind(timestamp) => {
+                        let seconds = self.now_millis.saturating_sub(timestamp) / 1000;
+                        format!("{labels}: {seconds} s old")
                     }
                     SampleFault::Histogram(fault) => format!("{labels}: {fault}"),
                 }
@@ -113,16 +138,26 @@ impl<'a> Visitor<'a> for Judging<'_, 'a> {
             }
             rules.describe(labels.list())
         });
-        let (decision, observed) = rules.judge(series, labels);
+        let Judged {
+            decision,
+            observed,
+            exceeded,
+        } = rules.judge(series, labels);
         if let Some(reason) = observed {
             verdict.observed.count(reason);
         }
-        match decision {
-            Decision::Keep | Decision::Insert(_) | Decision::Edit(_)
-                if self.decisions.sieve().catches(series) =>
-            {
+        if exceeded != LimitSet::EMPTY {
+            verdict.exceeded.count_all(exceeded);
+        }
+        let refused = matches!(decision, Decision::Refuse(_));
+        if !refused && self.watch.catches(series) {
+            let sifts = self.watch_samples(series, source.protocol())?;
+            if sifts {
                 return self.put_sifted(series, labels, decision, source);
             }
+        }
+        let Self { rules, verdict, .. } = self;
+        match decision {
             Decision::Keep => {
                 self.decisions.push(decision);
                 verdict.keep(series);

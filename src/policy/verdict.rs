@@ -1,6 +1,7 @@
 //! What an inspection found and decided.
 
-use crate::reasons::Reason;
+use crate::config::LimitSet;
+use crate::reasons::{Limit, Reason};
 use crate::wire::{Counts, Kind, Series, Times};
 
 use super::Rules;
@@ -46,6 +47,32 @@ impl Observed {
     }
 }
 
+/// What exceeded a limit, whether the limit refuses it or not: the request, its series, or its samples
+/// and exemplars, as the limit says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Exceeded([u64; Limit::ALL.len()]);
+
+impl Exceeded {
+    /// How many exceeded this limit.
+    pub fn of(&self, limit: Limit) -> u64 {
+        self.0[limit as usize]
+    }
+
+    pub(super) fn count(&mut self, limit: Limit) {
+        self.0[limit as usize] += 1;
+    }
+
+    /// Counts a series that exceeds these limits.
+    #[cold]
+    pub(super) fn count_all(&mut self, limits: LimitSet) {
+        for limit in Limit::ALL {
+            if limits.contains(limit) {
+                self.count(limit);
+            }
+        }
+    }
+}
+
 /// What an inspection found and decided. For each kind, received = kept + rejected.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verdict {
@@ -55,6 +82,8 @@ pub struct Verdict {
     pub series: u64,
     /// How many series broke a rule, whatever became of them.
     pub observed: Observed,
+    /// What exceeded a limit, whatever became of it.
+    pub exceeded: Exceeded,
     /// The timestamps of what may travel on.
     pub times: Times,
     /// What was refused, an entry a reason.
@@ -167,6 +196,9 @@ impl Verdict {
     /// Refuses everything when a bound of the whole request was passed.
     pub(super) fn finish(&mut self, rules: &Rules, symbols_overflow: bool) {
         let entries = self.series.max(self.metadata);
+        if rules.exceeds_series(entries) {
+            self.exceeded.count(Limit::SeriesPerRequest);
+        }
         let (reason, example) = if self.overfull(rules) {
             let what = if self.series == entries {
                 "series"

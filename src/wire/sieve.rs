@@ -10,26 +10,45 @@ use super::{Counts, Kind, Protocol, Series, Times, leaf};
 pub enum SampleFault {
     /// Its timestamp, in milliseconds since the Unix epoch, is too far ahead.
     Ahead(i64),
+    /// Its timestamp, in milliseconds since the Unix epoch, is too far behind.
+    Behind(i64),
     /// It is a histogram that cannot be.
     Histogram(HistogramFault),
 }
 
-/// Leaves out what is too far ahead, and histograms that are faulty. A start timestamp is not looked
-/// at: hubs use none that is not before its sample.
+/// Leaves out what is too far ahead or behind, and histograms that are faulty. A start timestamp is not
+/// looked at: hubs use none that is not before its sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sieve {
     /// The latest timestamp of a sample, a histogram or an exemplar, in milliseconds since the Unix
     /// epoch.
     pub newest_max: i64,
+    /// The earliest one.
+    pub oldest_min: i64,
+}
+
+impl Default for Sieve {
+    /// One that minds no timestamp.
+    fn default() -> Self {
+        Self {
+            newest_max: i64::MAX,
+            oldest_min: i64::MIN,
+        }
+    }
 }
 
 impl Sieve {
     /// True when it leaves something of a series out.
     #[inline]
     pub fn catches(self, series: &Series<'_>) -> bool {
-        series.times.newest > self.newest_max
-            || series.exemplars_newest > self.newest_max
+        self.stops_some(&series.times)
+            || self.stops_some(&series.exemplar_times)
             || series.faulty_histograms > 0
+    }
+
+    #[inline]
+    fn stops_some(self, times: &Times) -> bool {
+        times.newest > self.newest_max || times.oldest < self.oldest_min
     }
 
     /// What is left of a series that came as `protocol`. What is left out is told to `each`.
@@ -43,7 +62,7 @@ impl Sieve {
         let mut sifted = Series {
             counts: Counts::one(Kind::Metadata).times(metadata),
             times: Times::default(),
-            exemplars_newest: i64::MIN,
+            exemplar_times: Times::default(),
             faulty_histograms: 0,
             custom_buckets: 0,
             samples: None,
@@ -85,6 +104,8 @@ impl Sieve {
         };
         if timestamp > self.newest_max {
             fault = Some(SampleFault::Ahead(timestamp));
+        } else if timestamp < self.oldest_min {
+            fault = Some(SampleFault::Behind(timestamp));
         }
         Ok(Some(Looked {
             kind,
@@ -108,7 +129,7 @@ impl Series<'_> {
         self.counts.add(looked.kind, 1);
         self.custom_buckets += u64::from(looked.custom_buckets);
         match looked.kind {
-            Kind::Exemplar => self.exemplars_newest = self.exemplars_newest.max(looked.timestamp),
+            Kind::Exemplar => self.exemplar_times.add(looked.timestamp),
             _ => self.times.add(looked.timestamp),
         }
     }

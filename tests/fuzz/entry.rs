@@ -79,6 +79,7 @@ pub(crate) fn transcode(message: &[u8]) {
         labels_per_series_max: 100,
         label_value_bytes_max: 100_000,
         samples_ahead_max: Some(invariants::AHEAD_MAX),
+        ..SpokeLimits::DEFAULT
     };
     let rules = Rules::new("cluster", "production", policy, limits);
     let mut scratch = Scratch::default();

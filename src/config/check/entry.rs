@@ -81,6 +81,11 @@ impl<'a> Entry<'a> {
         }
     }
 
+    /// Returns true if the value is a mapping.
+    pub(super) fn is_mapping(&self) -> bool {
+        matches!(self.node.kind, Kind::Mapping(_))
+    }
+
     /// Parses the text of the value, and reports an error of the parser.
     pub(super) fn parse<T>(
         &self,

@@ -13,11 +13,14 @@ use ipnet::IpNet;
 use super::entry::quote;
 use super::visible::check_visible;
 use crate::config::defaults::{
-    CONNECTION_AGE_CEILING, COUNT_CEILING, SALVAGE_REQUESTS_CEILING, SAMPLES_AHEAD_CEILING,
-    TIMEOUT_CEILING,
+    CONNECTION_AGE_CEILING, COUNT_CEILING, SALVAGE_REQUESTS_CEILING, SAMPLES_AGE_CEILING,
+    SAMPLES_AHEAD_CEILING, TIMEOUT_CEILING,
 };
 use crate::config::source_ranges::parse_range;
-use crate::config::{Absent, Ack, ForwardedFor, HubMetadata, HubProtocol, Mismatch, ProxyProtocol};
+use crate::config::{
+    Absent, Ack, ForwardedFor, HubMetadata, HubProtocol, LimitAnswer, LimitMode, Mismatch,
+    ProxyProtocol,
+};
 use crate::reasons::UNKNOWN;
 
 /// Longest name of a spoke or hub. The name of a spoke becomes a label value of its series.
@@ -43,6 +46,27 @@ pub(super) fn mismatch(text: &str) -> Result<Mismatch, String> {
         "rename" => Ok(Mismatch::Rename),
         _ => Err(format!(
             "unknown value {}; allowed: reject, rename, overwrite",
+            quote(text)
+        )),
+    }
+}
+
+/// Parses `limits.answer`.
+pub(super) fn limit_answer(text: &str) -> Result<LimitAnswer, String> {
+    match text {
+        "429" => Ok(LimitAnswer::TooManyRequests),
+        "503" => Ok(LimitAnswer::ServiceUnavailable),
+        _ => Err(format!("unknown value {}; allowed: 503, 429", quote(text))),
+    }
+}
+
+/// Parses `mode` of a limit, or of all of them.
+pub(super) fn limit_mode(text: &str) -> Result<LimitMode, String> {
+    match text {
+        "enforce" => Ok(LimitMode::Enforce),
+        "observe" => Ok(LimitMode::Observe),
+        _ => Err(format!(
+            "unknown value {}; allowed: enforce, observe",
             quote(text)
         )),
     }
@@ -182,17 +206,34 @@ pub(super) fn size(ceiling: u64) -> impl FnOnce(&str) -> Result<usize, String> {
     }
 }
 
+/// Returns a parser of a number of bytes up to `ceiling`, where 0 is no limit.
+pub(super) fn size_or_none(ceiling: u64) -> impl FnOnce(&str) -> Result<Option<usize>, String> {
+    move |text| match text {
+        "0" => Ok(None),
+        _ => size(ceiling)(text).map(Some),
+    }
+}
+
+/// Parses the time by which a sample may be behind, where 0 is no limit.
+pub(super) fn samples_age(text: &str) -> Result<Option<Duration>, String> {
+    samples_time(text, SAMPLES_AGE_CEILING)
+}
+
 /// Parses the time by which a sample may be ahead, where 0 is no limit.
-pub(super) fn samples_ahead(text: &str) -> Result<Duration, String> {
+pub(super) fn samples_ahead(text: &str) -> Result<Option<Duration>, String> {
+    samples_time(text, SAMPLES_AHEAD_CEILING)
+}
+
+fn samples_time(text: &str, ceiling: Duration) -> Result<Option<Duration>, String> {
     let duration = any_duration(text)?;
-    if duration > SAMPLES_AHEAD_CEILING {
-        let days = SAMPLES_AHEAD_CEILING.as_secs() / (24 * 3600);
+    if duration > ceiling {
+        let days = ceiling.as_secs() / (24 * 3600);
         return Err(format!(
             "{} is out of range; allowed: up to {days}d, or 0s for no limit",
             quote(text)
         ));
     }
-    Ok(duration)
+    Ok(Some(duration).filter(|duration| !duration.is_zero()))
 }
 
 /// Parses the age of a connection, where 0 is no limit.

@@ -22,6 +22,7 @@ const LIMITS: SpokeLimits = SpokeLimits {
     labels_per_series_max: 128,
     label_value_bytes_max: 65_536,
     samples_ahead_max: Some(AHEAD_MAX),
+    ..SpokeLimits::DEFAULT
 };
 
 const POLICY: LabelPolicy = LabelPolicy {

@@ -104,6 +104,7 @@ pub(crate) const LIMITS: SpokeLimits = SpokeLimits {
     labels_per_series_max: 100,
     label_value_bytes_max: 100_000,
     samples_ahead_max: Some(AHEAD_MAX),
+    ..SpokeLimits::DEFAULT
 };
 
 /// How far ahead samples may be.
@@ -318,7 +319,7 @@ fn kept(
             let series = series.next().expect("prost sees as many");
             if let Some(alone) = alone(field, bytes) {
                 let labels = alone.expect("it is encoded").labels;
-                let (payload, _) = faults::sift(series.payload.clone(), NEWEST_MAX);
+                let (payload, _) = faults::sift(series.payload.clone(), i64::MIN..=NEWEST_MAX);
                 kept.series.push(PlainSeries::new(labels, payload));
             }
         } else if Some(field) == metadata_field {

@@ -2,8 +2,8 @@
 
 use prost::Message;
 
-use crate::config::{Absent, LabelPolicy, Mismatch, SpokeLimits};
-use crate::reasons::Reason;
+use crate::config::{Absent, LabelPolicy, LimitSet, Mismatch, SpokeLimits};
+use crate::reasons::{Limit, Reason};
 use crate::wire::tests::mirror::{V1Request, V2Request};
 use crate::wire::{Counts, Protocol, Times};
 
@@ -190,4 +190,57 @@ fn check_nothing_left(inspection: &Inspection, counts: [u64; 4]) {
     assert_eq!(verdict.received, Counts::new(counts));
     assert_eq!(verdict.rejected(), verdict.received);
     assert!(verdict.kept().is_empty());
+}
+
+/// The limits of labels and of series, and how many exceed them. Nothing is refused, and nothing
+/// changes but that the cluster label is added.
+#[test]
+fn an_observed_limit_counts_what_it_would_refuse() {
+    let labels = [
+        ("__name__", "up"),
+        ("a", "1"),
+        ("b", "2"),
+        ("c", "long value"),
+    ];
+    let limits = SpokeLimits {
+        series_per_request_max: 1,
+        labels_per_series_max: 3,
+        label_value_bytes_max: 9,
+        observed: LimitSet::from_iter(Limit::ALL),
+        ..LIMITS
+    };
+    let exceeded = [
+        Limit::SeriesPerRequest,
+        Limit::LabelsPerSeries,
+        Limit::LabelValueBytes,
+    ];
+    for protocol in [Protocol::V1, Protocol::V2] {
+        for (count, expected) in [(1, [0, 1, 1]), (3, [1, 3, 3])] {
+            let one = message(protocol, &labels);
+            let message = match protocol {
+                Protocol::V1 => one.repeat(count),
+                Protocol::V2 => {
+                    let mut request = V2Request::decode(one.as_slice()).unwrap();
+                    request.timeseries = vec![request.timeseries[0].clone(); count];
+                    request.encode_to_vec()
+                }
+            };
+            let inspection = inspected(protocol, limits, &message);
+            assert_eq!(reasons(&inspection), []);
+            let verdict = &inspection.verdict;
+            assert_eq!(verdict.kept_series, count as u64);
+            assert_eq!(exceeded.map(|limit| verdict.exceeded.of(limit)), expected);
+            let enforced = SpokeLimits {
+                observed: LimitSet::EMPTY,
+                ..limits
+            };
+            let verdict = inspected(protocol, enforced, &message).verdict;
+            assert!(!verdict.keeps());
+            let first = match count {
+                1 => Limit::LabelsPerSeries,
+                _ => Limit::SeriesPerRequest,
+            };
+            assert_eq!(verdict.exceeded.of(first), 1);
+        }
+    }
 }

@@ -3,13 +3,16 @@
 //! The fuzz targets include this file.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use prost::Message;
 
+use super::invariants::NOW;
 use super::mirror::{PlainLabels, PlainSeries, V1Metadata};
 use crate::config::{Absent, LabelPolicy, Mismatch, SpokeLimits};
 use crate::policy::Rules;
-use crate::reasons::Reason;
+use crate::reasons::{Limit, Reason};
 
 /// Whose series are judged, and how.
 #[derive(Debug, Clone)]
@@ -23,6 +26,36 @@ pub(crate) struct Setting {
 impl Setting {
     pub(crate) fn rules(&self) -> Rules {
         Rules::new(&self.cluster_label, &self.spoke, self.policy, self.limits)
+    }
+
+    /// Without the limits of labels and times that refuse nothing.
+    pub(super) fn refusing(&self) -> Self {
+        let (mut limits, observed) = (self.limits, self.limits.observed);
+        if observed.contains(Limit::LabelsPerSeries) {
+            limits.labels_per_series_max = usize::MAX;
+        }
+        if observed.contains(Limit::LabelValueBytes) {
+            limits.label_value_bytes_max = usize::MAX;
+        }
+        if observed.contains(Limit::SamplesAge) {
+            limits.samples_age_max = None;
+        }
+        if observed.contains(Limit::SamplesAhead) {
+            limits.samples_ahead_max = None;
+        }
+        Self {
+            limits,
+            ..self.clone()
+        }
+    }
+
+    /// The timestamps that the limits allow.
+    pub(super) fn times(&self) -> RangeInclusive<i64> {
+        let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap();
+        let (age, ahead) = (self.limits.samples_age_max, self.limits.samples_ahead_max);
+        let oldest = age.map_or(i64::MIN, |age| NOW - millis(age));
+        let newest = ahead.map_or(i64::MAX, |ahead| NOW + millis(ahead));
+        oldest..=newest
     }
 }
 

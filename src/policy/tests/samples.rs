@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use prost::Message;
 
-use crate::config::SpokeLimits;
+use crate::config::{LimitSet, SpokeLimits};
 use crate::policy::{Rejection, Verdict};
-use crate::reasons::Reason;
+use crate::reasons::{Limit, Reason};
 use crate::wire::encoder::{Form, Metadata};
 use crate::wire::proto::v2;
 use crate::wire::tests::generate::recoded;
@@ -137,6 +137,45 @@ fn exemplars_of_a_refused_sample_travel_on_as_those_without_a_sample() {
         assert_eq!((verdict.kept_series, verdict.orphan_series), (1, 1));
         assert_eq!(encoded.message.bytes, b"");
         assert_eq!(encoded.side.counts, Counts::one(Kind::Exemplar));
+    }
+}
+
+#[test]
+fn a_sample_too_old_is_refused_and_its_neighbours_are_not() {
+    const OLDEST_MIN: i64 = NOW - 3_600_000;
+    let limits = SpokeLimits {
+        samples_age_max: Some(Duration::from_secs(3600)),
+        ..LIMITS
+    };
+    for protocol in BOTH {
+        let histogram = |timestamp| v2::Histogram {
+            timestamp,
+            ..v2::Histogram::default()
+        };
+        let payload = v2::TimeSeries {
+            samples: samples(&[OLDEST_MIN - 1, OLDEST_MIN, NOW, 0, i64::MIN]),
+            histograms: vec![histogram(OLDEST_MIN - 1), histogram(OLDEST_MIN)],
+            exemplars: vec![exemplar(OLDEST_MIN - 1), exemplar(OLDEST_MIN)],
+            ..v2::TimeSeries::default()
+        };
+        let message = with(protocol, payload);
+        let rules = rules(LENIENT, limits);
+        let inspection = inspect(protocol, &message, &rules, &mut Memory::default()).unwrap();
+        let verdict = &inspection.verdict;
+        assert_eq!(refused(verdict), [(Reason::TooOld, 0, [3, 1, 1])]);
+        assert_eq!((verdict.kept_series, verdict.times.oldest), (1, OLDEST_MIN));
+        assert_eq!(verdict.exceeded.of(Limit::SamplesAge), 5);
+        let example = r#"up{cluster="production"}: 3600 s old"#;
+        assert_eq!(verdict.rejections[0].example, example);
+        let observing = SpokeLimits {
+            observed: LimitSet::EMPTY.with(Limit::SamplesAge),
+            ..limits
+        };
+        let rules = self::rules(LENIENT, observing);
+        let inspection = inspect(protocol, &message, &rules, &mut Memory::default()).unwrap();
+        let verdict = &inspection.verdict;
+        assert!(!verdict.changed(), "{verdict:?}");
+        assert_eq!(verdict.exceeded.of(Limit::SamplesAge), 5);
     }
 }
 

@@ -3,20 +3,33 @@
 //! A message of one series is walked without a template, so what is found of each alone says what must
 //! be found of all. The property tests and the fuzz targets share this file.
 
+use std::time::Duration;
+
 use super::crowds::{self, Crowd, Own};
 use super::draw::Draw;
 use super::faults;
-use super::invariants::{AHEAD_MAX, NEWEST_MAX, NOW, policies};
+use super::invariants::{AHEAD_MAX, NOW, policies};
 use super::layouts;
 use super::mirror::{PlainMessage, PlainSeries};
 use super::model::{self, Setting};
 use super::translation;
-use crate::config::SpokeLimits;
+use crate::config::{LimitSet, SpokeLimits};
 use crate::policy::{self, Rejection, Rules, Scratch, Verdict};
-use crate::reasons::Reason;
+use crate::reasons::{Limit, Reason};
 use crate::wire::encoder::{Encoder, Form, Metadata};
 use crate::wire::protobuf::{Reader, WireType, put_bytes};
 use crate::wire::{Kind, Malformed, Protocol};
+
+/// How old samples may be in some settings, in milliseconds: half of those that are drawn are older.
+const AGE_MAX: u64 = 99_000_000_000 - 128;
+
+/// The limits that refuse nothing in some settings.
+const OBSERVABLE: [Limit; 4] = [
+    Limit::LabelValueBytes,
+    Limit::LabelsPerSeries,
+    Limit::SamplesAge,
+    Limit::SamplesAhead,
+];
 
 /// What hubs want.
 const TARGETS: [(Protocol, Metadata); 2] = [
@@ -88,6 +101,15 @@ fn settings(own: &Own, draw: &mut Draw<'_>) -> Vec<Setting> {
         labels_per_series_max: labels_max,
         label_value_bytes_max: bytes_max,
         samples_ahead_max: Some(AHEAD_MAX),
+        samples_age_max: match draw.below(4) {
+            0 => Some(Duration::from_millis(AGE_MAX)),
+            _ => None,
+        },
+        observed: match draw.below(4) {
+            0 => OBSERVABLE.into_iter().filter(|_| draw.once_in(2)).collect(),
+            _ => LimitSet::EMPTY,
+        },
+        ..SpokeLimits::DEFAULT
     };
     let mut settings: Vec<Setting> = policies()
         .map(|policy| Setting {
@@ -198,6 +220,7 @@ fn alone(protocol: Protocol, message: &[u8], rules: &Rules) -> Result<Alone, Mal
 fn check_verdict(verdict: &Verdict, alone: &[Verdict]) {
     let mut sum = Verdict::default();
     let mut observed = Reason::ALL.map(|_| 0);
+    let mut exceeded = Limit::ALL.map(|_| 0);
     for alone in alone {
         sum.received.add_all(&alone.received);
         sum.series += alone.series;
@@ -211,12 +234,16 @@ fn check_verdict(verdict: &Verdict, alone: &[Verdict]) {
         for (observed, reason) in observed.iter_mut().zip(Reason::ALL) {
             *observed += alone.observed.series(reason);
         }
+        for (exceeded, limit) in exceeded.iter_mut().zip(Limit::ALL) {
+            *exceeded += alone.exceeded.of(limit);
+        }
         for rejection in &alone.rejections {
             add_rejection(&mut sum.rejections, rejection);
         }
     }
     let changed = alone.iter().any(Verdict::changed);
     assert_eq!(Reason::ALL.map(|it| verdict.observed.series(it)), observed);
+    assert_eq!(Limit::ALL.map(|it| verdict.exceeded.of(it)), exceeded);
     assert_eq!(verdict.rejections, sum.rejections);
     let numbers = |it: &Verdict| {
         let kept = [
@@ -256,14 +283,16 @@ fn kept(
     beyond_model: &[Reason],
 ) -> PlainMessage {
     let mut kept = PlainMessage::default();
+    let refusing = &setting.refusing();
     assert_eq!(input.series.len(), alone.series.len());
     for (series, place) in input.series.into_iter().zip(&alone.series) {
         let alone = &alone.verdicts[*place];
         let reason = alone.rejections.first().map(|it| it.reason);
-        match (model::judge(&series, setting), reason) {
+        check_exceeded(alone, &series, setting);
+        match (model::judge(&series, refusing), reason) {
             (_, Some(reason)) if beyond_model.contains(&reason) => assert!(!alone.keeps()),
             (Ok(labels), _) => {
-                let (payload, faults) = faults::sift(series.payload, NEWEST_MAX);
+                let (payload, faults) = faults::sift(series.payload, refusing.times());
                 check_faults(alone, &faults);
                 let keeps = faults.is_empty() || !faults::is_void(&payload);
                 assert_eq!(alone.keeps(), keeps, "{alone:?}");
@@ -280,6 +309,31 @@ fn kept(
         .filter(|entry| model::keeps_metadata(entry))
         .collect();
     kept
+}
+
+/// What exceeds a limit is counted, whether the limit refuses it or not.
+fn check_exceeded(verdict: &Verdict, series: &PlainSeries, setting: &Setting) {
+    let reason = verdict.rejections.first().map(|it| it.reason);
+    if reason.is_some_and(|reason| HIDDEN.contains(&reason)) {
+        return;
+    }
+    let count = |limit| verdict.exceeded.of(limit);
+    let labels = match model::judge(series, setting).err().as_deref() {
+        Some([Reason::LabelsPerSeries]) => Some(Limit::LabelsPerSeries),
+        Some([Reason::LabelLength]) => Some(Limit::LabelValueBytes),
+        _ => None,
+    };
+    if let Some(limit) = labels {
+        assert_eq!(count(limit), 1, "{limit:?}: {verdict:?}");
+    }
+    if model::judge(series, &setting.refusing()).is_err() {
+        return;
+    }
+    let (_, faults) = faults::sift(series.payload.clone(), setting.times());
+    let of = |reason| faults::counts(&faults, reason).total();
+    assert_eq!(count(Limit::SamplesAge), of(Reason::TooOld), "{verdict:?}");
+    let ahead = of(Reason::TooFarInFuture);
+    assert_eq!(count(Limit::SamplesAhead), ahead, "{verdict:?}");
 }
 
 /// The samples that are refused of a single series are those with a fault.

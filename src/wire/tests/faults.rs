@@ -2,19 +2,28 @@
 //!
 //! The fuzz targets include this file.
 
+use std::ops::RangeInclusive;
+
 use super::mirror::{Payload, PlainHistogram};
 use crate::reasons::Reason;
 use crate::wire::{Counts, Kind};
 
 /// What may travel on of what a series carries, and for what the rest is refused: one entry a
 /// sample, histogram or exemplar.
-pub(crate) fn sift(mut payload: Payload, newest_max: i64) -> (Payload, Vec<(Kind, Reason)>) {
+pub(crate) fn sift(
+    mut payload: Payload,
+    times: RangeInclusive<i64>,
+) -> (Payload, Vec<(Kind, Reason)>) {
     let mut refused = Vec::new();
     let mut keeps = |kind, timestamp: i64, faulty| {
-        let reason = match timestamp > newest_max {
-            true => Reason::TooFarInFuture,
-            false if faulty => Reason::InvalidHistogram,
-            false => return true,
+        let reason = if timestamp > *times.end() {
+            Reason::TooFarInFuture
+        } else if timestamp < *times.start() {
+            Reason::TooOld
+        } else if faulty {
+            Reason::InvalidHistogram
+        } else {
+            return true;
         };
         refused.push((kind, reason));
         false
