@@ -13,6 +13,7 @@
 //! | [`listener`] | connections: how many, from where, until when; HTTP; drain |
 //! | [`write`](mod@write) | the stages of a request, what the spoke is told, what is recorded |
 //! | [`identify`] | which spoke sends: one file for each scheme of credentials |
+//! | [`admission`] | the requests and samples that a spoke may send in a time |
 //! | [`budget`] | the bytes that all requests together may hold |
 //! | [`rewrite`] | from a body to a verdict and to payloads for the hubs; large ones off the async workers |
 //! | [`policy`] | which series and samples may travel on, and with which labels |
@@ -38,6 +39,7 @@
 //! | Why are most labels never taken apart? | `wire/templates.rs` |
 //! | Which numbers of a native histogram are refused? | `wire/histogram.rs` |
 //! | What is a token told whose key is not known? | `jwks.rs`: the table at its head |
+//! | For how long must a spoke wait that sends too much? | `admission/rate.rs` |
 //! | Which password is checked next? | `identify/line.rs` |
 //! | Which statuses can a spoke see, and when? | `docs/responses.md`; chosen in `write/refusal.rs` before a hub is asked, in `forward/outcome.rs` after a hub's response, and in `write/answer.rs` for both together |
 //! | How is the true address of a sender known? | `listener/establish.rs` by connection, `listener/forwarded_for.rs` by request |
@@ -86,6 +88,7 @@
 //! 9. A room imports only from rooms below it; `tests/tidy` holds the order, and 5 and 7 as well.
 
 pub mod admin;
+pub mod admission;
 pub mod budget;
 pub mod cli;
 pub mod config;

@@ -21,15 +21,18 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("config", &["jwt", "reasons", "tls"]),
     ("policy", &["config", "reasons", "wire"]),
     ("metrics", &["config", "reasons", "wire"]),
-    ("budget", &["metrics"]),
+    ("admission", &["config", "reasons"]),
+    ("budget", &["config", "metrics"]),
     ("suspects", &["wire"]),
     (
         "spoke",
         &[
+            "admission",
             "budget",
             "config",
             "metrics",
             "policy",
+            "reasons",
             "suspects",
             "telemetry",
             "wire",
@@ -68,6 +71,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "write",
         &[
+            "admission",
             "budget",
             "config",
             "forward",
