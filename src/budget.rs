@@ -6,6 +6,9 @@
 //! time, the one whose turn it is, may wait for what the others give back. Counting requests would be
 //! no measure: one of them may hold a kilobyte or the whole limit.
 
+mod account;
+mod overloaded;
+
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -16,6 +19,9 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::metrics::Gauge;
 
+pub use account::Account;
+pub use overloaded::{AccountFull, Overloaded};
+
 /// How long a request waits in its turn. Prometheus gives a request up after 30 s
 /// (`remote_timeout`), and what comes after the wait takes time as well.
 const TURN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -23,14 +29,6 @@ const TURN_TIMEOUT: Duration = Duration::from_secs(10);
 /// While a request waits in its turn, a body that arrives gets no more than this, in bytes. It is
 /// several times what the usual request holds.
 const BYTES_BESIDE_A_TURN_MAX: usize = 4 * 1024 * 1024;
-
-/// The budget has no room for more bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("too many bytes in flight; try again")]
-pub struct Overloaded {
-    /// What the request would hold if there was room, in bytes.
-    pub needed: usize,
-}
 
 /// The bytes that all requests together may hold.
 #[derive(Default)]
@@ -77,6 +75,7 @@ impl Budget {
             account: Arc::clone(account),
             bytes: 0.into(),
             turn: false.into(),
+            exceeded: false.into(),
         }
     }
 
@@ -98,7 +97,7 @@ impl Budget {
         if take().is_err() {
             self.reclaim();
             let needed = held.saturating_add(bytes);
-            take().map_err(|_| Overloaded { needed })?;
+            take().map_err(|_| Overloaded::new(needed))?;
         }
         self.gauge.inc_by(to_i64(bytes));
         Ok(())
@@ -130,17 +129,6 @@ fn to_i64(bytes: usize) -> i64 {
     bytes.try_into().unwrap_or(i64::MAX)
 }
 
-/// The bytes that all requests of one spoke have taken from the budget.
-#[derive(Debug, Default)]
-pub struct Account(AtomicUsize);
-
-impl Account {
-    /// What they have taken, in bytes.
-    pub fn bytes(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
 /// The bytes that one request has taken; dropping it gives all of them back.
 #[derive(Debug)]
 pub struct Reservation {
@@ -149,6 +137,8 @@ pub struct Reservation {
     bytes: AtomicUsize,
     /// It is the turn of this request.
     turn: AtomicBool,
+    /// It exceeded the limit of its account.
+    exceeded: AtomicBool,
 }
 
 /// Some bytes of a reservation, which are given back when this is dropped.
@@ -166,10 +156,33 @@ impl Reservation {
 
     /// Takes more bytes, or fails and takes none.
     pub fn grow(&self, bytes: usize) -> Result<(), Overloaded> {
-        self.budget.take(bytes, self.bytes())?;
-        self.account.0.fetch_add(bytes, Ordering::Relaxed);
+        let held = self.bytes();
+        match self.account.take(bytes, held) {
+            Ok(true) => {}
+            Ok(false) => self.exceed(),
+            Err(full) => return Err(self.account_full(full, bytes)),
+        }
+        let taken = self.budget.take(bytes, held);
+        taken.inspect_err(|_| self.account.give_back(bytes))?;
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// The error of an account without room for more bytes. Nobody waits for that: only the spoke could
+    /// give them back.
+    fn account_full(&self, full: AccountFull, bytes: usize) -> Overloaded {
+        self.exceed();
+        Overloaded {
+            needed: self.bytes().saturating_add(bytes),
+            account: Some(full),
+        }
+    }
+
+    /// Counts the request among those that exceeded the limit of its account, once.
+    fn exceed(&self) {
+        if !self.exceeded.swap(true, Ordering::Relaxed) {
+            self.account.exceed();
+        }
     }
 
     /// Takes more bytes, and waits for them when it is the turn of this request, or can be.
@@ -189,6 +202,8 @@ impl Reservation {
     pub fn check_room(&self, bytes: usize) -> Result<(), Overloaded> {
         let held = self.bytes();
         let needed = held.saturating_add(bytes);
+        let room = self.account.check_room(bytes, held);
+        room.map_err(|full| self.account_full(full, bytes))?;
         self.check_turn(needed)?;
         let fits = || {
             let taken = self.budget.taken.load(Ordering::Acquire);
@@ -196,7 +211,7 @@ impl Reservation {
         };
         if !fits() {
             self.budget.reclaim();
-            return fits().then_some(()).ok_or(Overloaded { needed });
+            return fits().then_some(()).ok_or(Overloaded::new(needed));
         }
         Ok(())
     }
@@ -208,17 +223,23 @@ impl Reservation {
         overloaded: Overloaded,
         deadline: Instant,
     ) -> Result<(), Overloaded> {
-        if Instant::now() >= deadline || !self.begin_turn() {
+        let hopeless = overloaded.account.is_some() || Instant::now() >= deadline;
+        if hopeless || !self.begin_turn() {
             return Err(overloaded);
         }
         let _waiting = Waiting::begin(&self.budget);
         let missing = || overloaded.needed.saturating_sub(self.bytes());
         let room = async {
-            while self.check_room(missing()).is_err() {
-                self.budget.given_back.notified().await;
+            loop {
+                match self.check_room(missing()) {
+                    Err(Overloaded { account: None, .. }) => {
+                        self.budget.given_back.notified().await;
+                    }
+                    checked => return checked,
+                }
             }
         };
-        timeout_at(deadline, room).await.map_err(|_| overloaded)
+        timeout_at(deadline, room).await.map_err(|_| overloaded)?
     }
 
     /// Until when a request may wait that begins to.
@@ -231,7 +252,7 @@ impl Reservation {
         let waits = self.budget.waiting.load(Ordering::Acquire);
         let yields = waits && !self.turn.load(Ordering::Relaxed);
         if yields && needed > BYTES_BESIDE_A_TURN_MAX {
-            return Err(Overloaded { needed });
+            return Err(Overloaded::new(needed));
         }
         Ok(())
     }
@@ -271,7 +292,7 @@ impl Reservation {
 
     fn shrink(&self, bytes: usize) {
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        self.account.0.fetch_sub(bytes, Ordering::Relaxed);
+        self.account.give_back(bytes);
         self.budget.give_back(bytes);
     }
 }

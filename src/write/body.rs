@@ -241,7 +241,7 @@ impl Reading<'_> {
         if length > capacity {
             let reserved = self.whole.try_reserve_exact(room - self.whole.len());
             let needed = self.reservation.bytes().saturating_add(room);
-            reserved.map_err(|_| Overloaded { needed })?;
+            reserved.map_err(|_| Overloaded::new(needed))?;
         }
         Ok(())
     }
