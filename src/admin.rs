@@ -171,7 +171,12 @@ async fn metrics(
     let permit = PAGES.acquire().await;
     let encode = move || {
         let _permit = permit;
-        sources.metrics.encode(format, sources.state.load_full())
+        let state = sources.state.load_full();
+        for spoke in &state.spokes {
+            // Some numbers change with time alone.
+            spoke.limits_in_use();
+        }
+        sources.metrics.encode(format, state)
     };
     // With many spokes it takes longer than requests may wait for a thread of the runtime.
     match tokio::task::spawn_blocking(encode).await {

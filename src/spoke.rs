@@ -6,10 +6,12 @@ use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::admission::Admission;
 use crate::budget::Account;
-use crate::config::{self, HubUrl, SourceRanges};
+use crate::config::{self, HubUrl, LimitAnswer, LimitMode, SourceRanges, SpokeLimits};
 use crate::metrics::SpokeMetrics;
 use crate::policy::Rules;
+use crate::reasons::Limit;
 use crate::suspects::Docket;
 
 pub use status::{Refusals, Snapshot, Status};
@@ -26,6 +28,10 @@ pub struct Spoke {
     pub source_ranges: SourceRanges,
     /// Its label rules.
     pub rules: Rules,
+    /// Its limits.
+    pub limits: SpokeLimits,
+    /// What it has under way and has sent lately; goes on over reloads.
+    pub admission: Arc<Admission>,
     /// Its metrics; what they have counted goes on over reloads.
     pub metrics: SpokeMetrics,
     /// What its requests hold of the budget; goes on over reloads.
@@ -46,16 +52,76 @@ impl Spoke {
         for (place, credential) in config.credentials.iter().enumerate() {
             metrics.record_credential_expiry(place, credential.not_after);
         }
+        let limits = config.limits;
+        for limit in Limit::ALL {
+            if limits.named.contains(limit) && limits.number(limit).is_some() {
+                metrics.start_exceeded(limit);
+            }
+        }
+        if limits.answer == LimitAnswer::TooManyRequests {
+            metrics.start_too_many_requests();
+        }
+        let account: Arc<Account> = before.map_or_else(Arc::default, |it| Arc::clone(&it.account));
+        account.set_limit(
+            limits.bytes_in_flight_max,
+            limits.mode(Limit::BytesInFlight),
+        );
+        let admission: Arc<Admission> =
+            before.map_or_else(Arc::default, |it| Arc::clone(&it.admission));
+        admission.set_limits(&limits);
         Self {
             name: config.name.clone(),
             source_ranges: config.source_ranges.clone(),
-            rules: Rules::new(cluster_label, &config.name, config.labels, config.limits),
+            rules: Rules::new(cluster_label, &config.name, config.labels, limits),
+            limits,
+            admission,
             metrics,
-            account: before.map_or_else(Arc::default, |it| Arc::clone(&it.account)),
+            account,
             status: before.map_or_else(Arc::default, |it| Arc::clone(&it.status)),
             throttles: before.map_or_else(Arc::default, |it| Arc::clone(&it.throttles)),
         }
     }
+
+    /// Returns the limits that the configuration names or that were exceeded, and brings the metrics of
+    /// limits up to date.
+    pub fn limits_in_use(&self) -> Vec<LimitInUse> {
+        let bytes = Limit::BytesInFlight;
+        self.metrics.record_exceeded(bytes, self.account.exceeded());
+        let in_use = |limit| {
+            let exceeded = self.metrics.exceeded(limit);
+            let shown = self.limits.named.contains(limit) || exceeded > 0;
+            let number = self.limits.number(limit).filter(|_| shown);
+            let used = match limit {
+                Limit::BytesInFlight => Some(self.account.bytes() as f64),
+                _ => self.admission.used_lately(limit),
+            };
+            let used = used.filter(|_| number.is_some());
+            self.metrics.record_limit(limit, number, used);
+            Some(LimitInUse {
+                limit,
+                mode: self.limits.mode(limit),
+                number: number?,
+                used,
+                exceeded,
+            })
+        };
+        Limit::ALL.into_iter().filter_map(in_use).collect()
+    }
+}
+
+/// A limit of a spoke, and how much of it is used.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LimitInUse {
+    /// The limit.
+    pub limit: Limit,
+    /// What becomes of what exceeds it.
+    pub mode: LimitMode,
+    /// The limit as a number, in seconds where it is a time.
+    pub number: f64,
+    /// How much of it is used, as far as that is known.
+    pub used: Option<f64>,
+    /// How much exceeded it since the start.
+    pub exceeded: u64,
 }
 
 /// What is remembered of a spoke's last requests at a hub.

@@ -25,6 +25,7 @@ use http::request::Parts;
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 
+use crate::admission::Admitted;
 use crate::budget::{Budget, Reservation};
 use crate::config::ConnectionRules;
 use crate::forward::outcome::Outcome;
@@ -91,6 +92,7 @@ struct Job {
     spoke: Arc<Spoke>,
     protocol: Protocol,
     body: Bytes,
+    admitted: Admitted,
     reservation: Arc<Reservation>,
     retry_attempt: Option<HeaderValue>,
 }
@@ -191,6 +193,8 @@ impl Endpoint {
         progress.protocol = Some(protocol);
         let retry_attempt = remote_write::retry_attempt(&head.headers);
         record::negotiated(progress, &head.headers, retry_attempt.is_some());
+        let exceeded = |limit| record::exceeded(&spoke, limit);
+        let admitted = spoke.admission.admit(&spoke.limits, exceeded)?;
         let limits = &state.config.limits;
         let announced = body::announced(body, limits)?;
         let reservation = Arc::new(self.budget.begin(&spoke.account));
@@ -199,6 +203,7 @@ impl Endpoint {
             spoke,
             protocol,
             body,
+            admitted,
             reservation,
             retry_attempt,
         })
@@ -255,6 +260,7 @@ impl Endpoint {
             spoke,
             protocol,
             body,
+            admitted,
             reservation,
             retry_attempt,
         } = job;
@@ -275,6 +281,8 @@ impl Endpoint {
             decoded_bytes,
         } = self.rewriter.rewrite(request).await?;
         self.recorder.decoded(&spoke, body_bytes, decoded_bytes);
+        let samples = verdict.received.samples();
+        admitted.charge(samples);
         let outcome = if verdict.keeps() {
             let sending = Sending {
                 spoke: Arc::clone(&spoke),
@@ -290,6 +298,9 @@ impl Endpoint {
             Outcome::default()
         };
         let answer = answer::answer(&spoke.name, protocol, &verdict, &outcome);
+        if answer.sent_again() {
+            admitted.give_back(samples);
+        }
         record::processed(&spoke, &verdict, &answer, outcome.text());
         Ok(answer)
     }

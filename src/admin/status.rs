@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
-use crate::spoke::{Refusals, Spoke};
+use crate::spoke::{LimitInUse, Refusals, Spoke};
 use crate::state::State;
 
 /// The body of the response.
@@ -41,6 +41,19 @@ struct SpokeStatus {
     /// How the newest of them is known.
     address_source: Option<&'static str>,
     refusals: Vec<RefusalStatus>,
+    /// Those that are configured or were exceeded.
+    limits: Vec<LimitStatus>,
+}
+
+/// Numbers have the unit of the limit, and are seconds where it is a time.
+#[derive(Debug, Serialize)]
+struct LimitStatus {
+    name: &'static str,
+    mode: &'static str,
+    limit: f64,
+    used: Option<f64>,
+    /// Requests, series or samples that exceeded it since the start, as the limit says.
+    exceeded: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -92,6 +105,23 @@ impl SpokeStatus {
             source_addresses: status.addresses.into(),
             address_source: status.address_source,
             refusals: status.refusals.into_iter().map(RefusalStatus::of).collect(),
+            limits: spoke
+                .limits_in_use()
+                .into_iter()
+                .map(LimitStatus::of)
+                .collect(),
+        }
+    }
+}
+
+impl LimitStatus {
+    fn of(in_use: LimitInUse) -> Self {
+        Self {
+            name: in_use.limit.name(),
+            mode: in_use.mode.name(),
+            limit: in_use.number,
+            used: in_use.used,
+            exceeded: in_use.exceeded,
         }
     }
 }

@@ -20,13 +20,13 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 
 use crate::config::Mismatch;
-use crate::reasons::{AuthFailure, ConnectionRefusal, FetchResult, Reason, UNKNOWN};
+use crate::reasons::{AuthFailure, ConnectionRefusal, FetchResult, Limit, Reason, UNKNOWN};
 use crate::wire::{Kind, Protocol};
 
 use super::LostPart;
 use super::series::{
     Bytes, Codes, Distribution, Each, FewSeconds, Label, Labels, LateCounter, Seconds, Series,
-    SetTimestamp, Timestamp,
+    SetNumber, SetTimestamp, Timestamp,
 };
 
 /// The name, help text and type of a metric, and how an owner's series of it are encoded.
@@ -134,6 +134,16 @@ families! {
         label_mismatches: Each<Mismatch, LateCounter>,
         /// When something of the spoke was last written; 0 means never.
         last_write_timestamp_seconds: Timestamp,
+        /// The limits of the spoke by their keys, in bytes and seconds where they have units; those
+        /// that are configured or were exceeded.
+        limit: Each<Limit, SetNumber>,
+        /// What exceeded a limit, whether it was refused or not: requests for requests_in_flight_max,
+        /// bytes_in_flight_max, samples_per_second and series_per_request_max, series for the limits
+        /// of labels, samples and exemplars for those of times.
+        limit_exceeded: Each<Limit, LateCounter>,
+        /// How much of the limit is used, in its unit: now for what is in flight, over the last minute
+        /// for samples_per_second, and the most of one request in the last one to two minutes.
+        limit_used: Each<Limit, SetNumber>,
         /// The newest timestamp among the samples that were written; 0 means none.
         newest_sample_timestamp_seconds: Timestamp,
         /// Bytes of request bodies as they were sent.
@@ -234,6 +244,7 @@ macro_rules! labels {
 
 labels! {
     "kind": Kind;
+    "limit": Limit;
     "part": LostPart;
     "reason": AuthFailure, ConnectionRefusal, Reason;
     "result": FetchResult;
@@ -313,6 +324,7 @@ mod tests {
         expect::<ConnectionRefusal>();
         expect::<FetchResult>();
         expect::<Kind>();
+        expect::<Limit>();
         expect::<LostPart>();
         expect::<Mismatch>();
         expect::<Option<Protocol>>();

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Debug};
 use std::marker::PhantomData;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -127,6 +127,19 @@ impl LateCounter {
             self.count_and_one.fetch_add(count, Relaxed);
         }
     }
+
+    /// Counts up to `count`, which was counted elsewhere.
+    pub(super) fn advance_to(&self, count: u64) {
+        if count > 0 {
+            self.count_and_one
+                .fetch_max(count.saturating_add(1), Relaxed);
+        }
+    }
+
+    /// What it has counted.
+    pub(super) fn count(&self) -> u64 {
+        self.count_and_one.load(Relaxed).saturating_sub(1)
+    }
 }
 
 impl Series for LateCounter {
@@ -138,6 +151,31 @@ impl Series for LateCounter {
         };
         let mut encoder = encoder.encode_family(labels)?;
         encoder.encode_counter::<NoLabelSet, _, u64>(&count, None)
+    }
+}
+
+/// A number that only some owners have. The others have no series.
+#[derive(Debug, Default)]
+pub(super) struct SetNumber {
+    number: Gauge<f64, AtomicU64>,
+    shown: AtomicBool,
+}
+
+impl SetNumber {
+    pub(super) fn set(&self, number: Option<f64>) {
+        self.number.set(number.unwrap_or_default());
+        self.shown.store(number.is_some(), Relaxed);
+    }
+}
+
+impl Series for SetNumber {
+    const TYPE: MetricType = <Gauge as Series>::TYPE;
+
+    fn encode(&self, labels: &Labels<'_>, encoder: &mut MetricEncoder<'_>) -> fmt::Result {
+        match self.shown.load(Relaxed) {
+            true => Series::encode(&self.number, labels, encoder),
+            false => Ok(()),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use http::StatusCode;
 
 use crate::config::Mismatch;
-use crate::reasons::Reason;
+use crate::reasons::{Limit, Reason};
 use crate::wire::{Counts, Kind, Protocol};
 
 use super::add;
@@ -165,6 +165,40 @@ impl SpokeMetrics {
     pub fn count_label_mismatches(&self, series: u64) {
         let mismatches = self.families.label_mismatches.of(self.mismatch);
         mismatches.inc_by(series);
+    }
+
+    /// Makes the series of requests with the response 429.
+    pub fn start_too_many_requests(&self) {
+        for protocol in [Protocol::V1, Protocol::V2] {
+            let requests = self.sender.requests.of(Some(protocol));
+            requests.start_at_zero(&[StatusCode::TOO_MANY_REQUESTS.as_str()]);
+        }
+    }
+
+    /// Makes the series of what exceeds a limit.
+    pub fn start_exceeded(&self, limit: Limit) {
+        self.families.limit_exceeded.of(limit).start();
+    }
+
+    /// Counts what exceeded a limit.
+    pub fn count_exceeded(&self, limit: Limit, count: u64) {
+        self.families.limit_exceeded.of(limit).inc_by(count);
+    }
+
+    /// Shows how much exceeded a limit, as it was counted elsewhere.
+    pub fn record_exceeded(&self, limit: Limit, count: u64) {
+        self.families.limit_exceeded.of(limit).advance_to(count);
+    }
+
+    /// How much exceeded a limit.
+    pub fn exceeded(&self, limit: Limit) -> u64 {
+        self.families.limit_exceeded.of(limit).count()
+    }
+
+    /// Shows a limit and how much of it is used, as far as there is a limit and as its use is known.
+    pub fn record_limit(&self, limit: Limit, number: Option<f64>, used: Option<f64>) {
+        self.families.limit.of(limit).set(number);
+        self.families.limit_used.of(limit).set(used);
     }
 
     /// Counts a request that the sender marked as a retry.

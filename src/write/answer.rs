@@ -31,6 +31,13 @@ pub struct Answer {
     pub samples: SampleCounts,
 }
 
+impl Answer {
+    /// True when the spoke sends the whole request again.
+    pub fn sent_again(&self) -> bool {
+        self.status.is_server_error()
+    }
+}
+
 /// Where the samples of a request went; with what was refused here they are what was received.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct SampleCounts {

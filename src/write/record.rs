@@ -9,12 +9,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use http::header::USER_AGENT;
 use http::{HeaderMap, StatusCode};
 
+use crate::config::SpokeLimits;
 use crate::identify::Identity;
 use crate::listener::Peer;
 use crate::listener::forwarded_for::ForwardedForFault;
 use crate::metrics::Metrics;
 use crate::policy::Verdict;
-use crate::reasons::{AuthFailure, Reason, RequestReason};
+use crate::reasons::{AuthFailure, Limit, Reason, RequestReason};
 use crate::spoke::Spoke;
 use crate::telemetry::SharedRepeats;
 use crate::wire::Protocol;
@@ -22,8 +23,10 @@ use crate::wire::Protocol;
 use super::answer::Answer;
 use super::refusal::Refusal;
 
-/// How far ahead of now a timestamp may be and still be believed.
-const AHEAD_MAX: Duration = Duration::from_secs(600);
+/// How far ahead of now a timestamp may be and still be believed, in milliseconds: as far as Prometheus
+/// takes it (`storage/remote/write_handler.go`, `maxAheadTime`). One sample beyond must not hide for
+/// ever that a spoke fell silent.
+const AHEAD_MAX_MILLIS: i64 = 600_000;
 
 /// What is known of a request while it is under way.
 #[derive(Debug)]
@@ -47,6 +50,12 @@ impl Progress {
             spoke: None,
             protocol: None,
         }
+    }
+
+    /// The status of a refusal.
+    pub(super) fn status(&self, refusal: &Refusal) -> StatusCode {
+        let limits = self.spoke.as_ref().map(|spoke| spoke.limits.answer);
+        refusal.status(limits.unwrap_or(SpokeLimits::DEFAULT.answer))
     }
 }
 
@@ -88,7 +97,7 @@ impl Recorder {
 
     /// A whole request is refused.
     pub(super) fn refused(&self, progress: &Progress, refusal: &Refusal) {
-        let status = refusal.status();
+        let status = progress.status(refusal);
         let reason = refusal.reason().name();
         self.ended(progress, status);
         match &progress.spoke {
@@ -199,12 +208,23 @@ pub(super) fn negotiated(progress: &Progress, headers: &HeaderMap, retry: bool) 
     }
 }
 
+/// A request exceeds a limit, which may refuse it or not.
+pub(super) fn exceeded(spoke: &Spoke, limit: Limit) {
+    spoke.metrics.count_exceeded(limit, 1);
+}
+
 /// A decoded request has its answer; `hub_text` is what a hub said of it.
 pub(super) fn processed(spoke: &Spoke, verdict: &Verdict, answer: &Answer, hub_text: &str) {
     let samples = &answer.samples;
-    let newest = verdict.times.newest();
-    let newest = newest.filter(|newest| *newest <= newest_plausible());
+    let now = now_millis();
+    let plausible = |newest: &i64| *newest <= now.saturating_add(AHEAD_MAX_MILLIS);
+    let newest = verdict.times.newest().filter(plausible);
     spoke.metrics.count_received(&verdict.received);
+    for limit in Limit::ALL {
+        let count = verdict.exceeded.of(limit);
+        spoke.metrics.count_exceeded(limit, count);
+    }
+    used(spoke, verdict, answer, now);
     spoke
         .metrics
         .count_label_mismatches(verdict.observed.series(Reason::MismatchedLabel));
@@ -275,12 +295,22 @@ fn hub_refusal(answer: &Answer) -> Option<(&'static str, u64)> {
     }
 }
 
-/// The latest timestamp that Prometheus takes, ten minutes ahead (`storage/remote/write_handler.go`,
-/// `maxAheadTime`), in milliseconds since the Unix epoch. One sample beyond must not hide for ever
-/// that a spoke fell silent.
-fn newest_plausible() -> i64 {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from((now + AHEAD_MAX).as_millis()).unwrap_or(i64::MAX)
+/// How much of its limits a request used that has its answer.
+fn used(spoke: &Spoke, verdict: &Verdict, answer: &Answer, now_millis: i64) {
+    let samples = match answer.sent_again() {
+        true => 0,
+        false => verdict.received.samples(),
+    };
+    let millis = |millis: i64| Duration::from_millis(millis.try_into().unwrap_or_default());
+    let (oldest, newest) = (verdict.times.oldest(), verdict.times.newest());
+    let age = oldest.map_or(0, |oldest| now_millis.saturating_sub(oldest));
+    let ahead = newest.map_or(0, |newest| newest.saturating_sub(now_millis));
+    let admission = &spoke.admission;
+    admission.record(samples, verdict.series, millis(age), millis(ahead));
+}
+
+/// The time, in milliseconds since the Unix epoch.
+fn now_millis() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    i64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(i64::MAX)
 }

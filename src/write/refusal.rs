@@ -5,10 +5,13 @@
 //! a 5xx.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use http::StatusCode;
 
-use crate::budget::Overloaded;
+use crate::admission::NotAdmitted;
+use crate::budget::{AccountFull, Overloaded};
+use crate::config::LimitAnswer;
 use crate::identify::NotIdentified;
 use crate::listener::forwarded_for::ForwardedForFault;
 use crate::reasons::{AuthFailure, RequestReason};
@@ -46,6 +49,13 @@ pub enum Refusal {
     /// The connection broke within the body.
     #[error("the body ended early")]
     BodyTruncated,
+    /// The requests of the spoke hold what its limit allows.
+    #[error(
+        "{} bytes are in flight, and limits.bytes_in_flight_max of the spoke is {}; send again later in \
+         smaller requests (max_samples_per_send) or with fewer shards, or raise it",
+        .0.taken, .0.limit
+    )]
+    BytesInFlight(AccountFull),
     /// A Content-Encoding other than snappy.
     #[error("Content-Encoding {0}; send snappy (block format)")]
     ContentEncoding(String),
@@ -84,6 +94,9 @@ pub enum Refusal {
     /// A method other than POST.
     #[error("remote write is a POST")]
     MethodNotAllowed,
+    /// A limit of what the spoke sends in a time, or has under way.
+    #[error("{0}")]
+    NotAdmitted(#[from] NotAdmitted),
     /// A path that takes no writes.
     #[error("no such path; remote write goes to /api/v1/write")]
     NotFound,
@@ -114,8 +127,8 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The status that the spoke is told.
-    pub fn status(&self) -> StatusCode {
+    /// The status that a spoke is told whose limits have this answer.
+    pub fn status(&self, limits: LimitAnswer) -> StatusCode {
         match self {
             // These are facts about the request: it would be refused again.
             Self::BodyFraming | Self::Malformed { .. } | Self::WrongMessage(_) => {
@@ -129,6 +142,11 @@ impl Refusal {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ContentEncoding(_) | Self::ContentType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            // It may pass later. With 429 it is lost unless the sender is set up for it.
+            Self::BytesInFlight(_) | Self::NotAdmitted(_) => match limits {
+                LimitAnswer::ServiceUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+                LimitAnswer::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
+            },
             // The request may be good, so the spoke must keep it.
             Self::AuthBusy
             | Self::BodyStalled
@@ -143,6 +161,14 @@ impl Refusal {
         }
     }
 
+    /// The time after which the request may pass, where that is known.
+    pub fn wait(&self) -> Option<Duration> {
+        match self {
+            Self::NotAdmitted(NotAdmitted::SamplesPerSecond { wait, .. }) => Some(*wait),
+            _ => None,
+        }
+    }
+
     /// The name of the reason.
     pub fn reason(&self) -> RequestReason {
         match self {
@@ -151,6 +177,7 @@ impl Refusal {
             Self::BodyStalled | Self::BodyTimeout { .. } => RequestReason::BodyTimeout,
             Self::BodyTooLarge { .. } => RequestReason::BodyTooLarge,
             Self::BodyTruncated => RequestReason::BodyTruncated,
+            Self::BytesInFlight(_) => RequestReason::BytesInFlight,
             Self::ContentEncoding(_) => RequestReason::ContentEncoding,
             Self::ContentType(_) => RequestReason::ContentType,
             Self::Draining => RequestReason::Draining,
@@ -159,6 +186,10 @@ impl Refusal {
             Self::KeysUnavailable => RequestReason::KeysUnavailable,
             Self::Malformed { .. } => RequestReason::Malformed,
             Self::MethodNotAllowed => RequestReason::MethodNotAllowed,
+            Self::NotAdmitted(NotAdmitted::RequestsInFlight { .. }) => {
+                RequestReason::RequestsInFlight
+            }
+            Self::NotAdmitted(NotAdmitted::SamplesPerSecond { .. }) => RequestReason::RateLimited,
             Self::NotFound => RequestReason::NotFound,
             Self::Overloaded(_) => RequestReason::Overloaded,
             Self::Snappy(SnappyError::TooLarge { .. }) => RequestReason::DecodedTooLarge,
@@ -185,7 +216,10 @@ impl From<NotIdentified> for Refusal {
 
 impl From<Overloaded> for Refusal {
     fn from(overloaded: Overloaded) -> Self {
-        Self::Overloaded(overloaded)
+        match overloaded.account {
+            Some(full) => Self::BytesInFlight(full),
+            None => Self::Overloaded(overloaded),
+        }
     }
 }
 

@@ -37,7 +37,7 @@ pub(super) fn with_answer(answer: &Answer) -> Response<ResponseBody> {
 
 /// The response to a request that was refused whole.
 pub(super) fn with_refusal(progress: &Progress, refusal: &Refusal) -> Response<ResponseBody> {
-    let status = refusal.status();
+    let status = progress.status(refusal);
     let reason = refusal.reason().name();
     let text = match &progress.spoke {
         Some(spoke) => format!("spoke {}: {reason}: {refusal}", spoke.name),
@@ -58,8 +58,12 @@ pub(super) fn with_refusal(progress: &Progress, refusal: &Refusal) -> Response<R
         StatusCode::METHOD_NOT_ALLOWED => {
             headers.insert(ALLOW, HeaderValue::from_static("POST"));
         }
-        StatusCode::SERVICE_UNAVAILABLE => {
-            headers.insert(RETRY_AFTER, fastrand::u64(RETRY_AFTER_SECONDS).into());
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
+            let seconds = match refusal.wait() {
+                Some(wait) => jittered(wait.as_secs() + 1),
+                None => fastrand::u64(RETRY_AFTER_SECONDS),
+            };
+            headers.insert(RETRY_AFTER, seconds.into());
         }
         _ => {}
     }
@@ -74,8 +78,9 @@ pub(super) fn with_refusal(progress: &Progress, refusal: &Refusal) -> Response<R
     response
 }
 
-/// Spreads the seconds that a hub tells every spoke alike, within the cap.
+/// Spreads the seconds that several senders are told alike, upward and within the cap.
 fn jittered(seconds: u64) -> u64 {
+    let seconds = seconds.min(RETRY_AFTER_SECONDS_MAX);
     fastrand::u64(seconds..=seconds + seconds / 2 + 1).min(RETRY_AFTER_SECONDS_MAX)
 }
 

@@ -62,6 +62,7 @@ mod salvage;
 mod sample_counts;
 mod several_hubs;
 mod source_ranges;
+mod spoke_limits;
 mod tls;
 mod translation;
 mod unread_bodies;

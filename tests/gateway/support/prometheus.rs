@@ -106,6 +106,8 @@ pub(crate) struct Spoke<'a> {
     pub(crate) foreign_cluster: Option<&'a str>,
     /// What the job `target` scrapes.
     pub(crate) target: Option<SocketAddr>,
+    /// Further keys of `queue_config` in YAML flow style, each after a comma.
+    pub(crate) queue_config: &'a str,
 }
 
 impl<'a> Spoke<'a> {
@@ -118,6 +120,7 @@ impl<'a> Spoke<'a> {
             protocol,
             foreign_cluster: None,
             target: None,
+            queue_config: "",
         }
     }
 }
@@ -428,6 +431,7 @@ fn spoke_config(spoke: &Spoke<'_>, address: SocketAddr) -> String {
         name,
         url,
         authentication,
+        queue_config,
         ..
     } = spoke;
     let protocol = match spoke.protocol {
@@ -458,7 +462,7 @@ scrape_configs:
   {authentication}
   send_exemplars: true
   send_native_histograms: true
-{protocol}  queue_config: {{batch_send_deadline: 1s, max_shards: 4}}
+{protocol}  queue_config: {{batch_send_deadline: 1s, max_shards: 4{queue_config}}}
 "
     )
 }
