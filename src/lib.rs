@@ -15,6 +15,7 @@
 //! | [`identify`] | which spoke sends: one file for each scheme of credentials |
 //! | [`admission`] | the requests and samples that a spoke may send in a time |
 //! | [`budget`] | the bytes that all requests together may hold |
+//! | [`shares`] | places that spokes compete for: whose request is sent to a hub next |
 //! | [`rewrite`] | from a body to a verdict and to payloads for the hubs; large ones off the async workers |
 //! | [`policy`] | which series and samples may travel on, and with which labels |
 //! | [`wire`] | the messages of both versions, walked in place and encoded |
@@ -47,6 +48,8 @@
 //! | When does a reload end an open connection? | `listener/standing.rs` |
 //! | Why was a connection closed? | `listener/connection.rs`: the list at its head |
 //! | When does a hub get a new connection? | `forward/connections.rs` |
+//! | How many requests is a hub sent at once? | `forward/concurrency.rs` |
+//! | Whose request is next? | `shares.rs` |
 //! | Why was a request or a series refused? | `reasons.rs` |
 //! | Where does a new credential scheme go? | `identify.rs`: the list at its head |
 //! | Where does a new metric go? | `metrics/families.rs`: the list at its head |
@@ -66,8 +69,8 @@
 //!
 //! # Invariants
 //!
-//! 1. No 2xx before the hub's 2xx. Nothing is queued: the spoke's write-ahead log is the queue,
-//!    so killing hubgate at any moment loses nothing.
+//! 1. No 2xx before the hub's 2xx. What waits here, waits for seconds: the spoke's write-ahead
+//!    log is the queue, so killing hubgate at any moment loses nothing.
 //! 2. A 4xx only for facts about the request itself, because Prometheus drops a batch on every
 //!    4xx. [`write::refusal`], [`forward::outcome`] and [`write::answer`] are the only places that
 //!    choose a status, but for what [`listener`] or hyper refuse before them: heads that are not HTTP,
@@ -105,6 +108,7 @@ pub mod policy;
 pub mod reasons;
 pub mod remote_write;
 pub mod rewrite;
+pub mod shares;
 pub mod spoke;
 pub mod state;
 pub mod suspects;

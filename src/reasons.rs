@@ -368,6 +368,12 @@ impl Reason {
 /// Why there is no response of a hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HubFailure {
+    /// The hub was not asked, since a place among the requests to it would come too late.
+    #[error("the hub has too much to do")]
+    Busy {
+        /// When to try again, in seconds.
+        seconds: u64,
+    },
     /// No connection could be made.
     #[error("the hub cannot be reached")]
     Connect,
@@ -389,6 +395,7 @@ impl HubFailure {
     /// The value of the label `code` of `hubgate_hub_requests_total`.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Busy { .. } => "busy",
             Self::Connect => "connect_error",
             Self::Reset => "reset",
             Self::Skipped => "skipped",

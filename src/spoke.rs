@@ -12,6 +12,7 @@ use crate::config::{self, HubUrl, LimitAnswer, LimitMode, SourceRanges, SpokeLim
 use crate::metrics::SpokeMetrics;
 use crate::policy::Rules;
 use crate::reasons::Limit;
+use crate::shares::Share;
 use crate::suspects::Docket;
 
 pub use status::{Refusals, Snapshot, Status};
@@ -36,6 +37,8 @@ pub struct Spoke {
     pub metrics: SpokeMetrics,
     /// What its requests hold of the budget; goes on over reloads.
     pub account: Arc<Account>,
+    /// Its share of what spokes compete for.
+    pub share: Share,
     /// What was last seen of it; goes on over reloads.
     pub status: Arc<Status>,
     /// What its last requests met; goes on over reloads.
@@ -77,6 +80,7 @@ impl Spoke {
             admission,
             metrics,
             account,
+            share: before.map_or_else(Share::default, |it| it.share),
             status: before.map_or_else(Arc::default, |it| Arc::clone(&it.status)),
             throttles: before.map_or_else(Arc::default, |it| Arc::clone(&it.throttles)),
         }

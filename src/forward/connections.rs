@@ -283,8 +283,10 @@ fn is_failure(sent: &HubRequest<'_>, response: &HubResponse) -> bool {
 mod tests {
     use http::StatusCode;
 
+    use crate::shares::Share;
     use crate::wire::Counts;
 
+    use super::super::hub::Writer;
     use super::*;
 
     #[test]
@@ -312,7 +314,10 @@ mod tests {
             let sent = HubRequest {
                 protocol,
                 body: Bytes::new(),
-                spoke: is_write.then_some("production"),
+                spoke: is_write.then(|| Writer {
+                    name: "production",
+                    share: Share::default(),
+                }),
                 retry_attempt: None,
                 deadline: Instant::now(),
             };

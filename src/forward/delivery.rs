@@ -21,10 +21,13 @@ use crate::spoke::Spoke;
 use crate::suspects::{Digest, Docket, digest};
 use crate::wire::Counts;
 
-use super::hub::{Hub, HubRequest};
+use super::hub::{Hub, HubRequest, Writer};
 use super::outcome::{Failed, Outcome, Settled};
 use super::reaction::{self, Known, Reaction, Sent, react};
 use super::response::HubResponse;
+
+/// A wait for a place at the hub that is too short to matter for how far a delivery comes.
+const WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// One request on its way to one hub.
 #[derive(Debug)]
@@ -66,6 +69,7 @@ impl Delivery {
             deadline: self.hub.deadline(),
             salvage_requests: self.hub.salvage_requests_max(),
             slowest: Duration::ZERO,
+            waited: false,
             gave_up: false,
             pending: Vec::with_capacity(1),
             settled: Settled::default(),
@@ -92,6 +96,8 @@ pub(super) struct Run<'d> {
     pub(super) salvage_requests: usize,
     /// The longest time that the hub took to respond.
     pub(super) slowest: Duration,
+    /// A part of its time passed before the hub was sent anything, while others had its places.
+    waited: bool,
     /// The time did not suffice for more halves, and the spoke is not to retry any more.
     gave_up: bool,
     /// The messages to send; the last one is next.
@@ -155,12 +161,16 @@ impl Run<'_> {
         let request = HubRequest {
             protocol: pending.payload.protocol,
             body: pending.payload.body.clone(),
-            spoke: Some(&spoke.name),
+            spoke: Some(Writer {
+                name: &spoke.name,
+                share: spoke.share,
+            }),
             retry_attempt: self.delivery.retry_attempt.as_ref(),
             deadline: self.deadline,
         };
-        let response = hub.send(request).await?;
-        self.slowest = self.slowest.max(started.elapsed());
+        let (response, took) = hub.send(request).await?;
+        self.slowest = self.slowest.max(took);
+        self.waited |= started.elapsed().saturating_sub(took) > WAIT_MAX;
         Ok(response)
     }
 
@@ -253,6 +263,10 @@ impl Run<'_> {
         // The halves, what is pending, and one request to spare.
         let requests = u32::try_from(self.pending.len() + 3).unwrap_or(u32::MAX);
         if Instant::now() + self.slowest.saturating_mul(requests) > self.deadline {
+            // Whoever took the hub's time says nothing about these samples.
+            if self.waited && !self.gave_up {
+                return Err(Failed::slow());
+            }
             // Asked once for each request: every answer counts as one.
             self.gave_up = self.gave_up || !self.docket().put_off_salvage(&self.digest());
             return if self.gave_up {

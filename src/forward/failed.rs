@@ -25,14 +25,17 @@ impl Failed {
     pub fn no_response(failure: HubFailure) -> Self {
         let status = match failure {
             HubFailure::Connect | HubFailure::Reset | HubFailure::Tls => StatusCode::BAD_GATEWAY,
-            HubFailure::Skipped => StatusCode::SERVICE_UNAVAILABLE,
+            HubFailure::Busy { .. } | HubFailure::Skipped => StatusCode::SERVICE_UNAVAILABLE,
             HubFailure::Timeout => StatusCode::GATEWAY_TIMEOUT,
         };
         Self {
             status,
             reason: failure.to_string(),
             detail: failure.to_string(),
-            retry_after: RetryAfter::Soon,
+            retry_after: match failure {
+                HubFailure::Busy { seconds } => RetryAfter::Seconds(seconds),
+                _ => RetryAfter::Soon,
+            },
         }
     }
 

@@ -137,8 +137,9 @@ impl<'h> Plan<'h> {
                     let bytes = DELIVERY_BYTES + reservation.bytes();
                     let slot = hub.backlog().enter(bytes, terms.backlog_bytes_max);
                     if slot.is_none() {
-                        hub.recorder().skipped(self.targets[*index].protocol);
-                        let failed = Failed::no_response(HubFailure::Skipped);
+                        let protocol = self.targets[*index].protocol;
+                        let failure = hub.recorder().unsent(protocol, HubFailure::Skipped);
+                        let failed = Failed::no_response(failure);
                         outcomes.push(Outcome::Failed(failed));
                         continue;
                     }

@@ -6,31 +6,31 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request};
 use http_body_util::Full;
-use tokio::sync::Semaphore;
-use tokio::time::timeout_at;
+use tokio::time::sleep;
 
 use crate::config::{self, HubMetadata, HubUrl};
 use crate::metrics::HubMetrics;
 use crate::reasons::{HubFailure, UNKNOWN};
 use crate::remote_write;
 use crate::rewrite::Metadata;
+use crate::shares::Share;
 use crate::wire::Protocol;
 
 use super::backlog::Backlog;
 use super::connections::{Connections, Lost};
+use super::places::Places;
 use super::probe::Discovery;
 use super::record::Recorder;
 use super::response::HubResponse;
 
-/// Prometheus takes 512 connections by default (`--web.max-connections`), for its users as well;
-/// more than that hang unaccepted.
-const REQUESTS_IN_FLIGHT_MAX: usize = 256;
+/// How often the places are looked at.
+const PLACES_INTERVAL: Duration = Duration::from_secs(1);
 
 /// An empty message as a snappy block.
 const EMPTY_MESSAGE: &[u8] = b"\0";
@@ -45,12 +45,21 @@ pub struct HubRequest<'r> {
     pub protocol: Protocol,
     /// The message, compressed.
     pub body: Bytes,
-    /// The spoke whose message it is; `None` for a probe.
-    pub spoke: Option<&'r str>,
+    /// The spoke whose message it is; `None` for a probe, which waits for no place.
+    pub spoke: Option<Writer<'r>>,
     /// The sender's number of attempts.
     pub retry_attempt: Option<&'r HeaderValue>,
     /// When the whole response must have arrived.
     pub deadline: Instant,
+}
+
+/// A spoke at a hub.
+#[derive(Debug, Clone, Copy)]
+pub struct Writer<'r> {
+    /// Its name.
+    pub name: &'r str,
+    /// Its share of the places at the hub.
+    pub share: Share,
 }
 
 /// One upstream that takes remote write.
@@ -60,7 +69,7 @@ pub struct Hub {
     /// The headers that are the same for all requests, with a message of V1 and of V2.
     headers: [HeaderMap; 2],
     connections: Connections,
-    in_flight: Arc<Semaphore>,
+    places: Arc<Places>,
     discovery: Arc<Discovery>,
     backlog: Arc<Backlog>,
     recorder: Recorder,
@@ -89,10 +98,7 @@ impl Hub {
             config: config.clone(),
             headers: [Protocol::V1, Protocol::V2].map(|protocol| headers(config, protocol)),
             connections: Connections::new(config, same.map(|it| &it.connections)),
-            in_flight: same.map_or_else(
-                || Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT_MAX)),
-                |it| Arc::clone(&it.in_flight),
-            ),
+            places: same.map_or_else(Arc::default, |it| Arc::clone(&it.places)),
             discovery,
             backlog: same.map_or_else(Arc::default, |it| Arc::clone(&it.backlog)),
             recorder,
@@ -156,13 +162,21 @@ impl Hub {
         self.recorder.metrics()
     }
 
-    /// Finds out what the hub speaks, and again whenever a response makes it doubtful, and closes
-    /// idle connections. Does not return.
+    /// Finds out what the hub speaks, and again whenever a response makes it doubtful, closes idle
+    /// connections, and looks whether the hub is silent. Does not return.
     pub async fn run(&self) -> Infallible {
         let probe = || self.probe(self.deadline());
         tokio::select! {
             never = self.discovery.run(self.name(), probe) => never,
             never = self.connections.sweep() => never,
+            never = self.watch_places() => never,
+        }
+    }
+
+    async fn watch_places(&self) -> Infallible {
+        loop {
+            self.metrics().record_places(self.places.tick());
+            sleep(PLACES_INTERVAL).await;
         }
     }
 
@@ -181,21 +195,39 @@ impl Hub {
             retry_attempt: None,
             deadline,
         };
-        self.send(request).await
+        self.send(request).await.map(|(response, _)| response)
     }
 
-    /// Sends one compressed message and waits for the whole response.
-    pub async fn send(&self, request: HubRequest<'_>) -> Result<HubResponse, HubFailure> {
-        let started = Instant::now();
+    /// Sends one compressed message, when there is a place for it, and waits for the whole response.
+    /// Returns the time that the hub took as well, without the wait for the place.
+    pub async fn send(
+        &self,
+        request: HubRequest<'_>,
+    ) -> Result<(HubResponse, Duration), HubFailure> {
         let (protocol, probing) = (request.protocol, request.spoke.is_none());
+        let sending = match request.spoke {
+            Some(writer) => {
+                let (bytes, deadline) = (request.body.len(), request.deadline);
+                let timeout = self.config.timeout;
+                let entered = self.places.enter(writer.share, bytes, deadline, timeout);
+                let entered = entered.await;
+                Some(entered.map_err(|busy| self.recorder.unsent(protocol, busy))?)
+            }
+            None => None,
+        };
+        let started = Instant::now();
         let result = self.exchange(&request).await;
-        self.recorder.request(protocol, &result, started.elapsed());
+        if let Some(sending) = sending {
+            sending.ended(&result);
+        }
+        let took = started.elapsed();
+        self.recorder.request(protocol, &result, took);
         if let (Protocol::V2, Ok(response)) = (protocol, &result)
             && let Some(found) = self.discovery.learn(response, probing)
         {
             self.recorder.found(found);
         }
-        result
+        result.map(|response| (response, took))
     }
 
     fn http_request(&self, sent: &HubRequest<'_>) -> Request<Full<Bytes>> {
@@ -213,7 +245,8 @@ impl Hub {
         }
         for header in &self.config.headers {
             // A probe holds no sample that could be stored for the tenant that it names.
-            let value = header.value.value(sent.spoke.unwrap_or(PROBING_SPOKE));
+            let name = sent.spoke.map_or(PROBING_SPOKE, |writer| writer.name);
+            let value = header.value.value(name);
             headers.insert(header.name.clone(), value);
         }
         request
@@ -222,15 +255,6 @@ impl Hub {
     /// Sends a request, and once more if a kept connection turns out to be closed.
     async fn exchange(&self, sent: &HubRequest<'_>) -> Result<HubResponse, HubFailure> {
         let deadline = sent.deadline;
-        let _permit = match self.in_flight.try_acquire() {
-            Ok(permit) => permit,
-            Err(_) => {
-                let permit = timeout_at(deadline.into(), self.in_flight.acquire()).await;
-                let permit = permit.map_err(|_| HubFailure::Timeout)?;
-                // It is never closed: the semaphore lives as long as the hub.
-                permit.map_err(|_| HubFailure::Connect)?
-            }
-        };
         let send = |held| {
             let request = self.http_request(sent);
             self.connections.send(held, request, sent)

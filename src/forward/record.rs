@@ -60,11 +60,11 @@ impl Recorder {
         self.metrics.count_request(protocol, RESENT, None);
     }
 
-    /// A request was not sent, because too many wait for the hub.
-    pub(super) fn skipped(&self, protocol: Protocol) {
-        let failure = HubFailure::Skipped;
+    /// A request was not sent. Returns why.
+    pub(super) fn unsent(&self, protocol: Protocol, failure: HubFailure) -> HubFailure {
         self.metrics.count_request(protocol, failure.name(), None);
-        self.failed(&format!("skipped: {failure}"));
+        self.failed(&format!("{}: {failure}", failure.name()));
+        failure
     }
 
     /// The hub did not take a request that another hub may have taken.

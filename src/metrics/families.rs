@@ -180,9 +180,15 @@ families! {
         hub_protocol: Each<Protocol, Gauge>,
         /// Time from sending a request to the hub to the end of its response.
         hub_request_duration_seconds: Distribution<Seconds>,
-        /// Requests to the hub, by status code or connect_error, resent, reset, skipped, timeout,
-        /// tls_error.
+        /// Requests to the hub, by status code or busy, connect_error, resent, reset, skipped,
+        /// timeout, tls_error.
         hub_requests: Each<Protocol, Codes>,
+        /// Requests under way to the hub.
+        hub_requests_in_flight: Gauge,
+        /// Most requests that the hub is sent at once at present.
+        hub_requests_in_flight_limit: Gauge,
+        /// Requests that wait until the hub is sent fewer.
+        hub_requests_waiting: Gauge,
         /// Samples refused because the hub answered them alone with 500 and stored others in between.
         hub_samples_isolated: Each<Kind, Counter>,
         /// Samples that the hub wrote, also when the spoke got an error because of another hub.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crate::shares::Use;
 use crate::wire::{Counts, Protocol};
 
 use super::add;
@@ -87,6 +88,16 @@ impl HubMetrics {
     pub fn record_certificate(&self, not_after: Option<SystemTime>) {
         let expiry = &self.families.hub_tls_certificate_expiry_timestamp_seconds;
         expiry.set_to(not_after);
+    }
+
+    /// Shows how many requests are under way, may be at once, and wait.
+    pub fn record_places(&self, places: Use) {
+        let to_gauge = |number| i64::try_from(number).unwrap_or(i64::MAX);
+        let families = &self.families;
+        families.hub_requests_in_flight.set(to_gauge(places.taken));
+        let limit = &families.hub_requests_in_flight_limit;
+        limit.set(to_gauge(places.places));
+        families.hub_requests_waiting.set(to_gauge(places.waiting));
     }
 
     /// Shows the newest protocol that the hub was found to speak.

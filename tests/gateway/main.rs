@@ -46,6 +46,7 @@ mod log;
 mod memory;
 mod metrics_formats;
 mod metrics_rises;
+mod neighbours;
 mod password_attacks;
 mod proxy_protocol;
 mod real_hubs;

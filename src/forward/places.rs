@@ -1,0 +1,129 @@
+//! The places at a hub: how many requests it is sent at once, and whose is next.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+
+use crate::reasons::HubFailure;
+use crate::shares::{By, Place, Share, Shares, Use};
+
+use super::concurrency::{Concurrency, Ended, Sign};
+use super::response::HubResponse;
+
+/// How long a request waits for a place, and no longer than half of the time that it has left.
+/// Prometheus gives a request up after 30 s (`remote_timeout`).
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The places at one hub.
+#[derive(Debug)]
+pub(super) struct Places {
+    shares: Arc<Shares>,
+    concurrency: Mutex<Concurrency>,
+}
+
+/// A request that has a place.
+#[derive(Debug)]
+pub(super) struct Sending<'p> {
+    places: &'p Places,
+    _place: Place,
+    began: Instant,
+    bytes: usize,
+    /// The hub has enough time to respond, so a timeout says something about it.
+    in_time: bool,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        let concurrency = Concurrency::new(Instant::now());
+        Self {
+            shares: Shares::new(concurrency.limit(), By::Held),
+            concurrency: Mutex::new(concurrency),
+        }
+    }
+}
+
+impl Places {
+    /// Waits for a place for a message of `bytes`. It has time until `deadline`; a hub that does its work
+    /// needs much less than `timeout`.
+    pub(super) async fn enter(
+        &self,
+        share: Share,
+        bytes: usize,
+        deadline: Instant,
+        timeout: Duration,
+    ) -> Result<Sending<'_>, HubFailure> {
+        let left = |now| deadline.saturating_duration_since(now);
+        let patience = PATIENCE.min(left(Instant::now()) / 2);
+        match self.shares.enter(share, patience).await {
+            Ok(place) => {
+                let began = Instant::now();
+                Ok(Sending {
+                    places: self,
+                    _place: place,
+                    began,
+                    bytes,
+                    in_time: left(began) >= timeout / 4,
+                })
+            }
+            Err(crowded) => Err(HubFailure::Busy {
+                seconds: crowded.retry_after.as_secs() + 1,
+            }),
+        }
+    }
+
+    /// Looks at the hub once a second, and returns what the places are used for.
+    pub(super) fn tick(&self) -> Use {
+        let mut concurrency = self.concurrency();
+        let taken = self.shares.usage().taken;
+        let limit = concurrency.tick(taken, Instant::now());
+        self.shares.set_places(limit);
+        self.shares.usage()
+    }
+
+    fn concurrency(&self) -> MutexGuard<'_, Concurrency> {
+        // Nothing under the lock can leave it half done.
+        self.concurrency
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sending<'_> {
+    /// The request ended, and its place becomes free.
+    pub(super) fn ended(self, result: &Result<HubResponse, HubFailure>) {
+        let shares = &self.places.shares;
+        let ended = Ended {
+            began: self.began,
+            bytes: self.bytes,
+            sign: match result {
+                Err(HubFailure::Timeout) if !self.in_time => Sign::None,
+                _ => sign(result),
+            },
+            in_flight: shares.usage().taken,
+        };
+        let mut concurrency = self.places.concurrency();
+        let before = concurrency.limit();
+        let limit = concurrency.ended(&ended, Instant::now());
+        if limit != before {
+            shares.set_places(limit);
+        }
+    }
+}
+
+/// What the end of a request says about the load of the hub.
+fn sign(result: &Result<HubResponse, HubFailure>) -> Sign {
+    match result {
+        Ok(response) => match response.status {
+            StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT => Sign::Overloaded,
+            status if status.is_success() => Sign::Served,
+            // A refusal takes less time than to store something, and a 429 is mostly about one tenant.
+            _ => Sign::None,
+        },
+        Err(HubFailure::Timeout) => Sign::Overloaded,
+        Err(HubFailure::Connect | HubFailure::Reset | HubFailure::Tls) => Sign::Unreachable,
+        Err(HubFailure::Busy { .. } | HubFailure::Skipped) => Sign::None,
+    }
+}

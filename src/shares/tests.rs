@@ -1,0 +1,232 @@
+//! Who has a place next, and when.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
+use tokio::task::{JoinSet, yield_now};
+
+use super::*;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn weight(weight: u32) -> Share {
+    Share::new(NonZeroU32::new(weight).unwrap())
+}
+
+/// A place that is free.
+async fn free(shares: &Arc<Shares>, share: Share) -> Place {
+    shares.enter(share, Duration::ZERO).await.unwrap()
+}
+
+fn usage(shares: &Shares) -> (usize, usize, usize) {
+    let Use {
+        places,
+        taken,
+        waiting,
+    } = shares.usage();
+    (places, taken, waiting)
+}
+
+/// Each of these asks for a place that it holds for `hold`; returns who had one, in order.
+async fn order(shares: &Arc<Shares>, asking: &[Share], hold: Duration) -> Vec<u64> {
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let mut tasks = JoinSet::new();
+    for share in asking {
+        let (shares, order, share) = (Arc::clone(shares), Arc::clone(&order), *share);
+        tasks.spawn(async move {
+            let _place = shares.enter(share, 100 * PATIENCE).await.unwrap();
+            order.lock().unwrap().push(share.id);
+            tokio::time::sleep(hold).await;
+        });
+        yield_now().await;
+    }
+    tasks.join_all().await;
+    assert_eq!(shares.usage().taken, 0);
+    std::mem::take(&mut *order.lock().unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_spoke_alone_has_all_places() {
+    for by in [By::Held, By::Given] {
+        let shares = Shares::new(3, by);
+        let spoke = Share::default();
+        let first = free(&shares, spoke).await;
+        let _second = free(&shares, spoke).await;
+        let _third = free(&shares, spoke).await;
+        assert_eq!(usage(&shares), (3, 3, 0));
+        let crowded = shares.enter(spoke, PATIENCE).await.unwrap_err();
+        assert_eq!(crowded.retry_after, PATIENCE);
+        assert_eq!(usage(&shares), (3, 3, 0));
+        drop(first);
+        let _fourth = free(&shares, spoke).await;
+        assert_eq!(usage(&shares), (3, 3, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_requests_of_one_spoke_delay_another_by_one_place() {
+    for by in [By::Held, By::Given] {
+        for places in [1, 4, 16] {
+            let shares = Shares::new(places, by);
+            let (many, few) = (Share::default(), Share::default());
+            let mut asking = vec![many; 300];
+            asking.push(few);
+            let order = order(&shares, &asking, Duration::from_millis(10)).await;
+            let place = order.iter().position(|id| *id == few.id);
+            assert!(place <= Some(places), "{by:?}, {places}: {place:?}");
+            assert_eq!(order.len(), asking.len());
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn places_follow_weights() {
+    for (by, places) in [(By::Held, 8), (By::Given, 1), (By::Given, 2)] {
+        let shares = Shares::new(places, by);
+        let (heavy, light) = (weight(3), weight(1));
+        let asking = [vec![light; 400], vec![heavy; 400]].concat();
+        let order = order(&shares, &asking, Duration::from_millis(10)).await;
+        let heavy = order[places..400]
+            .iter()
+            .filter(|id| **id == heavy.id)
+            .count();
+        assert!((290..=310).contains(&heavy), "{by:?}, {places}: {heavy}");
+    }
+}
+
+/// One that returns as soon as it had its place must not pass those who wait again and again.
+#[tokio::test(start_paused = true)]
+async fn returning_is_no_advantage() {
+    let shares = Shares::new(1, By::Given);
+    let place = free(&shares, Share::default()).await;
+    let mut tasks = JoinSet::new();
+    for _ in 0..100 {
+        let (shares, share) = (Arc::clone(&shares), Share::default());
+        tasks.spawn(async move {
+            for _ in 0..100 {
+                let place = shares.enter(share, 100 * PATIENCE).await.unwrap();
+                yield_now().await;
+                drop(place);
+            }
+        });
+    }
+    yield_now().await;
+    let waits = shares.enter(Share::default(), PATIENCE);
+    drop(place);
+    let place = waits.await.unwrap();
+    assert!(tasks.len() > 90, "{} are left", tasks.len());
+    drop(place);
+    tasks.join_all().await;
+    assert_eq!(usage(&shares), (1, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_leaves_a_line_leaves_nothing_behind() {
+    let shares = Shares::new(1, By::Held);
+    let (first, second) = (Share::default(), Share::default());
+    let place = free(&shares, first).await;
+    {
+        let mut leaves = pin!(shares.enter(second, PATIENCE));
+        poll_fn(|context| {
+            assert!(leaves.as_mut().poll(context).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        assert_eq!(usage(&shares), (1, 1, 1));
+    }
+    assert_eq!(usage(&shares), (1, 1, 0));
+    {
+        let mut leaves = pin!(shares.enter(second, PATIENCE));
+        poll_fn(|context| {
+            assert!(leaves.as_mut().poll(context).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        drop(place);
+        // It was given the place, and does not know yet.
+        assert_eq!(usage(&shares), (1, 1, 0));
+    }
+    assert_eq!(usage(&shares), (1, 0, 0));
+    free(&shares, first).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_to_wait_follows_from_how_places_become_free() {
+    let shares = Shares::new(1, By::Held);
+    let spoke = Share::default();
+    let mut tasks = JoinSet::new();
+    for _ in 0..20 {
+        let shares = Arc::clone(&shares);
+        tasks.spawn(async move {
+            let place = shares.enter(spoke, PATIENCE).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            place.is_ok()
+        });
+    }
+    let results = tasks.join_all().await;
+    let served = results.iter().filter(|served| **served).count();
+    assert_eq!(served, 10, "a second each, and the patience is ten");
+    let place = free(&shares, spoke).await;
+    let _waits = {
+        let shares = Arc::clone(&shares);
+        tokio::spawn(async move { shares.enter(spoke, PATIENCE).await })
+    };
+    yield_now().await;
+    let crowded = shares.enter(spoke, Duration::from_millis(1500)).await;
+    assert_eq!(crowded.unwrap_err().retry_after, Duration::from_secs(2));
+    let other = shares.enter(Share::default(), Duration::from_millis(500));
+    assert_eq!(other.await.unwrap_err().retry_after, Duration::from_secs(1));
+    drop(place);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_line_is_bounded() {
+    let shares = Shares::new(1, By::Held);
+    let spoke = Share::default();
+    let place = free(&shares, spoke).await;
+    let mut tasks = JoinSet::new();
+    for _ in 0..2 * WAITING_MAX {
+        let shares = Arc::clone(&shares);
+        tasks.spawn(async move { drop(shares.enter(spoke, PATIENCE).await) });
+        yield_now().await;
+    }
+    assert_eq!(usage(&shares), (1, 1, WAITING_MAX));
+    drop(place);
+    tasks.join_all().await;
+    assert_eq!(usage(&shares), (1, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn places_come_and_go() {
+    let shares = Shares::new(0, By::Held);
+    let spoke = Share::default();
+    let waits = {
+        let shares = Arc::clone(&shares);
+        tokio::spawn(async move { shares.enter(spoke, PATIENCE).await.unwrap() })
+    };
+    yield_now().await;
+    assert_eq!(usage(&shares), (0, 0, 1));
+    shares.set_places(2);
+    let first = waits.await.unwrap();
+    let second = free(&shares, spoke).await;
+    shares.set_places(1);
+    drop(first);
+    shares.enter(spoke, Duration::ZERO).await.unwrap_err();
+    drop(second);
+    free(&shares, spoke).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn spokes_that_are_gone_are_forgotten() {
+    let shares = Shares::new(2, By::Given);
+    let spoke = Share::default();
+    let place = free(&shares, spoke).await;
+    for _ in 0..100 * SWEEP_AT {
+        free(&shares, spoke).await;
+        free(&shares, Share::default()).await;
+    }
+    assert!(shares.lock().spokes.len() <= SWEEP_AT);
+    drop(place);
+    assert!(shares.lock().spokes.is_empty());
+}
