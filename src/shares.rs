@@ -55,6 +55,11 @@ impl Share {
         Self { weight, ..self }
     }
 
+    /// How many times as much as one of weight 1 it may have.
+    pub fn weight(self) -> usize {
+        self.weight.get() as usize
+    }
+
     /// What `places` count for it.
     fn weighed(self, places: usize) -> u64 {
         (places as u64).saturating_mul(UNIT) / u64::from(self.weight.get())

@@ -197,7 +197,7 @@ impl Endpoint {
         let admitted = spoke.admission.admit(&spoke.limits, exceeded)?;
         let limits = &state.config.limits;
         let announced = body::announced(body, limits)?;
-        let reservation = Arc::new(self.budget.begin(&spoke.account));
+        let reservation = Arc::new(self.budget.begin(&spoke.account, spoke.share));
         let body = body::read(body, announced, limits, &reservation).await?;
         Ok(Job {
             spoke,

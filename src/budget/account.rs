@@ -102,6 +102,7 @@ mod tests {
 
     use crate::budget::Budget;
     use crate::metrics::Gauge;
+    use crate::shares::Share;
 
     use super::*;
 
@@ -110,8 +111,8 @@ mod tests {
         let budget = Budget::new(1000, Gauge::default());
         let account = Arc::new(Account::default());
         account.set_limit(Some(100), LimitMode::Enforce);
-        let first = budget.begin(&account);
-        let second = budget.begin(&account);
+        let first = budget.begin(&account, Share::default());
+        let second = budget.begin(&account, Share::default());
         first.grow(60).unwrap();
         second.grow(40).unwrap();
         let began = Instant::now();
@@ -125,12 +126,15 @@ mod tests {
         second.grow(1).unwrap_err();
         assert_eq!(second.check_room(1), Err(refused));
         assert_eq!(account.exceeded(), 1, "a request counts once");
-        budget.begin(&Arc::default()).grow(900).unwrap();
+        budget
+            .begin(&Arc::default(), Share::default())
+            .grow(900)
+            .unwrap();
         drop(second);
         first.grow(140).unwrap();
         assert_eq!((account.bytes(), account.exceeded()), (200, 1));
         account.set_limit(Some(100), LimitMode::Observe);
-        let third = budget.begin(&account);
+        let third = budget.begin(&account, Share::default());
         third.grow(1).unwrap();
         third.grow(1).unwrap();
         assert_eq!((account.bytes(), account.exceeded()), (202, 2));

@@ -15,6 +15,7 @@ use crate::config::{self, Absent, LabelPolicy, Mismatch};
 use crate::metrics::Gauge;
 use crate::policy::Scratch;
 use crate::policy::tests::judged::Judged;
+use crate::shares::Share;
 use crate::wire::encoder::{Encoder, Form};
 use crate::wire::proto::{v1, v2};
 use crate::wire::tests::mirror::PlainMessage;
@@ -174,7 +175,7 @@ impl Fixture {
 
     /// A request that holds `bytes`.
     fn begin(&self, bytes: usize) -> Arc<Reservation> {
-        let reservation = self.budget.begin(&Arc::default());
+        let reservation = self.budget.begin(&Arc::default(), Share::default());
         reservation.grow(bytes).unwrap();
         Arc::new(reservation)
     }

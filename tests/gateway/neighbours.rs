@@ -1,11 +1,13 @@
-//! One spoke that sends much does not take the hub from another.
+//! One spoke that sends much does not take the hub and the memory from another.
 
 use std::sync::Arc;
 
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::support::body::Protocol;
-use crate::support::config::{config, spoke};
+use crate::support::body::{Protocol, encode, noise, series, snappy};
+use crate::support::config::{config, spoke, token};
 use crate::support::gate::Gate;
 use crate::support::hub::ScriptedHub;
 use crate::support::reply::Reply;
@@ -127,4 +129,46 @@ async fn who_would_wait_too_long_for_a_hub_is_told_when_to_come_back() {
     let counted = gate.sum("hubgate_hub_requests_total", &labels).await;
     assert_eq!(counted, busy as f64);
     gate.expect_balanced_counts("production").await;
+}
+
+#[tokio::test]
+async fn bodies_of_one_spoke_leave_room_for_those_of_another() {
+    let (_hub, gate) = start("limits: {bytes_in_flight_max: 96MiB}").await;
+    const MIB: usize = 1024 * 1024;
+    let text = noise(3 * MIB);
+    let body = snappy(text.as_bytes());
+    let begin = async || {
+        let mut stream = TcpStream::connect(gate.write_address()).await.unwrap();
+        let head = format!(
+            "POST /api/v1/write HTTP/1.1\r\nHost: gate\r\nAuthorization: Bearer {}\r\n\
+             Content-Encoding: snappy\r\nContent-Type: application/x-protobuf\r\n\
+             X-Prometheus-Remote-Write-Version: 0.1.0\r\nContent-Length: {}\r\n\r\n",
+            token("production"),
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // The end of the body never comes, and what the gate refuses it may not read.
+        let _ = stream.write_all(&body[..body.len() - 1]).await;
+        stream
+    };
+    let mut streams = Vec::new();
+    for _ in 0..40 {
+        streams.push(begin().await);
+    }
+    let refused = [("spoke", "production"), ("code", "503")];
+    eventually("bodies are refused", DEADLINE, async || {
+        let refused = gate.sum("hubgate_requests_total", &refused).await;
+        if refused > 5.0 { Ok(()) } else { Err(refused) }
+    })
+    .await;
+    let held = gate.sum("hubgate_bytes_in_flight", &[]).await;
+    assert!(held > 50.0 * MIB as f64, "{held} bytes");
+    assert!(held <= 0.81 * 96.0 * MIB as f64, "{held} bytes");
+    let large = [series(&format!("__name__=large,noise={}", noise(60_000)))];
+    let large = encode(Protocol::V1, &large);
+    for _ in 0..20 {
+        let request = Request::write(Protocol::V1, large.clone()).spoke("staging");
+        gate.send(request).await.expect(204);
+    }
+    drop(streams);
 }

@@ -23,7 +23,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("shares", &[]),
     ("metrics", &["config", "reasons", "shares", "wire"]),
     ("admission", &["config", "reasons"]),
-    ("budget", &["config", "metrics"]),
+    ("budget", &["config", "metrics", "shares"]),
     ("suspects", &["wire"]),
     (
         "spoke",
@@ -40,7 +40,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "wire",
         ],
     ),
-    ("rewrite", &["budget", "policy", "spoke", "wire"]),
+    ("rewrite", &["budget", "policy", "shares", "spoke", "wire"]),
     (
         "forward",
         &[

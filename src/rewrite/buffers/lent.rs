@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::budget::{Budget, Reservation};
+use crate::shares::Share;
 
 use super::Buffers;
 
@@ -60,7 +61,7 @@ impl Lender {
         let mut kept = kept.unwrap_or_else(|| Kept {
             buffers: Buffers::default(),
             since: Instant::now(),
-            reservation: self.budget.begin(&Arc::default()),
+            reservation: self.budget.begin(&Arc::default(), Share::default()),
         });
         kept.buffers.trim(size.saturating_mul(OVERSIZE_MAX));
         // This gives back, and so it cannot fail.
@@ -173,7 +174,7 @@ mod tests {
     async fn what_is_kept_gives_way_to_a_request() {
         let (budget, taken, lender) = fixture(32 * MIB);
         work(&lender, 16 * MIB);
-        let request = budget.begin(&Arc::default());
+        let request = budget.begin(&Arc::default(), Share::default());
         request.grow(30 * MIB).unwrap();
         assert_eq!(mib(&taken), 30);
         work(&lender, 16 * MIB);

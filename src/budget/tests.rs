@@ -1,0 +1,162 @@
+//! What requests take of the budget, give back, wait for and leave to others.
+
+use std::sync::Mutex;
+
+use super::*;
+
+/// A request that holds `bytes`.
+fn holding(budget: &Arc<Budget>, bytes: usize) -> Result<Reservation, Overloaded> {
+    let reservation = budget.begin(&Arc::default(), Share::default());
+    reservation.grow(bytes).map(|()| reservation)
+}
+
+#[test]
+fn takes_all_or_nothing_and_gives_back() {
+    let gauge = Gauge::default();
+    let budget = Budget::new(100, gauge.clone());
+    let (account, other) = (Arc::default(), Arc::default());
+    let first = budget.begin(&account, Share::default());
+    let second = budget.begin(&other, Share::default());
+    first.grow(60).unwrap();
+    second.grow(41).unwrap_err();
+    assert_eq!(holding(&budget, 41).unwrap_err().needed, 41);
+    second.check_room(41).unwrap_err();
+    second.check_room(40).unwrap();
+    second.grow(40).unwrap();
+    assert_eq!(gauge.get(), 100);
+    assert_eq!((account.bytes(), other.bytes()), (60, 40));
+    first.resize(10).unwrap();
+    assert_eq!(gauge.get(), 50);
+    let first = Arc::new(first);
+    first.permit(51).unwrap_err();
+    let mut permit = first.permit(40).unwrap();
+    assert_eq!(permit.grow(11).unwrap_err().needed, 61);
+    permit.grow(10).unwrap();
+    assert_eq!((gauge.get(), first.bytes()), (100, 60));
+    let part = permit.split(20);
+    drop(permit);
+    assert_eq!((gauge.get(), first.bytes()), (70, 30));
+    drop(part);
+    assert_eq!((gauge.get(), first.bytes()), (50, 10));
+    second.grow(usize::MAX).unwrap_err();
+    drop(first);
+    second.resize(120).unwrap();
+    holding(&budget, 1).unwrap_err();
+    drop(second);
+    holding(&budget, 101).unwrap_err();
+    assert_eq!(gauge.get(), 0);
+    assert_eq!((account.bytes(), other.bytes()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_request_at_a_time_waits_in_its_turn() {
+    let budget = Budget::new(100, Gauge::default());
+    let first = holding(&budget, 50).unwrap();
+    let second = holding(&budget, 50).unwrap();
+    let third = holding(&budget, 0).unwrap();
+    let (first_grows, ()) = tokio::join!(first.grow_in_turn(50), async {
+        assert_eq!(third.grow_in_turn(10).await.unwrap_err().needed, 10);
+        let refused = second.grow_in_turn(10).await.unwrap_err();
+        assert_eq!(refused.needed, 60);
+        drop(second);
+    });
+    first_grows.unwrap();
+    let began = Instant::now();
+    first.resize(50).unwrap();
+    let held = holding(&budget, 50).unwrap();
+    first.grow_in_turn(10).await.unwrap_err();
+    assert_eq!(began.elapsed(), TURN_TIMEOUT);
+    third.grow_in_turn(10).await.unwrap_err();
+    assert_eq!(began.elapsed(), TURN_TIMEOUT, "it is the turn of the first");
+    first.end_turn();
+    let (third_grows, ()) = tokio::join!(third.grow_in_turn(10), async { drop(held) });
+    third_grows.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_body_yields_to_a_request_that_waits() {
+    let budget = Budget::new(10 * BYTES_BESIDE_A_TURN_MAX, Gauge::default());
+    let first = holding(&budget, BYTES_BESIDE_A_TURN_MAX).unwrap();
+    let other = holding(&budget, BYTES_BESIDE_A_TURN_MAX).unwrap();
+    let small = holding(&budget, 0).unwrap();
+    let waits = first.grow_in_turn(9 * BYTES_BESIDE_A_TURN_MAX);
+    let (grown, ()) = tokio::join!(waits, async {
+        small.grow_in_turn(BYTES_BESIDE_A_TURN_MAX).await.unwrap();
+        other.check_room(1).unwrap_err();
+        other.grow_in_turn(1).await.unwrap_err();
+        other.grow(1).unwrap();
+        drop((small, other));
+    });
+    grown.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_spoke_leaves_room_for_others() {
+    let budget = Budget::new(900, Gauge::default());
+    let share = Share::default();
+    let fill = async |account: &Arc<Account>, share| {
+        let mut requests = Vec::new();
+        loop {
+            let request = budget.begin(account, share);
+            match request.grow_in_turn(1).await {
+                Ok(()) => requests.push(request),
+                Err(overloaded) => {
+                    assert_eq!(overloaded.needed, 1);
+                    return requests;
+                }
+            }
+        }
+    };
+    let (first, second) = (Arc::default(), Arc::default());
+    let began = Instant::now();
+    let mut of_first = fill(&first, share).await;
+    assert_eq!(first.bytes(), 900 * 4 / 5);
+    let of_second = fill(&second, share).await;
+    assert_eq!(second.bytes(), 180 * 4 / 5);
+    of_first.truncate(400);
+    let more_of_second = fill(&second, share).await;
+    let more_of_first = fill(&first, share).await;
+    assert_eq!((first.bytes(), second.bytes()), (400, 400));
+    assert_eq!(began.elapsed(), Duration::ZERO, "nobody waits for itself");
+    // What was admitted is finished.
+    of_first[0].grow(100).unwrap();
+    drop((of_first, more_of_first, of_second, more_of_second));
+    let heavy = share.with_weight(2.try_into().unwrap());
+    let _of_second = fill(&second, heavy).await;
+    assert_eq!(second.bytes(), 900 * 8 / 9);
+    let alone = budget.begin(&Arc::default(), share);
+    alone.grow_in_turn(100).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_holds_much_yields_to_a_request_that_waits() {
+    const MIB: usize = 1024 * 1024;
+    let budget = Budget::new(100 * MIB, Gauge::default());
+    let (much, little) = (Arc::default(), Arc::default());
+    let share = Share::default();
+    let held = budget.begin(&much, share);
+    held.grow(60 * MIB).unwrap();
+    let large = budget.begin(&little, share);
+    let (grown, ()) = tokio::join!(large.grow_in_turn(50 * MIB), async {
+        let more = budget.begin(&much, share);
+        more.grow_in_turn(MIB).await.unwrap_err();
+        let other = budget.begin(&Arc::default(), share);
+        other.grow_in_turn(MIB).await.unwrap();
+        drop(held);
+        more.grow_in_turn(MIB).await.unwrap();
+    });
+    grown.unwrap();
+}
+
+#[test]
+fn what_is_kept_for_later_gives_way() {
+    let budget = Budget::new(100, Gauge::default());
+    let kept = Arc::new(Mutex::new(Some(holding(&budget, 60).unwrap())));
+    let reclaimed = Arc::clone(&kept);
+    budget.on_shortage(move || drop(reclaimed.lock().unwrap().take()));
+    let first = holding(&budget, 40).unwrap();
+    assert!(kept.lock().unwrap().is_some());
+    first.check_room(1).unwrap();
+    assert!(kept.lock().unwrap().is_none());
+    first.grow(60).unwrap();
+}
