@@ -21,6 +21,7 @@ mod tests;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -238,6 +239,8 @@ pub struct Spoke {
     pub labels: LabelPolicy,
     /// Limits of its requests.
     pub limits: SpokeLimits,
+    /// How many times as much it gets of what is short as a spoke of weight 1; at most 1000.
+    pub weight: NonZeroU32,
 }
 
 /// One way for a spoke, or for an operator, to prove who it is.

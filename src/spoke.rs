@@ -80,7 +80,10 @@ impl Spoke {
             admission,
             metrics,
             account,
-            share: before.map_or_else(Share::default, |it| it.share),
+            share: before.map_or_else(
+                || Share::new(config.weight),
+                |it| it.share.with_weight(config.weight),
+            ),
             status: before.map_or_else(Arc::default, |it| Arc::clone(&it.status)),
             throttles: before.map_or_else(Arc::default, |it| Arc::clone(&it.throttles)),
         }

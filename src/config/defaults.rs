@@ -1,6 +1,7 @@
 //! Values of keys that are left out, and the bounds of values that are given, each with its reason.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::tls::MinVersion;
@@ -98,6 +99,12 @@ pub(super) const SAMPLES_AHEAD_MAX: Duration = Duration::from_secs(600);
 /// Every sender sends again after 503, and a Prometheus drops what was refused with 429 unless it is
 /// told not to.
 pub(super) const LIMIT_ANSWER: LimitAnswer = LimitAnswer::ServiceUnavailable;
+
+/// All spokes have equal shares.
+pub(super) const WEIGHT: NonZeroU32 = NonZeroU32::MIN;
+
+/// Ceiling of the weight of a spoke. One of 1 has next to nothing beside it.
+pub(super) const WEIGHT_CEILING: u32 = 1000;
 
 /// Ceiling of counts. A higher limit would never be reached.
 pub(super) const COUNT_CEILING: usize = 10_000_000;

@@ -1,5 +1,7 @@
 //! Checks spokes, in the main file and in files of their own, and `spoke_defaults`.
 
+use std::num::NonZeroU32;
+
 use super::entry::{Entry, Fields, UnknownKeys};
 use super::spoke_limits::LimitSettings;
 use super::value;
@@ -7,11 +9,18 @@ use super::{Check, credential};
 use crate::config::errors::{Report, Reported};
 use crate::config::{Absent, Credential, LabelPolicy, Mismatch, SourceRanges, Spoke, defaults};
 
-const KEYS: &[&str] = &["name", "credentials", "source_ranges", "labels", "limits"];
+const KEYS: &[&str] = &[
+    "name",
+    "credentials",
+    "source_ranges",
+    "labels",
+    "limits",
+    "weight",
+];
 const LABELS_KEYS: &[&str] = &["absent", "mismatch"];
 
 /// The keys of `spoke_defaults`: those of a spoke, except its name and credentials.
-pub(super) const DEFAULTS_KEYS: &[&str] = &["source_ranges", "labels", "limits"];
+pub(super) const DEFAULTS_KEYS: &[&str] = &["source_ranges", "labels", "limits", "weight"];
 
 /// The settings of a spoke or of `spoke_defaults`. `None` means that the key was left out.
 #[derive(Default)]
@@ -20,6 +29,7 @@ pub(super) struct Settings {
     absent: Option<Absent>,
     mismatch: Option<Mismatch>,
     limits: LimitSettings,
+    weight: Option<NonZeroU32>,
 }
 
 impl Settings {
@@ -31,6 +41,7 @@ impl Settings {
             absent: labels.parse_optional(report, "absent", value::absent),
             mismatch: labels.parse_optional(report, "mismatch", value::mismatch),
             limits: LimitSettings::check(report, fields),
+            weight: fields.parse_optional(report, "weight", value::weight),
         }
     }
 
@@ -43,6 +54,7 @@ impl Settings {
             absent: self.absent.or(defaults.absent),
             mismatch: self.mismatch.or(defaults.mismatch),
             limits: self.limits.or(&defaults.limits),
+            weight: self.weight.or(defaults.weight),
         }
     }
 
@@ -69,6 +81,7 @@ pub(super) fn spoke(
         credentials: credentials?,
         labels: settings.labels(),
         limits: settings.limits.limits(),
+        weight: settings.weight.unwrap_or(defaults::WEIGHT),
         source_ranges: settings
             .source_ranges
             .unwrap_or_else(SourceRanges::everywhere),

@@ -4,6 +4,7 @@
 //! quote the text, except where it may contain a secret: in the path of a token file.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use super::entry::quote;
 use super::visible::check_visible;
 use crate::config::defaults::{
     CONNECTION_AGE_CEILING, COUNT_CEILING, SALVAGE_REQUESTS_CEILING, SAMPLES_AGE_CEILING,
-    SAMPLES_AHEAD_CEILING, TIMEOUT_CEILING,
+    SAMPLES_AHEAD_CEILING, TIMEOUT_CEILING, WEIGHT_CEILING,
 };
 use crate::config::source_ranges::parse_range;
 use crate::config::{
@@ -160,6 +161,19 @@ pub(super) fn count(text: &str) -> Result<usize, String> {
 pub(super) fn count_or_none(text: &str) -> Result<Option<usize>, String> {
     let count = whole_number(text, 0, COUNT_CEILING)?;
     Ok(Some(count).filter(|count| *count > 0))
+}
+
+/// Parses the weight of a spoke.
+pub(super) fn weight(text: &str) -> Result<NonZeroU32, String> {
+    let weight: Option<NonZeroU32> = text.parse().ok().filter(|_| is_digits(text));
+    weight
+        .filter(|weight| weight.get() <= WEIGHT_CEILING)
+        .ok_or_else(|| {
+            format!(
+                "{} is not a weight; write a whole number from 1 to {WEIGHT_CEILING}",
+                quote(text)
+            )
+        })
 }
 
 /// Parses the number of additional requests that a hub may get for one request of a spoke. Each

@@ -167,7 +167,7 @@ fn errors_of_all_files_are_reported() {
         "s/b.yaml:1:7: name: a spoke name may be used only once; this one is already used at s/a.yaml:1:7 (name)",
         "s/b.yaml:2:27: credentials[0].token_file: the file s/../short has a token of fewer than 20 characters, which can be guessed; make one with `hubgate token`",
         "s/c.yaml:2:27: credentials[0].token_file: the file s/../empty is empty; put a token into it (`hubgate token` makes one)",
-        "s/c.yaml:3:1: unknown key \"hub\"; allowed: name, credentials, source_ranges, labels, limits",
+        "s/c.yaml:3:1: unknown key \"hub\"; allowed: name, credentials, source_ranges, labels, limits, weight",
         "s/d.yaml:1:7: not valid YAML: unclosed bracket '['",
         "s/e.yaml:2:4: is not UTF-8 from here on",
         "s/f.yaml: cannot be read: larger than 4194304 bytes",

@@ -125,3 +125,35 @@ samples_per_seconds: 1 => 1:27: spoke_defaults.limits => samples_per_second
         with_line(&format!("spoke_defaults: {{limits: {{{written}}}}}"))
     });
 }
+
+#[test]
+fn a_weight_comes_from_the_spoke_or_from_the_defaults() {
+    let weights = |defaults: &str, spoke: &str| {
+        let text = format!(
+            "hub: {{url: http://hub/}}\nspoke_defaults: {{{defaults}}}\nspokes:\n- name: a\n  \
+             credentials: [token_sha256: {DIGEST}]\n  {spoke}\n"
+        );
+        parse(&text).map(|config| config.spokes[0].weight.get())
+    };
+    assert_eq!(weights("", ""), Ok(1));
+    assert_eq!(weights("weight: 7", ""), Ok(7));
+    assert_eq!(weights("weight: 7", "weight: 1000"), Ok(1000));
+    for wrong in [
+        "0",
+        "1001",
+        "-1",
+        "+1",
+        "1.5",
+        "high",
+        "\"\"",
+        "99999999999",
+    ] {
+        let errors = weights("", &format!("weight: {wrong}")).unwrap_err();
+        let errors = errors.to_string();
+        assert!(
+            errors.contains("is not a weight; write a whole number from 1 to 1000"),
+            "{errors}"
+        );
+        assert!(errors.contains(":6:"), "{errors}");
+    }
+}

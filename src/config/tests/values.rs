@@ -121,7 +121,7 @@ listen-address: a => 1:1 => did you mean listen?
 remote_write: [] => 1:1 => unknown key \"remote_write\"; write hub: {url: URL}
 clusterLabel: a => 1:1 => unknown key \"clusterLabel\", did you mean cluster_label? allowed:
 listen: {color: {}} => 1:10: listen => \"color\"; allowed: address, source_ranges, proxy_protocol
-spoke_defaults: {name: a} => 1:18: spoke_defaults => allowed: source_ranges, labels, limits
+spoke_defaults: {name: a} => 1:18: spoke_defaults => allowed: source_ranges, labels, limits, weight
 admin: {}\\nadmin: {} => 2:1: admin => this key is given twice; its first value is at 1:8
 ~: a => 1:1 => unknown key \"null\"
 ? {a: b}\\n: c => 1:3 => a key must be a text
@@ -165,7 +165,7 @@ name: \"a\\tb\" => 3:9: spokes[0].name => contains U+0009 as character 2
 name: \"a\\u200Bb\" => 3:9: spokes[0].name => contains U+200B as character 2
 name: ' a' => 3:9: spokes[0].name => begins or ends with a space
 source_ranges: [::1] => 3:3: spokes[0].name => required key is missing
-name: a\\n  color: b => 4:3: spokes[0] => allowed: name, credentials, source_ranges, labels, limits
+name: a\\n  color: b => 4:3: spokes[0] => allowed: name, credentials, source_ranges, labels, limits, weight
 name: a\\n  labels: {absent: ignore} => 4:20: spokes[0].labels.absent => unknown value \"ignore\"; allowed: inject, reject
 name: a\\n  labels: {mismatch: drop} => 4:22: spokes[0].labels.mismatch => allowed: reject, rename, overwrite
 name: a\\n  limits: {label_value_bytes_max: 0} => 4:35: spokes[0].limits.label_value_bytes_max => out of range
