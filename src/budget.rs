@@ -243,7 +243,7 @@ impl Reservation {
         room.map_err(|full| self.account_full(full, bytes))
     }
 
-    /// Fails when the other requests of the spoke hold so much that this one may not take more bytes.
+    /// Fails when the spoke would hold more than its share, unless this is its only request.
     fn check_share(&self, bytes: usize) -> Result<(), Overloaded> {
         let held = self.bytes();
         let all = self.account.bytes();

@@ -1,9 +1,10 @@
 //! Places that spokes compete for, given out by share, such as those at a hub.
 //!
 //! While a place is free, whoever asks has it at once. While all are taken, each spoke has a line of
-//! its own, and a place that becomes free goes to the spoke that has had the least for its weight. So
-//! a spoke that is alone has all places, and one with thousands of requests delays the first request of
-//! another until the next place becomes free, not until its own requests are done.
+//! its own, and a place that becomes free goes to the spoke that holds the fewest for its weight; among
+//! equals, to the one that was given the fewest. So a spoke that is alone has all places, and one with
+//! thousands of requests delays the first request of another until the next place becomes free, not until
+//! its own requests are done.
 //!
 //! A line is bounded in number and in time. A request that would not have its turn in time is
 //! refused at once, with the time after which the line will have moved on.
@@ -73,16 +74,6 @@ impl Default for Share {
     }
 }
 
-/// What decides whose place is next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum By {
-    /// Who holds the fewest places for its weight. It suits places that are many, and are held for as
-    /// long as somebody else likes.
-    Held,
-    /// Who was given the fewest places lately for its weight. It suits places that are few and short.
-    Given,
-}
-
 /// A place would come too late.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("too many requests wait")]
@@ -115,7 +106,6 @@ pub struct Use {
 
 #[derive(Debug)]
 struct Lines {
-    by: By,
     places: usize,
     taken: usize,
     waiting: usize,
@@ -150,8 +140,8 @@ struct Waiter {
 /// The place of a spoke among all that wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
-    first: u64,
-    then: u64,
+    held: u64,
+    given: u64,
     id: u64,
 }
 
@@ -178,9 +168,8 @@ struct Waiting<'s> {
 
 impl Shares {
     /// Some places that are free.
-    pub fn new(places: usize, by: By) -> Arc<Self> {
+    pub fn new(places: usize) -> Arc<Self> {
         Arc::new(Self(Mutex::new(Lines {
-            by,
             places,
             taken: 0,
             waiting: 0,
@@ -356,11 +345,11 @@ impl Lines {
             return;
         };
         if !standing.line.is_empty() {
-            self.order.remove(&standing.rank(self.by));
+            self.order.remove(&standing.rank());
         }
         change(standing);
         if !standing.line.is_empty() {
-            self.order.insert(standing.rank(self.by));
+            self.order.insert(standing.rank());
         }
     }
 
@@ -389,14 +378,12 @@ impl Lines {
 }
 
 impl Standing {
-    fn rank(&self, by: By) -> Rank {
-        let held = self.share.weighed(self.held);
-        let (first, then) = match by {
-            By::Held => (held, self.given),
-            By::Given => (self.given, held),
-        };
-        let id = self.share.id;
-        Rank { first, then, id }
+    fn rank(&self) -> Rank {
+        Rank {
+            held: self.share.weighed(self.held),
+            given: self.given,
+            id: self.share.id,
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use http::StatusCode;
 
 use crate::reasons::HubFailure;
-use crate::shares::{By, Place, Share, Shares, Use};
+use crate::shares::{Place, Share, Shares, Use};
 
 use super::concurrency::{Concurrency, Ended, Sign};
 use super::response::HubResponse;
@@ -37,7 +37,7 @@ impl Default for Places {
     fn default() -> Self {
         let concurrency = Concurrency::new(Instant::now());
         Self {
-            shares: Shares::new(concurrency.limit(), By::Held),
+            shares: Shares::new(concurrency.limit()),
             concurrency: Mutex::new(concurrency),
         }
     }

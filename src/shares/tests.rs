@@ -48,42 +48,38 @@ async fn order(shares: &Arc<Shares>, asking: &[Share], hold: Duration) -> Vec<u6
 
 #[tokio::test(start_paused = true)]
 async fn a_spoke_alone_has_all_places() {
-    for by in [By::Held, By::Given] {
-        let shares = Shares::new(3, by);
-        let spoke = Share::default();
-        let first = free(&shares, spoke).await;
-        let _second = free(&shares, spoke).await;
-        let _third = free(&shares, spoke).await;
-        assert_eq!(usage(&shares), (3, 3, 0));
-        let crowded = shares.enter(spoke, PATIENCE).await.unwrap_err();
-        assert_eq!(crowded.retry_after, PATIENCE);
-        assert_eq!(usage(&shares), (3, 3, 0));
-        drop(first);
-        let _fourth = free(&shares, spoke).await;
-        assert_eq!(usage(&shares), (3, 3, 0));
-    }
+    let shares = Shares::new(3);
+    let spoke = Share::default();
+    let first = free(&shares, spoke).await;
+    let _second = free(&shares, spoke).await;
+    let _third = free(&shares, spoke).await;
+    assert_eq!(usage(&shares), (3, 3, 0));
+    let crowded = shares.enter(spoke, PATIENCE).await.unwrap_err();
+    assert_eq!(crowded.retry_after, PATIENCE);
+    assert_eq!(usage(&shares), (3, 3, 0));
+    drop(first);
+    let _fourth = free(&shares, spoke).await;
+    assert_eq!(usage(&shares), (3, 3, 0));
 }
 
 #[tokio::test(start_paused = true)]
 async fn many_requests_of_one_spoke_delay_another_by_one_place() {
-    for by in [By::Held, By::Given] {
-        for places in [1, 4, 16] {
-            let shares = Shares::new(places, by);
-            let (many, few) = (Share::default(), Share::default());
-            let mut asking = vec![many; 300];
-            asking.push(few);
-            let order = order(&shares, &asking, Duration::from_millis(10)).await;
-            let place = order.iter().position(|id| *id == few.id);
-            assert!(place <= Some(places), "{by:?}, {places}: {place:?}");
-            assert_eq!(order.len(), asking.len());
-        }
+    for places in [1, 4, 16] {
+        let shares = Shares::new(places);
+        let (many, few) = (Share::default(), Share::default());
+        let mut asking = vec![many; 300];
+        asking.push(few);
+        let order = order(&shares, &asking, Duration::from_millis(10)).await;
+        let place = order.iter().position(|id| *id == few.id);
+        assert!(place <= Some(places), "{places}: {place:?}");
+        assert_eq!(order.len(), asking.len());
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn places_follow_weights() {
-    for (by, places) in [(By::Held, 8), (By::Given, 1), (By::Given, 2)] {
-        let shares = Shares::new(places, by);
+    for places in [1, 8] {
+        let shares = Shares::new(places);
         let (heavy, light) = (weight(3), weight(1));
         let asking = [vec![light; 400], vec![heavy; 400]].concat();
         let order = order(&shares, &asking, Duration::from_millis(10)).await;
@@ -91,14 +87,14 @@ async fn places_follow_weights() {
             .iter()
             .filter(|id| **id == heavy.id)
             .count();
-        assert!((290..=310).contains(&heavy), "{by:?}, {places}: {heavy}");
+        assert!((290..=310).contains(&heavy), "{places}: {heavy}");
     }
 }
 
 /// One that returns as soon as it had its place must not pass those who wait again and again.
 #[tokio::test(start_paused = true)]
 async fn returning_is_no_advantage() {
-    let shares = Shares::new(1, By::Given);
+    let shares = Shares::new(1);
     let place = free(&shares, Share::default()).await;
     let mut tasks = JoinSet::new();
     for _ in 0..100 {
@@ -123,7 +119,7 @@ async fn returning_is_no_advantage() {
 
 #[tokio::test(start_paused = true)]
 async fn who_leaves_a_line_leaves_nothing_behind() {
-    let shares = Shares::new(1, By::Held);
+    let shares = Shares::new(1);
     let (first, second) = (Share::default(), Share::default());
     let place = free(&shares, first).await;
     {
@@ -153,7 +149,7 @@ async fn who_leaves_a_line_leaves_nothing_behind() {
 
 #[tokio::test(start_paused = true)]
 async fn the_time_to_wait_follows_from_how_places_become_free() {
-    let shares = Shares::new(1, By::Held);
+    let shares = Shares::new(1);
     let spoke = Share::default();
     let mut tasks = JoinSet::new();
     for _ in 0..20 {
@@ -182,7 +178,7 @@ async fn the_time_to_wait_follows_from_how_places_become_free() {
 
 #[tokio::test(start_paused = true)]
 async fn a_line_is_bounded() {
-    let shares = Shares::new(1, By::Held);
+    let shares = Shares::new(1);
     let spoke = Share::default();
     let place = free(&shares, spoke).await;
     let mut tasks = JoinSet::new();
@@ -199,7 +195,7 @@ async fn a_line_is_bounded() {
 
 #[tokio::test(start_paused = true)]
 async fn places_come_and_go() {
-    let shares = Shares::new(0, By::Held);
+    let shares = Shares::new(0);
     let spoke = Share::default();
     let waits = {
         let shares = Arc::clone(&shares);
@@ -219,7 +215,7 @@ async fn places_come_and_go() {
 
 #[tokio::test(start_paused = true)]
 async fn spokes_that_are_gone_are_forgotten() {
-    let shares = Shares::new(2, By::Given);
+    let shares = Shares::new(2);
     let spoke = Share::default();
     let place = free(&shares, spoke).await;
     for _ in 0..100 * SWEEP_AT {
