@@ -7,6 +7,7 @@ use prost::encoding::encode_varint;
 
 use super::kube;
 use super::shape::{Extra, Labels, Shape, TURN};
+use super::snappy::Role;
 use crate::wire::Protocol;
 use crate::wire::proto::{v1, v2};
 
@@ -40,10 +41,33 @@ impl Change {
             Self::Turn => TURN.len(),
         }
     }
+
+    /// The role of the first byte. The others follow.
+    fn first_role(self) -> Role {
+        match self {
+            Self::Value(_) => 0x10,
+            Self::Timestamp(_) => 0x20,
+            Self::Turn => 0x30,
+        }
+    }
 }
 
 /// Bytes of a varint from 2^35 to 2^42, which are the milliseconds of the years 1971 to 2109.
 pub(super) const TIMESTAMP_BYTES: usize = 6;
+
+impl Plain {
+    /// What overwrites each byte.
+    pub(super) fn roles(&self) -> Vec<Role> {
+        let mut roles = vec![0; self.bytes.len()];
+        for &(start, change) in &self.changes {
+            let roles = &mut roles[start..start + change.bytes()];
+            for (role, number) in roles.iter_mut().zip(change.first_role()..) {
+                *role = number;
+            }
+        }
+        roles
+    }
+}
 
 /// Stands for timestamps until they are overwritten. Its bytes occur nowhere else in this order.
 const TIMESTAMP_MS: i64 = 1_764_215_937_483;

@@ -2,7 +2,8 @@
 //!
 //! To compress a body takes more CPU time than hubgate needs to check it, and both share the
 //! machine. So a body is compressed once, as a real sender does it, and what each request changes is
-//! overwritten where it is a literal. Where it is a back-reference, it changes with what it refers to.
+//! overwritten where it is a literal. Where it is a back-reference, it changes with what it refers to. A
+//! back-reference that would change something else as well becomes a literal.
 
 use std::ops::Range;
 
@@ -30,11 +31,17 @@ pub(super) struct Place {
     pub(super) bytes: usize,
 }
 
+/// What overwrites a byte of the message: 0 for nothing, and otherwise a number for each kind of change
+/// and place in it. Bytes of the same role may be copies of one another.
+pub(super) type Role = u8;
+
 impl Compressed {
-    pub(super) fn new(plain: &[u8]) -> Self {
+    /// Compresses a message of which each byte has a role.
+    pub(super) fn new(plain: &[u8], roles: &[Role]) -> Self {
         // As senders do it, and not as hubgate does.
         let bytes = snap::raw::Encoder::new().compress_vec(plain);
         let bytes = bytes.expect("a body is far below snappy's limit of 4 GiB");
+        let bytes = without_leaks(&bytes, plain, roles);
         Self {
             literals: literals(&bytes),
             bytes,
@@ -69,37 +76,91 @@ impl Place {
     }
 }
 
-/// Finds the literals in a block that a compressor made.
-fn literals(block: &[u8]) -> Vec<Literal> {
-    let mut literals = Vec::new();
-    // The block begins with its plain length, a varint.
-    let mut at = 1 + block.iter().take_while(|byte| **byte >= 0x80).count();
+/// An element of a block.
+struct Element {
+    /// Its bytes in the block: the tag with what belongs to it, and then those of a literal.
+    head: Range<usize>,
+    /// Its bytes of the message.
+    plain: Range<usize>,
+    /// How far back it copies from; `None` for a literal.
+    offset: Option<usize>,
+}
+
+/// The elements of a block that a compressor made.
+fn elements(block: &[u8]) -> impl Iterator<Item = Element> {
+    let mut at = plain_length_bytes(block);
     let mut plain = 0;
-    while let Some(&tag) = block.get(at) {
+    std::iter::from_fn(move || {
+        let tag = *block.get(at)?;
         let high = usize::from(tag >> 2);
-        let (head, length) = match tag & 3 {
-            0 if high < 60 => (1, high + 1),
-            0 => {
-                let more = &block[at + 1..at + high - 58];
-                let length = more.iter().rev();
-                let length = length.fold(0, |length, &byte| length << 8 | usize::from(byte));
-                (1 + more.len(), length + 1)
-            }
-            1 => (2, 4 + high % 8),
-            2 => (3, high + 1),
-            _ => (5, high + 1),
+        let number = |bytes: Range<usize>| {
+            let bytes = block[bytes].iter().rev();
+            bytes.fold(0, |number, &byte| number << 8 | usize::from(byte))
         };
-        at += head;
-        if tag & 3 == 0 {
-            literals.push(Literal {
-                plain: plain..plain + length,
-                offset: at,
-            });
-            at += length;
-        }
+        let (head, length, offset) = match tag & 3 {
+            0 if high < 60 => (1, high + 1, None),
+            0 => (high - 58, number(at + 1..at + high - 58) + 1, None),
+            1 => {
+                let offset = usize::from(tag >> 5) << 8 | number(at + 1..at + 2);
+                (2, 4 + high % 8, Some(offset))
+            }
+            2 => (3, high + 1, Some(number(at + 1..at + 3))),
+            _ => (5, high + 1, Some(number(at + 1..at + 5))),
+        };
+        let element = Element {
+            head: at..at + head,
+            plain: plain..plain + length,
+            offset,
+        };
+        at += head + if offset.is_none() { length } else { 0 };
         plain += length;
+        Some(element)
+    })
+}
+
+/// The block begins with its plain length, a varint.
+fn plain_length_bytes(block: &[u8]) -> usize {
+    1 + block.iter().take_while(|byte| **byte >= 0x80).count()
+}
+
+/// The block with literals in place of the copies whose bytes have another role than those that they copy.
+fn without_leaks(block: &[u8], plain: &[u8], roles: &[Role]) -> Vec<u8> {
+    let mut whole = block[..plain_length_bytes(block)].to_vec();
+    for Element {
+        head,
+        plain: range,
+        offset,
+    } in elements(block)
+    {
+        let leaks = offset.is_some_and(|offset| {
+            let copied = range.start - offset..range.end - offset;
+            roles[copied] != roles[range.clone()]
+        });
+        if leaks {
+            // A copy has at most 64 bytes.
+            let length = u8::try_from(range.len() - 1).expect("a copy is short");
+            match length {
+                0..60 => whole.push(length << 2),
+                _ => whole.extend([60 << 2, length]),
+            }
+        } else {
+            whole.extend_from_slice(&block[head]);
+        }
+        if leaks || offset.is_none() {
+            whole.extend_from_slice(&plain[range]);
+        }
     }
-    literals
+    whole
+}
+
+/// Finds the literals in a block.
+fn literals(block: &[u8]) -> Vec<Literal> {
+    let literals = elements(block).filter(|it| it.offset.is_none());
+    let literal = |it: Element| Literal {
+        plain: it.plain,
+        offset: it.head.end,
+    };
+    literals.map(literal).collect()
 }
 
 #[cfg(test)]
@@ -123,7 +184,11 @@ mod tests {
         .concat();
         let starts = (0..plain.len()).filter(|&start| plain[start..].starts_with(b"12345678"));
         let starts: Vec<usize> = starts.collect();
-        let mut compressed = Compressed::new(&plain);
+        let mut roles = vec![0; plain.len()];
+        for start in &starts {
+            roles[*start..start + 8].copy_from_slice(&[1, 2, 3, 4, 5, 6, 7, 8]);
+        }
+        let mut compressed = Compressed::new(&plain, &roles);
         let literal_bytes = starts.iter().map(|&start| {
             let places: Vec<Place> = compressed.places(start..start + 8).collect();
             for place in &places {
@@ -136,6 +201,27 @@ mod tests {
         for start in starts {
             expected[start..start + 8].copy_from_slice(b"87654321");
         }
+        let mut buffer = Vec::new();
+        let message = snappy::decompress(&compressed.bytes, 1 << 20, &mut buffer).unwrap();
+        assert!(message == expected);
+    }
+
+    #[test]
+    fn what_looks_like_a_change_stays_as_it_is() {
+        // The compressor takes the second and third as copies of the first.
+        let plain = b"0123abcdefgh4567abcdefgh89ABabcdefghCDEF the last bytes are literals";
+        let mut roles = vec![0; plain.len()];
+        roles[4..12].copy_from_slice(&[1, 2, 3, 4, 5, 6, 7, 8]);
+        roles[30..34].copy_from_slice(&[5, 6, 7, 8]);
+        let unguarded = Compressed::new(plain, &vec![0; plain.len()]);
+        let mut compressed = Compressed::new(plain, &roles);
+        assert!(compressed.bytes.len() > unguarded.bytes.len());
+        let places: Vec<Place> = compressed.places(4..12).collect();
+        for place in places {
+            place.overwrite(&mut compressed.bytes, b"ABCDEFGH");
+        }
+        let mut expected = plain.to_vec();
+        expected[4..12].copy_from_slice(b"ABCDEFGH");
         let mut buffer = Vec::new();
         let message = snappy::decompress(&compressed.bytes, 1 << 20, &mut buffer).unwrap();
         assert!(message == expected);
