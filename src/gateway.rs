@@ -85,6 +85,7 @@ impl Gateway {
         let write_address = write_listener.local_addr()?;
         let admin_address = admin_listener.local_addr()?;
         let state = State::new(config, None)?;
+        state.put_limits_in_force();
         let probes = state.hubs.iter().map(Probe::start).collect();
         let fetchers = state.jwks.iter().map(Fetcher::start).collect();
         let state = Arc::new(ArcSwap::from_pointee(state));
@@ -233,6 +234,7 @@ impl Gateway {
         }
         let state = Arc::new(state);
         self.state.store(Arc::clone(&state));
+        state.put_limits_in_force();
         self.reloaded.send_replace(());
         let bytes_in_flight_max = state.config.limits.bytes_in_flight_max;
         self.budget.set_limit(bytes_in_flight_max);

@@ -64,22 +64,14 @@ impl Spoke {
         if limits.answer == LimitAnswer::TooManyRequests {
             metrics.start_too_many_requests();
         }
-        let account: Arc<Account> = before.map_or_else(Arc::default, |it| Arc::clone(&it.account));
-        account.set_limit(
-            limits.bytes_in_flight_max,
-            limits.mode(Limit::BytesInFlight),
-        );
-        let admission: Arc<Admission> =
-            before.map_or_else(Arc::default, |it| Arc::clone(&it.admission));
-        admission.set_limits(&limits);
         Self {
             name: config.name.clone(),
             source_ranges: config.source_ranges.clone(),
             rules: Rules::new(cluster_label, &config.name, config.labels, limits),
             limits,
-            admission,
+            admission: before.map_or_else(Arc::default, |it| Arc::clone(&it.admission)),
             metrics,
-            account,
+            account: before.map_or_else(Arc::default, |it| Arc::clone(&it.account)),
             share: before.map_or_else(
                 || Share::new(config.weight),
                 |it| it.share.with_weight(config.weight),
@@ -87,6 +79,14 @@ impl Spoke {
             status: before.map_or_else(Arc::default, |it| Arc::clone(&it.status)),
             throttles: before.map_or_else(Arc::default, |it| Arc::clone(&it.throttles)),
         }
+    }
+
+    /// Puts its limits in force, in place of those that it had before a reload.
+    pub fn put_limits_in_force(&self) {
+        let limits = &self.limits;
+        let mode = limits.mode(Limit::BytesInFlight);
+        self.account.set_limit(limits.bytes_in_flight_max, mode);
+        self.admission.set_limits(limits);
     }
 
     /// Returns the limits that the configuration names or that were exceeded, and brings the metrics of
@@ -169,5 +169,39 @@ impl Throttles {
         };
         hubs.insert(hub.to_owned(), at_hub);
         docket
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::budget::Budget;
+    use crate::metrics::Gauge;
+
+    use super::*;
+
+    /// A reload may fail after the spokes of the new configuration were made.
+    #[test]
+    fn a_spoke_that_is_not_in_force_changes_no_limit() {
+        let spoke = |bytes: usize, before: Option<&Spoke>| {
+            let yaml = format!(
+                "hub: {{url: 'http://hub/api/v1/write'}}\nspokes: [{{name: production, \
+                 credentials: [{{token_sha256: '{}'}}], limits: {{bytes_in_flight_max: {bytes}}}}}]",
+                "0".repeat(64)
+            );
+            let config = config::parse(&yaml).unwrap();
+            Spoke::new(&config.spokes[0], &config.cluster_label, before)
+        };
+        let budget = Budget::new(1000, Gauge::default());
+        let old = spoke(100, None);
+        old.put_limits_in_force();
+        let may_hold = |bytes: usize| {
+            let [first, second] = [0; 2].map(|_| budget.begin(&old.account, old.share));
+            first.grow(1).is_ok() && second.grow(bytes - 1).is_ok()
+        };
+        assert!(may_hold(100) && !may_hold(101));
+        let new = spoke(10, Some(&old));
+        assert!(may_hold(100), "the old one is in force");
+        new.put_limits_in_force();
+        assert!(may_hold(10) && !may_hold(11));
     }
 }

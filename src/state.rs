@@ -90,6 +90,14 @@ impl State {
         })
     }
 
+    /// Puts the limits of its spokes in force. Until then, the requests of the state before are held to
+    /// theirs, and after a failed reload they stay so.
+    pub fn put_limits_in_force(&self) {
+        for spoke in &self.spokes {
+            spoke.put_limits_in_force();
+        }
+    }
+
     fn spoke(&self, name: &str) -> Option<&Spoke> {
         let spoke = self.spokes.iter().find(|spoke| spoke.name == name);
         spoke.map(Arc::as_ref)
