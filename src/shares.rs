@@ -4,7 +4,9 @@
 //! its own, and a place that becomes free goes to the spoke that holds the fewest for its weight; among
 //! equals, to the one that was given the fewest. So a spoke that is alone has all places, and one with
 //! thousands of requests delays the first request of another until the next place becomes free, not until
-//! its own requests are done.
+//! its own requests are done. Whoever holds none has one even beyond those that there are, as long as
+//! fewer spokes than places hold one: then the others hold more than their share, perhaps since a time in
+//! which there were more. Each spoke takes one place in that way at most, and as many do as there are places.
 //!
 //! A line is bounded in number and in time. A request that would not have its turn in time is
 //! refused at once, with the time after which the line will have moved on.
@@ -98,7 +100,8 @@ pub struct Place {
 pub struct Use {
     /// How many places there are.
     pub places: usize,
-    /// How many of them are taken. They may be more, if there were more before.
+    /// How many of them are taken. They may be more, if there were more before, or for spokes that held
+    /// none.
     pub taken: usize,
     /// How many requests wait for one.
     pub waiting: usize,
@@ -108,6 +111,8 @@ pub struct Use {
 struct Lines {
     places: usize,
     taken: usize,
+    /// How many spokes hold one.
+    holders: usize,
     waiting: usize,
     /// Those who hold a place, wait for one, or were given one lately.
     spokes: HashMap<u64, Standing>,
@@ -172,6 +177,7 @@ impl Shares {
         Arc::new(Self(Mutex::new(Lines {
             places,
             taken: 0,
+            holders: 0,
             waiting: 0,
             spokes: HashMap::new(),
             sweep_at: SWEEP_AT,
@@ -247,7 +253,7 @@ impl Drop for Waiting<'_> {
 }
 
 impl Lines {
-    /// Takes a place if one is free and nobody waits, or else a ticket for the end of the line.
+    /// Takes a place if there is one for this spoke now, or else a ticket for the end of the line.
     fn ask(
         &mut self,
         share: Share,
@@ -263,7 +269,9 @@ impl Lines {
             given: self.level,
             line: VecDeque::new(),
         });
-        if self.taken < self.places && self.order.is_empty() {
+        let newcomer = standing.held == 0 && standing.line.is_empty();
+        let free = self.taken < self.places && self.order.is_empty();
+        if free || (newcomer && self.holders < self.places) {
             standing.share = share;
             self.take(share.id);
             return Ok(None);
@@ -287,7 +295,12 @@ impl Lines {
     /// A place of this spoke becomes free.
     fn free(&mut self, share: Share) {
         self.taken -= 1;
-        self.change(share.id, |standing| standing.held -= 1);
+        let mut held = 0;
+        self.change(share.id, |standing| {
+            standing.held -= 1;
+            held = standing.held;
+        });
+        self.holders -= usize::from(held == 0);
         if self.taken == 0 && self.waiting == 0 {
             // Nobody is owed anything.
             self.spokes.clear();
@@ -314,8 +327,8 @@ impl Lines {
 
     /// Gives places that are free to those who wait.
     fn give(&mut self) {
-        while self.taken < self.places
-            && let Some(next) = self.order.first().copied()
+        while let Some(next) = self.order.first().copied()
+            && (self.taken < self.places || (next.held == 0 && self.holders < self.places))
         {
             let mut waiter = None;
             self.change(next.id, |standing| waiter = standing.line.pop_front());
@@ -330,13 +343,16 @@ impl Lines {
     fn take(&mut self, id: u64) {
         self.taken += 1;
         let mut level = self.level;
+        let mut held = 0;
         self.change(id, |standing| {
             standing.held += 1;
+            held = standing.held;
             // Who asked for nothing for a while has no claim to what it could have had then.
             level = level.max(standing.given);
             standing.given = level + standing.share.weighed(1);
         });
         self.level = level;
+        self.holders += usize::from(held == 1);
     }
 
     /// Changes the standing of a spoke, and its place among those that wait with it.

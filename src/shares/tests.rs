@@ -213,6 +213,38 @@ async fn places_come_and_go() {
     free(&shares, spoke).await;
 }
 
+/// A limit that was lowered holds back who is responsible for what is under way, and nobody else.
+#[tokio::test(start_paused = true)]
+async fn who_holds_none_does_not_wait_for_those_that_hold_more_than_their_share() {
+    let shares = Shares::new(8);
+    let many = Share::default();
+    let mut held = Vec::new();
+    for _ in 0..8 {
+        held.push(free(&shares, many).await);
+    }
+    shares.set_places(3);
+    let few = [Share::default(), Share::default(), Share::default()];
+    let first = free(&shares, few[0]).await;
+    let _second = free(&shares, few[1]).await;
+    assert_eq!(usage(&shares), (3, 10, 0));
+    for waits in [many, few[0], few[2]] {
+        shares.enter(waits, Duration::ZERO).await.unwrap_err();
+    }
+    // One that leaves makes room for another one of the few, though too many are under way.
+    let waits = {
+        let (shares, share) = (Arc::clone(&shares), few[2]);
+        tokio::spawn(async move { shares.enter(share, PATIENCE).await.unwrap() })
+    };
+    yield_now().await;
+    assert_eq!(usage(&shares), (3, 10, 1));
+    drop(first);
+    let _third = waits.await.unwrap();
+    assert_eq!(usage(&shares), (3, 10, 0));
+    held.clear();
+    free(&shares, many).await;
+    assert_eq!(usage(&shares), (3, 2, 0));
+}
+
 #[tokio::test(start_paused = true)]
 async fn spokes_that_are_gone_are_forgotten() {
     let shares = Shares::new(2);
