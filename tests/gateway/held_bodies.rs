@@ -85,6 +85,38 @@ async fn bodies_that_only_declare_their_size_take_no_room_from_other_spokes() {
         .await;
 }
 
+/// As many as the connections of a spoke, each with a body of 32 MiB that is announced and never sent.
+#[tokio::test]
+async fn bodies_that_are_only_announced_hold_nothing() {
+    let hub = ScriptedHub::start().await;
+    let limits = "limits: {requests_in_flight_max: {limit: 1, mode: observe}}";
+    let spokes = [spoke("production", limits), spoke("staging", "")];
+    let config = config(&hub.url(), &spokes);
+    let gate = Gate::start(&format!("limits: {{bytes_in_flight_max: 96MiB}}\n{config}")).await;
+    let mut streams = Vec::new();
+    for framing in ["Content-Length: 33000000", "Transfer-Encoding: chunked"]
+        .iter()
+        .cycle()
+        .take(HELD)
+    {
+        let mut stream = TcpStream::connect(gate.write_address()).await.unwrap();
+        let request = begun(&format!("{framing}\r\n\r\n"), b"");
+        stream.write_all(&request).await.unwrap();
+        streams.push(stream);
+    }
+    let announced = [("spoke", "production"), ("limit", "requests_in_flight_max")];
+    gate.wait_for_metric("hubgate_limit_used", &announced, HELD as f64)
+        .await;
+    assert_eq!(gate.sum("hubgate_bytes_in_flight", &[]).await, 0.0);
+    let large = format!("__name__=large,noise={}", noise(60_000));
+    let large = encode(Protocol::V1, &[series(&large)]);
+    for _ in 0..20 {
+        let request = Request::write(Protocol::V1, large.clone()).spoke("staging");
+        gate.send(request).await.expect(204);
+    }
+    drop(streams);
+}
+
 #[tokio::test]
 async fn a_body_that_only_began_holds_little() {
     let (_hub, gate) = start_small().await;
