@@ -2,7 +2,8 @@
 //!
 //! A request is admitted when its headers are known, before a byte of its body is read: so a spoke that
 //! sends too much costs little. How many samples a request has is known only when it is inspected. So
-//! samples are paid for afterwards, and a spoke in debt waits.
+//! samples are paid for afterwards, and a spoke in debt waits. Those of a request that has to be sent again
+//! are given back, unless a hub took some of it: its copies would reach that hub beyond the limit.
 //!
 //! All of it is atomics, since every request passes here. A limit that refuses nothing is counted as
 //! if it did: a request that it would have refused takes neither a place nor samples of those that it
@@ -20,7 +21,11 @@ use crate::reasons::Limit;
 
 use in_flight::InFlight;
 use lately::Lately;
-use rate::Bucket;
+use rate::{Bucket, Taken};
+
+/// As many bytes of a message that cannot be read count as a sample. In one that can, a sample takes
+/// some 500 bytes with its labels, and in V2 some 100.
+const UNREADABLE_SAMPLE_BYTES: usize = 128;
 
 /// What is known of the requests of one spoke.
 #[derive(Debug)]
@@ -169,20 +174,30 @@ pub struct Admitted {
     within: bool,
 }
 
+/// The samples that a request was charged.
+#[derive(Debug, Clone, Copy)]
+pub struct Charge(Taken);
+
 impl Admitted {
     /// Takes the samples of the request, now that their number is known.
-    pub fn charge(&self, samples: u64) {
-        if self.pays {
-            let admission = &self.admission;
-            admission.bucket.charge(samples, admission.elapsed());
-        }
+    pub fn charge(&self, samples: u64) -> Charge {
+        let admission = &self.admission;
+        Charge(match self.pays {
+            true => admission.bucket.charge(samples, admission.elapsed()),
+            false => Taken::default(),
+        })
     }
 
-    /// Gives samples back that were taken and will be sent again.
-    pub fn give_back(&self, samples: u64) {
-        if self.pays {
-            self.admission.bucket.give_back(samples);
-        }
+    /// Takes what a message counts that cannot be read, so that nobody knows its samples. It was worked
+    /// on like any other.
+    pub fn charge_unreadable(&self, decoded_bytes: usize) {
+        self.charge((decoded_bytes / UNREADABLE_SAMPLE_BYTES).max(1) as u64);
+    }
+
+    /// Gives back samples that cost nobody anything and will be sent again.
+    pub fn give_back(&self, charge: Charge) {
+        let admission = &self.admission;
+        admission.bucket.give_back(charge.0, admission.elapsed());
     }
 }
 

@@ -60,6 +60,16 @@ pub enum RewriteError {
     WrongMessage(Protocol),
 }
 
+impl RewriteError {
+    /// True for a fact about the body, which no room and no time can change.
+    pub fn is_of_the_body(&self) -> bool {
+        match self {
+            Self::Malformed { .. } | Self::Snappy(_) | Self::WrongMessage(_) => true,
+            Self::Internal | Self::Overloaded(_) => false,
+        }
+    }
+}
+
 /// What a hub wants to be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Target {

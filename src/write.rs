@@ -38,7 +38,7 @@ use crate::remote_write;
 use crate::rewrite::{self, Rewriter, Rewritten};
 use crate::spoke::Spoke;
 use crate::state::State;
-use crate::wire::Protocol;
+use crate::wire::{Protocol, snappy};
 
 use answer::Answer;
 use finishing::Finishing;
@@ -266,6 +266,7 @@ impl Endpoint {
         } = job;
         let limits = &state.config.limits;
         let body_bytes = body.len();
+        let declared_bytes = snappy::checked_len(&body, limits.decoded_bytes_max).unwrap_or(0);
         let plan = Plan::new(&state.hubs, protocol);
         let request = rewrite::Request {
             spoke: Arc::clone(&spoke),
@@ -275,14 +276,19 @@ impl Endpoint {
             targets: plan.targets.clone(),
             decoded_bytes_max: limits.decoded_bytes_max,
         };
+        let rewritten = self.rewriter.rewrite(request).await;
+        let rewritten = rewritten.inspect_err(|error| {
+            if error.is_of_the_body() {
+                admitted.charge_unreadable(declared_bytes);
+            }
+        });
         let Rewritten {
             verdict,
             outgoing,
             decoded_bytes,
-        } = self.rewriter.rewrite(request).await?;
+        } = rewritten?;
         self.recorder.decoded(&spoke, body_bytes, decoded_bytes);
-        let samples = verdict.received.samples();
-        admitted.charge(samples);
+        let charge = admitted.charge(verdict.received.samples());
         let outcome = if verdict.keeps() {
             let sending = Sending {
                 spoke: Arc::clone(&spoke),
@@ -298,8 +304,8 @@ impl Endpoint {
             Outcome::default()
         };
         let answer = answer::answer(&spoke.name, protocol, &verdict, &outcome);
-        if answer.sent_again() {
-            admitted.give_back(samples);
+        if answer.sent_again() && !outcome.reached_a_hub() {
+            admitted.give_back(charge);
         }
         record::processed(&spoke, &verdict, &answer, outcome.text());
         Ok(answer)

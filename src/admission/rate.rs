@@ -24,6 +24,14 @@ pub(super) struct Bucket {
     rate: AtomicU64,
 }
 
+/// Samples that were taken out of a bucket.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Taken {
+    samples: u64,
+    /// When time has paid for them, in nanoseconds since the start.
+    paid_at: u64,
+}
+
 /// What is not paid for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Debt {
@@ -65,18 +73,25 @@ impl Bucket {
     }
 
     /// Takes the samples of a request that was let in.
-    pub(super) fn charge(&self, samples: u64, now: Duration) {
+    pub(super) fn charge(&self, samples: u64, now: Duration) -> Taken {
         let (now, cost) = (nanos(now), self.cost(samples));
         if cost == 0 {
-            return;
+            return Taken::default();
         }
-        let charged = |full_at: u64| Some(full_at.max(now).saturating_add(cost));
+        let mut paid_at = now;
+        let charged = |full_at: u64| {
+            paid_at = full_at.max(now).saturating_add(cost);
+            Some(paid_at)
+        };
         let _ = self.full_at.fetch_update(Relaxed, Relaxed, charged);
+        Taken { samples, paid_at }
     }
 
-    /// Gives back samples that were taken.
-    pub(super) fn give_back(&self, samples: u64) {
-        let cost = self.cost(samples);
+    /// Gives back samples that were taken, as far as time has not paid for them yet. More of them would
+    /// pay for samples of other requests.
+    pub(super) fn give_back(&self, taken: Taken, now: Duration) {
+        let unpaid = taken.paid_at.saturating_sub(nanos(now));
+        let cost = self.cost(taken.samples).min(unpaid);
         let given = |full_at: u64| Some(full_at.saturating_sub(cost));
         let _ = self.full_at.fetch_update(Relaxed, Relaxed, given);
     }
@@ -150,13 +165,27 @@ mod tests {
     fn what_is_given_back_was_never_taken() {
         let bucket = bucket(1000);
         bucket.charge(500, at(0));
-        bucket.charge(9000, at(0));
-        bucket.give_back(9000);
+        let taken = bucket.charge(9000, at(0));
+        bucket.give_back(taken, at(0));
         assert_eq!(bucket.debt(at(0)), None);
         bucket.charge(500, at(0));
         assert_eq!(bucket.debt(at(0)), None);
         bucket.charge(1, at(0));
         assert!(bucket.debt(at(0)).is_some());
+    }
+
+    #[test]
+    fn what_time_has_paid_for_is_not_given_back() {
+        let bucket = bucket(1000);
+        let fails_late = bucket.charge(5000, at(0));
+        bucket.charge(5000, at(6000));
+        bucket.give_back(fails_late, at(6000));
+        assert_eq!(wait(&bucket, at(6000)), Some(at(4000)));
+        let fails_early = bucket.charge(5000, at(11_000));
+        bucket.give_back(fails_early, at(12_000));
+        assert_eq!(bucket.debt(at(12_000)), None);
+        bucket.charge(1001, at(12_000));
+        assert_eq!(wait(&bucket, at(12_000)), Some(at(1)));
     }
 
     #[test]
@@ -180,18 +209,25 @@ mod tests {
         #[test]
         fn no_more_passes_than_the_rate(
             rate in 1_usize..100_000,
-            requests in prop::collection::vec((0_u64..3000, 1_u64..50_000, any::<bool>()), 1..200),
+            requests in prop::collection::vec(
+                (0_u64..3000, 1_u64..50_000, prop::option::of(0_u64..30_000)),
+                1..200,
+            ),
         ) {
             let bucket = bucket(rate);
             let (mut now, mut passed, mut largest) = (0, 0, 0);
-            for (after, samples, fails) in requests {
+            let mut failing = Vec::new();
+            for (after, samples, fails_after) in requests {
                 now += after;
+                for (_, taken) in failing.extract_if(.., |(fails_at, _)| *fails_at <= now) {
+                    bucket.give_back(taken, at(now));
+                }
                 if bucket.debt(at(now)).is_some() {
                     continue;
                 }
-                bucket.charge(samples, at(now));
-                if fails {
-                    bucket.give_back(samples);
+                let taken = bucket.charge(samples, at(now));
+                if let Some(fails_after) = fails_after {
+                    failing.push((now + fails_after, taken));
                     continue;
                 }
                 passed += samples;
@@ -223,11 +259,11 @@ mod tests {
             millis in any::<u64>(),
         ) {
             let bucket = bucket(rate);
-            bucket.charge(samples, at(millis));
+            let taken = bucket.charge(samples, at(millis));
             bucket.charge(u64::MAX, at(millis));
             bucket.set_rate(Some(then), at(millis / 2));
             bucket.debt(at(0));
-            bucket.give_back(samples);
+            bucket.give_back(taken, at(millis / 2));
             bucket.debt(at(millis));
         }
     }

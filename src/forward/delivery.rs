@@ -83,7 +83,10 @@ impl Delivery {
         self.hub.recorder().written(&settled.written);
         match sent {
             Ok(()) => Outcome::Settled(settled),
-            Err(failed) => Outcome::Failed(failed),
+            Err(failed) => Outcome::Failed(Failed {
+                reached_a_hub: !settled.written.is_empty(),
+                ..failed
+            }),
         }
     }
 }

@@ -18,6 +18,8 @@ pub struct Failed {
     pub(super) detail: String,
     /// When the spoke is to send again.
     pub retry_after: RetryAfter,
+    /// A hub took the request or a part of it, perhaps another hub than the one that failed.
+    pub(super) reached_a_hub: bool,
 }
 
 impl Failed {
@@ -36,6 +38,7 @@ impl Failed {
                 HubFailure::Busy { seconds } => RetryAfter::Seconds(seconds),
                 _ => RetryAfter::Soon,
             },
+            reached_a_hub: false,
         }
     }
 
@@ -47,6 +50,7 @@ impl Failed {
                 .to_owned(),
             detail: detail(response),
             retry_after: RetryAfter::Soon,
+            reached_a_hub: false,
         }
     }
 
@@ -79,6 +83,7 @@ impl Failed {
                 Some(seconds @ 1..) => RetryAfter::Seconds(seconds),
                 _ => otherwise,
             },
+            reached_a_hub: false,
         }
     }
 
@@ -99,6 +104,7 @@ impl Failed {
             reason: reason.to_owned(),
             detail: reason.to_owned(),
             retry_after: RetryAfter::Soon,
+            reached_a_hub: false,
         }
     }
 
@@ -110,6 +116,7 @@ impl Failed {
             reason: reason.to_owned(),
             detail: reason.to_owned(),
             retry_after: RetryAfter::Soon,
+            reached_a_hub: false,
         }
     }
 
@@ -122,6 +129,7 @@ impl Failed {
             reason: reason.to_owned(),
             detail: format!("{reason}: {}", detail(response)),
             retry_after: RetryAfter::Soon,
+            reached_a_hub: false,
         }
     }
 
@@ -134,12 +142,14 @@ impl Failed {
                 reason: overloaded.to_string(),
                 detail,
                 retry_after: RetryAfter::Soon,
+                reached_a_hub: false,
             },
             _ => Self {
                 status: StatusCode::INTERNAL_SERVER_ERROR,
                 reason: "internal error; the log of hubgate says more".to_owned(),
                 detail,
                 retry_after: RetryAfter::Unsaid,
+                reached_a_hub: false,
             },
         }
     }

@@ -133,6 +133,14 @@ impl Outcome {
         }
     }
 
+    /// True when a hub took the request or a part of it.
+    pub fn reached_a_hub(&self) -> bool {
+        match self {
+            Self::Settled(_) => true,
+            Self::Failed(failed) => failed.reached_a_hub,
+        }
+    }
+
     /// True when the hub wrote all that it was to get.
     pub fn is_success(&self) -> bool {
         matches!(self, Self::Settled(settled) if settled.is_success())
@@ -144,6 +152,7 @@ impl Outcome {
     pub fn combine(ack: Ack, outcomes: Vec<Self>) -> Self {
         let mut settled = Vec::with_capacity(outcomes.len());
         let mut failed = None;
+        let reached_a_hub = outcomes.iter().any(Self::reached_a_hub);
         for outcome in outcomes {
             match outcome {
                 Self::Settled(one) => settled.push(one),
@@ -159,7 +168,10 @@ impl Outcome {
             (Some(settled), Some(_)) if ack == Ack::Any && !settled.says_too_large() => {
                 Self::Settled(settled)
             }
-            (_, Some(failed)) => Self::Failed(failed),
+            (_, Some(failed)) => Self::Failed(Failed {
+                reached_a_hub,
+                ..failed
+            }),
             (None, None) => Self::Failed(Failed::no_response(HubFailure::Skipped)),
         }
     }

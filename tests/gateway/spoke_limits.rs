@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use tokio::task::JoinHandle;
 
-use crate::support::body::{Protocol, Series, bare, many_series, noise, now, series, sorted_units};
-use crate::support::config::{config, config_with_hub_keys, spoke};
+use crate::support::body::{
+    Protocol, Series, bare, many_series, message, noise, now, series, snappy, sorted_units,
+};
+use crate::support::config::{config, config_hubs, config_with_hub_keys, hub_named, spoke};
 use crate::support::gate::Gate;
 use crate::support::hub::ScriptedHub;
 use crate::support::reply::Reply;
@@ -130,6 +132,41 @@ async fn samples_that_a_hub_fails_are_not_paid_for() {
     gate.write(Protocol::V1, &batch).await.expect(204);
     gate.write(Protocol::V1, &batch).await.expect(503);
     gate.expect_balanced_counts("production").await;
+}
+
+/// What one hub has stored is sent to it again and again while another one fails.
+#[tokio::test]
+async fn samples_that_one_of_two_hubs_wrote_are_paid_for() {
+    let [up, down] = [ScriptedHub::start().await, ScriptedHub::start().await];
+    let hubs = [
+        hub_named("up", &up.url(), ""),
+        hub_named("down", &down.url(), ""),
+    ];
+    let limited = spoke("production", "limits: {samples_per_second: 1}");
+    let gate = Gate::start(&config_hubs("all", &hubs, &[limited])).await;
+    down.reply_always(Reply::status(503));
+    let batch = many_series(1000);
+    let failed = gate.write(Protocol::V1, &batch).await;
+    failed.expect_refusal("down", 503, &["the hub answered 503"]);
+    let refused = gate.write(Protocol::V1, &batch).await;
+    expect_in_the_log_of_a_spoke(&refused, 503, &["rate_limited"]);
+    up.take_one();
+    gate.expect_balanced_counts("production").await;
+}
+
+/// They cost hubgate as much as others.
+#[tokio::test]
+async fn bodies_that_cannot_be_read_are_paid_for() {
+    for protocol in Protocol::BOTH {
+        let (hub, gate) = start("samples_per_second: 1").await;
+        let message = message(protocol, &many_series(1000));
+        let malformed = snappy(&message[..message.len() - 1]);
+        let request = || Request::write(protocol, malformed.clone()).spoke("production");
+        gate.send(request()).await.expect(400);
+        let refused = gate.send(request()).await;
+        expect_in_the_log_of_a_spoke(&refused, 503, &["rate_limited"]);
+        hub.expect_no_request();
+    }
 }
 
 /// A write of some series that a hub holds.
