@@ -3,9 +3,12 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
+use tokio::sync::Notify;
+
 use crate::config::LimitMode;
 
 use super::AccountFull;
+use super::drain::Drain;
 
 /// The bytes that all requests of one spoke have taken from the budget.
 #[derive(Debug)]
@@ -15,6 +18,12 @@ pub struct Account {
     enforced: AtomicBool,
     /// Requests that exceeded the limit.
     exceeded: AtomicU64,
+    /// It is the turn of a request.
+    turn: AtomicBool,
+    /// What the request lacks whose turn it is, in bytes.
+    owed: AtomicUsize,
+    given_back: Notify,
+    drain: Drain,
 }
 
 impl Default for Account {
@@ -24,6 +33,10 @@ impl Default for Account {
             limit: usize::MAX.into(),
             enforced: true.into(),
             exceeded: AtomicU64::new(0),
+            turn: false.into(),
+            owed: 0.into(),
+            given_back: Notify::new(),
+            drain: Drain::default(),
         }
     }
 }
@@ -47,13 +60,19 @@ impl Account {
         self.enforced.store(enforced, Relaxed);
     }
 
-    /// Fails when a request that holds `held` may not take more bytes at present. Takes none.
-    pub(super) fn check_room(&self, bytes: usize, held: usize) -> Result<(), AccountFull> {
+    /// Fails when a request that holds `held`, and must leave `owed` to another one, may not take more
+    /// bytes at present. Takes none.
+    pub(super) fn check_room(
+        &self,
+        bytes: usize,
+        held: usize,
+        owed: usize,
+    ) -> Result<(), AccountFull> {
         let taken = self.bytes();
-        if !self.enforced.load(Relaxed) || self.has_room(taken, bytes, held) {
+        if !self.enforced.load(Relaxed) || self.has_room(taken, bytes, held, owed) {
             return Ok(());
         }
-        Err(self.full(taken))
+        Err(self.full(taken, owed))
     }
 
     /// Counts a request that exceeds the limit.
@@ -61,46 +80,84 @@ impl Account {
         self.exceeded.fetch_add(1, Relaxed);
     }
 
-    fn full(&self, taken: usize) -> AccountFull {
+    fn full(&self, taken: usize, owed: usize) -> AccountFull {
         AccountFull {
             limit: self.limit.load(Relaxed),
-            taken,
+            taken: taken.saturating_add(owed),
         }
     }
 
     /// True when a request that holds `held` of the bytes `taken` may take more. One that is alone may go
     /// beyond the limit, or a large one would never pass.
-    fn has_room(&self, taken: usize, bytes: usize, held: usize) -> bool {
-        taken == held || taken.saturating_add(bytes) <= self.limit.load(Relaxed)
+    fn has_room(&self, taken: usize, bytes: usize, held: usize, owed: usize) -> bool {
+        let alone = taken == held && owed == 0;
+        let sum = taken.saturating_add(owed).saturating_add(bytes);
+        alone || sum <= self.limit.load(Relaxed)
     }
 
     /// Takes bytes, and returns whether they were within the limit.
-    pub(super) fn take(&self, bytes: usize, held: usize) -> Result<bool, AccountFull> {
+    pub(super) fn take(&self, bytes: usize, held: usize, owed: usize) -> Result<bool, AccountFull> {
         let enforced = self.enforced.load(Relaxed);
         let mut within = true;
         let grown = |taken: usize| {
-            within = self.has_room(taken, bytes, held);
+            within = self.has_room(taken, bytes, held, owed);
             // Wraps as giving back does, where the budget refuses a number that no memory has.
             (within || !enforced).then_some(taken.wrapping_add(bytes))
         };
         let taken = &self.taken;
         let took = taken.fetch_update(Relaxed, Relaxed, grown);
-        took.map(|_| within).map_err(|taken| self.full(taken))
+        took.map(|_| within).map_err(|taken| self.full(taken, owed))
+    }
+
+    /// Gives back what was taken a moment ago and is not used.
+    pub(super) fn untake(&self, bytes: usize) {
+        self.taken.fetch_sub(bytes, Relaxed);
+        self.given_back.notify_one();
     }
 
     pub(super) fn give_back(&self, bytes: usize) {
-        self.taken.fetch_sub(bytes, Relaxed);
+        self.drain.add(bytes);
+        self.untake(bytes);
+    }
+
+    /// Tells the request whose turn it is that there may be room.
+    pub(super) fn given_back(&self) -> &Notify {
+        &self.given_back
+    }
+
+    pub(super) fn drain(&self) -> &Drain {
+        &self.drain
+    }
+
+    /// Whether it is the turn of a request.
+    pub(super) fn turn(&self) -> &AtomicBool {
+        &self.turn
+    }
+
+    /// What the request lacks whose turn it is, in bytes.
+    pub(super) fn owed(&self) -> usize {
+        self.owed.load(Relaxed)
+    }
+
+    /// The request whose turn it is lacks so many bytes.
+    pub(super) fn owe(&self, bytes: usize) {
+        self.owed.store(bytes, Relaxed);
+    }
+
+    /// It took some of them.
+    pub(super) fn paid(&self, bytes: usize) {
+        self.owe(self.owed().saturating_sub(bytes));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
 
-    use tokio::time::Instant;
+    use tokio::task::JoinSet;
+    use tokio::time::{Duration, Instant, sleep};
 
-    use crate::budget::Budget;
+    use crate::budget::{Budget, Full, Overloaded, TURN_TIMEOUT};
     use crate::metrics::Gauge;
     use crate::shares::Share;
 
@@ -115,16 +172,16 @@ mod tests {
         let second = budget.begin(&account, Share::default());
         first.grow(60).unwrap();
         second.grow(40).unwrap();
-        let began = Instant::now();
-        let refused = second.grow_in_turn(1).await.unwrap_err();
-        let full = AccountFull {
+        let refused = second.grow(1).unwrap_err();
+        let full = Full::Account(AccountFull {
             limit: 100,
             taken: 100,
-        };
-        assert_eq!((refused.needed, refused.account), (41, Some(full)));
-        assert_eq!(began.elapsed(), Duration::ZERO, "nobody waits for it");
-        second.grow(1).unwrap_err();
-        assert_eq!(second.check_room(1), Err(refused));
+        });
+        assert_eq!(refused, Overloaded::new(41, full));
+        let began = Instant::now();
+        assert_eq!(second.grow_in_turn(1).await, Err(refused));
+        assert_eq!(began.elapsed(), TURN_TIMEOUT, "it is its turn");
+        assert_eq!(second.wait_to_begin(1).await.unwrap_err().full, full);
         assert_eq!(account.exceeded(), 1, "a request counts once");
         budget
             .begin(&Arc::default(), Share::default())
@@ -142,5 +199,79 @@ mod tests {
         assert_eq!(account.bytes(), 202, "the budget refused it");
         drop((first, third));
         assert_eq!(account.bytes(), 0);
+    }
+
+    /// Requests that come again and again must not keep out one that does not fit beside them.
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_is_too_large_beside_others_passes() {
+        for (limit, large) in [(Some(100), 150), (Some(100), 90), (None, 90_000)] {
+            let budget = Budget::new(100_000, Gauge::default());
+            let account: Arc<Account> = Arc::default();
+            account.set_limit(limit, LimitMode::Enforce);
+            let small = limit.unwrap_or(80_000) / 16;
+            let mut others = JoinSet::new();
+            for number in 0..16 {
+                let (budget, account) = (Arc::clone(&budget), Arc::clone(&account));
+                others.spawn(async move {
+                    sleep(Duration::from_millis(number)).await;
+                    loop {
+                        let request = budget.begin(&account, Share::default());
+                        if request.grow_in_turn(small).await.is_ok() {
+                            sleep(Duration::from_millis(50)).await;
+                            // What has begun is to be finished.
+                            let _ = request.grow(small);
+                        }
+                        sleep(Duration::from_millis(50)).await;
+                    }
+                });
+            }
+            sleep(Duration::from_secs(1)).await;
+            let mut tries = 0;
+            let request = loop {
+                let request = budget.begin(&account, Share::default());
+                if request.wait_to_begin(large).await.is_ok() {
+                    break request;
+                }
+                tries += 1;
+                assert!(tries < 1000, "{large} of {limit:?}");
+                sleep(Duration::from_millis(30)).await;
+            };
+            request.grow_in_turn(large / 2).await.unwrap();
+            sleep(Duration::from_secs(1)).await;
+            request.grow_in_turn(large / 2).await.unwrap();
+            request.end_turn();
+            assert_eq!(account.owed(), 0);
+            others.shutdown().await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_request_of_a_spoke_waits_at_a_time() {
+        let budget = Budget::new(1000, Gauge::default());
+        let account: Arc<Account> = Arc::default();
+        account.set_limit(Some(100), LimitMode::Enforce);
+        let begin = || budget.begin(&account, Share::default());
+        let (held, first, second, third) = (begin(), begin(), begin(), begin());
+        held.grow(60).unwrap();
+        let began = Instant::now();
+        let (passed, ()) = tokio::join!(first.grow_in_turn(80), async {
+            let refused = second.grow_in_turn(80).await.unwrap_err();
+            let full = AccountFull {
+                limit: 100,
+                taken: 140,
+            };
+            assert_eq!(refused.full, Full::Account(full));
+            // The other one lacks all that is left.
+            second.grow(1).unwrap_err();
+            held.grow(40).unwrap();
+            sleep(Duration::from_secs(1)).await;
+            drop(held);
+        });
+        passed.unwrap();
+        assert_eq!(began.elapsed(), Duration::from_secs(1));
+        third.grow(20).unwrap();
+        first.grow_in_turn(1).await.unwrap_err();
+        drop(first);
+        second.grow_in_turn(80).await.unwrap();
     }
 }

@@ -1,23 +1,39 @@
 //! Why there is no room for a request.
 
-/// The budget has no room for more bytes.
+use std::time::Duration;
+
+/// There is no room for more bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("too many bytes in flight; try again")]
 pub struct Overloaded {
     /// What the request would hold if there was room, in bytes.
     pub needed: usize,
-    /// What the account has no room for, although the budget may have.
-    pub account: Option<AccountFull>,
+    /// What has no room.
+    pub full: Full,
+    /// The time in which as many bytes become free, where it is known.
+    pub wait: Option<Duration>,
 }
 
 impl Overloaded {
-    /// The budget has no room for a request of so many bytes.
-    pub fn new(needed: usize) -> Self {
+    /// There is no room for a request of so many bytes.
+    pub fn new(needed: usize, full: Full) -> Self {
         Self {
             needed,
-            account: None,
+            full,
+            wait: None,
         }
     }
+}
+
+/// What has no room for more bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Full {
+    /// The limit of a spoke, although the budget may have room.
+    Account(AccountFull),
+    /// The budget.
+    Budget,
+    /// The share of a spoke, although the budget may have room.
+    Share,
 }
 
 /// The requests of a spoke hold what its limit allows.
@@ -25,6 +41,6 @@ impl Overloaded {
 pub struct AccountFull {
     /// The limit, in bytes.
     pub limit: usize,
-    /// What they hold, in bytes.
+    /// What they hold and what one of them waits for, in bytes.
     pub taken: usize,
 }

@@ -2,6 +2,8 @@
 
 use std::sync::Mutex;
 
+use tokio::time::{Instant, sleep};
+
 use super::*;
 
 /// A request that holds `bytes`.
@@ -20,8 +22,6 @@ fn takes_all_or_nothing_and_gives_back() {
     first.grow(60).unwrap();
     second.grow(41).unwrap_err();
     assert_eq!(holding(&budget, 41).unwrap_err().needed, 41);
-    second.check_room(41).unwrap_err();
-    second.check_room(40).unwrap();
     second.grow(40).unwrap();
     assert_eq!(gauge.get(), 100);
     assert_eq!((account.bytes(), other.bytes()), (60, 40));
@@ -82,7 +82,7 @@ async fn a_large_body_yields_to_a_request_that_waits() {
     let waits = first.grow_in_turn(9 * BYTES_BESIDE_A_TURN_MAX);
     let (grown, ()) = tokio::join!(waits, async {
         small.grow_in_turn(BYTES_BESIDE_A_TURN_MAX).await.unwrap();
-        other.check_room(1).unwrap_err();
+        other.wait_to_begin(1).await.unwrap_err();
         other.grow_in_turn(1).await.unwrap_err();
         other.grow(1).unwrap();
         drop((small, other));
@@ -101,7 +101,7 @@ async fn a_spoke_leaves_room_for_others() {
             match request.grow_in_turn(1).await {
                 Ok(()) => requests.push(request),
                 Err(overloaded) => {
-                    assert_eq!(overloaded.needed, 1);
+                    assert_eq!((overloaded.needed, overloaded.full), (1, Full::Share));
                     return requests;
                 }
             }
@@ -117,15 +117,25 @@ async fn a_spoke_leaves_room_for_others() {
     let more_of_second = fill(&second, share).await;
     let more_of_first = fill(&first, share).await;
     assert_eq!((first.bytes(), second.bytes()), (400, 400));
-    assert_eq!(began.elapsed(), Duration::ZERO, "nobody waits for itself");
+    assert_eq!(
+        began.elapsed(),
+        Duration::ZERO,
+        "small ones wait for nobody"
+    );
     // What was admitted is finished.
     of_first[0].grow(100).unwrap();
     drop((of_first, more_of_first, of_second, more_of_second));
     let heavy = share.with_weight(2.try_into().unwrap());
-    let _of_second = fill(&second, heavy).await;
+    let of_second = fill(&second, heavy).await;
     assert_eq!(second.bytes(), 900 * 8 / 9);
     let alone = budget.begin(&Arc::default(), share);
     alone.grow_in_turn(100).await.unwrap();
+    drop((of_second, alone));
+    let heaviest = share.with_weight(1000.try_into().unwrap());
+    let _of_second = fill(&second, heaviest).await;
+    assert_eq!(second.bytes(), 900 * 16 / 17);
+    let other = budget.begin(&Arc::default(), share);
+    other.grow_in_turn(900 / 17).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -148,15 +158,56 @@ async fn who_holds_much_yields_to_a_request_that_waits() {
     grown.unwrap();
 }
 
-#[test]
-fn what_is_kept_for_later_gives_way() {
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_for_later_gives_way() {
     let budget = Budget::new(100, Gauge::default());
-    let kept = Arc::new(Mutex::new(Some(holding(&budget, 60).unwrap())));
+    let kept = budget.keep();
+    kept.grow(60).unwrap();
+    let kept = Arc::new(Mutex::new(Some(kept)));
     let reclaimed = Arc::clone(&kept);
     budget.on_shortage(move || drop(reclaimed.lock().unwrap().take()));
-    let first = holding(&budget, 40).unwrap();
+    let account = Arc::default();
+    let first = budget.begin(&account, Share::default());
+    first.grow(40).unwrap();
+    let second = budget.begin(&account, Share::default());
+    // They are as good as free, so they need not go for a spoke that has its share.
+    second.grow_in_turn(41).await.unwrap_err();
     assert!(kept.lock().unwrap().is_some());
-    first.check_room(1).unwrap();
+    second.grow_in_turn(40).await.unwrap();
     assert!(kept.lock().unwrap().is_none());
-    first.grow(60).unwrap();
+    first.grow(20).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_refused_is_told_how_long_it_takes() {
+    let budget = Budget::new(1000, Gauge::default());
+    let work = async {
+        loop {
+            let request = holding(&budget, 500).unwrap();
+            sleep(Duration::from_secs(1)).await;
+            drop(request);
+        }
+    };
+    let refusals = async {
+        let account = Arc::default();
+        let refused = async || {
+            let request = budget.begin(&account, Share::default());
+            request.wait_to_begin(600).await.unwrap_err().wait
+        };
+        sleep(Duration::from_millis(500)).await;
+        assert_eq!(refused().await, None, "nobody was refused before");
+        sleep(Duration::from_secs(4)).await;
+        let second = Duration::from_secs_f64(600.0 / 500.0);
+        for number in 1..=3 {
+            assert_eq!(refused().await, Some(second * number));
+        }
+        // Another spoke does not wait for what this one was refused.
+        let other = budget.begin(&Arc::default(), Share::default());
+        let refused = other.wait_to_begin(600).await.unwrap_err();
+        assert_eq!(refused.wait, Some(second));
+    };
+    tokio::select! {
+        () = work => {}
+        () = refusals => {}
+    }
 }

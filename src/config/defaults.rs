@@ -103,7 +103,7 @@ pub(super) const LIMIT_ANSWER: LimitAnswer = LimitAnswer::ServiceUnavailable;
 /// All spokes have equal shares.
 pub(super) const WEIGHT: NonZeroU32 = NonZeroU32::MIN;
 
-/// Ceiling of the weight of a spoke. One of 1 has next to nothing beside it.
+/// Ceiling of the weight of a spoke. One of 1 has next to no places beside it.
 pub(super) const WEIGHT_CEILING: u32 = 1000;
 
 /// Ceiling of counts. A higher limit would never be reached.

@@ -12,7 +12,7 @@ use hyper::body::{Body, Frame, Incoming};
 use snap::raw::max_compress_len;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::budget::{Overloaded, Reservation};
+use crate::budget::{Full, Overloaded, Reservation};
 use crate::config::Limits;
 use crate::wire::snappy::{self, SnappyError};
 
@@ -82,7 +82,7 @@ pub(super) async fn read(
         };
         // A body in one piece is not copied.
         if announced == Some(data.len()) && reading.whole.is_empty() {
-            reading.check(&data)?;
+            reading.check(&data).await?;
             reading.charge(data.len()).await?;
             return reading.end(data).await;
         }
@@ -213,7 +213,7 @@ impl Reading<'_> {
         if self.declared.is_none() && self.whole.len() < PREAMBLE_BYTES_MAX {
             let mut start = self.whole.clone();
             start.extend(data.iter().take(PREAMBLE_BYTES_MAX));
-            self.check(&start)?;
+            self.check(&start).await?;
         }
         self.make_room(length).await?;
         self.whole.extend_from_slice(data);
@@ -241,7 +241,7 @@ impl Reading<'_> {
         if length > capacity {
             let reserved = self.whole.try_reserve_exact(room - self.whole.len());
             let needed = self.reservation.bytes().saturating_add(room);
-            reserved.map_err(|_| Overloaded::new(needed))?;
+            reserved.map_err(|_| Overloaded::new(needed, Full::Budget))?;
         }
         Ok(())
     }
@@ -256,7 +256,7 @@ impl Reading<'_> {
     }
 
     /// Checks the decoded size, once `start` declares it.
-    fn check(&mut self, start: &[u8]) -> Result<(), Refusal> {
+    async fn check(&mut self, start: &[u8]) -> Result<(), Refusal> {
         let Some(declared) = snappy::declared_len(start)? else {
             return Ok(());
         };
@@ -274,7 +274,7 @@ impl Reading<'_> {
             .into());
         }
         let expected = self.announced.unwrap_or_default().saturating_add(declared);
-        self.reservation.check_room(expected)?;
+        self.reservation.wait_to_begin(expected).await?;
         self.declared = Some(declared);
         Ok(())
     }

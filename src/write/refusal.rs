@@ -10,7 +10,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use crate::admission::NotAdmitted;
-use crate::budget::{AccountFull, Overloaded};
+use crate::budget::{Full, Overloaded};
 use crate::config::LimitAnswer;
 use crate::identify::NotIdentified;
 use crate::listener::forwarded_for::ForwardedForFault;
@@ -51,11 +51,17 @@ pub enum Refusal {
     BodyTruncated,
     /// The requests of the spoke hold what its limit allows.
     #[error(
-        "{} bytes are in flight, and limits.bytes_in_flight_max of the spoke is {}; send again later in \
-         smaller requests (max_samples_per_send) or with fewer shards, or raise it",
-        .0.taken, .0.limit
+        "{taken} bytes are in flight, and limits.bytes_in_flight_max of the spoke is {limit}; send again \
+         later in smaller requests (max_samples_per_send) or with fewer shards, or raise it"
     )]
-    BytesInFlight(AccountFull),
+    BytesInFlight {
+        /// What they hold, in bytes.
+        taken: usize,
+        /// The limit, in bytes.
+        limit: usize,
+        /// The time until there is room, where it is known.
+        wait: Option<Duration>,
+    },
     /// A Content-Encoding other than snappy.
     #[error("Content-Encoding {0}; send snappy (block format)")]
     ContentEncoding(String),
@@ -143,7 +149,7 @@ impl Refusal {
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ContentEncoding(_) | Self::ContentType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             // It may pass later. With 429 it is lost unless the sender is set up for it.
-            Self::BytesInFlight(_) | Self::NotAdmitted(_) => match limits {
+            Self::BytesInFlight { .. } | Self::NotAdmitted(_) => match limits {
                 LimitAnswer::ServiceUnavailable => StatusCode::SERVICE_UNAVAILABLE,
                 LimitAnswer::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
             },
@@ -165,6 +171,7 @@ impl Refusal {
     pub fn wait(&self) -> Option<Duration> {
         match self {
             Self::NotAdmitted(NotAdmitted::SamplesPerSecond { wait, .. }) => Some(*wait),
+            Self::BytesInFlight { wait, .. } | Self::Overloaded(Overloaded { wait, .. }) => *wait,
             _ => None,
         }
     }
@@ -177,7 +184,7 @@ impl Refusal {
             Self::BodyStalled | Self::BodyTimeout { .. } => RequestReason::BodyTimeout,
             Self::BodyTooLarge { .. } => RequestReason::BodyTooLarge,
             Self::BodyTruncated => RequestReason::BodyTruncated,
-            Self::BytesInFlight(_) => RequestReason::BytesInFlight,
+            Self::BytesInFlight { .. } => RequestReason::BytesInFlight,
             Self::ContentEncoding(_) => RequestReason::ContentEncoding,
             Self::ContentType(_) => RequestReason::ContentType,
             Self::Draining => RequestReason::Draining,
@@ -216,9 +223,13 @@ impl From<NotIdentified> for Refusal {
 
 impl From<Overloaded> for Refusal {
     fn from(overloaded: Overloaded) -> Self {
-        match overloaded.account {
-            Some(full) => Self::BytesInFlight(full),
-            None => Self::Overloaded(overloaded),
+        match overloaded.full {
+            Full::Account(full) => Self::BytesInFlight {
+                taken: full.taken,
+                limit: full.limit,
+                wait: overloaded.wait,
+            },
+            Full::Budget | Full::Share => Self::Overloaded(overloaded),
         }
     }
 }

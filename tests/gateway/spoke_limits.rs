@@ -15,7 +15,7 @@ use crate::support::gate::Gate;
 use crate::support::hub::ScriptedHub;
 use crate::support::reply::Reply;
 use crate::support::sender::{Request, Response};
-use crate::support::{DEADLINE, eventually};
+use crate::support::{DEADLINE, eventually, eventually_equal};
 
 /// A configuration with two spokes, of which `production` has these limits.
 fn limited(hub: &ScriptedHub, limits: &str) -> String {
@@ -248,17 +248,24 @@ async fn what_a_spoke_holds_is_limited_unless_one_request_needs_it() {
     hub.wait_for_requests(1).await;
     let held_bytes = used(&gate, "bytes_in_flight_max").await;
     assert!((30_000.0..=70_000.0).contains(&held_bytes), "{held_bytes}");
+    // One request of the spoke may wait for room, and only one.
+    let second = held(&gate, large(60_000));
+    let limit = "bytes_in_flight_max";
+    eventually_equal("requests exceed the limit", DEADLINE, 1.0, async || {
+        exceeded(&gate, limit).await
+    })
+    .await;
     let refused = gate.write(Protocol::V1, &large(60_000)).await;
     let parts = ["bytes_in_flight", "70000", "max_samples_per_send"];
     expect_in_the_log_of_a_spoke(&refused, 503, &parts);
-    assert_eq!(exceeded(&gate, "bytes_in_flight_max").await, 1.0);
+    assert_eq!(exceeded(&gate, limit).await, 2.0);
     let other = Request::series(Protocol::V1, &[series("__name__=up")]).spoke("staging");
     let other = tokio::spawn(other.send(gate.write_address()));
     hub.wait_for_requests(2).await;
     hub.release_responses();
     assert_eq!(first.await.unwrap(), 204);
+    assert_eq!(second.await.unwrap(), 204);
     assert_eq!(other.await.unwrap().unwrap().status, 204);
-    gate.write(Protocol::V1, &large(60_000)).await.expect(204);
     gate.expect_balanced_counts("production").await;
 }
 

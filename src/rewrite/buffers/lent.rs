@@ -9,7 +9,6 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::budget::{Budget, Reservation};
-use crate::shares::Share;
 
 use super::Buffers;
 
@@ -61,7 +60,7 @@ impl Lender {
         let mut kept = kept.unwrap_or_else(|| Kept {
             buffers: Buffers::default(),
             since: Instant::now(),
-            reservation: self.budget.begin(&Arc::default(), Share::default()),
+            reservation: self.budget.keep(),
         });
         kept.buffers.trim(size.saturating_mul(OVERSIZE_MAX));
         // This gives back, and so it cannot fail.
@@ -115,6 +114,7 @@ impl fmt::Debug for Lender {
 #[cfg(test)]
 mod tests {
     use crate::metrics::Gauge;
+    use crate::shares::Share;
 
     use super::*;
 

@@ -1,0 +1,364 @@
+//! What one request holds of the budget, and what it waits for.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use tokio::time::{Instant, timeout_at};
+
+use crate::shares::Share;
+
+use super::{
+    Account, AccountFull, BYTES_BESIDE_A_TURN_MAX, Budget, Full, Overloaded, TURN_TIMEOUT,
+};
+
+/// A request that needs no more than one in so many parts of the limit of its spoke does not wait for the
+/// others of the spoke: it finds room among those of its size, and they would keep the turn from a large one.
+const SMALL_PARTS_OF_LIMIT: usize = 4;
+
+/// As [`SMALL_PARTS_OF_LIMIT`], for the share of a spoke and in parts of the budget.
+const SMALL_PARTS_OF_BUDGET: usize = 16;
+
+/// The bytes that one request has taken; dropping it gives all of them back.
+#[derive(Debug)]
+pub struct Reservation {
+    share: Share,
+    budget: Arc<Budget>,
+    account: Arc<Account>,
+    bytes: AtomicUsize,
+    /// It is the turn of this request.
+    turn: AtomicBool,
+    /// It is its turn among the requests of its spoke.
+    account_turn: AtomicBool,
+    /// It exceeded the limit of its account.
+    exceeded: AtomicBool,
+}
+
+/// Some bytes of a reservation, which are given back when this is dropped.
+#[derive(Debug)]
+pub struct Permit {
+    reservation: Arc<Reservation>,
+    bytes: usize,
+}
+
+impl Reservation {
+    pub(super) fn new(budget: &Arc<Budget>, account: &Arc<Account>, share: Share) -> Self {
+        Self {
+            share,
+            budget: Arc::clone(budget),
+            account: Arc::clone(account),
+            bytes: 0.into(),
+            turn: false.into(),
+            account_turn: false.into(),
+            exceeded: false.into(),
+        }
+    }
+
+    /// The share of the spoke.
+    pub fn share(&self) -> Share {
+        self.share
+    }
+
+    /// What it holds, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Takes more bytes, or fails and takes none.
+    pub fn grow(&self, bytes: usize) -> Result<(), Overloaded> {
+        let held = self.bytes();
+        match self.account.take(bytes, held, self.owed()) {
+            Ok(true) => {}
+            Ok(false) => self.exceed(),
+            Err(full) => return Err(self.account_full(full, bytes)),
+        }
+        let taken = self.budget.take(bytes, held);
+        taken.inspect_err(|_| self.account.untake(bytes))?;
+        if self.has_account_turn() {
+            self.account.paid(bytes);
+        }
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The error of an account without room for more bytes.
+    fn account_full(&self, full: AccountFull, bytes: usize) -> Overloaded {
+        self.exceed();
+        self.overloaded(bytes, Full::Account(full))
+    }
+
+    /// The error of something without room for more bytes.
+    fn overloaded(&self, bytes: usize, full: Full) -> Overloaded {
+        Overloaded::new(self.bytes().saturating_add(bytes), full)
+    }
+
+    /// Counts the request among those that exceeded the limit of its account, once.
+    fn exceed(&self) {
+        if !self.exceeded.swap(true, Ordering::Relaxed) {
+            self.account.exceed();
+        }
+    }
+
+    fn has_account_turn(&self) -> bool {
+        self.account_turn.load(Ordering::Relaxed)
+    }
+
+    /// What this request must leave to the one of its spoke whose turn it is: nothing once it holds
+    /// something, since what has begun is to be finished.
+    fn owed(&self) -> usize {
+        if self.has_account_turn() || self.bytes() > 0 {
+            return 0;
+        }
+        self.account.owed()
+    }
+
+    /// Takes more bytes, as far as the share of the spoke goes, and waits for them when it is the turn
+    /// of this request, or can be.
+    pub async fn grow_in_turn(&self, bytes: usize) -> Result<(), Overloaded> {
+        let deadline = Self::turn_deadline();
+        loop {
+            let needed = self.bytes().saturating_add(bytes);
+            let taken = self
+                .check_account(bytes)
+                .and_then(|()| self.check_share(bytes))
+                .and_then(|()| self.check_turn(needed))
+                .and_then(|()| self.grow(bytes));
+            match taken {
+                Ok(()) => return Ok(()),
+                Err(overloaded) => self.wait_for_room(overloaded, deadline).await?,
+            }
+        }
+    }
+
+    /// Waits until the spoke may hold so many bytes more, when it is the turn of this request or can be.
+    /// Fails when the budget has no room for them at present. Takes none.
+    pub async fn wait_to_begin(&self, bytes: usize) -> Result<(), Overloaded> {
+        let deadline = Self::turn_deadline();
+        while let Err(full) = self
+            .check_account(bytes)
+            .and_then(|()| self.check_share(bytes))
+        {
+            self.wait_for_room(full, deadline).await?;
+        }
+        let room = self.check_space(bytes);
+        room.map_err(|overloaded| self.refused(overloaded))
+    }
+
+    /// Fails when the limit of the spoke has no room for more bytes.
+    fn check_account(&self, bytes: usize) -> Result<(), Overloaded> {
+        let room = self.account.check_room(bytes, self.bytes(), self.owed());
+        room.map_err(|full| self.account_full(full, bytes))
+    }
+
+    /// Fails when the spoke would hold more than its share, unless this is its only request.
+    fn check_share(&self, bytes: usize) -> Result<(), Overloaded> {
+        let owed = self.owed();
+        let all = self.account.bytes();
+        let alone = all == self.bytes() && owed == 0;
+        let more = owed.saturating_add(bytes);
+        let sum = all.saturating_add(more);
+        if alone || self.budget.leaves_enough(self.share, more, sum) {
+            return Ok(());
+        }
+        Err(self.overloaded(bytes, Full::Share))
+    }
+
+    fn check_space(&self, bytes: usize) -> Result<(), Overloaded> {
+        let held = self.bytes();
+        self.check_turn(held.saturating_add(bytes))?;
+        let fits = || {
+            let taken = self.budget.taken.load(Ordering::Acquire);
+            self.budget.sum(taken, bytes, held).is_some()
+        };
+        if !fits() {
+            self.budget.reclaim();
+            return fits()
+                .then_some(())
+                .ok_or(self.overloaded(bytes, Full::Budget));
+        }
+        Ok(())
+    }
+
+    /// Waits until there is room for what the request needs, when it is its turn or can be. The bytes
+    /// are not taken, so they may be gone again.
+    pub async fn wait_for_room(
+        &self,
+        overloaded: Overloaded,
+        deadline: Instant,
+    ) -> Result<(), Overloaded> {
+        if Instant::now() < deadline && self.begin_turn(&overloaded) {
+            let room = async {
+                match overloaded.full {
+                    Full::Budget => self.wait_for_budget(overloaded.needed).await,
+                    Full::Account(_) | Full::Share => self.wait_for_account(&overloaded).await,
+                }
+            };
+            if timeout_at(deadline, room).await.is_ok() {
+                return Ok(());
+            }
+        }
+        Err(self.refused(overloaded))
+    }
+
+    async fn wait_for_budget(&self, needed: usize) {
+        let _waiting = Waiting::begin(&self.budget, needed);
+        loop {
+            let missing = needed.saturating_sub(self.bytes());
+            // Whoever finds the spoke at its limit waits for that next.
+            if self.check_account(missing).is_err() || self.check_space(missing).is_ok() {
+                return;
+            }
+            self.budget.given_back.notified().await;
+        }
+    }
+
+    /// Waits for what the other requests of the spoke give back. Those of other spokes may raise its share
+    /// meanwhile; that is seen when one of its own gives something back.
+    async fn wait_for_account(&self, overloaded: &Overloaded) {
+        loop {
+            let missing = overloaded.needed.saturating_sub(self.bytes());
+            self.account.owe(missing);
+            let room = match overloaded.full {
+                Full::Share => self.check_share(missing),
+                Full::Account(_) | Full::Budget => self.check_account(missing),
+            };
+            if room.is_ok() {
+                return;
+            }
+            self.account.given_back().notified().await;
+        }
+    }
+
+    /// The error of a request that is not to wait here any longer. It says when there will be room.
+    fn refused(&self, overloaded: Overloaded) -> Overloaded {
+        let now = Instant::now();
+        let own = self.account.drain();
+        let pace = match overloaded.full {
+            Full::Budget => self.budget.drain.pace(now),
+            Full::Account(_) | Full::Share => own.pace(now),
+        };
+        // Each spoke waits for what it was refused itself, not for a flood of another one.
+        let wait = pace.map(|pace| own.promise(overloaded.needed, pace, now));
+        Overloaded { wait, ..overloaded }
+    }
+
+    /// Until when a request may wait that begins to.
+    pub fn turn_deadline() -> Instant {
+        Instant::now() + TURN_TIMEOUT
+    }
+
+    /// Fails when another request waits in its turn and this one, or its spoke, would hold too much
+    /// beside it.
+    fn check_turn(&self, needed: usize) -> Result<(), Overloaded> {
+        let waiting = self.budget.waiting.load(Ordering::Acquire);
+        if waiting == 0 || self.turn.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let spoke_max = waiting.max(BYTES_BESIDE_A_TURN_MAX);
+        if needed > BYTES_BESIDE_A_TURN_MAX || self.account.bytes() > spoke_max {
+            return Err(Overloaded::new(needed, Full::Budget));
+        }
+        Ok(())
+    }
+
+    /// True when it is the turn of this request at what has no room, as it is when it is nobody's.
+    fn begin_turn(&self, overloaded: &Overloaded) -> bool {
+        let budget = self.budget.limit.load(Ordering::Relaxed);
+        let (mine, whose, small) = match overloaded.full {
+            Full::Budget => (&self.turn, &self.budget.turn, 0),
+            Full::Account(AccountFull { limit, .. }) => {
+                let small = limit / SMALL_PARTS_OF_LIMIT;
+                (&self.account_turn, self.account.turn(), small)
+            }
+            Full::Share => {
+                let small = budget / SMALL_PARTS_OF_BUDGET;
+                (&self.account_turn, self.account.turn(), small)
+            }
+        };
+        let has = mine.load(Ordering::Relaxed);
+        has || overloaded.needed > small && {
+            let began = !whose.swap(true, Ordering::AcqRel);
+            mine.store(began, Ordering::Relaxed);
+            began
+        }
+    }
+
+    /// Lets another request have its turn; this one has what it needs.
+    pub fn end_turn(&self) {
+        if self.turn.swap(false, Ordering::Relaxed) {
+            self.budget.turn.store(false, Ordering::Release);
+        }
+        if self.account_turn.swap(false, Ordering::Relaxed) {
+            self.account.owe(0);
+            self.account.turn().store(false, Ordering::Release);
+        }
+    }
+
+    /// Takes more bytes as long as the permit lives, or fails and takes none.
+    pub fn permit(self: &Arc<Self>, bytes: usize) -> Result<Permit, Overloaded> {
+        self.grow(bytes)?;
+        let reservation = Arc::clone(self);
+        Ok(Permit { reservation, bytes })
+    }
+
+    /// Takes or gives back bytes until it holds `bytes`, or fails and changes nothing.
+    pub fn resize(&self, bytes: usize) -> Result<(), Overloaded> {
+        let held = self.bytes();
+        if bytes > held {
+            return self.grow(bytes - held);
+        }
+        self.shrink(held - bytes);
+        Ok(())
+    }
+
+    fn shrink(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.account.give_back(bytes);
+        self.budget.give_back(bytes);
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.end_turn();
+        self.shrink(self.bytes());
+    }
+}
+
+/// A request that waits in its turn.
+struct Waiting<'b>(&'b Budget);
+
+impl<'b> Waiting<'b> {
+    fn begin(budget: &'b Budget, needed: usize) -> Self {
+        budget.waiting.store(needed.max(1), Ordering::Release);
+        Self(budget)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.store(0, Ordering::Release);
+    }
+}
+
+impl Permit {
+    /// Takes more bytes, or fails and takes none.
+    pub fn grow(&mut self, bytes: usize) -> Result<(), Overloaded> {
+        self.reservation.grow(bytes)?;
+        self.bytes += bytes;
+        Ok(())
+    }
+
+    /// Splits `bytes` off into a permit of their own, or all when it holds less.
+    pub fn split(&mut self, bytes: usize) -> Self {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        let reservation = Arc::clone(&self.reservation);
+        Self { reservation, bytes }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.reservation.shrink(self.bytes);
+    }
+}
