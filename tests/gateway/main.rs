@@ -62,6 +62,7 @@ mod rolling_restart;
 mod salvage;
 mod sample_counts;
 mod several_hubs;
+mod sick_hubs;
 mod source_ranges;
 mod spoke_limits;
 mod tls;

@@ -25,6 +25,7 @@ pub(crate) mod raw_hub;
 pub(crate) mod reply;
 pub(crate) mod scrape_target;
 pub(crate) mod sender;
+pub(crate) mod sick_hub;
 pub(crate) mod tls;
 pub(crate) mod tls_server;
 pub(crate) mod victoria_metrics;

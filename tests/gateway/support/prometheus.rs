@@ -293,6 +293,11 @@ impl Prometheus {
         Metrics::parse(&response.expect("a response").expect(200).text)
     }
 
+    /// Sends a signal by its short name, such as `STOP`.
+    pub(crate) fn signal(&self, name: &str) {
+        super::signal(self.child.as_ref().expect("a running server").id(), name);
+    }
+
     /// Stops the server as an operator does, and keeps its storage.
     pub(crate) async fn stop(&mut self) {
         let mut child = self.child.take().expect("a running server");
