@@ -307,3 +307,24 @@ pub enum Mismatch {
     /// Keep the foreign value under `exported_<label>`, as a scrape does, and set the label.
     Rename,
 }
+
+impl Absent {
+    /// Its name in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Inject => "inject",
+            Self::Reject => "reject",
+        }
+    }
+}
+
+impl Mismatch {
+    /// Its name in the configuration and in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Overwrite => "overwrite",
+            Self::Reject => "reject",
+            Self::Rename => "rename",
+        }
+    }
+}

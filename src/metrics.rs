@@ -27,6 +27,7 @@ mod listener;
 mod page;
 mod process;
 mod series;
+mod shown;
 mod spoke;
 #[cfg(test)]
 mod tests;
@@ -54,6 +55,7 @@ pub use jwks::JwksMetrics;
 pub use listener::ListenerMetrics;
 pub use page::PageText;
 pub use prometheus_client::metrics::gauge::Gauge;
+pub use shown::{CredentialTimes, InUse, Requests};
 pub use spoke::SpokeMetrics;
 
 /// Status codes of requests whose sender is not identified. These exist at 0 from the start, for

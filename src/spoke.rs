@@ -1,10 +1,13 @@
 //! One configured spoke at run time: its rules, its counters, and what goes on over reloads.
 
+pub mod condition;
+pub mod history;
 mod status;
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use crate::admission::Admission;
 use crate::budget::Account;
@@ -14,6 +17,8 @@ use crate::policy::Rules;
 use crate::reasons::Limit;
 use crate::shares::Share;
 use crate::suspects::Docket;
+
+use history::{History, Totals};
 
 pub use status::{Refusals, Snapshot, Status};
 
@@ -41,6 +46,8 @@ pub struct Spoke {
     pub share: Share,
     /// What was last seen of it; goes on over reloads.
     pub status: Arc<Status>,
+    /// Its last hour; goes on over reloads.
+    pub history: Arc<History>,
     /// What its last requests met; goes on over reloads.
     pub throttles: Arc<Throttles>,
 }
@@ -77,6 +84,7 @@ impl Spoke {
                 |it| it.share.with_weight(config.weight),
             ),
             status: before.map_or_else(Arc::default, |it| Arc::clone(&it.status)),
+            history: before.map_or_else(Arc::default, |it| Arc::clone(&it.history)),
             throttles: before.map_or_else(Arc::default, |it| Arc::clone(&it.throttles)),
         }
     }
@@ -87,6 +95,18 @@ impl Spoke {
         let mode = limits.mode(Limit::BytesInFlight);
         self.account.set_limit(limits.bytes_in_flight_max, mode);
         self.admission.set_limits(limits);
+    }
+
+    /// Ends the step of this number in its history.
+    pub fn record_history(&self, number: u64) {
+        let rejected = self.metrics.rejected();
+        let totals = Totals {
+            written: self.metrics.written().samples(),
+            rejected: rejected.map(|(_, counts)| counts.samples()).sum(),
+            failed: self.metrics.failed().samples(),
+        };
+        let lag = condition::lag(&self.status.snapshot(), SystemTime::now());
+        self.history.record(number, totals, lag);
     }
 
     /// Returns the limits that the configuration names or that were exceeded, and brings the metrics of

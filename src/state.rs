@@ -4,16 +4,19 @@
 //! new one, never a mixture. What is known of a spoke, of an unchanged hub or of an
 //! unchanged place of keys is kept over reloads.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use anyhow::Context;
+use arc_swap::ArcSwap;
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::config::{Config, JwtKeys, KeysPlace, Secret};
 use crate::forward::Hub;
 use crate::identify::{Authenticator, Identity, Passwords};
 use crate::jwks::Source;
 use crate::metrics::{HubMetrics, JwksMetrics, ListenerMetrics, Live, SpokeMetrics};
-use crate::spoke::Spoke;
+use crate::spoke::{Spoke, history};
 
 /// One configuration, made ready.
 #[derive(Debug)]
@@ -98,7 +101,8 @@ impl State {
         }
     }
 
-    fn spoke(&self, name: &str) -> Option<&Spoke> {
+    /// The spoke of this name.
+    pub fn spoke(&self, name: &str) -> Option<&Spoke> {
         let spoke = self.spokes.iter().find(|spoke| spoke.name == name);
         spoke.map(Arc::as_ref)
     }
@@ -127,6 +131,20 @@ impl State {
         ];
         for (key, _) in fixed.into_iter().filter(|(_, same)| !same) {
             tracing::warn!(key, "a change takes effect after a restart");
+        }
+    }
+}
+
+/// Ends the steps in the histories of the spokes that are configured at the time. Does not return.
+pub async fn record_history(state: &ArcSwap<State>) -> Infallible {
+    let started = Instant::now();
+    let mut steps = interval(history::STEP);
+    steps.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        steps.tick().await;
+        let number = started.elapsed().as_secs() / history::STEP.as_secs();
+        for spoke in &state.load().spokes {
+            spoke.record_history(number);
         }
     }
 }

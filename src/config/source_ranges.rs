@@ -29,6 +29,11 @@ impl SourceRanges {
         Self(Vec::new())
     }
 
+    /// The ranges, in the order of the configuration.
+    pub fn iter(&self) -> impl Iterator<Item = &IpNet> {
+        self.0.iter()
+    }
+
     /// Tells whether there is no range.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -115,6 +115,11 @@ impl Hub {
         &self.config.url
     }
 
+    /// Its URL for people.
+    pub fn shown_url(&self) -> String {
+        self.config.shown_url()
+    }
+
     /// The newest protocol that it was found to speak.
     pub fn speaks(&self) -> Option<Protocol> {
         self.discovery.found()

@@ -262,11 +262,7 @@ impl Label for Mismatch {
     const ALL: &'static [Self] = &[Self::Overwrite, Self::Reject, Self::Rename];
 
     fn value(self) -> &'static str {
-        match self {
-            Self::Overwrite => "overwrite",
-            Self::Reject => "reject",
-            Self::Rename => "rename",
-        }
+        self.name()
     }
 
     fn place(self) -> usize {

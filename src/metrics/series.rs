@@ -205,6 +205,15 @@ impl Codes {
         self.start_at_zero(&[code]);
         self.count(code);
     }
+
+    /// Each code with its count.
+    pub(super) fn counts(&self) -> Vec<(String, u64)> {
+        let counters = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let counts = counters.iter();
+        counts
+            .map(|(code, counter)| (code.to_string(), counter.get()))
+            .collect()
+    }
 }
 
 impl Series for Codes {
@@ -235,6 +244,10 @@ impl Timestamp {
         self.0.set(since.map_or(0.0, |since| since.as_secs_f64()));
     }
 
+    pub(super) fn seconds(&self) -> f64 {
+        self.0.get()
+    }
+
     /// Sets it to a later time; an earlier one changes nothing.
     pub(super) fn advance_to(&self, seconds: f64) {
         let later = |bits: u64| (f64::from_bits(bits) < seconds).then(|| seconds.to_bits());
@@ -259,6 +272,11 @@ impl SetTimestamp {
     pub(super) fn set(&self, time: Option<SystemTime>) {
         let since = time.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         self.0.0.set(since.map_or(0.0, |since| since.as_secs_f64()));
+    }
+
+    /// The time, or 0 for none.
+    pub(super) fn seconds(&self) -> f64 {
+        self.0.seconds()
     }
 }
 

@@ -1,0 +1,157 @@
+//! What was counted, for those who show it in another form: each number is counted once, and `/metrics`
+//! and the API agree.
+
+use prometheus_client::metrics::counter::Counter;
+
+use crate::reasons::Reason;
+use crate::wire::{Counts, Kind, Protocol};
+
+use super::families::CredentialFamilies;
+use super::series::{Codes, Each};
+use super::{HubMetrics, LostPart, Metrics, SpokeMetrics};
+
+/// Requests with one outcome.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Requests {
+    /// The version of their messages, if that was known.
+    pub protocol: Option<Protocol>,
+    /// The status code, or the name of what happened instead.
+    pub code: String,
+    /// How many since the start.
+    pub count: u64,
+}
+
+/// A credential, and its times in seconds since the Unix epoch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CredentialTimes<'m> {
+    /// Its name.
+    pub name: &'m str,
+    /// When it last identified its spoke; 0 means never.
+    pub last_used: f64,
+    /// When it expires; 0 means never.
+    pub expiry: f64,
+}
+
+/// Something that is in use, and how much of it there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InUse {
+    /// How much is in use.
+    pub used: i64,
+    /// The most that may be.
+    pub limit: i64,
+}
+
+impl Metrics {
+    /// The bytes of the budget.
+    pub fn bytes_in_use(&self) -> InUse {
+        InUse {
+            used: self.gate.bytes_in_flight.get(),
+            limit: self.gate.bytes_in_flight_limit.get(),
+        }
+    }
+
+    /// The open connections of senders.
+    pub fn connections_in_use(&self) -> InUse {
+        InUse {
+            used: self.gate.connections.get(),
+            limit: self.gate.connections_limit.get(),
+        }
+    }
+}
+
+impl SpokeMetrics {
+    /// What decoded requests carried.
+    pub fn received(&self) -> Counts {
+        counts(&self.families.samples_received)
+    }
+
+    /// What was written.
+    pub fn written(&self) -> Counts {
+        counts(&self.families.samples_written)
+    }
+
+    /// What the sender sends again.
+    pub fn failed(&self) -> Counts {
+        counts(&self.families.samples_failed)
+    }
+
+    /// What was refused for good, for each reason that refused something.
+    pub fn rejected(&self) -> impl Iterator<Item = (Reason, Counts)> {
+        let rejected = &self.families.samples_rejected;
+        let each = Reason::ALL.into_iter().map(move |reason| {
+            let of = |kind| rejected.of(kind).of(reason).count();
+            (reason, Counts::new(Kind::ALL.map(of)))
+        });
+        each.filter(|(_, counts)| !counts.is_empty())
+    }
+
+    /// Its requests by their outcome.
+    pub fn requests(&self) -> Vec<Requests> {
+        let each = [None, Some(Protocol::V1), Some(Protocol::V2)];
+        let requests = each.map(|protocol| requests(protocol, self.sender.requests.of(protocol)));
+        requests.concat()
+    }
+
+    /// The times of its credentials, each name once.
+    pub fn credential_times(&self) -> impl Iterator<Item = CredentialTimes<'_>> {
+        self.credentials().map(|([_, (_, name)], families)| {
+            let CredentialFamilies {
+                credential_expiry_timestamp_seconds: expiry,
+                credential_last_used_timestamp_seconds: last_used,
+            } = families;
+            CredentialTimes {
+                name,
+                last_used: last_used.seconds(),
+                expiry: expiry.seconds(),
+            }
+        })
+    }
+}
+
+impl HubMetrics {
+    /// What it wrote.
+    pub fn written(&self) -> Counts {
+        counts(&self.families.hub_samples_written)
+    }
+
+    /// What its protocol had no place for.
+    pub fn lost(&self) -> impl Iterator<Item = (LostPart, u64)> {
+        let lost = |part| (part, self.families.hub_lost.of(part).get());
+        LostPart::ALL.into_iter().map(lost)
+    }
+
+    /// The requests to it by their outcome.
+    pub fn requests(&self) -> Vec<Requests> {
+        let each = [Protocol::V1, Protocol::V2];
+        let sent = &self.families.hub_requests;
+        each.map(|protocol| requests(Some(protocol), sent.of(protocol)))
+            .concat()
+    }
+
+    /// The requests that are under way, and the most that may be at present.
+    pub fn places(&self) -> InUse {
+        InUse {
+            used: self.families.hub_requests_in_flight.get(),
+            limit: self.families.hub_requests_in_flight_limit.get(),
+        }
+    }
+
+    /// The requests that wait for a place.
+    pub fn waiting(&self) -> i64 {
+        self.families.hub_requests_waiting.get()
+    }
+}
+
+fn counts(counters: &Each<Kind, Counter>) -> Counts {
+    Counts::new(Kind::ALL.map(|kind| counters.of(kind).get()))
+}
+
+fn requests(protocol: Option<Protocol>, codes: &Codes) -> Vec<Requests> {
+    let each = codes.counts().into_iter().filter(|(_, count)| *count > 0);
+    each.map(|(code, count)| Requests {
+        protocol,
+        code,
+        count,
+    })
+    .collect()
+}
