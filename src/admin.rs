@@ -1,16 +1,18 @@
-//! The admin listener: metrics, health, reload, and what is known of the spokes.
+//! The admin listener: the status page and its API, metrics, health, and reload.
 //!
 //! For operators and scrapers. It shows nothing that is secret, and binds to loopback by default. What
 //! the web pages of others send is refused first, whatever credential a browser adds. Then, where
 //! `admin.credentials` are set, one of them is needed.
 
 mod access;
+mod api;
 mod origin;
 pub mod reload;
-mod status;
+mod ui;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use axum::Router;
@@ -34,7 +36,7 @@ use crate::state::State;
 use crate::telemetry::SharedRepeats;
 
 use origin::Foreign;
-use reload::Reloads;
+use reload::{LastLoad, Reloads};
 
 /// The metrics pages that may be made at once. One takes milliseconds; more at once take a thread each,
 /// and memory that the allocator keeps.
@@ -68,6 +70,10 @@ pub struct Sources {
     pub writes: Drain,
     /// Who loads the configuration again.
     pub reloads: Reloads,
+    /// How that ended the last time.
+    pub last_load: Arc<ArcSwap<LastLoad>>,
+    /// When hubgate started.
+    pub started: SystemTime,
 }
 
 impl Admin {
@@ -78,7 +84,8 @@ impl Admin {
             .route("/-/healthy", get(healthy))
             .route("/-/ready", get(ready))
             .route("/-/reload", post(reload))
-            .route("/api/v1/spokes", get(spokes))
+            .merge(api::router())
+            .merge(ui::router())
             .with_state(sources.clone());
         Self {
             router,
@@ -210,16 +217,6 @@ async fn reload(extract::State(sources): extract::State<Sources>) -> (StatusCode
         Err(errors) => {
             let text = format!("the old configuration stays in force:\n{errors}\n");
             (StatusCode::INTERNAL_SERVER_ERROR, text)
-        }
-    }
-}
-
-async fn spokes(extract::State(sources): extract::State<Sources>) -> impl IntoResponse {
-    match status::Status::of(&sources.state.load()).json() {
-        Ok(json) => ([(CONTENT_TYPE, "application/json")], json).into_response(),
-        Err(error) => {
-            tracing::error!(%error, "cannot encode the status");
-            StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }
 }

@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::admin::reload::{self, Loads};
+use crate::admin::reload::{self, LastLoad, LoadError, Loads};
 use crate::admin::{self, Admin};
 use crate::budget::Budget;
 use crate::config::Config;
@@ -26,7 +26,7 @@ use crate::identify::Guesses;
 use crate::jwks::Source;
 use crate::listener::{self, Access, Drain, GivesWay, Handshakes, ProxyLog};
 use crate::metrics::Metrics;
-use crate::state::State;
+use crate::state::{self, State};
 use crate::write::Endpoint;
 
 /// The time for the head of a request to the admin listener. Whoever asks there is near.
@@ -47,11 +47,12 @@ pub struct Gateway {
     write_address: SocketAddr,
     admin_address: SocketAddr,
     loads: Loads,
+    last_load: Arc<ArcSwap<LastLoad>>,
     /// Tells open connections of a reload.
     reloaded: watch::Sender<()>,
     probes: Vec<Probe>,
     fetchers: Vec<Fetcher>,
-    _upkeep: AbortOnDropHandle<Infallible>,
+    _upkeep: [AbortOnDropHandle<Infallible>; 2],
 }
 
 /// A hub with the task that asks it what it speaks.
@@ -102,9 +103,13 @@ impl Gateway {
             threads,
         );
         let endpoint = Arc::new(endpoint);
-        let upkeep = {
+        let buffers = {
             let endpoint = Arc::clone(&endpoint);
             tokio::spawn(async move { endpoint.expire_buffers().await })
+        };
+        let history = {
+            let state = Arc::clone(&state);
+            tokio::spawn(async move { state::record_history(&state).await })
         };
         let (reloaded, reloads_seen) = watch::channel(());
         let handshakes = Arc::new(Handshakes::new(threads));
@@ -127,12 +132,15 @@ impl Gateway {
             endpoint,
             writes.clone(),
         ));
+        let last_load = Arc::new(ArcSwap::from_pointee(LastLoad::success()));
         let sources = admin::Sources {
             state: Arc::clone(&state),
             metrics: metrics.clone(),
             guesses,
             writes: writes.clone(),
             reloads,
+            last_load: Arc::clone(&last_load),
+            started: SystemTime::now(),
         };
         let pages = Admin::new(sources, admin_address);
         let admin_access = Access {
@@ -166,10 +174,11 @@ impl Gateway {
             write_address,
             admin_address,
             loads,
+            last_load,
             reloaded,
             probes,
             fetchers,
-            _upkeep: AbortOnDropHandle::new(upkeep),
+            _upkeep: [buffers, history].map(AbortOnDropHandle::new),
         })
     }
 
@@ -241,12 +250,15 @@ impl Gateway {
         self.metrics
             .record_bytes_in_flight_limit(bytes_in_flight_max);
         self.metrics.record_config_load(true);
+        self.last_load.store(Arc::new(LastLoad::success()));
         Ok(())
     }
 
-    /// Shows that the configuration could not be loaded.
-    pub fn reload_failed(&self) {
+    /// Shows that the configuration could not be loaded, and why.
+    pub fn reload_failed(&self, errors: Vec<LoadError>) {
         self.metrics.record_config_load(false);
+        let failure = self.last_load.load().failure(errors);
+        self.last_load.store(Arc::new(failure));
     }
 
     /// Is not ready, but accepts connections, for as long as `delay`. Then stops accepting, finishes what

@@ -1,6 +1,8 @@
 //! Logs go to standard error as logfmt or JSON, one event on each line. Events that a sender can
 //! repeat are logged only now and then, with their number.
 
+pub mod words;
+
 use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};

@@ -3,7 +3,85 @@
 //! One load answers everyone who asked before it began. A load that was already under way may have
 //! read the file before it changed, so it answers nobody who asks meanwhile.
 
+use std::time::SystemTime;
+
+use serde::Serialize;
 use tokio::sync::watch;
+
+use crate::config::Finding;
+
+/// How the last load of a configuration ended, and the last one that succeeded.
+#[derive(Debug, Clone)]
+pub struct LastLoad {
+    /// When it ended.
+    pub ended: SystemTime,
+    /// When the configuration in force was loaded.
+    pub succeeded: SystemTime,
+    /// What is wrong with the configuration; empty after a success.
+    pub errors: Vec<LoadError>,
+}
+
+/// Something that is wrong with a configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LoadError {
+    /// The file; absent when the fault is in none.
+    file: Option<String>,
+    /// The line, counted from 1.
+    line: Option<usize>,
+    /// The column, counted from 1.
+    column: Option<usize>,
+    /// The key as a path; empty for a whole file.
+    key: String,
+    /// What is wrong, and what to write instead.
+    message: String,
+}
+
+impl LastLoad {
+    /// A configuration is loaded.
+    pub fn success() -> Self {
+        let now = SystemTime::now();
+        Self {
+            ended: now,
+            succeeded: now,
+            errors: Vec::new(),
+        }
+    }
+
+    /// A configuration could not be loaded, and the one before stays in force.
+    pub fn failure(&self, errors: Vec<LoadError>) -> Self {
+        Self {
+            ended: SystemTime::now(),
+            succeeded: self.succeeded,
+            errors,
+        }
+    }
+}
+
+impl LoadError {
+    /// A fault that is in no file.
+    pub fn of_no_file(message: String) -> Self {
+        Self {
+            file: None,
+            line: None,
+            column: None,
+            key: String::new(),
+            message,
+        }
+    }
+}
+
+impl From<&Finding> for LoadError {
+    fn from(finding: &Finding) -> Self {
+        let position = finding.position;
+        Self {
+            file: Some(finding.file.display().to_string()),
+            line: position.map(|it| it.line),
+            column: position.map(|it| it.column),
+            key: finding.key.clone(),
+            message: finding.message.clone(),
+        }
+    }
+}
 
 /// Returns the side that asks and the side that loads.
 pub fn channel() -> (Reloads, Loads) {

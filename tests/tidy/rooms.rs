@@ -94,6 +94,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "admin",
         &[
+            "config",
+            "forward",
             "identify",
             "listener",
             "metrics",
@@ -101,6 +103,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "spoke",
             "state",
             "telemetry",
+            "wire",
         ],
     ),
     (
@@ -118,6 +121,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
+            "admin",
             "config",
             "demo",
             "gateway",

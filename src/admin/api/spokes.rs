@@ -1,18 +1,22 @@
 //! `GET /api/v1/spokes`: the status of each hub and each spoke, as JSON.
 
 use std::net::IpAddr;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use serde::Serialize;
 
+use crate::spoke::condition::{Condition, SILENT_AFTER};
+use crate::spoke::history::STEP;
 use crate::spoke::{LimitInUse, Refusals, Spoke};
 use crate::state::State;
 
+use super::unix_seconds;
+
 /// The body of the response.
 #[derive(Debug, Serialize)]
-pub(super) struct Status {
+pub(super) struct Spokes {
     hubs: Vec<HubStatus>,
-    spokes: Vec<SpokeStatus>,
+    spokes: Vec<Row>,
 }
 
 #[derive(Debug, Serialize)]
@@ -24,14 +28,18 @@ struct HubStatus {
 
 /// Times are seconds since the Unix epoch. The time of an event that never happened is null.
 #[derive(Debug, Serialize)]
-struct SpokeStatus {
+pub(super) struct Row {
     name: String,
+    /// What is true of it, the worst first.
+    conditions: Vec<&'static str>,
     last_write_timestamp_seconds: Option<f64>,
     newest_sample_timestamp_seconds: Option<f64>,
     /// How far the newest sample is behind the current time.
     lag_seconds: Option<f64>,
     /// Samples of all kinds that were written, averaged over about a minute.
     samples_per_second: f64,
+    /// The part of its samples that was refused for good in the last 5 minutes, from 0 to 1.
+    rejected_ratio: f64,
     /// What its requests hold of `limits.bytes_in_flight_max`.
     bytes_in_flight: usize,
     protocol: Option<&'static str>,
@@ -65,7 +73,7 @@ struct RefusalStatus {
     last_timestamp_seconds: f64,
 }
 
-impl Status {
+impl Spokes {
     pub(super) fn of(state: &State) -> Self {
         let hubs = state.hubs.iter().map(|hub| HubStatus {
             name: hub.name().to_owned(),
@@ -73,32 +81,27 @@ impl Status {
         });
         Self {
             hubs: hubs.collect(),
-            spokes: state
-                .spokes
-                .iter()
-                .map(|spoke| SpokeStatus::of(spoke))
-                .collect(),
+            spokes: state.spokes.iter().map(|spoke| Row::of(spoke)).collect(),
         }
-    }
-
-    /// Encodes it as one line of JSON.
-    pub(super) fn json(&self) -> serde_json::Result<String> {
-        serde_json::to_string(self).map(|json| json + "\n")
     }
 }
 
-impl SpokeStatus {
-    fn of(spoke: &Spoke) -> Self {
+impl Row {
+    pub(super) fn of(spoke: &Spoke) -> Self {
         let status = spoke.status.snapshot();
+        let now = SystemTime::now();
+        let conditions = Condition::of(&status, now);
         let newest = status
             .newest_sample
             .map(|milliseconds| milliseconds as f64 / 1000.0);
         Self {
             name: spoke.name.clone(),
+            conditions: conditions.into_iter().map(Condition::name).collect(),
             last_write_timestamp_seconds: status.last_write.map(unix_seconds),
             newest_sample_timestamp_seconds: newest,
-            lag_seconds: newest.map(|newest| unix_seconds(SystemTime::now()) - newest),
+            lag_seconds: newest.map(|newest| unix_seconds(now) - newest),
             samples_per_second: status.samples_per_second(),
+            rejected_ratio: rejected_ratio(spoke),
             bytes_in_flight: spoke.account.bytes(),
             protocol: status.protocol.map(|protocol| protocol.name()),
             user_agent: status.user_agent,
@@ -137,7 +140,19 @@ impl RefusalStatus {
     }
 }
 
-fn unix_seconds(time: SystemTime) -> f64 {
-    time.duration_since(UNIX_EPOCH)
-        .map_or(0.0, |since| since.as_secs_f64())
+/// The part of the samples of a spoke that was refused for good in the last 5 minutes.
+pub(super) fn rejected_ratio(spoke: &Spoke) -> f64 {
+    let steps = spoke.history.since(None).steps;
+    let recent = usize::try_from(SILENT_AFTER.as_secs() / STEP.as_secs()).unwrap_or(usize::MAX);
+    let recent = &steps[steps.len().saturating_sub(recent)..];
+    let recent = recent.iter().filter(|step| step.rejected.is_finite());
+    let (rejected, all) = recent.fold((0.0, 0.0), |(rejected, all), step| {
+        let all = all + step.rejected + step.written + step.failed;
+        (rejected + step.rejected, all)
+    });
+    if all > 0.0 {
+        f64::from(rejected / all)
+    } else {
+        0.0
+    }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::signal::unix::Signal;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
+use crate::admin::reload::LoadError;
 use crate::config::{Errors, Fingerprint, Load};
 use crate::gateway::Gateway;
 
@@ -42,6 +43,14 @@ enum Failure {
 }
 
 impl Failure {
+    /// What is wrong, one by one.
+    fn errors(&self) -> Vec<LoadError> {
+        match self {
+            Self::Invalid(errors) => errors.iter().map(LoadError::from).collect(),
+            _ => vec![LoadError::of_no_file(self.to_string())],
+        }
+    }
+
     /// What the log says of it.
     fn message(&self) -> &'static str {
         match self {
@@ -162,7 +171,7 @@ impl Reloader {
                     // Otherwise the next one would look unchanged, and the metric would stay at 0.
                     self.fingerprint = None;
                 }
-                self.gateway.reload_failed();
+                self.gateway.reload_failed(failure.errors());
                 let errors = failure.to_string();
                 tracing::error!(requests, errors, "{}", failure.message());
             }

@@ -1,0 +1,130 @@
+//! The API of the admin port, `/api/v1/...`: what the status page and `hubgate status` show, as JSON.
+//!
+//! Within v1, fields are added and none is taken away or changes its meaning. `schema.json`
+//! describes each answer, and a test holds them to it. Times are seconds since the Unix epoch; the time of
+//! an event that never happened is null.
+//!
+//! A client that asks again sends the `ETag` of the last answer as `If-None-Match`, and gets 304 as long as
+//! nothing changed; of the history it gets the steps that it does not have yet (`since`).
+
+mod gate;
+mod history;
+mod hubs;
+mod reasons;
+mod spoke;
+mod spokes;
+
+use std::hash::{BuildHasher, Hasher};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use foldhash::fast::FixedState;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Uri};
+use serde::Serialize;
+
+use super::Sources;
+
+/// The routes of the API.
+pub(super) fn router() -> Router<Sources> {
+    Router::new()
+        .route("/api/v1/status", get(status))
+        .route("/api/v1/spokes", get(list))
+        .route("/api/v1/spokes/{name}", get(one))
+        .route("/api/v1/history", get(all_histories))
+        .route("/api/v1/hubs", get(all_hubs))
+        .route("/api/v1/reasons", get(all_reasons))
+        .route("/api/v1/schema.json", get(schema))
+}
+
+async fn status(State(sources): State<Sources>, headers: HeaderMap) -> Response<Body> {
+    answer(&headers, &gate::Status::of(&sources))
+}
+
+async fn list(State(sources): State<Sources>, headers: HeaderMap) -> Response<Body> {
+    answer(&headers, &spokes::Spokes::of(&sources.state.load()))
+}
+
+async fn one(
+    State(sources): State<Sources>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Response<Body> {
+    let state = sources.state.load();
+    match spoke::Detail::of(&state, &name) {
+        Some(detail) => answer(&headers, &detail),
+        None => (StatusCode::NOT_FOUND, "no spoke has this name\n").into_response(),
+    }
+}
+
+async fn all_histories(
+    State(sources): State<Sources>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response<Body> {
+    // The number of the newest step that the client has.
+    let since = uri
+        .query()
+        .map(|query| query.strip_prefix("since=")?.parse().ok());
+    if since == Some(None) {
+        let text = "the only parameter is since, the number of a step\n";
+        return (StatusCode::BAD_REQUEST, text).into_response();
+    }
+    let state = sources.state.load();
+    answer(&headers, &history::Histories::of(&state, since.flatten()))
+}
+
+async fn all_hubs(State(sources): State<Sources>, headers: HeaderMap) -> Response<Body> {
+    answer(&headers, &hubs::Hubs::of(&sources.state.load()))
+}
+
+async fn all_reasons(headers: HeaderMap) -> Response<Body> {
+    answer(&headers, &reasons::Reasons::all())
+}
+
+async fn schema() -> impl IntoResponse {
+    const SCHEMA: &str = include_str!("api/schema.json");
+    ([(CONTENT_TYPE, "application/schema+json")], SCHEMA)
+}
+
+/// Encodes an answer as one line of JSON, or says that it is the one that the client has.
+fn answer(headers: &HeaderMap, content: &impl Serialize) -> Response<Body> {
+    let json = match serde_json::to_string(content) {
+        Ok(json) => json + "\n",
+        Err(error) => {
+            tracing::error!(%error, "cannot encode an answer of the API");
+            return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+        }
+    };
+    let tag = tag(&json);
+    let known = headers.get_all(IF_NONE_MATCH).iter().any(|it| *it == tag);
+    // A page that was restored from a cache of the browser would show an old state as the present one.
+    let caching = (CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    if known {
+        return (StatusCode::NOT_MODIFIED, [(ETAG, tag), caching]).into_response();
+    }
+    let json_type = (CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    ([(ETAG, tag), caching, json_type], json).into_response()
+}
+
+/// The entity tag of an answer. It tells a client what has changed and protects nothing.
+fn tag(json: &str) -> HeaderValue {
+    let mut hasher = FixedState::with_seed(0).build_hasher();
+    hasher.write(json.as_bytes());
+    let tag = format!("\"{:016x}\"", hasher.finish());
+    HeaderValue::try_from(tag).expect("hexadecimal digits are visible ASCII")
+}
+
+fn unix_seconds(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH)
+        .map_or(0.0, |since| since.as_secs_f64())
+}
+
+/// The time, or none for 0, which means never.
+fn ever(seconds: f64) -> Option<f64> {
+    (seconds != 0.0).then_some(seconds)
+}
