@@ -1,10 +1,12 @@
 //! The command line. Flags follow Prometheus; everything else is in the configuration file.
 
+mod access;
 mod check_config;
 mod demo;
 mod hash_password;
 mod load;
 mod serve;
+mod status;
 mod token;
 mod version;
 
@@ -40,6 +42,8 @@ enum Command {
     Load(Box<load::LoadArgs>),
     /// Receive remote writes and forward them to the hubs.
     Serve(serve::ServeArgs),
+    /// Show how the spokes of a running hubgate are; exit with 1 if one is silent.
+    Status(Box<status::StatusArgs>),
     /// Make a token for a spoke, and print it once with its digest.
     Token(token::TokenArgs),
 }
@@ -73,6 +77,7 @@ pub fn run() -> ExitCode {
         Command::HashPassword => hash_password::run(),
         Command::Load(args) => load::run(&args),
         Command::Serve(args) => serve::run(&args),
+        Command::Status(args) => status::run(&args),
         Command::Token(args) => token::run(&args),
     }
 }

@@ -1,17 +1,17 @@
 //! The flags of `hubgate load`.
 
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
-use http::{HeaderValue, Uri};
+use anyhow::bail;
+use http::Uri;
 
-use crate::load::client::{self, Server};
+use crate::load::client::Server;
 use crate::load::shape::{Extra, LABELS_MIN, Mix, Shape};
 use crate::load::{self, BODIES_PER_CONNECTION, Plan};
-use crate::tls::{Authorities, ClientTls};
 use crate::wire::Protocol;
+
+use super::access::Access;
 
 /// Labels of a uniform series unless told otherwise.
 const LABELS: usize = 14;
@@ -22,22 +22,8 @@ pub(super) struct LoadArgs {
     /// Remote-write endpoint, such as http://127.0.0.1:9480/api/v1/write
     #[arg(long)]
     url: Uri,
-    /// PEM file with the authorities that are trusted for an https:// URL; without it, those of the
-    /// system are
-    #[arg(long, value_name = "FILE")]
-    ca_file: Option<PathBuf>,
-    /// Bearer token; prefer --token-file, because everyone on the machine can see arguments
-    #[arg(long, allow_hyphen_values = true, conflicts_with_all = ["token_file", "username"])]
-    token: Option<String>,
-    /// File with the bearer token
-    #[arg(long, conflicts_with = "username")]
-    token_file: Option<PathBuf>,
-    /// User name of basic authentication
-    #[arg(long, requires = "password_file")]
-    username: Option<String>,
-    /// File with the password of basic authentication
-    #[arg(long, requires = "username")]
-    password_file: Option<PathBuf>,
+    #[command(flatten)]
+    access: Access,
     /// Remote-write message: v1 is prometheus.WriteRequest, v2 is io.prometheus.write.v2.Request
     #[arg(long, value_name = "v1|v2", default_value = "v1", value_parser = protocol)]
     protocol: Protocol,
@@ -84,13 +70,13 @@ fn plan(args: &LoadArgs) -> anyhow::Result<Plan> {
         (Mix::Cluster, Some(_)) => bail!("--labels is only for --mix uniform"),
     };
     Ok(Plan {
-        server: Server::new(&args.url, tls(args)?)?,
+        server: Server::new(&args.url, args.access.tls(&args.url)?)?,
         path: args
             .url
             .path_and_query()
             .map_or("/", |path| path.as_str())
             .to_owned(),
-        authorization: authorization(args)?,
+        authorization: args.access.authorization()?,
         shape: Shape {
             protocol: args.protocol,
             series_per_request: args.series_per_request,
@@ -103,43 +89,6 @@ fn plan(args: &LoadArgs) -> anyhow::Result<Plan> {
         duration: args.duration,
         samples_per_second: args.rate,
     })
-}
-
-/// The TLS of an `https://` URL.
-fn tls(args: &LoadArgs) -> anyhow::Result<Option<ClientTls>> {
-    if args.url.scheme_str() != Some("https") {
-        return Ok(None);
-    }
-    let authorities = match &args.ca_file {
-        Some(file) => {
-            let pem = std::fs::read(file).with_context(|| format!("read {}", file.display()))?;
-            Authorities::from_pem(&pem).with_context(|| file.display().to_string())?
-        }
-        None => {
-            let system = rustls_native_certs::load_native_certs().certs;
-            Authorities::of_system(&system)
-                .context("the system trusts no authority; set --ca-file")?
-        }
-    };
-    Ok(Some(ClientTls::new(&authorities, None)?))
-}
-
-fn authorization(args: &LoadArgs) -> anyhow::Result<Option<HeaderValue>> {
-    if let (Some(username), Some(file)) = (&args.username, &args.password_file) {
-        return client::basic(username, &read_secret(file)?).map(Some);
-    }
-    let token = match &args.token_file {
-        Some(file) => Some(read_secret(file)?),
-        None => args.token.clone(),
-    };
-    token.map(|token| client::bearer(&token)).transpose()
-}
-
-fn read_secret(file: &Path) -> anyhow::Result<String> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
-    let secret = text.trim();
-    ensure!(!secret.is_empty(), "{}: empty", file.display());
-    Ok(secret.to_owned())
 }
 
 fn protocol(text: &str) -> Result<Protocol, String> {

@@ -1,0 +1,123 @@
+//! What is read of the answers of the API. What a newer hubgate adds is passed over.
+
+use std::fmt;
+
+use serde::Deserialize;
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Status {
+    pub(super) summary: String,
+    pub(super) timestamp_seconds: f64,
+    pub(super) configuration: Configuration,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Configuration {
+    pub(super) errors: Vec<LoadError>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct LoadError {
+    file: Option<String>,
+    line: Option<u64>,
+    column: Option<u64>,
+    key: String,
+    message: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Spokes {
+    pub(super) spokes: Vec<Spoke>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Spoke {
+    pub(super) name: String,
+    pub(super) conditions: Vec<String>,
+    pub(super) last_write_timestamp_seconds: Option<f64>,
+    pub(super) lag_seconds: Option<f64>,
+    pub(super) samples_per_second: f64,
+    pub(super) rejected_ratio: f64,
+    pub(super) protocol: Option<String>,
+    pub(super) user_agent: String,
+    pub(super) source_addresses: Vec<String>,
+    pub(super) refusals: Vec<Refusal>,
+    pub(super) limits: Vec<Limit>,
+    /// Only in the answer about one spoke.
+    #[serde(default)]
+    pub(super) credentials: Vec<Credential>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Refusal {
+    pub(super) reason: String,
+    pub(super) count: u64,
+    pub(super) example: String,
+    pub(super) last_timestamp_seconds: f64,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Limit {
+    pub(super) name: String,
+    pub(super) mode: String,
+    pub(super) limit: f64,
+    pub(super) used: Option<f64>,
+    pub(super) exceeded: u64,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Credential {
+    pub(super) name: String,
+    pub(super) last_used_timestamp_seconds: Option<f64>,
+    pub(super) expiry_timestamp_seconds: Option<f64>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Reasons {
+    reasons: Vec<Reason>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Reason {
+    name: String,
+    meaning: String,
+    remedy: String,
+}
+
+impl Spoke {
+    /// Nothing comes from it.
+    pub(super) fn is_silent(&self) -> bool {
+        let silent = |it: &String| it == "silent" || it == "never_came";
+        self.conditions.iter().any(silent)
+    }
+}
+
+impl Limit {
+    /// The part of it that is used.
+    pub(super) fn share(&self) -> Option<f64> {
+        Some(self.used? / self.limit)
+    }
+}
+
+impl Reasons {
+    /// What a reason means, and what to do.
+    pub(super) fn advice(&self, name: &str) -> Option<String> {
+        let reason = self.reasons.iter().find(|it| it.name == name)?;
+        Some(format!("{} {}", reason.meaning, reason.remedy))
+    }
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(file) = &self.file {
+            write!(f, "{file}:")?;
+        }
+        for place in [self.line, self.column].into_iter().flatten() {
+            write!(f, "{place}:")?;
+        }
+        if !self.key.is_empty() {
+            write!(f, " {}:", self.key)?;
+        }
+        write!(f, " {}", self.message)
+    }
+}

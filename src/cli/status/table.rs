@@ -1,0 +1,315 @@
+//! Tables of the spokes, as `kubectl get` and `kubectl describe` print theirs.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::answers::{Limit, Reasons, Refusal, Spoke};
+use crate::telemetry::words;
+
+/// The seconds for which a refusal counts as one of now, as for the conditions.
+const RECENT_SECONDS: f64 = 300.0;
+
+/// The longest example in a table, in characters.
+const EXAMPLE_CHARS_MAX: usize = 300;
+
+/// The table of all spokes; those with the worst condition come first.
+pub(super) fn spokes(spokes: &[Spoke], now: f64, wide: bool, colour: bool) -> String {
+    let mut titles = vec![
+        "NAME",
+        "STATE",
+        "SAMPLES/S",
+        "LAG",
+        "LAST WRITE",
+        "REFUSALS",
+        "LIMIT",
+    ];
+    if wide {
+        titles.extend(["PROTOCOL", "ADDRESS", "SENDER"]);
+    }
+    let mut sorted: Vec<_> = spokes.iter().collect();
+    sorted.sort_by_key(|it| (rank(it), it.name.as_str()));
+    let rows = sorted.into_iter().map(|spoke| {
+        let mut row = vec![
+            clean(&spoke.name),
+            states(spoke),
+            number(spoke.samples_per_second),
+            lag(spoke),
+            ago(spoke.last_write_timestamp_seconds, now),
+            refused(spoke, now),
+            tightest(spoke),
+        ];
+        if wide {
+            let address = spoke.source_addresses.first();
+            row.extend([
+                or_none(spoke.protocol.as_deref()),
+                or_none(address.map(String::as_str)),
+                or_none(Some(spoke.user_agent.as_str())),
+            ]);
+        }
+        (row, colour.then(|| colour_of(spoke)).flatten())
+    });
+    aligned(&titles, rows.collect())
+}
+
+/// Everything about one spoke that helps to find out what is wrong with it.
+pub(super) fn spoke(spoke: &Spoke, reasons: &Reasons, now: f64, colour: bool) -> String {
+    let paint = if colour { colour_of(spoke) } else { None };
+    let state = match paint {
+        Some(paint) => format!("{paint}{}{RESET}", states(spoke)),
+        None => states(spoke),
+    };
+    let addresses = spoke.source_addresses.join(", ");
+    let facts = [
+        ("Name", clean(&spoke.name)),
+        ("State", state),
+        ("Last write", ago(spoke.last_write_timestamp_seconds, now)),
+        ("Lag", lag(spoke)),
+        ("Samples/s", number(spoke.samples_per_second)),
+        ("Refused", words::share(spoke.rejected_ratio)),
+        ("Protocol", or_none(spoke.protocol.as_deref())),
+        ("Sender", or_none(Some(spoke.user_agent.as_str()))),
+        ("Addresses", or_none(Some(addresses.as_str()))),
+    ];
+    let mut text = String::new();
+    for (name, fact) in facts {
+        let _ = writeln!(text, "{:<13}{fact}", format!("{name}:"));
+    }
+    if !spoke.limits.is_empty() {
+        text += "Limits:\n";
+        let rows = spoke.limits.iter().map(|it| (limit(it), None)).collect();
+        text += &indented(&aligned(
+            &["NAME", "USED", "OF", "SHARE", "EXCEEDED", "MODE"],
+            rows,
+        ));
+    }
+    text += "Credentials:\n";
+    let rows = spoke.credentials.iter().map(|it| {
+        let end = it
+            .expiry_timestamp_seconds
+            .map_or("never".to_owned(), |end| {
+                if end < now {
+                    format!("expired {}", ago(Some(end), now))
+                } else {
+                    until(end, now)
+                }
+            });
+        (
+            vec![
+                clean(&it.name),
+                ago(it.last_used_timestamp_seconds, now),
+                end,
+            ],
+            None,
+        )
+    });
+    text += &indented(&aligned(&["NAME", "LAST USED", "EXPIRES"], rows.collect()));
+    let mut refusals: Vec<_> = spoke.refusals.iter().collect();
+    refusals.sort_by(|a, b| {
+        b.last_timestamp_seconds
+            .total_cmp(&a.last_timestamp_seconds)
+    });
+    if refusals.is_empty() {
+        text += "Refusals:    none since the start\n";
+        return text;
+    }
+    text += "Refusals:\n";
+    for Refusal {
+        reason,
+        count,
+        example,
+        last_timestamp_seconds: last,
+    } in refusals
+    {
+        let _ = writeln!(
+            text,
+            "  {}: {count}, the last {}",
+            clean(reason),
+            ago(Some(*last), now)
+        );
+        if let Some(advice) = reasons.advice(reason) {
+            let _ = writeln!(text, "    {}", clean(&advice));
+        }
+        let example: String = clean(example).chars().take(EXAMPLE_CHARS_MAX).collect();
+        let _ = writeln!(text, "    Last example: {example}");
+    }
+    text
+}
+
+/// Text that a spoke may have written, with its control, format and other invisible characters as escapes:
+/// a terminal must not obey it.
+pub(super) fn clean(text: &str) -> String {
+    let mut clean = String::new();
+    for character in text.chars() {
+        match character {
+            '"' | '\'' | '\\' => clean.push(character),
+            // These are what `escape_debug` writes as they are, so it escapes all that is invisible.
+            _ => clean.extend(character.escape_debug()),
+        }
+    }
+    clean
+}
+
+const RESET: &str = "\x1b[0m";
+
+fn colour_of(spoke: &Spoke) -> Option<&'static str> {
+    match spoke.conditions.first()?.as_str() {
+        "writing" => Some("\x1b[32m"),
+        "late" | "limited" | "failing" => Some("\x1b[33m"),
+        _ => Some("\x1b[31m"),
+    }
+}
+
+fn rank(spoke: &Spoke) -> usize {
+    const WORST_FIRST: [&str; 7] = [
+        "never_came",
+        "silent",
+        "refused",
+        "failing",
+        "limited",
+        "late",
+        "writing",
+    ];
+    let worst = spoke.conditions.first();
+    let rank = worst.and_then(|worst| WORST_FIRST.iter().position(|it| it == worst));
+    rank.unwrap_or_default()
+}
+
+fn states(spoke: &Spoke) -> String {
+    clean(&spoke.conditions.join(","))
+}
+
+fn lag(spoke: &Spoke) -> String {
+    match spoke.lag_seconds {
+        None => NONE.to_owned(),
+        Some(lag) if lag < 0.0 => format!("{} ahead", time(-lag)),
+        Some(lag) => time(lag),
+    }
+}
+
+const NONE: &str = "-";
+
+fn or_none(text: Option<&str>) -> String {
+    text.filter(|it| !it.is_empty())
+        .map_or_else(|| NONE.to_owned(), clean)
+}
+
+fn refused(spoke: &Spoke, now: f64) -> String {
+    let recent = spoke.refusals.iter();
+    let recent = recent.filter(|it| now - it.last_timestamp_seconds < RECENT_SECONDS);
+    let reasons: Vec<_> = recent.map(|it| clean(&it.reason)).collect();
+    let reasons = reasons.join(",");
+    match reasons.is_empty() {
+        true => NONE.to_owned(),
+        false if spoke.rejected_ratio > 0.0 => {
+            format!("{} {reasons}", words::share(spoke.rejected_ratio))
+        }
+        false => reasons,
+    }
+}
+
+/// The limit that the spoke is closest to.
+fn tightest(spoke: &Spoke) -> String {
+    let used = spoke.limits.iter().filter_map(|it| Some((it.share()?, it)));
+    let tightest = used.max_by(|a, b| a.0.total_cmp(&b.0));
+    tightest.map_or_else(
+        || NONE.to_owned(),
+        |(share, limit)| format!("{} {}", words::share(share), clean(&limit.name)),
+    )
+}
+
+fn limit(limit: &Limit) -> Vec<String> {
+    vec![
+        clean(&limit.name),
+        limit.used.map_or_else(|| NONE.to_owned(), number),
+        number(limit.limit),
+        limit.share().map_or_else(|| NONE.to_owned(), words::share),
+        limit.exceeded.to_string(),
+        clean(&limit.mode),
+    ]
+}
+
+fn number(number: f64) -> String {
+    for (unit, size) in [("G", 1e9), ("M", 1e6), ("k", 1e3)] {
+        if number >= size {
+            return format!("{:.1}{unit}", number / size);
+        }
+    }
+    match number {
+        100.0.. => format!("{number:.0}"),
+        _ => format!("{number:.1}").trim_end_matches(".0").to_owned(),
+    }
+}
+
+fn time(seconds: f64) -> String {
+    words::time(Duration::try_from_secs_f64(seconds).unwrap_or_default())
+}
+
+fn ago(timestamp: Option<f64>, now: f64) -> String {
+    timestamp.map_or_else(
+        || "never".to_owned(),
+        |it| format!("{} ago", time(now - it)),
+    )
+}
+
+fn until(timestamp: f64, now: f64) -> String {
+    format!("in {}", time(timestamp - now))
+}
+
+/// Rows in columns, each row in a colour or in none.
+fn aligned(titles: &[&str], rows: Vec<(Vec<String>, Option<&'static str>)>) -> String {
+    let titles = titles.iter().map(|&it| it.to_owned()).collect();
+    let all: Vec<_> = std::iter::once((titles, None)).chain(rows).collect();
+    let columns = all[0].0.len();
+    let width = |column: usize| {
+        let widths = all.iter().map(|(row, _)| row[column].chars().count());
+        widths.max().unwrap_or_default()
+    };
+    let widths: Vec<_> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for (row, paint) in all {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            let _ = write!(line, "{cell:<width$}   ");
+        }
+        let line = line.trim_end();
+        let _ = match paint {
+            Some(paint) => writeln!(text, "{paint}{line}{RESET}"),
+            None => writeln!(text, "{line}"),
+        };
+    }
+    text
+}
+
+fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("  {line}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_obeys_no_text_of_a_spoke() {
+        let hostile = "a\u{1b}[31m\u{202e}b\u{200b}\n\"c\" d\u{e9}";
+        assert_eq!(
+            clean(hostile),
+            "a\\u{1b}[31m\\u{202e}b\\u{200b}\\n\"c\" d\u{e9}"
+        );
+    }
+
+    #[test]
+    fn numbers_are_short() {
+        let numbers = [0.0, 0.25, 12.0, 54.76, 1234.0, 5e6, 7.25e9].map(number);
+        assert_eq!(numbers, ["0", "0.2", "12", "54.8", "1.2k", "5.0M", "7.2G"]);
+    }
+
+    #[test]
+    fn columns_are_aligned() {
+        let rows = vec![
+            (vec!["long".to_owned(), "x".to_owned()], None),
+            (vec!["é".to_owned(), "y".to_owned()], Some("\x1b[31m")),
+        ];
+        let expected = "A      B\nlong   x\n\x1b[31mé      y\x1b[0m\n";
+        assert_eq!(aligned(&["A", "B"], rows), expected);
+    }
+}
