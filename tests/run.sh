@@ -23,8 +23,8 @@ rustc --version >/dev/null 2>&1 || export RUSTUP_TOOLCHAIN=stable
 
 # What the tests start, and the packages that hold it.
 programs=(
-  amtool bats buildah haproxy nginx openssl prometheus prometheus-alertmanager promtool
-  systemd-analyze victoria-metrics
+  amtool bats buildah chromium-headless-shell haproxy nginx openssl prometheus
+  prometheus-alertmanager promtool systemd-analyze victoria-metrics
 )
 packages=(
   bats
@@ -42,9 +42,19 @@ missing() {
   done
 }
 
+# The browser, and what it needs that this machine does not have.
+browser_packages() {
+  local simulated
+  simulated="$(apt-get install --simulate --no-install-recommends chromium-headless-shell)" || return
+  sed -n 's/^Inst \([^ ]*\) .*/\1/p' <<<"$simulated"
+}
+
 download_packages() {
+  local browser
+  browser="$(browser_packages)" || return
   # As root apt-get warns that it downloads unsandboxed; that is harmless.
-  (cd "$1" && apt-get download "${packages[@]}")
+  # shellcheck disable=SC2086
+  (cd "$1" && apt-get download "${packages[@]}" $browser)
 }
 
 # Unpacks Debian's packages instead of installing them: no root for the unpacking, no daemon started.

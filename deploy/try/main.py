@@ -96,7 +96,7 @@ def show_addresses(machine):
     if machine.alertmanager is not None:
         rows.append(("", f"http://{machine.addresses['alertmanager']}", "Alertmanager of the hub"))
     rows.append(("hubgate", f"https://{machine.write_address}", "for the spokes"))
-    rows.append(("", f"http://{machine.admin_address}/api/v1/spokes", "what it knows of them"))
+    rows.append(("", f"http://{machine.admin_address}/", "its status page: how they are"))
     rows.append(("", f"http://{machine.admin_address}/metrics", "its metrics"))
     for name, spoke in machine.spokes.items():
         about = "an agent, which answers no queries" if spoke.agent else "Prometheus of the spoke"

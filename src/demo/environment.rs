@@ -218,7 +218,7 @@ impl Environment {
         } = &self.production;
         vec![
             format!(
-                "gate   http://{0}/api/v1/spokes  http://{0}/metrics",
+                "gate   http://{0}/  http://{0}/metrics  hubgate status --admin http://{0}",
                 self.admin
             ),
             format!("hub    {hub_page}"),

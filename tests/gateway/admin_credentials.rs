@@ -94,17 +94,24 @@ async fn everything_but_health_checks_needs_a_credential() {
             gate.admin(request).await.expect(200);
         }
     }
-    for path in ["/", "/-/healthy/", "//-/ready", "/-/ready/../../metrics"] {
+    for (path, status) in [
+        ("/", 200),
+        ("/ui/app.js", 200),
+        ("/api/v1/status", 200),
+        ("/-/healthy/", 404),
+        ("//-/ready", 404),
+        ("/-/ready/../../metrics", 404),
+    ] {
         gate.admin(Request::get(path)).await.expect(401);
         let request = Request::get(path).token(&token("scraper"));
-        gate.admin(request).await.expect(404);
+        gate.admin(request).await.expect(status);
     }
     // An operator's credential is for the admin port only.
     let write = Request::up().token(&token("scraper"));
     gate.send(write).await.expect(401);
     let metrics = metrics(&gate).await;
     let failures = |reason| metrics.sum("hubgate_admin_auth_failures_total", &[("reason", reason)]);
-    assert_eq!(failures("missing"), 10.0);
+    assert_eq!(failures("missing"), 12.0);
     assert_eq!(failures("malformed"), 3.0);
     assert_eq!(failures("unknown"), 12.0);
     assert_eq!(metrics.sum("hubgate_auth_failures_total", &[]), 1.0);

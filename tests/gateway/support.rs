@@ -10,6 +10,7 @@ use std::time::Duration;
 
 pub(crate) mod arrivals;
 pub(crate) mod body;
+pub(crate) mod browser;
 pub(crate) mod config;
 pub(crate) mod flow;
 pub(crate) mod gate;

@@ -63,6 +63,8 @@ pub(super) enum Example {
     TokenOutput,
     /// What `hubgate hash-password` prints.
     PasswordHash,
+    /// What `hubgate status` prints: `api::command` compares its columns.
+    StatusOutput,
     /// What the commands before print: lines that are always the same.
     Text,
     /// What `hubgate token` prints for a spoke: its file.
@@ -104,6 +106,7 @@ impl Example {
             ("text", _) if first.starts_with("hubgate demo: ") => Some(Self::DemoOutput),
             ("text", _) if first.starts_with("token: ") => Some(Self::TokenOutput),
             ("text", _) if first.starts_with("password_hash: ") => Some(Self::PasswordHash),
+            ("text", _) if first.contains(" spokes write") => Some(Self::StatusOutput),
             ("text", "hubgate is ready." | "hubgate is healthy.") => Some(Self::Text),
             ("text", "the configuration is reloaded") => Some(Self::Text),
             ("text", _) if first.starts_with("HTTP/1.1 ") => Some(Self::Response),

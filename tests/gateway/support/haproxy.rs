@@ -106,7 +106,7 @@ pub(crate) fn command() -> Command {
 }
 
 /// Where the libraries of a package are that was unpacked and not installed.
-fn libraries(binary: &Path) -> String {
+pub(crate) fn libraries(binary: &Path) -> String {
     let usr = binary.ancestors().nth(2).unwrap();
     let folder = usr.join(format!("lib/{ARCH}-linux-gnu"));
     folder.to_str().unwrap().to_owned()

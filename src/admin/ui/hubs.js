@@ -1,0 +1,49 @@
+// The hubs, and the reasons.
+
+import { el, foreign, number, withCode } from './text.js';
+
+/** Draws the hubs into a section. */
+export function drawHubs(section, hubs) {
+  const titles = ['Hub', 'Speaks', 'Requests under way', 'Waiting', 'Written', 'Responses', 'Left out'];
+  const rows = hubs.map((hub) => {
+    const written = Object.entries(hub.written).filter(([, count]) => count);
+    const lost = Object.entries(hub.lost).filter(([, count]) => count);
+    return el(
+      'tr', {},
+      el('th', { scope: 'row', class: 'long' }, foreign(hub.name), el('br'), el('code', { class: 'quiet' }, foreign(hub.url))),
+      el('td', {}, hub.protocol ?? 'not known yet'),
+      el('td', { class: 'number' }, `${hub.requests_in_flight} of ${hub.requests_in_flight_limit}`),
+      el('td', { class: 'number' }, number(hub.requests_waiting)),
+      el('td', {}, lines(written.map(([kind, count]) => `${kind} ${number(count)}`))),
+      el('td', {}, lines(hub.requests.map((it) => `${it.protocol} ${it.code}: ${number(it.count)}`))),
+      el('td', {}, lost.length ? lines(lost.map(([part, count]) => `${part} ${number(count)}`)) : 'nothing'),
+    );
+  });
+  section.replaceChildren(
+    el('h1', { id: 'hubs-title' }, 'Hubs'),
+    el(
+      'div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-labelledby': 'hubs-title' },
+      el('table', {}, el('thead', {}, el('tr', {}, titles.map((it) => el('th', { scope: 'col' }, it)))), el('tbody', {}, rows)),
+    ),
+  );
+}
+
+function lines(texts) {
+  return texts.map((text) => el('div', {}, text));
+}
+
+/** Draws the reasons into a section. */
+export function drawReasons(section, reasons) {
+  const of = (refuses) => el(
+    'dl', { class: 'facts' },
+    reasons.filter((it) => it.refuses === refuses).flatMap((it) => [
+      el('dt', { id: `reason-${it.name}` }, el('code', {}, it.name), it.status ? ` ${it.status}` : ''),
+      el('dd', {}, withCode(it.meaning), ' ', withCode(it.remedy)),
+    ]),
+  );
+  section.replaceChildren(
+    el('h1', { id: 'reasons-title' }, 'Reasons'),
+    el('h2', {}, 'Of refused requests'), of('request'),
+    el('h2', {}, 'Of refused series and samples'), of('series'),
+  );
+}

@@ -1,0 +1,294 @@
+//! The status page in a real browser.
+
+use serde_json::Value;
+
+use crate::api::{HOSTILE, start_with_all_conditions};
+use crate::support::body::{Protocol, series};
+use crate::support::browser::Browser;
+use crate::support::config::{config, spoke};
+use crate::support::gate::Gate;
+use crate::support::hub::ScriptedHub;
+use crate::support::sender::Request;
+
+fn url(gate: &Gate, fragment: &str) -> String {
+    format!("http://{}/{fragment}", gate.admin_address())
+}
+
+/// Shows the table of spokes, once it has its rows.
+async fn open(gate: &Gate, fragment: &str) -> Browser {
+    let mut browser = Browser::start(1280, 900).await;
+    browser.go(&url(gate, fragment)).await;
+    browser
+        .until("document.querySelectorAll('#rows tr').length > 0")
+        .await;
+    browser
+}
+
+/// The names in the table, in their order.
+const NAMES: &str =
+    "[...document.querySelectorAll('#rows tr:not([hidden]) th')].map((it) => it.innerText)";
+
+async fn names(browser: &mut Browser) -> Vec<String> {
+    let names = browser.value(NAMES).await;
+    let names = names.as_array().unwrap().iter();
+    names.map(|it| it.as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn every_condition_is_seen_and_the_worst_come_first() {
+    let (_hub, gate) = start_with_all_conditions().await;
+    let mut browser = open(&gate, "").await;
+    let expected = [
+        "never came",
+        "refused",
+        "failing",
+        "limited",
+        "late",
+        "writing",
+    ];
+    assert_eq!(names(&mut browser).await, expected);
+    for name in expected {
+        let state = format!("document.querySelector('[data-name=\"{name}\"] .state').innerText");
+        assert_eq!(browser.value(&state).await, name);
+    }
+    let text = browser.text().await;
+    for part in [
+        "4 of 6 spokes write; never came never came; ",
+        "mismatched_label",
+        "samples_per_second",
+        "20 min",
+        concat!("Version\n", env!("CARGO_PKG_VERSION")),
+    ] {
+        assert!(text.contains(part), "{part} in\n{text}");
+    }
+    browser.picture("spokes-light").await;
+    browser.prefer("dark").await;
+    browser.picture("spokes-dark").await;
+    browser.expect_no_complaint().await;
+}
+
+#[tokio::test]
+async fn search_order_and_filter_are_in_the_url_and_come_back_from_it() {
+    let (_hub, gate) = start_with_all_conditions().await;
+    let mut browser = open(&gate, "").await;
+    browser
+        .value("document.querySelector('#query').focus()")
+        .await;
+    browser.insert("mismatched").await;
+    browser
+        .until("location.hash.includes('q=mismatched')")
+        .await;
+    assert_eq!(names(&mut browser).await, ["refused"]);
+    browser
+        .value("[...document.querySelectorAll('#columns button')][0].click()")
+        .await;
+    let hash = browser.value("location.hash").await;
+    let mut another = open(&gate, &format!("{}&q=", hash.as_str().unwrap())).await;
+    another.go(&url(&gate, "#/spokes?sort=name&dir=desc")).await;
+    another
+        .until("document.querySelector('[aria-sort=descending]')")
+        .await;
+    let expected = [
+        "writing",
+        "refused",
+        "never came",
+        "limited",
+        "late",
+        "failing",
+    ];
+    assert_eq!(names(&mut another).await, expected);
+    another.go(&url(&gate, "#/spokes?state=late")).await;
+    another
+        .until("document.querySelectorAll('#rows tr:not([hidden])').length === 1")
+        .await;
+    assert_eq!(names(&mut another).await, ["late"]);
+    let pressed = another
+        .value("document.querySelector('[aria-pressed=true]').innerText")
+        .await;
+    assert_eq!(pressed, "late 1");
+    for browser in [&mut browser, &mut another] {
+        browser.expect_no_complaint().await;
+    }
+}
+
+#[tokio::test]
+async fn a_spoke_is_shown_whole_and_what_it_wrote_is_only_text() {
+    let (_hub, gate) = start_with_all_conditions().await;
+    let mut browser = open(&gate, "").await;
+    browser.go(&url(&gate, "#/spokes/refused")).await;
+    browser.until_text("remote_write:").await;
+    let text = browser.text().await;
+    for part in [
+        "The cluster label names another spoke.",
+        "labels.mismatch: rename",
+        "<img src=x onerror=alert(1)>\\u{202e}\\u{1b}[31m",
+        "credentials_file",
+        "rejected: mismatched_label",
+    ] {
+        assert!(text.contains(part), "{part} in\n{text}");
+    }
+    let hostile: Vec<char> = HOSTILE
+        .chars()
+        .filter(|it| !it.is_ascii_graphic())
+        .collect();
+    assert!(!text.contains(['\u{202e}', '\u{1b}']), "{hostile:?}");
+    assert_eq!(
+        browser
+            .value("document.querySelectorAll('main img').length")
+            .await,
+        0
+    );
+    browser.picture("spoke").await;
+    browser.go(&url(&gate, "#/spokes/nobody")).await;
+    browser
+        .until_text("No spoke of this name is configured.")
+        .await;
+    browser.expect_complaint("404").await;
+    for (fragment, text) in [
+        ("#/hubs", "Requests under way"),
+        ("#/reasons", "mismatched_label"),
+    ] {
+        browser.go(&url(&gate, fragment)).await;
+        browser.until_text(text).await;
+        browser.picture(&fragment[2..]).await;
+    }
+    browser.expect_no_complaint().await;
+}
+
+#[tokio::test]
+async fn the_page_follows_what_happens_and_says_when_it_cannot() {
+    let hub = ScriptedHub::start().await;
+    let yaml = config(&hub.url(), &[spoke("production", ""), spoke("staging", "")]);
+    let mut gate = Gate::start(&yaml).await;
+    let mut browser = open(&gate, "").await;
+    browser.until_text("0 of 2 spokes write").await;
+    gate.send(Request::up().spoke("staging")).await.expect(204);
+    browser
+        .until_text("1 of 2 spokes writes; production never came.")
+        .await;
+    gate.write(Protocol::V2, &[series("__name__=up")])
+        .await
+        .expect(204);
+    browser.until_text("All 2 spokes write.").await;
+    browser.expect_no_complaint().await;
+    gate.signal("INT");
+    gate.wait_for_exit().await;
+    browser
+        .until_text("hubgate cannot be reached. What is shown is of ")
+        .await;
+    browser.expect_complaint("ERR_CONNECTION_REFUSED").await;
+}
+
+#[tokio::test]
+async fn nothing_is_cut_off_on_a_telephone() {
+    let (_hub, gate) = start_with_all_conditions().await;
+    let mut browser = open(&gate, "").await;
+    browser.resize(360, 740).await;
+    for view in ["#/spokes", "#/spokes/refused", "#/hubs", "#/reasons"] {
+        browser.go(&url(&gate, view)).await;
+        browser
+            .until("!document.querySelector('main > section:not([hidden])').hidden")
+            .await;
+        browser
+            .until("document.querySelector('main > section:not([hidden])').innerText.length > 80")
+            .await;
+        let width = browser.value("document.documentElement.scrollWidth").await;
+        assert!(width.as_u64().unwrap() <= 360, "{view}: {width}");
+        browser
+            .picture(&format!("narrow{}", view.replace(['#', '/'], "-")))
+            .await;
+    }
+    browser.expect_no_complaint().await;
+}
+
+/// Everything can be reached and used without a pointer, and the focus is seen.
+#[tokio::test]
+async fn the_keyboard_is_enough() {
+    let (_hub, gate) = start_with_all_conditions().await;
+    let mut browser = open(&gate, "").await;
+    let focused = "(document.activeElement.innerText || document.activeElement.id)";
+    browser.press("Tab").await;
+    assert_eq!(browser.value(focused).await, "Skip to the content");
+    let mut seen = Vec::new();
+    for _ in 0..60 {
+        browser.press("Tab").await;
+        let name = browser.value(focused).await.as_str().unwrap().to_owned();
+        let outline = browser
+            .value("getComputedStyle(document.activeElement).outlineStyle")
+            .await;
+        assert_ne!(outline, "none", "{name} shows no focus");
+        if name == "Spoke" {
+            browser.press("Enter").await;
+            browser
+                .until("document.querySelector('[aria-sort=ascending]').innerText === 'Spoke'")
+                .await;
+        }
+        let last = name == "late";
+        seen.push(name);
+        if last {
+            break;
+        }
+    }
+    for name in ["Hubs", "Reasons", "query", "all 6", "Samples/s", "failing"] {
+        assert!(seen.iter().any(|it| it == name), "{name} in {seen:?}");
+    }
+    browser.press("Enter").await;
+    browser.until("location.hash === '#/spokes/late'").await;
+    browser.until("document.activeElement.id === 'main'").await;
+    browser.expect_no_complaint().await;
+}
+
+#[tokio::test]
+async fn an_update_keeps_the_place_and_the_focus() {
+    let hub = ScriptedHub::start().await;
+    let spokes: Vec<_> = (0..200)
+        .map(|number| spoke(&format!("spoke-{number:03}"), ""))
+        .collect();
+    let gate = Gate::start(&config(&hub.url(), &spokes)).await;
+    let mut browser = open(&gate, "").await;
+    browser
+        .until("document.querySelectorAll('#rows tr').length === 200")
+        .await;
+    browser
+        .value("document.querySelector('[data-name=spoke-150] a').focus()")
+        .await;
+    let place = browser.value("scrollY").await;
+    assert!(place.as_f64().unwrap() > 1000.0, "{place}");
+    gate.send(Request::up().spoke("spoke-010"))
+        .await
+        .expect(204);
+    browser.until_text("1 of 200 spokes writes").await;
+    assert_eq!(browser.value("scrollY").await, place);
+    let focused = browser.value("document.activeElement.innerText").await;
+    assert_eq!(focused, "spoke-150");
+    browser.value("document.activeElement.blur()").await;
+    browser
+        .until("document.querySelector('#rows tr:last-child').dataset.name === 'spoke-010'")
+        .await;
+    browser.expect_no_complaint().await;
+}
+
+/// What a thousand spokes cost the browser is printed, and decides nothing.
+#[tokio::test]
+async fn a_thousand_spokes_are_shown() {
+    let hub = ScriptedHub::start().await;
+    let spokes: Vec<_> = (0..1000)
+        .map(|number| spoke(&format!("spoke-{number:04}"), ""))
+        .collect();
+    let gate = Gate::start(&config(&hub.url(), &spokes)).await;
+    let mut browser = open(&gate, "").await;
+    browser
+        .until("document.querySelectorAll('#rows tr').length === 1000")
+        .await;
+    let figures = browser.value(
+        "(() => {
+            const paint = performance.getEntriesByName('first-contentful-paint')[0]?.startTime;
+            const update = performance.getEntriesByName('update')[0];
+            return {paint, rows: update?.startTime, update: update?.duration};
+        })()",
+    );
+    let figures: Value = figures.await;
+    eprintln!("1,000 spokes, milliseconds: {figures}");
+    browser.picture("thousand").await;
+    browser.expect_no_complaint().await;
+}
