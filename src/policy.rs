@@ -12,6 +12,7 @@
 //! saves the second walk in the first case alone, and must reserve memory in the middle of a walk.
 
 mod decisions;
+mod explain;
 mod labels;
 mod names;
 mod output;
@@ -26,6 +27,7 @@ use crate::wire::protobuf::varint_len;
 use crate::wire::{Label, Labels, Malformed, Protocol, labels::recycle, v1, v2};
 
 pub use decisions::Decisions;
+pub use explain::{Explained, Explanation, describe_fault, explain};
 pub use labels::Rules;
 pub use verdict::{Exceeded, Observed, Rejection, Verdict};
 

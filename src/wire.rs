@@ -4,6 +4,7 @@
 //! histograms, and hands out slices. The table of a V2 message's symbols is all that grows with the
 //! message. A walked message can be encoded in either version.
 
+pub mod contents;
 pub mod encoder;
 mod histogram;
 mod item;

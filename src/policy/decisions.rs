@@ -98,6 +98,11 @@ impl Decisions {
         }
     }
 
+    /// The decision on the last series. Of refusals in a row, it has the reason of the first.
+    pub(super) fn last(&self) -> Option<Decision> {
+        self.runs.last().map(|run| run.decision)
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = Decision> {
         let runs = self.runs.iter();
         runs.flat_map(|run| std::iter::repeat_n(run.decision, run.count as usize))

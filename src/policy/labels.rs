@@ -253,8 +253,24 @@ impl Rules {
         (decision, Some(Reason::MismatchedLabel))
     }
 
+    /// Fills `edited` with the labels of a series as was decided that they become.
+    pub(super) fn carry_out<'a>(
+        &'a self,
+        decision: Decision,
+        labels: &[Label<'a>],
+        edited: &mut Vec<Label<'a>>,
+    ) {
+        edited.clear();
+        edited.extend_from_slice(labels);
+        match decision {
+            Decision::Insert(place) => edited.insert(place as usize, self.own_label()),
+            Decision::Edit(edit) => self.apply(edit, edited),
+            Decision::Keep | Decision::Refuse(_) => {}
+        }
+    }
+
     /// Makes the labels of a series what was decided that they become.
-    pub(super) fn apply<'a>(&'a self, edit: Edit, labels: &mut Vec<Label<'a>>) {
+    fn apply<'a>(&'a self, edit: Edit, labels: &mut Vec<Label<'a>>) {
         labels.retain(|label| !label.value.is_empty());
         if edit.sort {
             labels.sort_unstable_by_key(|label| label.name);

@@ -80,16 +80,8 @@ impl<'e, 'a> Output<'e, 'a> {
                 label: rules.own_label(),
             },
             (Decision::Keep, None) => NewLabels::List(labels.list()),
-            (Decision::Insert(place), None) => {
-                edited.clear();
-                edited.extend_from_slice(labels.list());
-                edited.insert(place as usize, rules.own_label());
-                NewLabels::List(edited)
-            }
-            (Decision::Edit(edit), _) => {
-                edited.clear();
-                edited.extend_from_slice(labels.list());
-                rules.apply(edit, edited);
+            (Decision::Insert(_), None) | (Decision::Edit(_), _) => {
+                rules.carry_out(decision, labels.list(), edited);
                 NewLabels::List(edited)
             }
         };

@@ -6,6 +6,7 @@ use crate::wire::encoder::Source;
 use crate::wire::{Counts, Kind, Labels, Malformed, Protocol, SampleFault, Series, Sieve, v1, v2};
 
 use super::decisions::{Decision, Decisions};
+use super::explain::describe_fault;
 use super::labels::Judged;
 use super::output::Output;
 use super::walk::Visitor;
@@ -13,14 +14,14 @@ use super::{Rules, Verdict};
 
 /// Judges each series and each metadata entry once, and takes them into the verdict.
 pub(super) struct Judging<'j, 'a> {
-    rules: &'a Rules,
+    pub(super) rules: &'a Rules,
     /// The time of the request, in milliseconds since the Unix epoch.
     now_millis: i64,
     /// Catches the samples that exceed a limit, whether it refuses them or not.
     watch: Sieve,
-    verdict: Verdict,
+    pub(super) verdict: Verdict,
     symbols_overflow: bool,
-    decisions: &'j mut Decisions,
+    pub(super) decisions: &'j mut Decisions,
     output: Output<'j, 'a>,
 }
 
@@ -87,17 +88,7 @@ impl<'a> Judging<'_, 'a> {
             let reason = Reason::from(fault);
             let describe = || {
                 let labels = rules.describe(labels.list());
-                match fault {
-                    SampleFault::Ahead(timestamp) => {
-                        let seconds = timestamp.saturating_sub(self.now_millis) / 1000;
-                        format!("{labels}: {seconds} s ahead")
-                    }
-                    SampleFault::Behind(timestamp) => {
-                        let seconds = self.now_millis.saturating_sub(timestamp) / 1000;
-                        format!("{labels}: {seconds} s old")
-                    }
-                    SampleFault::Histogram(fault) => format!("{labels}: {fault}"),
-                }
+                format!("{labels}: {}", describe_fault(fault, self.now_millis))
             };
             verdict.reject_sample(reason, kind, describe);
             last = Some(reason);

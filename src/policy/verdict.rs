@@ -114,6 +114,11 @@ impl Verdict {
         self.kept_series > 0 || self.kept_metadata > 0
     }
 
+    /// True when the message holds fields, and none that it defines: it is another message.
+    pub fn is_of_another_message(&self) -> bool {
+        self.foreign && self.series == 0 && self.received.is_empty()
+    }
+
     /// What was refused, of each kind.
     pub fn rejected(&self) -> Counts {
         let mut rejected = Counts::default();

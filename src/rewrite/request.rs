@@ -179,7 +179,7 @@ impl Payloads<'_> {
         let now = now_millis();
         let verdict = policy::inspect(protocol, message, rules, now, scratch, encoders);
         let verdict = verdict.map_err(malformed(protocol))?;
-        if verdict.foreign && verdict.series == 0 && verdict.received.is_empty() {
+        if verdict.is_of_another_message() {
             return Err(RewriteError::WrongMessage(protocol));
         }
         changes.store(verdict.changed(), Ordering::Relaxed);

@@ -84,8 +84,17 @@ impl Sieve {
 
     /// True when it leaves an item out.
     pub(super) fn stops(self, item: Item<'_>, protocol: Protocol) -> Result<bool, Malformed> {
+        Ok(self.fault(item, protocol)?.is_some())
+    }
+
+    /// Why it leaves an item out, if it does.
+    pub(super) fn fault(
+        self,
+        item: Item<'_>,
+        protocol: Protocol,
+    ) -> Result<Option<SampleFault>, Malformed> {
         let looked = self.look(item, protocol)?;
-        Ok(looked.is_some_and(|looked| looked.fault.is_some()))
+        Ok(looked.and_then(|looked| looked.fault))
     }
 
     /// Looks at an item that has a timestamp.

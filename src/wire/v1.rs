@@ -38,6 +38,11 @@ pub enum Field<'a> {
     Foreign,
 }
 
+/// True when the message defines a top-level field of this number.
+pub fn is_field(number: u32) -> bool {
+    matches!(number, TIMESERIES | METADATA)
+}
+
 /// Reads the next top-level field; `None` at the end.
 #[inline(always)] // Once for each series: its result would go through memory.
 pub fn next_field<'a>(reader: &mut Reader<'a>) -> Result<Option<Field<'a>>, Malformed> {

@@ -35,7 +35,7 @@ pub(super) const METADATA_UNIT_REF: u32 = 4;
 
 /// Stands for a string that a series cannot have, so that the other labels of its description
 /// stay in pairs.
-const UNREADABLE: &[u8] = "\u{fffd}".as_bytes();
+pub(super) const UNREADABLE: &[u8] = "\u{fffd}".as_bytes();
 
 /// A top-level field of the message.
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +46,11 @@ pub enum Field<'a> {
     Series(&'a [u8]),
     /// A field that the message does not define.
     Foreign,
+}
+
+/// True when the message defines a top-level field of this number.
+pub fn is_field(number: u32) -> bool {
+    matches!(number, SYMBOLS | TIMESERIES)
 }
 
 /// Reads the next top-level field; `None` at the end.

@@ -176,6 +176,7 @@ pub(crate) fn check(protocol: Protocol, message: &[u8]) {
                     case.check_encoded(kept.clone(), target, &mut memory);
                 }
                 case.check_passes(&mut memory);
+                case.check_explained();
             }
             (ours, prost) => panic!("ours: {ours:?}, prost: {prost:?}"),
         }
@@ -233,6 +234,33 @@ impl Case<'_> {
             assert_eq!(second.received, counts);
             assert!(protocol == Protocol::V1 || second.orphan_series == 0);
             assert!(protocol == Protocol::V2 || second.custom_buckets == 0);
+        }
+    }
+
+    /// Each series is said to fare as it does.
+    fn check_explained(&self) {
+        let (protocol, verdict) = (self.protocol, self.verdict);
+        let rules = rules(self.policy, LIMITS);
+        let explained = policy::explain(protocol, self.message, &rules, NOW);
+        let explained = explained.expect("it was inspected before");
+        assert_eq!(&explained.verdict, verdict);
+        if explained.refusal().is_some() {
+            return;
+        }
+        assert_eq!(explained.series.len() as u64, verdict.series);
+        let count = |reason| {
+            let series = explained.series.iter();
+            series.filter(|it| it.refused() == reason).count() as u64
+        };
+        assert_eq!(count(None), verdict.kept_series);
+        for rejection in &verdict.rejections {
+            // Metadata of V1 is refused for nothing else.
+            let metadata = match rejection.reason {
+                Reason::InvalidUtf8 => verdict.metadata - verdict.kept_metadata,
+                _ => 0,
+            };
+            let refused = count(Some(rejection.reason)) + metadata;
+            assert_eq!(refused, rejection.series, "{:?}", rejection.reason);
         }
     }
 
