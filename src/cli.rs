@@ -4,6 +4,7 @@ mod access;
 mod check_config;
 mod demo;
 mod hash_password;
+mod inspect;
 mod load;
 mod serve;
 mod status;
@@ -38,6 +39,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Read a password without showing it, or from stdin, and print its argon2id hash.
     HashPassword,
+    /// Show what the body of a request holds, and what hubgate would do with it.
+    Inspect(inspect::InspectArgs),
     /// Send load to a remote-write endpoint and measure its responses.
     Load(Box<load::LoadArgs>),
     /// Receive remote writes and forward them to the hubs.
@@ -75,6 +78,7 @@ pub fn run() -> ExitCode {
         Command::CheckConfig(args) => check_config::run(&args),
         Command::Demo(args) => demo::run(args),
         Command::HashPassword => hash_password::run(),
+        Command::Inspect(args) => inspect::run(&args),
         Command::Load(args) => load::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Status(args) => status::run(&args),

@@ -225,6 +225,15 @@ pub struct Limits {
     pub decoded_bytes_max: usize,
 }
 
+impl Limits {
+    /// The limits of a configuration that says nothing of them.
+    pub const DEFAULT: Self = Self {
+        bytes_in_flight_max: defaults::BYTES_IN_FLIGHT_MAX,
+        body_bytes_max: defaults::BODY_BYTES_MAX,
+        decoded_bytes_max: defaults::DECODED_BYTES_MAX,
+    };
+}
+
 /// One source cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spoke {

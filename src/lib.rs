@@ -29,7 +29,8 @@
 //! closed "why"), [`remote_write`] (what both sides of HTTP share).
 //!
 //! Around them: [`gateway`] (starts, reloads and drains), [`admin`] (the operators' listener), [`demo`]
-//! and [`load`] (a set-up and a load on one machine), [`cli`] (flags to calls).
+//! and [`load`] (a set-up and a load on one machine), [`inspect`] (what a body holds, and why it is
+//! refused), [`cli`] (flags to calls).
 //!
 //! # Where to look
 //!
@@ -99,6 +100,7 @@ pub mod demo;
 pub mod forward;
 pub mod gateway;
 pub mod identify;
+pub mod inspect;
 pub mod jwks;
 pub mod jwt;
 pub mod listener;

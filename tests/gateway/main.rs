@@ -38,6 +38,7 @@ mod hub_protocol;
 mod hub_response_contents;
 mod hub_responses;
 mod hub_tls;
+mod inspect;
 mod jwt;
 mod jwt_keys;
 mod jwt_renewal;

@@ -18,7 +18,7 @@ const USES_FILES: Exceptions = &[
         "demo",
         "sets up Prometheus servers in a folder and reads its own CPU time",
     ),
-    ("cli", "reads the token file that `load` names"),
+    ("cli", "reads the files that `load` and `inspect` name"),
 ];
 
 /// Who may spawn tasks, threads and processes beside `gateway`.

@@ -113,6 +113,10 @@ const ROOMS: &[(&str, &[&str])] = &[
             "state", "write",
         ],
     ),
+    (
+        "inspect",
+        &["config", "forward", "policy", "reasons", "wire", "write"],
+    ),
     ("load", &["remote_write", "tls", "wire"]),
     (
         "demo",
@@ -125,6 +129,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "config",
             "demo",
             "gateway",
+            "inspect",
             "load",
             "telemetry",
             "tls",

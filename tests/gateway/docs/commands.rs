@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use super::examples::Example;
 use super::page::{Block, Page, root};
 use crate::support::DEADLINE;
-use crate::support::body::{Protocol, series, up};
+use crate::support::body::{Protocol, Series, bare, encode, series, up};
 use crate::support::config::{sha256, token};
 use crate::support::hub::ScriptedHub;
 use crate::support::prometheus::find_on_path;
@@ -36,6 +36,21 @@ const OPTIONAL_PROGRAMS: [&str; 2] = ["argon2", "htpasswd"];
 
 /// The password that the page with hashes names.
 const PASSWORD: &str = "JzFvnQrs3kUa0XwbmT5eZ7pLdHyC2oGi";
+
+/// The body that the page about `hubgate inspect` shows.
+fn inspected() -> [Series; 3] {
+    // 2026-11-26T12:00:00Z
+    let time = 1_795_694_400_000;
+    [
+        bare("__name__=up,cluster=production,instance=a:9100")
+            .sample(1.0, time)
+            .help("Whether the target is up."),
+        bare("__name__=up,cluster=staging,instance=b:9100").sample(0.0, time),
+        bare("__name__=latency_seconds,instance=a:9100")
+            .histogram(time)
+            .exemplar("trace_id=4bf92f35", time),
+    ]
+}
 
 /// A folder with a running gate and its hub.
 struct Setting {
@@ -63,7 +78,9 @@ impl Setting {
             )
         });
         let setting = setting.await;
-        fs::write(setting.folder.path().join("token"), token("production")).unwrap();
+        let folder = setting.folder.path();
+        fs::write(folder.join("token"), token("production")).unwrap();
+        fs::write(folder.join("body"), encode(Protocol::V2, &inspected())).unwrap();
         setting
     }
 

@@ -109,6 +109,7 @@ impl Example {
             ("text", _) if first.contains(" spokes write") => Some(Self::StatusOutput),
             ("text", "hubgate is ready." | "hubgate is healthy.") => Some(Self::Text),
             ("text", "the configuration is reloaded") => Some(Self::Text),
+            ("text", _) if first.starts_with("# v2 (") => Some(Self::Text),
             ("text", _) if first.starts_with("HTTP/1.1 ") => Some(Self::Response),
             ("text", _) if first.starts_with("ts=") => Some(Self::LogLines),
             ("text", _) if first.starts_with("error: ") => Some(Self::Findings),

@@ -1,0 +1,179 @@
+//! The flags of `hubgate inspect`.
+
+use std::fs::File;
+use std::io::{self, BufWriter, ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, anyhow, bail};
+use clap::ValueEnum;
+
+use crate::config::{self, Config, Limits};
+use crate::inspect::{Asked, Encoding, Finding, Format, InspectError, Question, inspect};
+use crate::wire::Protocol;
+
+/// The exit code when the body was not looked at, or not to its end.
+const EXIT_TROUBLE: u8 = 2;
+
+/// About the longest output, in bytes. A large body of a Prometheus is shown in a third of it.
+const OUTPUT_BYTES_MAX: u64 = 256 << 20;
+
+/// Names of spokes that an error lists.
+const NAMES_MAX: usize = 20;
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 if the body is well-formed and nothing of it would be refused, 1 if something would be \
+or the body is malformed, 2 if it could not be inspected. Without --spoke, no policy refuses anything.";
+
+/// Flags of `hubgate inspect`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXIT_CODES)]
+pub(super) struct InspectArgs {
+    /// The file with the body of a request, or - for stdin
+    #[arg(value_name = "FILE|-")]
+    file: PathBuf,
+    /// Say what hubgate does with each series if this spoke sends the body, and why
+    #[arg(long, value_name = "NAME")]
+    spoke: Option<String>,
+    /// The configuration file, or a folder of them, that has the spoke
+    #[arg(
+        long = "config.file",
+        value_name = "FILE",
+        default_value = "hubgate.yaml",
+        requires = "spoke"
+    )]
+    config: PathBuf,
+    /// The form of the output
+    #[arg(short, long, value_enum, default_value = "text")]
+    output: Output,
+    /// How the body is compressed, if that cannot be told
+    #[arg(long, value_enum)]
+    encoding: Option<Compression>,
+    /// Which message the body holds, if that cannot be told: remote write 1.0 or 2.0
+    #[arg(long, value_enum)]
+    protocol: Option<Version>,
+    /// When the body came, such as 2027-01-31T00:00:00Z, for limits of the age of samples [default: now]
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    time: Option<SystemTime>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Compression {
+    Snappy,
+    None,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Version {
+    V1,
+    V2,
+}
+
+/// Runs `hubgate inspect`.
+pub(super) fn run(args: &InspectArgs) -> ExitCode {
+    match inspect_file(args) {
+        Ok(Finding::Sound) => ExitCode::SUCCESS,
+        Ok(Finding::Refused) => ExitCode::FAILURE,
+        Err(error) => {
+            // `head` has seen enough.
+            if !is_closed_pipe(&error) {
+                let _ = writeln!(io::stderr(), "hubgate inspect: {error:#}");
+            }
+            ExitCode::from(EXIT_TROUBLE)
+        }
+    }
+}
+
+fn inspect_file(args: &InspectArgs) -> anyhow::Result<Finding> {
+    let asked = match &args.spoke {
+        Some(spoke) => Some(ask(&args.config, spoke)?),
+        None => None,
+    };
+    let (spoke, limits) = match &asked {
+        Some((spoke, limits)) => (Some(spoke), limits),
+        None => (None, &Limits::DEFAULT),
+    };
+    let body = read(&args.file, limits)?;
+    let time = args.time.unwrap_or_else(SystemTime::now);
+    let question = Question {
+        limits,
+        encoding: args.encoding.map(|encoding| match encoding {
+            Compression::Snappy => Encoding::Snappy,
+            Compression::None => Encoding::Uncompressed,
+        }),
+        protocol: args.protocol.map(|version| match version {
+            Version::V1 => Protocol::V1,
+            Version::V2 => Protocol::V2,
+        }),
+        spoke,
+        now_millis: millis(time),
+        format: match args.output {
+            Output::Text => Format::Text,
+            Output::Json => Format::Json,
+        },
+        output_bytes_max: OUTPUT_BYTES_MAX,
+    };
+    let mut out = BufWriter::new(io::stdout().lock());
+    let finding = inspect(&body, &question, &mut out)?;
+    out.flush().map_err(InspectError::from)?;
+    Ok(finding)
+}
+
+/// The spoke and the limits of the process in a configuration.
+fn ask(path: &Path, spoke: &str) -> anyhow::Result<(Asked, Limits)> {
+    let config = config::load(path).result;
+    let config = config.map_err(|errors| anyhow!("the configuration is not valid:\n{errors}"))?;
+    let Some(asked) = Asked::of(&config, spoke) else {
+        bail!("no spoke is named {spoke:?}; {}", known(&config));
+    };
+    Ok((asked, config.limits))
+}
+
+fn known(config: &Config) -> String {
+    let spokes = config.spokes.iter().take(NAMES_MAX);
+    let names: Vec<_> = spokes.map(|spoke| spoke.name.as_str()).collect();
+    let more = config.spokes.len() - names.len();
+    let names = names.join(", ");
+    match more {
+        0 => format!("the configuration has {names}"),
+        _ => format!("the configuration has {names}, and {more} more"),
+    }
+}
+
+/// Reads a body, at most a little more than the limits allow.
+fn read(path: &Path, limits: &Limits) -> anyhow::Result<Vec<u8>> {
+    let most = limits.body_bytes_max.max(limits.decoded_bytes_max) as u64 + 1;
+    let mut body = Vec::new();
+    let (name, read) = if path == Path::new("-") {
+        let read = io::stdin().lock().take(most).read_to_end(&mut body);
+        ("stdin".to_owned(), read)
+    } else {
+        let read = File::open(path).and_then(|file| file.take(most).read_to_end(&mut body));
+        (path.display().to_string(), read)
+    };
+    read.with_context(|| format!("cannot read {name}"))?;
+    Ok(body)
+}
+
+fn time(text: &str) -> Result<SystemTime, String> {
+    humantime::parse_rfc3339(text)
+        .map_err(|_| "is not a time in UTC; write it as 2027-01-31T00:00:00Z".to_owned())
+}
+
+/// Milliseconds since the Unix epoch.
+fn millis(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<InspectError>();
+    matches!(error, Some(InspectError::Output(error)) if error.kind() == ErrorKind::BrokenPipe)
+}
