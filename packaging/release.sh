@@ -42,12 +42,20 @@ mkdir "$work/$name"
 packaging/licences.py >"$work/$name/THIRD-PARTY-LICENCES"
 cp -r "$binary" packaging/hubgate.service packaging/hubgate.yaml packaging/hubgate.sysusers \
   LICENSE README.md CHANGELOG.md docs "$work/$name"
+# What the binary makes of itself: manual pages and completions.
+share="$work/$name/share"
+mkdir -p "$share"/{man/man1,bash-completion/completions,fish/vendor_completions.d,zsh/vendor-completions}
+"$binary" man --folder "$share/man/man1"
+"$binary" completions bash >"$share/bash-completion/completions/hubgate"
+"$binary" completions fish >"$share/fish/vendor_completions.d/hubgate.fish"
+"$binary" completions zsh >"$share/zsh/vendor-completions/_hubgate"
 tar --create --directory "$work" --sort=name --owner=0 --group=0 --numeric-owner \
   --mode=u+rw,go+r,go-w --mtime="@$SOURCE_DATE_EPOCH" "$name" |
   gzip --no-name >"$folder/$name.tar.gz"
 
-# Cargo.toml lists the files of the package; this one is made.
-cp "$work/$name/THIRD-PARTY-LICENCES" "$(dirname "$binary")"
+# Cargo.toml lists the files of the package; these are made.
+rm -rf "$(dirname "$binary")/share"
+cp -r "$work/$name/THIRD-PARTY-LICENCES" "$share" "$(dirname "$binary")"
 "$tools/cargo-deb" deb --quiet --no-build --no-strip --target "$target" --output "$folder/"
 
 packaging/image.sh "$binary" "$folder/$name.image.tar"

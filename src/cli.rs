@@ -2,10 +2,12 @@
 
 mod access;
 mod check_config;
+mod completions;
 mod demo;
 mod hash_password;
 mod inspect;
 mod load;
+mod man;
 mod serve;
 mod status;
 mod token;
@@ -15,7 +17,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// A Prometheus remote-write receiving gateway for hub-and-spoke clusters.
 #[derive(Debug, Parser)]
@@ -35,6 +37,8 @@ struct Cli {
 enum Command {
     /// Check a configuration file, and list all errors and warnings.
     CheckConfig(check_config::CheckConfigArgs),
+    /// Print the script with which a shell completes commands and flags.
+    Completions(completions::CompletionsArgs),
     /// Run a hub, the gate and two spokes on this machine, and check what the gate does.
     Demo(demo::DemoArgs),
     /// Read a password without showing it, or from stdin, and print its argon2id hash.
@@ -43,6 +47,9 @@ enum Command {
     Inspect(inspect::InspectArgs),
     /// Send load to a remote-write endpoint and measure its responses.
     Load(Box<load::LoadArgs>),
+    /// Print the manual page.
+    #[command(hide = true)]
+    Man(man::ManArgs),
     /// Receive remote writes and forward them to the hubs.
     Serve(serve::ServeArgs),
     /// Show how the spokes of a running hubgate are; exit with 1 if one is silent.
@@ -76,13 +83,30 @@ impl ConfigFile {
 pub fn run() -> ExitCode {
     match Cli::parse().command {
         Command::CheckConfig(args) => check_config::run(&args),
+        Command::Completions(args) => completions::run(&args),
         Command::Demo(args) => demo::run(args),
         Command::HashPassword => hash_password::run(),
         Command::Inspect(args) => inspect::run(&args),
         Command::Load(args) => load::run(&args),
+        Command::Man(args) => man::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Token(args) => token::run(&args),
+    }
+}
+
+/// The command line as shells and manual pages know it.
+fn command() -> clap::Command {
+    Cli::command()
+        .display_name("hubgate")
+        .version(version::VERSION)
+}
+
+/// The outcome of a command that only prints. `head` may have seen enough.
+fn written(printed: io::Result<()>) -> anyhow::Result<bool> {
+    match printed {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(true),
     }
 }
 

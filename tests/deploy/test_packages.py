@@ -431,6 +431,16 @@ def test_the_package_holds_the_static_binary_its_service_and_its_pages(release):
     assert (documents / "THIRD-PARTY-LICENCES").is_file()
     pages = {it.name for it in (released.PROJECT / "docs").glob("*.md")}
     assert {it.name for it in (documents / "docs").iterdir()} == pages
+    share = package / "usr/share"
+    commands = {"check-config", "completions", "inspect", "serve", "token"}
+    manual = {it.name for it in (share / "man/man1").iterdir()}
+    assert manual >= {"hubgate.1.gz", *(f"hubgate-{it}.1.gz" for it in commands)}
+    for script in (
+        "bash-completion/completions/hubgate",
+        "fish/vendor_completions.d/hubgate.fish",
+        "zsh/vendor-completions/_hubgate",
+    ):
+        assert "check-config" in (share / script).read_text()
 
 
 def test_the_package_keeps_the_configuration_of_the_admin_and_starts_nothing(release):

@@ -134,6 +134,78 @@ fn the_version_has_the_form_of_prometheus() {
     }
 }
 
+/// The commands that the help lists, beside `help`.
+fn commands() -> Vec<String> {
+    let help = text(&run(folder(&[]).path(), &["--help"]).stdout);
+    let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let names = lines.map_while(|line| line.split_whitespace().next());
+    let names = names.filter(|name| *name != "help");
+    names.map(str::to_owned).collect()
+}
+
+#[test]
+fn every_shell_gets_a_script_that_completes_every_command() {
+    let folder = folder(&[]);
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let output = run(folder.path(), &["completions", shell]);
+        assert_eq!(output.status.code(), Some(0), "{shell}");
+        let script = text(&output.stdout);
+        for command in commands() {
+            assert!(script.contains(&command), "{shell}: {command}");
+        }
+        assert!(script.contains("config.auto-reload-interval"), "{shell}");
+    }
+    let unknown = run(folder.path(), &["completions", "cmd"]);
+    assert_eq!(unknown.status.code(), Some(2));
+}
+
+#[test]
+fn bash_completes_commands_flags_and_values() {
+    let folder = folder(&[]);
+    let script = run(folder.path(), &["completions", "bash"]).stdout;
+    std::fs::write(folder.path().join("hubgate.bash"), script).unwrap();
+    for (words, wanted) in [
+        ("hubgate inspe", "inspect"),
+        ("hubgate serve --shut", "--shutdown.delay"),
+        ("hubgate inspect --output js", "json"),
+    ] {
+        let last = words.split(' ').count() - 1;
+        let complete = format!(
+            ". ./hubgate.bash; COMP_WORDS=({words}); COMP_CWORD={last}; _hubgate hubgate \
+             \"${{COMP_WORDS[{last}]}}\" \"${{COMP_WORDS[{last}-1]}}\"; echo \"${{COMPREPLY[*]}}\""
+        );
+        let mut bash = Command::new("bash");
+        bash.args(["-c", &complete]).current_dir(folder.path());
+        let output = bash.output().unwrap();
+        assert_eq!(text(&output.stdout).trim(), wanted, "{words}: {output:?}");
+    }
+}
+
+#[test]
+fn the_manual_has_a_page_for_every_command() {
+    let folder = folder(&[]);
+    let printed = text(&run(folder.path(), &["man"]).stdout);
+    assert!(printed.contains(".TH hubgate 1"), "{printed}");
+    assert!(!printed.contains("hubgate,"), "{printed}");
+    let made = run(folder.path(), &["man", "--folder", "."]);
+    assert_eq!(made.status.code(), Some(0), "{made:?}");
+    let page = |name: &str| {
+        let file = folder.path().join(format!("{name}.1"));
+        std::fs::read_to_string(file).unwrap_or_else(|error| panic!("{name}: {error}"))
+    };
+    assert_eq!(page("hubgate"), printed);
+    for command in commands() {
+        let name = format!("hubgate-{command}");
+        assert!(page(&name).contains(&format!(".TH {name} 1")), "{name}");
+        let listed = format!("hubgate\\-{}(1)", command.replace('-', "\\-"));
+        assert!(printed.contains(&listed), "{listed} in {printed}");
+    }
+    assert!(page("hubgate-serve").contains("shutdown.delay"));
+    let missing = run(folder.path(), &["man", "--folder", "no/such"]);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(text(&missing.stderr).starts_with("hubgate man: cannot write into no/such: "));
+}
+
 #[tokio::test]
 async fn the_spoke_that_hubgate_token_prints_can_write() {
     let folder = folder(&[]);

@@ -158,6 +158,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("axum", &["admin", "demo"]),
     ("bcrypt", &["config", "identify"]),
     ("clap", &["cli", "demo", "load", "telemetry"]),
+    ("clap_complete", &["cli"]),
+    ("clap_mangen", &["cli"]),
     ("granit_parser", &["config"]),
     (
         "hyper_util",
