@@ -42,13 +42,15 @@ mkdir "$work/$name"
 packaging/licences.py >"$work/$name/THIRD-PARTY-LICENCES"
 cp -r "$binary" packaging/hubgate.service packaging/hubgate.yaml packaging/hubgate.sysusers \
   LICENSE README.md CHANGELOG.md docs "$work/$name"
-# What the binary makes of itself: manual pages and completions.
+# What the binary makes of itself: manual pages, completions, schemas for editors.
 share="$work/$name/share"
-mkdir -p "$share"/{man/man1,bash-completion/completions,fish/vendor_completions.d,zsh/vendor-completions}
+mkdir -p "$share"/{man/man1,bash-completion/completions,fish/vendor_completions.d,zsh/vendor-completions,hubgate}
 "$binary" man --folder "$share/man/man1"
 "$binary" completions bash >"$share/bash-completion/completions/hubgate"
 "$binary" completions fish >"$share/fish/vendor_completions.d/hubgate.fish"
 "$binary" completions zsh >"$share/zsh/vendor-completions/_hubgate"
+"$binary" config-schema >"$share/hubgate/hubgate.schema.json"
+"$binary" config-schema --spoke-file >"$share/hubgate/spoke.schema.json"
 tar --create --directory "$work" --sort=name --owner=0 --group=0 --numeric-owner \
   --mode=u+rw,go+r,go-w --mtime="@$SOURCE_DATE_EPOCH" "$name" |
   gzip --no-name >"$folder/$name.tar.gz"

@@ -3,6 +3,7 @@
 mod access;
 mod check_config;
 mod completions;
+mod config_schema;
 mod demo;
 mod hash_password;
 mod inspect;
@@ -39,6 +40,8 @@ enum Command {
     CheckConfig(check_config::CheckConfigArgs),
     /// Print the script with which a shell completes commands and flags.
     Completions(completions::CompletionsArgs),
+    /// Print the JSON Schema of the configuration, with which editors complete and check it.
+    ConfigSchema(config_schema::ConfigSchemaArgs),
     /// Run a hub, the gate and two spokes on this machine, and check what the gate does.
     Demo(demo::DemoArgs),
     /// Read a password without showing it, or from stdin, and print its argon2id hash.
@@ -84,6 +87,7 @@ pub fn run() -> ExitCode {
     match Cli::parse().command {
         Command::CheckConfig(args) => check_config::run(&args),
         Command::Completions(args) => completions::run(&args),
+        Command::ConfigSchema(args) => config_schema::run(&args),
         Command::Demo(args) => demo::run(args),
         Command::HashPassword => hash_password::run(),
         Command::Inspect(args) => inspect::run(&args),

@@ -13,6 +13,7 @@ mod hub_header;
 mod hub_url;
 mod jwt;
 mod node;
+pub mod schema;
 mod source_ranges;
 mod sources;
 mod spoke_limits;

@@ -432,7 +432,7 @@ def test_the_package_holds_the_static_binary_its_service_and_its_pages(release):
     pages = {it.name for it in (released.PROJECT / "docs").glob("*.md")}
     assert {it.name for it in (documents / "docs").iterdir()} == pages
     share = package / "usr/share"
-    commands = {"check-config", "completions", "inspect", "serve", "token"}
+    commands = {"check-config", "completions", "config-schema", "inspect", "serve", "token"}
     manual = {it.name for it in (share / "man/man1").iterdir()}
     assert manual >= {"hubgate.1.gz", *(f"hubgate-{it}.1.gz" for it in commands)}
     for script in (
@@ -441,6 +441,10 @@ def test_the_package_holds_the_static_binary_its_service_and_its_pages(release):
         "zsh/vendor-completions/_hubgate",
     ):
         assert "check-config" in (share / script).read_text()
+    for schema in ("hubgate.schema.json", "spoke.schema.json"):
+        assert json.loads((share / "hubgate" / schema).read_text())["$schema"]
+    [modeline] = re.findall(r"\$schema=/(\S+)", (package / "etc/hubgate/hubgate.yaml").read_text())
+    assert (package / modeline).is_file()
 
 
 def test_the_package_keeps_the_configuration_of_the_admin_and_starts_nothing(release):

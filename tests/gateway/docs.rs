@@ -7,6 +7,7 @@ mod commands;
 mod examples;
 mod page;
 mod reference;
+mod schema;
 
 use examples::Example;
 use page::{Page, root};

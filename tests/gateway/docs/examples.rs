@@ -69,6 +69,8 @@ pub(super) enum Example {
     Text,
     /// What `hubgate token` prints for a spoke: its file.
     SpokeFile,
+    /// A configuration that names its schema for editors: it fits that.
+    WithSchema,
     /// What the commands before print: an HTTP response.
     Response,
     /// What the commands before print: JSON.
@@ -87,6 +89,7 @@ impl Example {
             ("yaml", "# hubgate.yaml" | "# hubs.yaml" | "# spokes.d/staging.yaml") => {
                 Some(Self::Configuration)
             }
+            ("yaml", _) if first.starts_with("# yaml-language-server: ") => Some(Self::WithSchema),
             ("yaml", _) if first.starts_with("# config/") => Some(Self::Configuration),
             ("yaml", _) if first.starts_with("name: \"") => Some(Self::SpokeFile),
             ("yaml", "# broken.yaml" | "# doubtful.yaml") => Some(Self::DoubtfulConfiguration),
