@@ -7,6 +7,7 @@
 pub mod contents;
 pub mod encoder;
 mod histogram;
+pub mod identity;
 mod item;
 pub(crate) mod labels;
 mod leaf;

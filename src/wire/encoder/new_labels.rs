@@ -1,6 +1,7 @@
 //! The labels that a series is encoded with.
 
-use crate::wire::Label;
+use crate::wire::identity::Key;
+use crate::wire::{Label, METRIC_NAME};
 
 use super::Source;
 
@@ -23,6 +24,24 @@ pub enum NewLabels<'p, 'a> {
 }
 
 impl<'a> NewLabels<'_, 'a> {
+    /// The identity of the series, as it will be encoded.
+    pub fn identity(self, source: Source<'_, 'a>, key: &Key) -> u64 {
+        let mut sum: u64 = 0;
+        self.each(source, |label| sum = sum.wrapping_add(key.label(label)));
+        sum
+    }
+
+    /// The name of the metric; empty when there is none.
+    pub fn metric(self, source: Source<'_, 'a>) -> &'a [u8] {
+        let mut metric: &[u8] = b"";
+        self.each(source, |label| {
+            if label.name == METRIC_NAME {
+                metric = label.value;
+            }
+        });
+        metric
+    }
+
     /// Tells all labels to `each`, in their order.
     #[inline]
     pub(super) fn each(self, source: Source<'_, 'a>, mut each: impl FnMut(Label<'a>)) {
