@@ -15,7 +15,8 @@ use bytes::Bytes;
 use hubgate::config::{Absent, LabelPolicy, Mismatch, SpokeLimits};
 use hubgate::load::bodies;
 use hubgate::load::shape::{Extra, Mix, Shape};
-use hubgate::policy::{self, Rules, Scratch};
+use hubgate::policy::{self, Census, Rules, Scratch};
+use hubgate::series::{ActiveSeries, Watching};
 use hubgate::wire::encoder::{Encoder, Form, Metadata};
 use hubgate::wire::{Protocol, snappy};
 
@@ -130,6 +131,10 @@ enum Work {
     Decode,
     /// Inspect a message that may travel on as it is.
     Inspect,
+    /// The same, of a spoke that is far below its limit of active series.
+    InspectFar,
+    /// The same, of one that is near it, so that each series is looked up.
+    InspectNear,
     /// Inspect a message that lacks the cluster label, and encode it with the label.
     Inject,
     /// The same, when the inspection only looked and its decisions are replayed.
@@ -143,9 +148,11 @@ enum Work {
 }
 
 impl Work {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 9] = [
         Self::Decode,
         Self::Inspect,
+        Self::InspectFar,
+        Self::InspectNear,
         Self::Inject,
         Self::Replay,
         Self::Translate,
@@ -157,6 +164,8 @@ impl Work {
         match (self, from) {
             (Self::Decode, _) => "decode",
             (Self::Inspect, _) => "inspect",
+            (Self::InspectFar, _) => "inspect-far",
+            (Self::InspectNear, _) => "inspect-near",
             (Self::Inject, _) => "inject",
             (Self::Replay, _) => "replay",
             (Self::Translate, Protocol::V1) => "upgrade",
@@ -219,7 +228,12 @@ impl Case {
     /// Made bodies are replayed and compressed like others.
     fn tells_something(&self) -> bool {
         match self.work {
-            Work::Decode | Work::Inspect | Work::Inject | Work::Translate => true,
+            Work::Decode
+            | Work::Inspect
+            | Work::InspectFar
+            | Work::InspectNear
+            | Work::Inject
+            | Work::Translate => true,
             Work::Replay | Work::Compress | Work::CompressTranslated => {
                 matches!(self.body.source, Source::Captured(_))
             }
@@ -245,6 +259,11 @@ impl Case {
             }
             _ => Vec::new(),
         };
+        let known = match self.work {
+            Work::InspectFar => Known::of(protocol, &message, &unchanged, FAR),
+            Work::InspectNear => Known::of(protocol, &message, &unchanged, NEAR),
+            _ => Known::nothing(),
+        };
         let mut compressor = snappy::Encoder::default();
         for _ in 0..count {
             let memory = (&mut scratch, &mut encoder);
@@ -252,7 +271,11 @@ impl Case {
                 Work::Decode => {
                     black_box(decode(black_box(&body), &mut buffer));
                 }
-                Work::Inspect => inspect(protocol, &message, &unchanged, &mut scratch),
+                Work::Inspect => inspect(protocol, &message, &unchanged, None, &mut scratch),
+                Work::InspectFar | Work::InspectNear => {
+                    let watching = Some(known.watch());
+                    inspect(protocol, &message, &unchanged, watching, &mut scratch);
+                }
                 Work::Inject => {
                     black_box(encode(protocol, protocol, &message, &injected, memory));
                 }
@@ -273,17 +296,73 @@ fn decode<'b>(body: &[u8], buffer: &'b mut Vec<u8>) -> &'b [u8] {
     snappy::decompress(body, LIMIT, buffer).expect("an honest body")
 }
 
-fn inspect(protocol: Protocol, message: &[u8], rules: &Rules, scratch: &mut Scratch) {
-    let verdict = policy::inspect(
+fn inspect(
+    protocol: Protocol,
+    message: &[u8],
+    rules: &Rules,
+    mut watching: Option<Watching<'_>>,
+    scratch: &mut Scratch,
+) {
+    let census = watching.as_mut().map(|it| it as &mut dyn Census);
+    let verdict = policy::inspect_counted(
         protocol,
         black_box(message),
         rules,
         NOW_MILLIS,
+        census,
         scratch,
         &mut [],
     );
     let verdict = verdict.expect("an honest body");
     assert!(!verdict.changed(), "it may travel on as it is");
+}
+
+/// The active series of a spoke, with those of a body among them.
+struct Known {
+    series: ActiveSeries,
+    limit: usize,
+}
+
+/// Active series beside those of a body. With more, a look-up takes longer, and no more instructions.
+const KNOWN: u64 = 50_000;
+
+/// Limits of active series that these are far below, and near.
+const FAR: usize = 100_000;
+const NEAR: usize = 60_000;
+
+/// A time at which a table that began at 0 is filled.
+const FILLED: Duration = Duration::from_secs(200);
+
+impl Known {
+    fn nothing() -> Self {
+        Self {
+            series: ActiveSeries::default(),
+            limit: FAR,
+        }
+    }
+
+    fn of(protocol: Protocol, message: &[u8], rules: &Rules, limit: usize) -> Self {
+        let series = ActiveSeries::default();
+        let mut watching = series.watch_at(limit, Duration::ZERO);
+        // As often as a scrape interval of 15 s brings them until then.
+        for number in (0..12).flat_map(|_| 0..KNOWN) {
+            let identity = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let known = watching.knows(identity) || watching.admit(identity, b"up");
+            assert!(known, "there is room");
+        }
+        inspect(
+            protocol,
+            message,
+            rules,
+            Some(watching),
+            &mut Scratch::default(),
+        );
+        Self { series, limit }
+    }
+
+    fn watch(&self) -> Watching<'_> {
+        self.series.watch_at(self.limit, FILLED)
+    }
 }
 
 /// Inspects a message and encodes it; returns the bytes of the encoded message.

@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use hubgate::config::{Absent, LabelPolicy, Mismatch, SpokeLimits};
-use hubgate::policy::{self, Rules, Scratch};
+use hubgate::load::bodies;
+use hubgate::load::shape::{Mix, Shape};
+use hubgate::policy::{self, Census, Rules, Scratch};
+use hubgate::series::ActiveSeries;
 use hubgate::wire::encoder::{Encoder, Form, Metadata};
 use hubgate::wire::proto::{v1, v2};
 use hubgate::wire::{Protocol, snappy};
@@ -145,6 +148,74 @@ fn inspect(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// Inspects the requests of a spoke with a million active series, of which a tenth come one after the
+/// other: what is looked up is in no cache.
+fn active_series(criterion: &mut Criterion) {
+    const SERIES: usize = 1_000_000;
+    const REQUESTS: usize = 50;
+    const SERIES_PER_REQUEST: usize = 2_000;
+    let others = SERIES - REQUESTS * SERIES_PER_REQUEST;
+    let mut group = criterion.benchmark_group("a million active series");
+    let rules = rules("production", "cluster");
+    for protocol in [Protocol::V1, Protocol::V2] {
+        let shape = Shape {
+            protocol,
+            series_per_request: SERIES_PER_REQUEST,
+            mix: Mix::Cluster,
+            extra: None,
+            cluster: Some("production".to_owned()),
+        };
+        let mut buffer = Vec::new();
+        let message = |request: usize| {
+            let mut body = bodies::Body::new(&shape, request * SERIES_PER_REQUEST);
+            decompress(&body.next(1_764_000_000_000), &mut buffer);
+            buffer.clone()
+        };
+        let messages: Vec<Vec<u8>> = (0..REQUESTS).map(message).collect();
+        group.throughput(Throughput::Elements(SERIES_PER_REQUEST as u64));
+        let limits = [
+            ("no limit", None),
+            ("far", Some(2 * SERIES)),
+            ("near", Some(SERIES)),
+        ];
+        for (name, limit) in limits {
+            let series = ActiveSeries::default();
+            let mut scratch = Scratch::default();
+            let mut inspect = |message: &[u8], seconds: u64| {
+                let now = Duration::from_secs(seconds);
+                let mut watching = limit.map(|limit| series.watch_at(limit, now));
+                let census = watching.as_mut().map(|it| it as &mut dyn Census);
+                policy::inspect_counted(
+                    protocol,
+                    black_box(message),
+                    &rules,
+                    NOW_MILLIS,
+                    census,
+                    &mut scratch,
+                    &mut [],
+                )
+                .expect("an honest body")
+            };
+            // As many scrapes as there are until the table is filled.
+            for _ in 0..12 {
+                messages.iter().for_each(|message| {
+                    inspect(message, 0);
+                });
+                let mut watching = series.watch_at(limit.unwrap_or_default(), Duration::ZERO);
+                for number in 0..others as u64 {
+                    let identity = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                    let _ = watching.knows(identity) || watching.admit(identity, b"up");
+                }
+            }
+            let mut messages = messages.iter().cycle();
+            group.bench_function(format!("{}, {name}", protocol.name()), |bencher| {
+                bencher.iter(|| inspect(messages.next().expect("no end"), 200));
+            });
+        }
+    }
+    group.finish();
+}
+
 /// Inspects and encodes with `target` made the label of the spoke, or as it is.
 fn encode(criterion: &mut Criterion) {
     let cases = [
@@ -228,5 +299,13 @@ fn hostile(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, decode, inspect, encode, prost, hostile);
+criterion_group!(
+    benches,
+    decode,
+    inspect,
+    active_series,
+    encode,
+    prost,
+    hostile
+);
 criterion_main!(benches);

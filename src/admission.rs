@@ -140,8 +140,8 @@ impl Admission {
             Limit::RequestsInFlight => Some(self.requests_in_flight() as f64),
             // Most labels are never taken apart.
             Limit::LabelValueBytes | Limit::LabelsPerSeries => None,
-            // The budget knows.
-            Limit::BytesInFlight => None,
+            // The budget and the table of series know.
+            Limit::BytesInFlight | Limit::ActiveSeries => None,
         }
     }
 

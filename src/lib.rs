@@ -16,6 +16,7 @@
 //! | [`admission`] | the requests and samples that a spoke may send in a time |
 //! | [`budget`] | the bytes that all requests together may hold |
 //! | [`shares`] | places that spokes compete for: whose request is sent to a hub next |
+//! | [`series`] | which series of a spoke are active, where that is limited |
 //! | [`rewrite`] | from a body to a verdict and to payloads for the hubs; large ones off the async workers |
 //! | [`policy`] | which series and samples may travel on, and with which labels |
 //! | [`wire`] | the messages of both versions, walked in place and encoded |
@@ -38,6 +39,7 @@
 //! |---|---|
 //! | What happens when a hub responds with 413, or anything else? | `forward/reaction.rs`: the table, with what each step leads to |
 //! | When is a sample refused that a hub answers with 500? | `suspects.rs` |
+//! | When is a series refused because it is new? | `series.rs` |
 //! | Why are most labels never taken apart? | `wire/templates.rs` |
 //! | Which numbers of a native histogram are refused? | `wire/histogram.rs` |
 //! | What is a token told whose key is not known? | `jwks.rs`: the table at its head |
@@ -110,6 +112,7 @@ pub mod policy;
 pub mod reasons;
 pub mod remote_write;
 pub mod rewrite;
+pub mod series;
 pub mod shares;
 pub mod spoke;
 pub mod state;

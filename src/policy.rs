@@ -11,6 +11,7 @@
 //! The rejected alternative encodes the prefix at the first change and the rest while it is judged. It
 //! saves the second walk in the first case alone, and must reserve memory in the middle of a walk.
 
+mod census;
 mod decisions;
 mod explain;
 mod labels;
@@ -26,11 +27,13 @@ use crate::wire::encoder::{Encoder, SYMBOL_BYTES, V1_BYTES_MAX, symbol_bytes};
 use crate::wire::protobuf::varint_len;
 use crate::wire::{Label, Labels, Malformed, Protocol, labels::recycle, v1, v2};
 
+pub use census::Census;
 pub use decisions::Decisions;
 pub use explain::{Explained, Explanation, describe_fault, explain};
 pub use labels::Rules;
 pub use verdict::{Exceeded, Observed, Rejection, Verdict};
 
+use census::Lookout;
 use output::Output;
 use passes::{Judging, Replaying};
 use walk::walk;
@@ -102,11 +105,27 @@ pub fn inspect(
     scratch: &mut Scratch,
     encoders: &mut [Encoder],
 ) -> Result<Verdict, Malformed> {
+    inspect_counted(
+        protocol, message, rules, now_millis, None, scratch, encoders,
+    )
+}
+
+/// Like [`inspect`], with a census that counts the series and may have new ones refused.
+pub fn inspect_counted(
+    protocol: Protocol,
+    message: &[u8],
+    rules: &Rules,
+    now_millis: i64,
+    census: Option<&mut dyn Census>,
+    scratch: &mut Scratch,
+    encoders: &mut [Encoder],
+) -> Result<Verdict, Malformed> {
     let mut decisions = std::mem::take(&mut scratch.decisions);
     let edited = recycle(std::mem::take(&mut scratch.edited));
     decisions.start(rules.sieve(now_millis));
     let output = Output::new(rules, encoders, edited, decisions.sieve());
-    let mut judging = Judging::new(rules, now_millis, &mut decisions, output);
+    let lookout = census.map(Lookout::new);
+    let mut judging = Judging::new(rules, now_millis, &mut decisions, lookout, output);
     let walked = walk(protocol, message, rules, scratch, &mut judging);
     let (verdict, output) = judging.finish();
     scratch.edited = recycle(output.into_edited());

@@ -230,6 +230,8 @@ impl RequestReason {
 pub enum Reason {
     /// The cluster label is absent and the policy says `absent: reject`.
     AbsentLabel,
+    /// The series is new, and as many are active as `active_series_max` allows.
+    ActiveSeries,
     /// A label name stands twice.
     DuplicateLabelName,
     /// A label without a name.
@@ -267,8 +269,9 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons, in the order of their names.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::AbsentLabel,
+        Self::ActiveSeries,
         Self::DuplicateLabelName,
         Self::EmptyLabelName,
         Self::Hub,
@@ -291,6 +294,7 @@ impl Reason {
     pub fn name(self) -> &'static str {
         match self {
             Self::AbsentLabel => "absent_label",
+            Self::ActiveSeries => "active_series",
             Self::DuplicateLabelName => "duplicate_label_name",
             Self::EmptyLabelName => "empty_label_name",
             Self::Hub => "hub",
@@ -314,6 +318,9 @@ impl Reason {
     pub fn advice(self) -> &'static str {
         match self {
             Self::AbsentLabel => "set external_labels at the spoke, or labels.absent: inject",
+            Self::ActiveSeries => {
+                "drop labels of the metrics that grow, or raise limits.active_series_max"
+            }
             Self::DuplicateLabelName => "a label name may stand once in a series",
             Self::EmptyLabelName => "every label needs a name",
             Self::Hub => "the hub says why",
@@ -350,6 +357,7 @@ impl Reason {
             | Self::TooFarInFuture
             | Self::TooOld => true,
             Self::AbsentLabel
+            | Self::ActiveSeries
             | Self::DuplicateLabelName
             | Self::EmptyLabelName
             | Self::InvalidUtf8

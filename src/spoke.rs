@@ -15,6 +15,7 @@ use crate::config::{self, HubUrl, LimitAnswer, LimitMode, SourceRanges, SpokeLim
 use crate::metrics::SpokeMetrics;
 use crate::policy::Rules;
 use crate::reasons::Limit;
+use crate::series::{ActiveSeries, Standing, Watching};
 use crate::shares::Share;
 use crate::suspects::Docket;
 
@@ -42,6 +43,8 @@ pub struct Spoke {
     pub metrics: SpokeMetrics,
     /// What its requests hold of the budget; goes on over reloads.
     pub account: Arc<Account>,
+    /// Its active series, if they are limited; goes on over reloads.
+    pub series: Option<Arc<ActiveSeries>>,
     /// Its share of what spokes compete for.
     pub share: Share,
     /// What was last seen of it; goes on over reloads.
@@ -68,6 +71,9 @@ impl Spoke {
                 metrics.start_exceeded(limit);
             }
         }
+        if limits.active_series_max.is_some() {
+            metrics.start_active_series();
+        }
         if limits.answer == LimitAnswer::TooManyRequests {
             metrics.start_too_many_requests();
         }
@@ -79,6 +85,10 @@ impl Spoke {
             admission: before.map_or_else(Arc::default, |it| Arc::clone(&it.admission)),
             metrics,
             account: before.map_or_else(Arc::default, |it| Arc::clone(&it.account)),
+            series: limits.active_series_max.map(|_| {
+                let before = before.and_then(|before| before.series.clone());
+                before.unwrap_or_default()
+            }),
             share: before.map_or_else(
                 || Share::new(config.weight),
                 |it| it.share.with_weight(config.weight),
@@ -109,16 +119,44 @@ impl Spoke {
         self.history.record(number, totals, lag);
     }
 
+    /// Watches the series of a request, if the active ones are limited.
+    pub fn watch_series(&self) -> Option<Watching<'_>> {
+        let (series, limit) = self.limited_series()?;
+        Some(series.watch(limit))
+    }
+
+    /// How many series are active, if they are limited.
+    pub fn active_series(&self) -> Option<Standing> {
+        let (series, limit) = self.limited_series()?;
+        Some(series.standing(limit))
+    }
+
+    /// How many series are active, once each time that the limit of them comes near.
+    pub fn nears_active_series(&self) -> Option<Standing> {
+        let (series, limit) = self.limited_series()?;
+        series.tells_near(limit).then(|| series.standing(limit))
+    }
+
+    fn limited_series(&self) -> Option<(&ActiveSeries, usize)> {
+        self.series.as_deref().zip(self.limits.active_series_max)
+    }
+
     /// Returns the limits that the configuration names or that were exceeded, and brings the metrics of
     /// limits up to date.
     pub fn limits_in_use(&self) -> Vec<LimitInUse> {
         let bytes = Limit::BytesInFlight;
         self.metrics.record_exceeded(bytes, self.account.exceeded());
+        let active = self.active_series().map(|standing| standing.active);
+        self.metrics.record_active_series(active);
+        if let Some(series) = &self.series {
+            self.metrics.count_created_series(series.take_created());
+        }
         let in_use = |limit| {
             let exceeded = self.metrics.exceeded(limit);
             let shown = self.limits.named.contains(limit) || exceeded > 0;
             let number = self.limits.number(limit).filter(|_| shown);
             let used = match limit {
+                Limit::ActiveSeries => active.map(|active| active as f64),
                 Limit::BytesInFlight => Some(self.account.bytes() as f64),
                 _ => self.admission.used_lately(limit),
             };

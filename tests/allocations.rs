@@ -1,4 +1,5 @@
-//! A request that is forwarded unchanged is decoded and inspected without an allocation.
+//! A request that is forwarded unchanged is decoded and inspected without an allocation, its active series
+//! counted.
 //!
 //! This is a binary of its own because it replaces the allocator. It must hold one test only, because
 //! the allocations of every thread are counted.
@@ -6,7 +7,8 @@
 use std::time::Duration;
 
 use hubgate::config::{Absent, LabelPolicy, Mismatch, SpokeLimits};
-use hubgate::policy::{self, Rules, Scratch};
+use hubgate::policy::{self, Census, Rules, Scratch};
+use hubgate::series::ActiveSeries;
 use hubgate::wire::{Protocol, snappy};
 
 #[global_allocator]
@@ -56,11 +58,22 @@ fn decodes_and_inspects_a_warm_unchanged_request_without_allocating() {
     let rules = rules();
     for (protocol, body) in BODIES {
         let (mut buffer, mut scratch) = (Vec::new(), Scratch::default());
+        let series = ActiveSeries::default();
         let mut inspect = || {
             let message = snappy::decompress(body, DECODED_BYTES_MAX, &mut buffer).unwrap();
-            let verdict =
-                policy::inspect(protocol, message, &rules, NOW_MILLIS, &mut scratch, &mut [])
-                    .unwrap();
+            let mut watching = series.watch(10_000);
+            let census: Option<&mut dyn Census> = Some(&mut watching);
+            let scratch = &mut scratch;
+            let verdict = policy::inspect_counted(
+                protocol,
+                message,
+                &rules,
+                NOW_MILLIS,
+                census,
+                scratch,
+                &mut [],
+            );
+            let verdict = verdict.unwrap();
             assert!(!verdict.changed());
             assert_eq!(verdict.kept_series, 2000);
         };

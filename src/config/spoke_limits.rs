@@ -15,6 +15,8 @@ pub struct SpokeLimits {
     pub requests_in_flight_max: Option<usize>,
     /// Maximum of what its requests hold of the budget, in bytes; `None` for no limit.
     pub bytes_in_flight_max: Option<usize>,
+    /// Maximum number of active series, over all requests; `None` for no limit.
+    pub active_series_max: Option<usize>,
     /// Maximum number of series in a request.
     pub series_per_request_max: usize,
     /// Maximum number of labels of a series.
@@ -34,13 +36,14 @@ pub struct SpokeLimits {
 }
 
 impl SpokeLimits {
-    /// The limits of a spoke whose configuration says nothing of them. No number of samples, requests or
-    /// bytes fits all spokes: a Prometheus with 200 shards has 200 requests under way when it catches up,
+    /// The limits of a spoke whose configuration says nothing of them. No number of samples, requests, bytes
+    /// or active series fits all spokes: a Prometheus with 200 shards has 200 requests under way when it catches up,
     /// and a pair of them has twice as many. Nor does an age: a spoke catches up with hours.
     pub const DEFAULT: Self = Self {
         samples_per_second: None,
         requests_in_flight_max: None,
         bytes_in_flight_max: None,
+        active_series_max: None,
         series_per_request_max: defaults::SERIES_PER_REQUEST_MAX,
         labels_per_series_max: defaults::LABELS_PER_SERIES_MAX,
         label_value_bytes_max: defaults::LABEL_VALUE_BYTES_MAX,
@@ -73,6 +76,7 @@ impl SpokeLimits {
     pub fn number(&self, limit: Limit) -> Option<f64> {
         let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
         let count = match limit {
+            Limit::ActiveSeries => self.active_series_max?,
             Limit::BytesInFlight => self.bytes_in_flight_max?,
             Limit::LabelValueBytes => self.label_value_bytes_max,
             Limit::LabelsPerSeries => self.labels_per_series_max,
@@ -116,7 +120,7 @@ impl LimitMode {
 
 /// Some of the limits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct LimitSet(u8);
+pub struct LimitSet(u16);
 
 impl LimitSet {
     /// None of them.
@@ -125,12 +129,12 @@ impl LimitSet {
     /// The set with one more limit.
     #[must_use]
     pub const fn with(self, limit: Limit) -> Self {
-        Self(self.0 | (1 << limit as u8))
+        Self(self.0 | (1 << limit as u16))
     }
 
     /// True when a limit is in it.
     pub const fn contains(self, limit: Limit) -> bool {
-        self.0 & (1 << limit as u8) != 0
+        self.0 & (1 << limit as u16) != 0
     }
 }
 

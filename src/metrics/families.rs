@@ -129,6 +129,11 @@ families! {
 
     /// The metrics of a spoke, in the label `spoke`.
     struct SpokeFamilies {
+        /// Series that the spoke sent in the last hour, or an estimate while not all are looked up; of
+        /// spokes with the limit active_series_max.
+        active_series: SetNumber,
+        /// Series that became known to be active.
+        active_series_created: LateCounter,
         /// Series whose cluster label named another spoke, by labels.mismatch, which says what became
         /// of them.
         label_mismatches: Each<Mismatch, LateCounter>,
@@ -138,11 +143,11 @@ families! {
         /// that are configured or were exceeded.
         limit: Each<Limit, SetNumber>,
         /// What exceeded a limit, whether it was refused or not: requests for requests_in_flight_max,
-        /// bytes_in_flight_max, samples_per_second and series_per_request_max, series for the limits
-        /// of labels, samples and exemplars for those of times.
+        /// bytes_in_flight_max, samples_per_second and series_per_request_max, series for
+        /// active_series_max and the limits of labels, samples and exemplars for those of times.
         limit_exceeded: Each<Limit, LateCounter>,
-        /// How much of the limit is used, in its unit: now for what is in flight, over the last minute
-        /// for samples_per_second, and the most of one request in the last one to two minutes.
+        /// How much of the limit is used, in its unit: now for what is in flight, over the last hour for
+        /// active_series_max, over the last minute for samples_per_second, and the most of one request in the last one to two minutes.
         limit_used: Each<Limit, SetNumber>,
         /// The newest timestamp among the samples that were written; 0 means none.
         newest_sample_timestamp_seconds: Timestamp,

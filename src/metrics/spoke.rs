@@ -201,6 +201,22 @@ impl SpokeMetrics {
         self.families.limit_used.of(limit).set(used);
     }
 
+    /// Makes the series of series that became known.
+    pub fn start_active_series(&self) {
+        self.families.active_series_created.start();
+    }
+
+    /// Shows how many series are active, if they are counted.
+    pub fn record_active_series(&self, active: Option<usize>) {
+        let active = active.map(|active| active as f64);
+        self.families.active_series.set(active);
+    }
+
+    /// Counts series that became known.
+    pub fn count_created_series(&self, count: u64) {
+        self.families.active_series_created.inc_by(count);
+    }
+
     /// Counts a request that the sender marked as a retry.
     pub fn count_retry(&self) {
         self.families.retried_requests.inc();

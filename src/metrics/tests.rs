@@ -329,5 +329,5 @@ fn a_page_of_a_thousand_spokes_that_all_lost_something_for_every_reason_stays_be
             spoke.count_request(Some(Protocol::V2), status, duration);
         }
     });
-    expect_page(&state, 104, 15);
+    expect_page(&state, 105, 15);
 }

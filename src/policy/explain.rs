@@ -93,7 +93,7 @@ pub fn explain(
     let sieve = decisions.sieve();
     let output = Output::new(rules, &mut [], Vec::new(), sieve);
     let mut explaining = Explaining {
-        judging: Judging::new(rules, now_millis, &mut decisions, output),
+        judging: Judging::new(rules, now_millis, &mut decisions, None, output),
         series: Vec::new(),
     };
     let walked = walk(

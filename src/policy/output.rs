@@ -3,8 +3,8 @@
 use crate::wire::encoder::{Encoder, NewLabels, Piece, Source};
 use crate::wire::{Label, Labels, Malformed, Series, Sieve};
 
-use super::Rules;
 use super::decisions::Decision;
+use super::{Census, Rules};
 
 /// The encoders of a walk; there are none when the walk only inspects.
 pub(super) struct Output<'e, 'a> {
@@ -71,19 +71,8 @@ impl<'e, 'a> Output<'e, 'a> {
             edited,
             sieve,
         } = self;
-        let labels = match (decision, series.block) {
-            (Decision::Refuse(_), _) => return Ok(()),
-            (Decision::Keep, Some(block)) => NewLabels::Same(block),
-            (Decision::Insert(place), Some(block)) => NewLabels::Inserted {
-                block,
-                place: place as usize,
-                label: rules.own_label(),
-            },
-            (Decision::Keep, None) => NewLabels::List(labels.list()),
-            (Decision::Insert(_), None) | (Decision::Edit(_), _) => {
-                rules.carry_out(decision, labels.list(), edited);
-                NewLabels::List(edited)
-            }
+        let Some(labels) = new_labels(rules, edited, series, labels, decision) else {
+            return Ok(());
         };
         let (mut series, mut piece) = (series, Piece::WHOLE);
         let left;
@@ -97,10 +86,55 @@ impl<'e, 'a> Output<'e, 'a> {
         Ok(())
     }
 
+    /// Asks a census about a series that may travel on, with the labels that were decided. False when it
+    /// is one too many.
+    #[inline(never)] // So that the series that it is not asked about pay nothing for it.
+    pub(super) fn ask(
+        &mut self,
+        census: &mut dyn Census,
+        series: &Series<'a>,
+        labels: &Labels<'a>,
+        decision: Decision,
+        source: Source<'_, 'a>,
+    ) -> bool {
+        let edited = &mut self.edited;
+        let Some(labels) = new_labels(self.rules, edited, series, labels, decision) else {
+            return true;
+        };
+        let identity = labels.identity(source, census.key());
+        census.knows(identity) || census.admit(identity, labels.metric(source))
+    }
+
     /// Hands the bytes of a V1 `MetricMetadata` on.
     pub(super) fn put_metadata(&mut self, raw: &[u8]) {
         for encoder in &mut *self.encoders {
             encoder.put_metadata(raw);
         }
     }
+}
+
+/// The labels of a series after a decision, in the memory of `edited` where they are new; `None` when it
+/// may not travel on.
+#[inline]
+fn new_labels<'o, 'a>(
+    rules: &'a Rules,
+    edited: &'o mut Vec<Label<'a>>,
+    series: &Series<'a>,
+    labels: &'o Labels<'a>,
+    decision: Decision,
+) -> Option<NewLabels<'o, 'a>> {
+    Some(match (decision, series.block) {
+        (Decision::Refuse(_), _) => return None,
+        (Decision::Keep, Some(block)) => NewLabels::Same(block),
+        (Decision::Insert(place), Some(block)) => NewLabels::Inserted {
+            block,
+            place: place as usize,
+            label: rules.own_label(),
+        },
+        (Decision::Keep, None) => NewLabels::List(labels.list()),
+        (Decision::Insert(_), None) | (Decision::Edit(_), _) => {
+            rules.carry_out(decision, labels.list(), edited);
+            NewLabels::List(edited)
+        }
+    })
 }

@@ -5,6 +5,7 @@ use crate::reasons::{Limit, Reason};
 use crate::wire::encoder::Source;
 use crate::wire::{Counts, Kind, Labels, Malformed, Protocol, SampleFault, Series, Sieve, v1, v2};
 
+use super::census::Lookout;
 use super::decisions::{Decision, Decisions};
 use super::explain::describe_fault;
 use super::labels::Judged;
@@ -22,6 +23,7 @@ pub(super) struct Judging<'j, 'a> {
     pub(super) verdict: Verdict,
     symbols_overflow: bool,
     pub(super) decisions: &'j mut Decisions,
+    lookout: Option<Lookout<'j>>,
     output: Output<'j, 'a>,
 }
 
@@ -30,6 +32,7 @@ impl<'j, 'a> Judging<'j, 'a> {
         rules: &'a Rules,
         now_millis: i64,
         decisions: &'j mut Decisions,
+        lookout: Option<Lookout<'j>>,
         output: Output<'j, 'a>,
     ) -> Self {
         Self {
@@ -39,6 +42,7 @@ impl<'j, 'a> Judging<'j, 'a> {
             verdict: Verdict::default(),
             symbols_overflow: false,
             decisions,
+            lookout,
             output,
         }
     }
@@ -46,6 +50,10 @@ impl<'j, 'a> Judging<'j, 'a> {
     /// The verdict, when everything was visited, and the output.
     pub(super) fn finish(mut self) -> (Verdict, Output<'j, 'a>) {
         self.verdict.finish(self.rules, self.symbols_overflow);
+        if let Some(lookout) = &self.lookout {
+            let all = || lookout.census.describe();
+            self.verdict.explain(Reason::ActiveSeries, all);
+        }
         (self.verdict, self.output)
     }
 }
@@ -100,12 +108,47 @@ impl<'a> Judging<'_, 'a> {
                 decision = Decision::Refuse(reason);
                 self.decisions.push_refusal(reason);
             }
+            _ if self.is_one_too_many(&sifted, labels, decision, source) => {
+                self.refuse_new(&sifted.counts, |rules| rules.describe(labels.list()));
+                return Ok(());
+            }
             _ => {
                 self.decisions.push(decision);
-                verdict.keep(&sifted);
+                self.verdict.keep(&sifted);
             }
         }
         self.output.put(series, labels, decision, source)
+    }
+
+    /// True when a series that may travel on has samples, and is new where there may be no more.
+    #[inline]
+    fn is_one_too_many(
+        &mut self,
+        series: &Series<'a>,
+        labels: &Labels<'a>,
+        decision: Decision,
+        source: Source<'_, 'a>,
+    ) -> bool {
+        let Some(lookout) = &mut self.lookout else {
+            return false;
+        };
+        if series.counts.samples() == 0 || !lookout.picks() {
+            return false;
+        }
+        let census = &mut *lookout.census;
+        if self.output.ask(census, series, labels, decision, source) {
+            return false;
+        }
+        self.verdict.exceeded.count(Limit::ActiveSeries);
+        self.rules.refuses_new_series()
+    }
+
+    /// Refuses a series that is new. Its neighbours that are known may travel on.
+    #[cold]
+    fn refuse_new(&mut self, counts: &Counts, describe: impl FnOnce(&Rules) -> String) {
+        let (rules, reason) = (self.rules, Reason::ActiveSeries);
+        self.decisions.push_refusal(reason);
+        self.verdict.reject(reason, counts, || describe(rules));
     }
 }
 
@@ -146,6 +189,15 @@ impl<'a> Visitor<'a> for Judging<'_, 'a> {
             if sifts {
                 return self.put_sifted(series, labels, decision, source);
             }
+        }
+        if !refused && self.is_one_too_many(series, labels, decision, source) {
+            self.refuse_new(&series.counts, |rules| {
+                if series.clean.is_some() {
+                    source.read_labels(series, labels);
+                }
+                rules.describe(labels.list())
+            });
+            return Ok(());
         }
         let Self { rules, verdict, .. } = self;
         match decision {

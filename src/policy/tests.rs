@@ -1,5 +1,6 @@
 //! The policy against a model and against prost, and each of its decisions by name.
 
+mod census;
 mod decisions;
 mod fixtures;
 mod histograms;

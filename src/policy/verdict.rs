@@ -16,7 +16,8 @@ pub struct Rejection {
     pub series: u64,
     /// What was refused.
     pub counts: Counts,
-    /// The first of them, cut to some 160 bytes. The sender chose the text, so it is not trusted.
+    /// The first of them, cut to some 160 bytes, and what else there is to say. The sender chose the text,
+    /// so it is not trusted.
     pub example: String,
 }
 
@@ -190,6 +191,15 @@ impl Verdict {
             rejections.len() - 1
         });
         &mut rejections[place]
+    }
+
+    /// Adds to the example of a reason, if something was refused for it, what is known in the end.
+    pub(super) fn explain(&mut self, reason: Reason, text: impl FnOnce() -> String) {
+        let mut rejections = self.rejections.iter_mut();
+        if let Some(rejection) = rejections.find(|known| known.reason == reason) {
+            rejection.example.push(' ');
+            rejection.example.push_str(&text());
+        }
     }
 
     /// True when the request holds more than its limit, and all of it will be refused.

@@ -3,6 +3,8 @@
 /// A limit of a spoke.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
+    /// The series that are active, over all its requests.
+    ActiveSeries,
     /// What its requests hold of the budget.
     BytesInFlight,
     /// The length of a label name or value.
@@ -23,7 +25,8 @@ pub enum Limit {
 
 impl Limit {
     /// All of them, in the order of their names.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
+        Self::ActiveSeries,
         Self::BytesInFlight,
         Self::LabelValueBytes,
         Self::LabelsPerSeries,
@@ -37,6 +40,7 @@ impl Limit {
     /// Its key in the configuration, and the value of the label `limit` of metrics.
     pub fn name(self) -> &'static str {
         match self {
+            Self::ActiveSeries => "active_series_max",
             Self::BytesInFlight => "bytes_in_flight_max",
             Self::LabelValueBytes => "label_value_bytes_max",
             Self::LabelsPerSeries => "labels_per_series_max",

@@ -12,7 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 
 use crate::budget::{Overloaded, Reservation};
-use crate::policy::{self, Decisions, Verdict};
+use crate::policy::{self, Census, Decisions, Verdict};
 use crate::spoke::Spoke;
 use crate::wire::encoder::{Form, Metadata, V1_BYTES_MAX};
 use crate::wire::{Malformed, Protocol, snappy};
@@ -177,7 +177,10 @@ impl Payloads<'_> {
         left.extend(looked_at);
         let encoders = self.encoders.first(encoded.len());
         let now = now_millis();
-        let verdict = policy::inspect(protocol, message, rules, now, scratch, encoders);
+        let mut watching = spoke.watch_series();
+        let census = watching.as_mut().map(|it| it as &mut dyn Census);
+        let verdict =
+            policy::inspect_counted(protocol, message, rules, now, census, scratch, encoders);
         let verdict = verdict.map_err(malformed(protocol))?;
         if verdict.is_of_another_message() {
             return Err(RewriteError::WrongMessage(protocol));

@@ -16,6 +16,7 @@ use crate::listener::forwarded_for::ForwardedForFault;
 use crate::metrics::Metrics;
 use crate::policy::Verdict;
 use crate::reasons::{AuthFailure, Limit, Reason, RequestReason};
+use crate::series::Growing;
 use crate::spoke::Spoke;
 use crate::telemetry::SharedRepeats;
 use crate::wire::Protocol;
@@ -225,6 +226,7 @@ pub(super) fn processed(spoke: &Spoke, verdict: &Verdict, answer: &Answer, hub_t
         spoke.metrics.count_exceeded(limit, count);
     }
     used(spoke, verdict, answer, now);
+    nears_active_series(spoke);
     spoke
         .metrics
         .count_label_mismatches(verdict.observed.series(Reason::MismatchedLabel));
@@ -256,6 +258,22 @@ pub(super) fn processed(spoke: &Spoke, verdict: &Verdict, answer: &Answer, hub_t
     if let Some((reason, count)) = hub_refusal(answer) {
         refuse(spoke, reason, count, hub_text, answer.status);
     }
+}
+
+/// Says once that a spoke comes near its limit of active series, and which metrics grow.
+fn nears_active_series(spoke: &Spoke) {
+    let Some(standing) = spoke.nears_active_series() else {
+        return;
+    };
+    let growing: Vec<_> = standing.growing.iter().map(Growing::to_string).collect();
+    let growing = growing.join(", ");
+    tracing::warn!(
+        spoke = spoke.name,
+        active = standing.active,
+        limit = spoke.limits.active_series_max,
+        growing,
+        "a spoke comes near limits.active_series_max"
+    );
 }
 
 /// A hub wrote something of a spoke for the first time since the start. Whoever sets up a spoke waits

@@ -10,6 +10,8 @@
 mod addresses;
 #[path = "../../src/wire/tests/blocks.rs"]
 mod blocks;
+#[path = "../../src/policy/tests/census.rs"]
+mod census;
 #[path = "../../src/config/tests/invariants.rs"]
 mod configurations;
 #[path = "../../src/wire/tests/crowds.rs"]

@@ -12,6 +12,7 @@
 
 mod support;
 
+mod active_series;
 mod admin;
 mod admin_credentials;
 mod admin_origins;

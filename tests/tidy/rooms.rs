@@ -25,6 +25,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("admission", &["config", "reasons"]),
     ("budget", &["config", "metrics", "shares"]),
     ("suspects", &["wire"]),
+    ("series", &["policy", "wire"]),
     (
         "spoke",
         &[
@@ -34,6 +35,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "metrics",
             "policy",
             "reasons",
+            "series",
             "shares",
             "suspects",
             "telemetry",
@@ -85,6 +87,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "reasons",
             "remote_write",
             "rewrite",
+            "series",
             "spoke",
             "state",
             "telemetry",
@@ -100,6 +103,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "listener",
             "metrics",
             "reasons",
+            "series",
             "spoke",
             "state",
             "telemetry",

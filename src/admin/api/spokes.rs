@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
+use crate::series::Standing;
 use crate::spoke::condition::{Condition, SILENT_AFTER};
 use crate::spoke::history::STEP;
 use crate::spoke::{LimitInUse, Refusals, Spoke};
@@ -49,8 +50,30 @@ pub(super) struct Row {
     /// How the newest of them is known.
     address_source: Option<&'static str>,
     refusals: Vec<RefusalStatus>,
+    /// Null where they are not limited.
+    active_series: Option<ActiveSeriesStatus>,
     /// Those that are configured or were exceeded.
     limits: Vec<LimitStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct ActiveSeriesStatus {
+    /// Those of the last hour, or an estimate.
+    active: usize,
+    /// All series are looked up, so it is no estimate.
+    exact: bool,
+    /// The memory that they take.
+    table_bytes: usize,
+    /// The metrics that most new series came from, the first of them at the front.
+    growing: Vec<GrowingStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct GrowingStatus {
+    /// Comes from the sender.
+    metric: String,
+    /// How often a series of it was not known, lately.
+    new: u64,
 }
 
 /// Numbers have the unit of the limit, and are seconds where it is a time.
@@ -108,11 +131,27 @@ impl Row {
             source_addresses: status.addresses.into(),
             address_source: status.address_source,
             refusals: status.refusals.into_iter().map(RefusalStatus::of).collect(),
+            active_series: spoke.active_series().map(ActiveSeriesStatus::of),
             limits: spoke
                 .limits_in_use()
                 .into_iter()
                 .map(LimitStatus::of)
                 .collect(),
+        }
+    }
+}
+
+impl ActiveSeriesStatus {
+    fn of(standing: Standing) -> Self {
+        let growing = standing.growing.into_iter().map(|growing| GrowingStatus {
+            metric: growing.metric,
+            new: growing.count,
+        });
+        Self {
+            active: standing.active,
+            exact: standing.exact,
+            table_bytes: standing.table_bytes,
+            growing: growing.collect(),
         }
     }
 }

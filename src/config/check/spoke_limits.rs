@@ -19,6 +19,7 @@ const KEYS: &[&str] = &[
     "samples_per_second",
     "requests_in_flight_max",
     "bytes_in_flight_max",
+    "active_series_max",
     "series_per_request_max",
     "labels_per_series_max",
     "label_value_bytes_max",
@@ -34,6 +35,7 @@ pub(super) struct LimitSettings {
     samples_per_second: Setting<Option<usize>>,
     requests_in_flight_max: Setting<Option<usize>>,
     bytes_in_flight_max: Setting<Option<usize>>,
+    active_series_max: Setting<Option<usize>>,
     series_per_request_max: Setting<usize>,
     labels_per_series_max: Setting<usize>,
     label_value_bytes_max: Setting<usize>,
@@ -117,6 +119,7 @@ impl LimitSettings {
                 count_or_none,
             ),
             bytes_in_flight_max: Setting::check(report, limits, Limit::BytesInFlight, bytes),
+            active_series_max: Setting::check(report, limits, Limit::ActiveSeries, count_or_none),
             series_per_request_max: Setting::check(report, limits, Limit::SeriesPerRequest, count),
             labels_per_series_max: Setting::check(report, limits, Limit::LabelsPerSeries, count),
             label_value_bytes_max: Setting::check(
@@ -150,6 +153,7 @@ impl LimitSettings {
             bytes_in_flight_max: self
                 .bytes_in_flight_max
                 .or(mode, &defaults.bytes_in_flight_max),
+            active_series_max: self.active_series_max.or(mode, &defaults.active_series_max),
             series_per_request_max: self
                 .series_per_request_max
                 .or(mode, &defaults.series_per_request_max),
@@ -171,6 +175,7 @@ impl LimitSettings {
             (Limit::SamplesPerSecond, self.samples_per_second.terms()),
             (Limit::RequestsInFlight, self.requests_in_flight_max.terms()),
             (Limit::BytesInFlight, self.bytes_in_flight_max.terms()),
+            (Limit::ActiveSeries, self.active_series_max.terms()),
             (Limit::SeriesPerRequest, self.series_per_request_max.terms()),
             (Limit::LabelsPerSeries, self.labels_per_series_max.terms()),
             (Limit::LabelValueBytes, self.label_value_bytes_max.terms()),
@@ -184,6 +189,7 @@ impl LimitSettings {
             samples_per_second: self.samples_per_second.limit.unwrap_or_default(),
             requests_in_flight_max: self.requests_in_flight_max.limit.unwrap_or_default(),
             bytes_in_flight_max: self.bytes_in_flight_max.limit.unwrap_or_default(),
+            active_series_max: self.active_series_max.limit.unwrap_or_default(),
             series_per_request_max: self
                 .series_per_request_max
                 .limit

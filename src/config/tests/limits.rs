@@ -28,6 +28,7 @@ fn without_limits_nothing_new_is_limited() {
     assert_eq!(limits("", ""), SpokeLimits::DEFAULT);
     let default = SpokeLimits::DEFAULT;
     let none = [
+        Limit::ActiveSeries,
         Limit::BytesInFlight,
         Limit::RequestsInFlight,
         Limit::SamplesAge,
@@ -41,14 +42,15 @@ fn without_limits_nothing_new_is_limited() {
 fn each_limit_has_its_value() {
     let given = limits(
         "samples_per_second: 5, requests_in_flight_max: 64",
-        "samples_per_second: 50000, bytes_in_flight_max: 64MiB, series_per_request_max: 1, \
-         labels_per_series_max: 2, label_value_bytes_max: 3, samples_age_max: 1h, \
-         samples_ahead_max: 0s, answer: 429",
+        "samples_per_second: 50000, bytes_in_flight_max: 64MiB, active_series_max: 100000, \
+         series_per_request_max: 1, labels_per_series_max: 2, label_value_bytes_max: 3, \
+         samples_age_max: 1h, samples_ahead_max: 0s, answer: 429",
     );
     let expected = SpokeLimits {
         samples_per_second: Some(50_000),
         requests_in_flight_max: Some(64),
         bytes_in_flight_max: Some(64 << 20),
+        active_series_max: Some(100_000),
         series_per_request_max: 1,
         labels_per_series_max: 2,
         label_value_bytes_max: 3,
@@ -65,9 +67,9 @@ fn each_limit_has_its_value() {
 fn zero_is_no_limit() {
     let given = limits(
         "samples_per_second: 5, requests_in_flight_max: 5, bytes_in_flight_max: 5, \
-         samples_age_max: 5s",
+         active_series_max: 5, samples_age_max: 5s",
         "samples_per_second: 0, requests_in_flight_max: {limit: 0}, bytes_in_flight_max: 0, \
-         samples_age_max: 0s",
+         active_series_max: 0, samples_age_max: 0s",
     );
     let expected = SpokeLimits {
         named: given.named,
@@ -113,6 +115,7 @@ samples_per_second: {max: 1} => 1:48: spoke_defaults.limits.samples_per_second =
 samples_per_second: {limit: x} => 1:55: spoke_defaults.limits.samples_per_second.limit => not a count
 samples_per_second: {mode: warn} => 1:54: spoke_defaults.limits.samples_per_second.mode => unknown value \"warn\"; allowed: enforce, observe
 requests_in_flight_max: 10000001 => 1:51: spoke_defaults.limits.requests_in_flight_max => from 0 to 10000000
+active_series_max: 10000001 => 1:46: spoke_defaults.limits.active_series_max => from 0 to 10000000
 bytes_in_flight_max: x => 1:48: spoke_defaults.limits.bytes_in_flight_max => not a size
 bytes_in_flight_max: 2000GiB => 1:48: spoke_defaults.limits.bytes_in_flight_max => out of range
 samples_age_max: 10 => 1:44: spoke_defaults.limits.samples_age_max => not a duration

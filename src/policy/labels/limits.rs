@@ -63,6 +63,11 @@ impl Rules {
         entries > self.limits.series_per_request_max as u64
     }
 
+    /// True when series that are new beyond the limit of active ones are refused.
+    pub(in crate::policy) fn refuses_new_series(&self) -> bool {
+        self.limits.mode(Limit::ActiveSeries) == LimitMode::Enforce
+    }
+
     pub(in crate::policy) fn symbols_max(&self) -> usize {
         self.series_max()
             .saturating_mul(SYMBOLS_PER_SERIES)

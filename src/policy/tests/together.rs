@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::census;
 use super::crowds::{self, Crowd, Own};
 use super::draw::Draw;
 use super::faults;
@@ -148,6 +149,7 @@ pub(crate) fn check(
                     let kept = kept(input.clone(), &alone, setting, beyond_model);
                     assert!(verdict.changed() || input == kept, "{verdict:?}");
                     check_encoded(protocol, message, &rules, &kept, &verdict, memory);
+                    census::check(protocol, message, setting, &kept, &verdict);
                 }
                 Err(error) => panic!("prost: {error}"),
             }

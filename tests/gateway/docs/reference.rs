@@ -232,7 +232,7 @@ async fn scrape() -> Metrics {
         spoke_with(
             "production",
             &credential,
-            "limits: {samples_per_second: 1000000}",
+            "limits: {samples_per_second: 1000000, active_series_max: 1000000}",
         ),
         spoke_with("fetched", &fetched, ""),
     ];

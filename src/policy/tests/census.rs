@@ -1,0 +1,143 @@
+//! What must hold where somebody keeps count of the series: they are asked about as they leave, and those
+//! that are one too many are refused alone.
+//!
+//! The property tests and the fuzz targets share this file.
+
+use super::invariants::NOW;
+use super::mirror::{PlainMessage, PlainSeries};
+use super::model::Setting;
+use super::translation;
+use crate::policy::{self, Census, Rules, Scratch, Verdict};
+use crate::reasons::{Limit, Reason};
+use crate::wire::encoder::{Encoder, Form, Metadata};
+use crate::wire::identity::Key;
+use crate::wire::{Counts, Kind, Label, Protocol};
+
+/// Is asked about each series, and refuses some of them or none.
+struct Counter {
+    key: Key,
+    refuses: bool,
+    asked: Vec<u64>,
+}
+
+impl Counter {
+    fn new(refuses: bool) -> Self {
+        let mut word: u64 = 0;
+        let key = Key::new(|| {
+            word += 1;
+            word.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29) ^ word << 40
+        });
+        let asked = Vec::new();
+        Self {
+            key,
+            refuses,
+            asked,
+        }
+    }
+
+    fn is_refused(&self, series: u64) -> bool {
+        self.refuses && series.is_multiple_of(3)
+    }
+
+    /// The identity of a series with samples.
+    fn identity(&self, series: &PlainSeries) -> Option<u64> {
+        let labels = series.labels.iter().flatten();
+        let labels = labels.map(|(name, value)| Label { name, value });
+        let identity = labels.fold(0_u64, |sum, label| sum.wrapping_add(self.key.label(label)));
+        (series.counts.samples() > 0).then_some(identity)
+    }
+}
+
+impl Census for Counter {
+    fn key(&self) -> &Key {
+        &self.key
+    }
+
+    fn pass(&mut self) -> u32 {
+        0
+    }
+
+    fn knows(&mut self, series: u64) -> bool {
+        self.asked.push(series);
+        !self.is_refused(series)
+    }
+
+    fn admit(&mut self, _: u64, metric: &[u8]) -> bool {
+        assert!(!metric.is_empty(), "each series has a name");
+        false
+    }
+
+    fn describe(&self) -> String {
+        "in all".to_owned()
+    }
+}
+
+/// Panics unless the series of a message are asked about with the labels that they leave with, and those
+/// that are refused are left out. `kept` and `verdict` are what is found without a census.
+pub(crate) fn check(
+    from: Protocol,
+    message: &[u8],
+    setting: &Setting,
+    kept: &PlainMessage,
+    verdict: &Verdict,
+) {
+    let rules = setting.rules();
+    let inspect = |rules: &Rules, counter: &mut Counter, scratch: &mut Scratch| {
+        let census: Option<&mut dyn Census> = Some(counter);
+        policy::inspect_counted(from, message, rules, NOW, census, scratch, &mut [])
+    };
+    let (mut all, mut scratch) = (Counter::new(false), Scratch::default());
+    let found = inspect(&rules, &mut all, &mut scratch);
+    assert_eq!(found.as_ref(), Ok(verdict), "to ask changes no verdict");
+    let expected: Vec<u64> = kept
+        .series
+        .iter()
+        .filter_map(|it| all.identity(it))
+        .collect();
+    assert_eq!(all.asked, expected, "{kept:?}");
+
+    let mut some = Counter::new(true);
+    let is_refused = |series: &PlainSeries| {
+        let identity = some.identity(series);
+        identity.is_some_and(|identity| some.is_refused(identity))
+    };
+    let (refused, left): (Vec<_>, Vec<_>) = kept.series.iter().cloned().partition(is_refused);
+    let refused_series = refused.len() as u64;
+    let found = inspect(&rules, &mut some, &mut scratch).expect("it was inspected");
+    assert_eq!(found.exceeded.of(Limit::ActiveSeries), refused_series);
+    assert_eq!(found.kept_series + refused_series, verdict.kept_series);
+    let mut rejections = found.rejections.iter();
+    let rejection = rejections.find(|it| it.reason == Reason::ActiveSeries);
+    let rejected = rejection.map_or((0, Counts::default()), |it| (it.series, it.counts));
+    assert_eq!(rejected.0, refused_series);
+    for kind in [Kind::Float, Kind::Histogram, Kind::Exemplar] {
+        let expected: u64 = refused.iter().map(|series| series.counts.of(kind)).sum();
+        assert_eq!(rejected.1.of(kind), expected, "{kind:?}");
+    }
+    assert!(rejection.is_none_or(|it| it.example.ends_with("} in all") || it.example.ends_with("... in all")));
+    if found.keeps() {
+        let left = PlainMessage {
+            series: left,
+            metadata: kept.metadata.clone(),
+        };
+        for to in [Protocol::V1, Protocol::V2] {
+            let mut encoder = Encoder::default();
+            encoder.start(Form::new(to, Metadata::Forward), message.len());
+            let encoders = std::slice::from_mut(&mut encoder);
+            policy::replay(from, message, &rules, &mut scratch, encoders).expect("it was walked");
+            let encoded = encoder.finish().expect("it was walked");
+            translation::check(left.clone(), from, to, Metadata::Forward, &encoded);
+        }
+    }
+
+    let mut observing = setting.clone();
+    let observed = &mut observing.limits.observed;
+    *observed = observed.with(Limit::ActiveSeries);
+    let rules = observing.rules();
+    let counted = inspect(&rules, &mut Counter::new(true), &mut scratch);
+    let counted = counted.expect("it was inspected");
+    assert_eq!(counted.exceeded.of(Limit::ActiveSeries), refused_series);
+    assert_eq!(counted.rejections, verdict.rejections);
+    assert_eq!(counted.kept(), verdict.kept());
+    assert_eq!(counted.changed(), verdict.changed());
+}

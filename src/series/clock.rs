@@ -1,0 +1,64 @@
+//! Time as the table of series keeps it: in minutes, of which a byte is enough.
+
+use std::time::Duration;
+
+/// How long a series is known without being seen, in minutes.
+const IDLE_MINUTES: u64 = 60;
+
+/// Numbers of minutes, from 1 on. They repeat, so nothing may stay in the table for as long.
+const NUMBERS: u64 = 255;
+
+/// A time since the start, in seconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Second(u64);
+
+impl Second {
+    pub(super) fn new(since_start: Duration) -> Self {
+        Self(since_start.as_secs())
+    }
+
+    pub(super) fn number(self) -> u64 {
+        self.0
+    }
+
+    /// The seconds since an earlier one.
+    pub(super) fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// So many seconds later.
+    pub(super) fn plus(self, seconds: u64) -> Self {
+        Self(self.0.saturating_add(seconds))
+    }
+
+    pub(super) fn minutes(self) -> u64 {
+        self.0 / 60
+    }
+
+    pub(super) fn minute(self) -> Minute {
+        // It is below 256.
+        let number = u8::try_from(1 + self.minutes() % NUMBERS).unwrap_or(1);
+        Minute(number)
+    }
+}
+
+/// A minute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Minute(u8);
+
+impl Minute {
+    pub(super) fn number(self) -> u8 {
+        self.0
+    }
+
+    /// True when a series that was last seen in the minute of this number was idle for an hour.
+    pub(super) fn has_forgotten(self, number: u64) -> bool {
+        let age = (u64::from(self.0) + NUMBERS - number) % NUMBERS;
+        age > IDLE_MINUTES
+    }
+}
+
+/// True when all series that were seen before a time of so many seconds ago are forgotten.
+pub(super) fn forgets_all(seconds: u64) -> bool {
+    seconds > 60 * (IDLE_MINUTES + 1)
+}

@@ -1,0 +1,202 @@
+//! A table of series in few bytes each, which is read without a lock.
+//!
+//! A line of the table is a line of the processor's cache and has eight slots. A series has a place in one
+//! of two lines, which its [`Mark`] chooses, and a new one goes into the line with more room. So a search
+//! reads two lines at most, whatever came and went before, and a slot can be freed at any time. With
+//! five of eight slots taken, about one in a hundred million finds both of its lines full (Azar, Broder,
+//! Karlin and Upfal, "Balanced allocations", 1999).
+//!
+//! A slot is a single atomic number, so a reader sees an entry or none. Those who add and remove entries
+//! exclude each other by a lock that is not here.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::clock::Minute;
+
+/// Slots of a line.
+const SLOTS: usize = 8;
+
+/// Entries for each line, so that a new one finds room.
+const ENTRIES_PER_LINE: usize = 5;
+
+/// Lines of the smallest table. With fewer, chance could fill some of them.
+const LINES_MIN: usize = 16;
+
+/// The bits of an entry: that it is one, a part of the identity, how many series it may stand for, and when
+/// it was seen. An empty slot is 0.
+const TAKEN: u64 = 1 << 63;
+const SHIFT: u64 = 0x700;
+const MINUTE: u64 = 0xff;
+
+/// A series as the table knows it: 52 bits of its identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mark(u64);
+
+impl Mark {
+    pub(super) fn new(identity: u64) -> Self {
+        Self((identity | TAKEN) & !(SHIFT | MINUTE))
+    }
+
+    #[inline]
+    fn is_of(self, entry: u64) -> bool {
+        (entry ^ self.0) & !(SHIFT | MINUTE) == 0
+    }
+}
+
+/// What a search found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    Nothing,
+    Series,
+    /// A series that was seen once, when others passed unseen.
+    SeenOnce,
+}
+
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Line([AtomicU64; SLOTS]);
+
+/// The series that are known.
+#[derive(Debug)]
+pub(super) struct Table {
+    lines: Box<[Line]>,
+}
+
+impl Table {
+    /// An empty table with room for so many entries.
+    pub(super) fn with_room(entries: usize) -> Self {
+        let lines = entries.div_ceil(ENTRIES_PER_LINE).max(LINES_MIN);
+        Self {
+            lines: std::iter::repeat_with(Line::default).take(lines).collect(),
+        }
+    }
+
+    /// The entries that it has room for.
+    pub(super) fn room(&self) -> usize {
+        self.lines.len() * ENTRIES_PER_LINE
+    }
+
+    /// The memory that it holds, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(&*self.lines)
+    }
+
+    /// How many lines it has.
+    pub(super) fn lines(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// Searches a series, and notes that it was seen in this minute.
+    #[inline]
+    pub(super) fn see(&self, mark: Mark, minute: Minute) -> Found {
+        let Some((slot, entry)) = self.find(mark) else {
+            return Found::Nothing;
+        };
+        if entry & SHIFT != 0 {
+            return Found::SeenOnce;
+        }
+        let seen = entry & !MINUTE | u64::from(minute.number());
+        if entry != seen {
+            // If it fails, somebody else has noted it, or found it idle at the same moment.
+            let _ = slot.compare_exchange(entry, seen, Relaxed, Relaxed);
+        }
+        Found::Series
+    }
+
+    /// Notes that a series was seen again that was seen once. Returns how many unseen ones it stood for.
+    pub(super) fn see_again(&self, mark: Mark, minute: Minute) -> usize {
+        let seen = mark.0 | u64::from(minute.number());
+        let Some((slot, _)) = self.find(mark) else {
+            return 0;
+        };
+        let before = slot.fetch_update(Relaxed, Relaxed, |entry| mark.is_of(entry).then_some(seen));
+        before.map_or(0, unseen)
+    }
+
+    /// Adds a series that it does not have, when one in `1 << shift` was looked up. Returns how many unseen
+    /// ones it stands for; `None` when there is no slot for it.
+    pub(super) fn add(&self, mark: Mark, minute: Minute, shift: u32) -> Option<usize> {
+        let entry = mark.0 | u64::from(shift) << 8 & SHIFT | u64::from(minute.number());
+        self.put(entry).then(|| unseen(entry))
+    }
+
+    /// Adds all entries of another table. Returns those that there is no slot for.
+    pub(super) fn add_all(&self, other: &Self) -> Gone {
+        let entries = other.lines.iter().flat_map(|line| &line.0);
+        let entries = entries.map(|slot| slot.load(Relaxed));
+        let lost = entries.filter(|entry| *entry != 0 && !self.put(*entry));
+        lost.fold(Gone::default(), Gone::and)
+    }
+
+    /// Removes the series of a line that are idle.
+    pub(super) fn remove_idle(&self, line: usize, minute: Minute) -> Gone {
+        let mut gone = Gone::default();
+        for slot in self.lines.get(line).into_iter().flat_map(|line| &line.0) {
+            let entry = slot.load(Relaxed);
+            let idle = entry != 0 && minute.has_forgotten(entry & MINUTE);
+            // If it fails, the series was seen at the same moment.
+            if idle && slot.compare_exchange(entry, 0, Relaxed, Relaxed).is_ok() {
+                gone = gone.and(entry);
+            }
+        }
+        gone
+    }
+
+    fn put(&self, entry: u64) -> bool {
+        let free = |line: &Line| {
+            let mut slots = line.0.iter();
+            let first = slots.position(|slot| slot.load(Relaxed) == 0);
+            let more = slots.filter(|slot| slot.load(Relaxed) == 0).count();
+            first.map(|first| (more, first))
+        };
+        let [one, other] = self.lines_of(Mark::new(entry));
+        let (line, place) = match (free(one), free(other)) {
+            (Some((more, place)), Some((others, _))) if more >= others => (one, place),
+            (_, Some((_, place))) => (other, place),
+            (Some((_, place)), None) => (one, place),
+            (None, None) => return false,
+        };
+        line.0[place].store(entry, Relaxed);
+        true
+    }
+
+    #[inline]
+    fn find(&self, mark: Mark) -> Option<(&AtomicU64, u64)> {
+        let slots = self.lines_of(mark).into_iter().flat_map(|line| &line.0);
+        let mut entries = slots.map(|slot| (slot, slot.load(Relaxed)));
+        entries.find(|(_, entry)| mark.is_of(*entry))
+    }
+
+    /// The two lines that a series may be in. They depend on bits of it that hardly overlap.
+    #[inline]
+    fn lines_of(&self, mark: Mark) -> [&Line; 2] {
+        let count = self.lines.len() as u64;
+        [mark.0 >> 11, mark.0 >> 31].map(|bits| {
+            let place = ((bits & 0xffff_ffff) * count) >> 32;
+            &self.lines[place as usize]
+        })
+    }
+}
+
+/// How many series an entry stands for that passed unseen.
+fn unseen(entry: u64) -> usize {
+    (1 << ((entry & SHIFT) >> 8)) - 1
+}
+
+/// Entries that are no longer there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Gone {
+    pub(super) entries: usize,
+    /// What they stood for that passed unseen.
+    pub(super) unseen: usize,
+}
+
+impl Gone {
+    fn and(self, entry: u64) -> Self {
+        Self {
+            entries: self.entries + 1,
+            unseen: self.unseen + unseen(entry),
+        }
+    }
+}

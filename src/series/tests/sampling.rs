@@ -1,0 +1,148 @@
+//! Far below the limit, some series are looked up, and the table gets to know nearly all.
+
+use super::*;
+
+/// A limit with room, and a spoke that has half of it.
+const LIMIT: usize = 20_000;
+const KNOWN: u64 = 10_000;
+
+/// Sends these series each `interval` seconds until a time, in requests of 2,000.
+fn scrape(
+    series: &ActiveSeries,
+    interval: u64,
+    seconds: std::ops::Range<u64>,
+    known: std::ops::Range<u64>,
+) {
+    let mut second = seconds.start;
+    while second < seconds.end {
+        let mut first = known.start;
+        while first < known.end {
+            pass(series, LIMIT, second, first..known.end.min(first + 2000));
+            first += 2000;
+        }
+        second += interval;
+    }
+}
+
+fn shift(series: &ActiveSeries) -> u32 {
+    series.shift.load(Relaxed)
+}
+
+#[test]
+fn few_series_are_looked_up_and_nearly_all_are_known() {
+    for (interval, expected) in [(15, 4), (30, 4), (60, 3), (120, 2)] {
+        let series = ActiveSeries::default();
+        scrape(&series, interval, 0..2 * 3600, 0..KNOWN);
+        assert_eq!(shift(&series), expected, "{interval} s");
+        let standing = series.standing_at(LIMIT, at(2 * 3600));
+        assert!(!standing.exact);
+        let table = series.register().entries as u64;
+        let unknown = KNOWN - table;
+        assert!(unknown * 500 < KNOWN, "{interval} s: {unknown} are unknown");
+        let active = standing.active as u64;
+        assert!((9_900..10_400).contains(&active), "{interval} s: {active}");
+    }
+}
+
+/// Series that are sent once, as when a label holds the number of a request.
+#[test]
+fn a_flood_of_series_that_are_sent_once_does_not_pass_unseen() {
+    let series = ActiveSeries::default();
+    scrape(&series, 15, 0..3600, 0..KNOWN);
+    assert_eq!(shift(&series), 4);
+    let mut refused_new = 0;
+    let mut next = 1 << 20;
+    for second in 3600..3660 {
+        for _ in 0..10 {
+            refused_new += refused(&series, LIMIT, second, next..next + 2000).len();
+            next += 2000;
+        }
+        if second % 15 == 0 {
+            scrape(&series, 15, second..second + 1, 0..KNOWN);
+        }
+    }
+    assert_eq!(shift(&series), 0);
+    // Of 1,200,000 series, those pass that have room, and what came before the limit was near.
+    let passed = next - (1 << 20) - refused_new as u64;
+    let room = LIMIT as u64 - KNOWN;
+    assert!(
+        (room..room + room / 2).contains(&passed),
+        "{passed} of {room}"
+    );
+    let growing = series.standing_at(LIMIT, at(3660)).growing;
+    assert_eq!(growing[0].metric, "metric_1");
+}
+
+/// The same ones, sent again and again, as from a new deployment with too many labels.
+#[test]
+fn a_flood_of_series_that_stay_refuses_none_that_was_known() {
+    let series = ActiveSeries::default();
+    scrape(&series, 15, 0..3600, 0..KNOWN);
+    let flood = 1 << 20..(1 << 20) + 100_000;
+    for second in (3600..3800).step_by(15) {
+        refused(&series, LIMIT, second, flood.clone());
+        scrape(&series, 15, second + 7..second + 8, 0..KNOWN);
+    }
+    assert_eq!(active(&series, LIMIT, 3800), LIMIT);
+}
+
+#[test]
+fn a_spoke_that_has_many_new_series_is_looked_at_more_closely() {
+    let series = ActiveSeries::default();
+    scrape(&series, 15, 0..3600, 0..KNOWN);
+    // Two fifths of its series are replaced, and some more.
+    let later = 4_000..14_000;
+    for scrape_number in 0..20 {
+        let second = 3600 + 15 * scrape_number;
+        scrape(&series, 15, second..second + 1, later.clone());
+        let active = active(&series, LIMIT, second);
+        assert!(
+            (9_900..16_000).contains(&active),
+            "{active} at scrape {scrape_number}"
+        );
+    }
+    scrape(&series, 15, 3900..7400, later);
+    assert_eq!(shift(&series), 4);
+    assert!((9_900..10_400).contains(&active(&series, LIMIT, 7400)));
+}
+
+/// Nothing about a series decides whether it is looked up.
+#[test]
+fn each_place_of_a_request_is_looked_up_equally_often() {
+    let series = ActiveSeries::default();
+    series.shift.store(4, Relaxed);
+    let mut looked_up = [0_u32; 100];
+    let requests = 40_000;
+    for _ in 0..requests {
+        let mut watching = Watching::new(
+            &series,
+            LIMIT,
+            Second::default(),
+            series
+                .chance
+                .hash_one(series.requests.fetch_add(1, Relaxed)),
+        );
+        let mut place = watching.pass() as usize;
+        while let Some(count) = looked_up.get_mut(place) {
+            *count += 1;
+            place += 1 + watching.pass() as usize;
+        }
+    }
+    let expected = f64::from(requests) / 16.0;
+    for (place, count) in looked_up.into_iter().enumerate() {
+        let off = (f64::from(count) - expected) / expected.sqrt();
+        assert!(off.abs() < 6.0, "place {place}: {count} of {expected}");
+    }
+}
+
+#[test]
+fn two_spokes_are_looked_up_at_different_places() {
+    let places = || {
+        let series = ActiveSeries::default();
+        series.shift.store(4, Relaxed);
+        let mut watching =
+            Watching::new(&series, LIMIT, Second::default(), series.chance.hash_one(0));
+        (0..50).map(|_| watching.pass()).collect::<Vec<_>>()
+    };
+    assert_ne!(places(), places());
+}

@@ -1,0 +1,132 @@
+//! The table against a map, its size, and what it is not told.
+
+use std::collections::HashMap;
+
+use super::*;
+use crate::series::clock::Minute;
+use crate::series::table::Gone;
+
+fn minute(minutes: u64) -> Minute {
+    Second::new(Duration::from_secs(60 * minutes)).minute()
+}
+
+#[test]
+fn a_table_has_what_a_map_has() {
+    let mut random = fastrand::Rng::with_seed(1);
+    for _ in 0..20 {
+        let mut table = Table::with_room(2000);
+        // The minute in which a series was seen, and how many unseen ones it stands for.
+        let mut map: HashMap<u64, (u64, usize)> = HashMap::new();
+        let mut now = random.u64(0..1000);
+        for _ in 0..20_000 {
+            let number = random.u64(0..3000);
+            let mark = Mark::new(identity(number));
+            match random.u32(0..1000) {
+                0..3 => now += random.u64(1..20),
+                3 => {
+                    let other = Table::with_room(random.usize(2000..3000).max(map.len()));
+                    assert_eq!(other.add_all(&table), Gone::default());
+                    table = other;
+                }
+                4..8 => {
+                    let mut gone = Gone::default();
+                    for line in 0..table.lines() {
+                        let of_line = table.remove_idle(line, minute(now));
+                        gone.entries += of_line.entries;
+                        gone.unseen += of_line.unseen;
+                    }
+                    let before = map.len();
+                    let mut unseen = 0;
+                    map.retain(|_, (seen, stands_for)| {
+                        let stays = now - *seen <= 60;
+                        unseen += if stays { 0 } else { *stands_for };
+                        stays
+                    });
+                    let entries = before - map.len();
+                    assert_eq!(gone, Gone { entries, unseen });
+                }
+                _ => match (map.get_mut(&number), table.see(mark, minute(now))) {
+                    (Some((seen, 0)), Found::Series) => *seen = now,
+                    (Some((seen, unseen)), Found::SeenOnce) => {
+                        assert_eq!(table.see_again(mark, minute(now)), *unseen);
+                        (*seen, *unseen) = (now, 0);
+                    }
+                    (None, Found::Nothing) => {
+                        if map.len() < table.room() {
+                            let shift = random.u32(0..5);
+                            let unseen = (1 << shift) - 1;
+                            assert_eq!(table.add(mark, minute(now), shift), Some(unseen));
+                            map.insert(number, (now, unseen));
+                        }
+                    }
+                    (expected, found) => panic!("{expected:?}, {found:?}"),
+                },
+            }
+        }
+    }
+}
+
+#[test]
+fn a_series_takes_16_bytes_at_most() {
+    let series = ActiveSeries::default();
+    let limit = 300_000;
+    for thousand in 1..=300 {
+        let first = (thousand - 1) * 1000;
+        pass(&series, limit, 0, first..first + 1000);
+        let standing = series.standing_at(limit, at(0));
+        assert_eq!(standing.active as u64, thousand * 1000);
+        let bytes = standing.table_bytes as f64 / standing.active as f64;
+        assert!(bytes < 16.1, "{bytes} bytes at {} series", standing.active);
+    }
+    // So much may enter while the table fills.
+    refused(&series, limit, 0, 300_000..400_000);
+    let standing = series.standing_at(limit, at(0));
+    assert_eq!(standing.active, 375_000);
+    assert!(standing.table_bytes <= 16 * limit + 64, "{standing:?}");
+}
+
+#[test]
+fn a_table_shrinks_when_series_are_gone() {
+    let series = ActiveSeries::default();
+    let limit = 100_000;
+    pass(&series, limit, 0, 0..100_000);
+    for second in 0..70 {
+        pass(&series, limit, 60 * second, 0..10_000);
+    }
+    let standing = series.standing_at(limit, at(70 * 60));
+    assert_eq!(standing.active, 10_000);
+    assert!(standing.table_bytes < 25 * 10_000, "{standing:?}");
+    pass(&series, limit, 70 * 60, 0..10_000);
+    assert_eq!(active(&series, limit, 70 * 60), 10_000);
+}
+
+/// A thread that panics with the lock must not stop all requests of a spoke.
+#[test]
+fn a_lock_that_a_panic_left_is_taken() {
+    let series = ActiveSeries::default();
+    let died = std::thread::scope(|scope| {
+        let dies = scope.spawn(|| {
+            let _register = series.register();
+            panic!("with the lock");
+        });
+        dies.join()
+    });
+    assert!(died.is_err());
+    pass(&series, 100, 0, 0..10);
+    assert_eq!(active(&series, 100, 0), 10);
+}
+
+#[test]
+fn a_name_is_cut_and_cannot_mislead() {
+    let series = ActiveSeries::default();
+    pass(&series, 1, 0, 0..1);
+    let mut watching = series.watch_at(1, at(FILLED));
+    let hostile = "up 5, \u{202e}down\n".repeat(100);
+    assert!(!watching.admit(identity(7), hostile.as_bytes()));
+    let growing = series.standing_at(1, at(FILLED)).growing;
+    let shown = growing[0].to_string();
+    assert!(
+        shown.len() < 70 && !shown.contains(['\n', '\u{202e}']),
+        "{shown}"
+    );
+}
