@@ -55,9 +55,11 @@ tar --create --directory "$work" --sort=name --owner=0 --group=0 --numeric-owner
   --mode=u+rw,go+r,go-w --mtime="@$SOURCE_DATE_EPOCH" "$name" |
   gzip --no-name >"$folder/$name.tar.gz"
 
-# Cargo.toml lists the files of the package; these are made.
-rm -rf "$(dirname "$binary")/share"
-cp -r "$work/$name/THIRD-PARTY-LICENCES" "$share" "$(dirname "$binary")"
+# Cargo.toml lists the files of the package; these are made. Debian has manual pages compressed.
+made="$(dirname "$binary")"
+rm -rf "$made/share"
+cp -r "$work/$name/THIRD-PARTY-LICENCES" "$share" "$made"
+gzip --best --no-name "$made"/share/man/man1/*.1
 "$tools/cargo-deb" deb --quiet --no-build --no-strip --target "$target" --output "$folder/"
 
 packaging/image.sh "$binary" "$folder/$name.image.tar"

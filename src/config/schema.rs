@@ -2,7 +2,8 @@
 //! keys, values and their forms. `check-config` knows more.
 //!
 //! It is written by hand in `schema.json`. `tests/gateway/docs/schema.rs` compares it with what the
-//! checker accepts, and with the documentation.
+//! checker accepts, and with the documentation; `tests/deploy/test_config_schema.py` uses it as a
+//! validator does.
 
 use serde_json::{Value, json};
 
