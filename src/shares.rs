@@ -153,9 +153,11 @@ struct Rank {
 /// How fast places become free while somebody waits.
 #[derive(Debug, Default)]
 struct Pace {
-    /// The time between two places, on average over the last [`PACE_TIME`] and more.
+    /// The time between two places, on average over [`PACE_TIME`] and more.
     average: Duration,
-    /// The average is of this time on.
+    /// When that was measured.
+    measured: Option<Instant>,
+    /// Since when places are counted for the next average.
     since: Option<Instant>,
     /// The places that were given since.
     given: u32,
@@ -259,9 +261,6 @@ impl Lines {
         share: Share,
         patience: Duration,
     ) -> Result<Option<(u64, oneshot::Receiver<()>)>, Crowded> {
-        if self.waiting == 0 {
-            self.pace.begin(Instant::now());
-        }
         self.sweep();
         let standing = self.spokes.entry(share.id).or_insert_with(|| Standing {
             share,
@@ -275,6 +274,9 @@ impl Lines {
             standing.share = share;
             self.take(share.id);
             return Ok(None);
+        }
+        if self.waiting == 0 {
+            self.pace.begin(Instant::now());
         }
         let full = standing.line.len() >= WAITING_MAX;
         let retry_after = self.expected(share);
@@ -383,13 +385,19 @@ impl Lines {
 
     /// The time until the next request of this spoke would have a place, as places become free now.
     fn expected(&self, share: Share) -> Duration {
-        let line = self.spokes.get(&share.id);
-        let before = line.map_or(0, |standing| standing.line.len()) + 1;
-        // The others have their places in between.
-        let rounds = before.saturating_mul(self.order.len().max(1));
-        let rounds = rounds.min(self.waiting + 1);
-        let rounds = u32::try_from(rounds).unwrap_or(u32::MAX);
-        self.pace.interval(Instant::now()).saturating_mul(rounds)
+        let interval = self.pace.interval(Instant::now());
+        if interval.is_zero() {
+            return interval;
+        }
+        let Some(standing) = self.spokes.get(&share.id) else {
+            return interval;
+        };
+        // Those who hold less come first, and then each of them in turn.
+        let first = self.order.range(..standing.rank()).count() + 1;
+        let rounds = standing.line.len().saturating_mul(self.order.len());
+        let places = first.saturating_add(rounds).min(self.waiting + 1);
+        let places = u32::try_from(places).unwrap_or(u32::MAX);
+        interval.saturating_mul(places)
     }
 }
 
@@ -406,10 +414,6 @@ impl Standing {
 impl Pace {
     /// Somebody begins to wait, and nobody did before.
     fn begin(&mut self, now: Instant) {
-        let age = self.since.map(|since| now.duration_since(since));
-        if age.is_none_or(|age| age > PACE_AGE_MAX) {
-            self.average = Duration::ZERO;
-        }
         (self.since, self.given) = (Some(now), 0);
     }
 
@@ -419,14 +423,24 @@ impl Pace {
         let time = self.time(now);
         if time >= PACE_TIME {
             self.average = time / self.given;
+            self.measured = Some(now);
             (self.since, self.given) = (Some(now), 0);
         }
     }
 
-    /// The time between two places: what it was on average, or what it is now if that is more.
+    /// The time between two places: what it was on average not long ago, or what it is now if that is
+    /// more. A moment is no measure: the first of many who come at once would see no place in it.
     fn interval(&self, now: Instant) -> Duration {
-        let newest = self.time(now) / self.given.saturating_add(1);
-        self.average.max(newest)
+        let is_recent = |measured| now.duration_since(measured) <= PACE_AGE_MAX;
+        let average = match self.measured.is_some_and(is_recent) {
+            true => self.average,
+            false => Duration::ZERO,
+        };
+        let time = self.time(now);
+        if time < PACE_TIME {
+            return average;
+        }
+        average.max(time / self.given.saturating_add(1))
     }
 
     fn time(&self, now: Instant) -> Duration {

@@ -258,3 +258,81 @@ async fn spokes_that_are_gone_are_forgotten() {
     drop(place);
     assert!(shares.lock().spokes.is_empty());
 }
+
+/// What happened an hour ago says nothing, whatever came since without waiting.
+#[tokio::test(start_paused = true)]
+async fn an_old_pace_refuses_nobody() {
+    let shares = Shares::new(1);
+    let spoke = Share::default();
+    let place = free(&shares, spoke).await;
+    let (_, waited) = tokio::join!(
+        async {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            drop(place);
+        },
+        shares.enter(spoke, PATIENCE)
+    );
+    drop(waited.unwrap());
+    for _ in 0..720 {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        drop(free(&shares, spoke).await);
+    }
+    let held = free(&shares, spoke).await;
+    let mut waiting = JoinSet::new();
+    for _ in 0..3 {
+        let shares = Arc::clone(&shares);
+        waiting.spawn(async move { shares.enter(spoke, PATIENCE).await.map(drop) });
+        yield_now().await;
+    }
+    assert_eq!(usage(&shares), (1, 1, 3));
+    drop(held);
+    assert!(waiting.join_all().await.iter().all(Result::is_ok));
+}
+
+/// Nobody knows yet how long they take.
+#[tokio::test(start_paused = true)]
+async fn many_who_come_at_once_all_wait() {
+    let shares = Shares::new(2);
+    let spoke = Share::default();
+    let held = [free(&shares, spoke).await, free(&shares, spoke).await];
+    let mut waiting = JoinSet::new();
+    for _ in 0..500 {
+        let shares = Arc::clone(&shares);
+        waiting.spawn(async move { shares.enter(spoke, PATIENCE).await.map(drop) });
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(usage(&shares), (2, 2, 500));
+    drop(held);
+    assert!(waiting.join_all().await.iter().all(Result::is_ok));
+}
+
+/// Its turn comes with the next place, however many the others want.
+#[tokio::test(start_paused = true)]
+async fn a_spoke_that_holds_least_is_told_of_its_own_turn() {
+    let shares = Shares::new(40);
+    let mut held = Vec::new();
+    let mut waiting = JoinSet::new();
+    let quiet = Share::default();
+    for _ in 0..40 {
+        let spoke = Share::default();
+        held.push(free(&shares, spoke).await);
+        for _ in 0..10 {
+            let shares = Arc::clone(&shares);
+            waiting.spawn(async move {
+                let place = shares.enter(spoke, 100 * PATIENCE).await.unwrap();
+                std::future::pending::<()>().await;
+                drop(place);
+            });
+        }
+    }
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        drop(held.pop());
+    }
+    let shares = Arc::clone(&shares);
+    let quiet = tokio::spawn(async move { shares.enter(quiet, PATIENCE).await.map(drop) });
+    yield_now().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    drop(held.pop());
+    assert!(quiet.await.unwrap().is_ok());
+}
