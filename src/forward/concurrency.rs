@@ -2,8 +2,9 @@
 //!
 //! A hub that is slow because it has too much to do becomes slower with every further request, until
 //! none is answered in time. So the number follows what the hub does with it, as a congestion window
-//! follows the network: it grows while the hub answers as fast as ever, halves when the hub says or
-//! shows that it is overloaded, and shrinks a little when its responses become slow. A hub that always
+//! follows the network: it grows while the hub answers as fast as ever, halves when a tenth of the
+//! responses say or show that the hub is overloaded, and shrinks a little when they become slow. Fewer
+//! failures may well be about one spoke, whose mistake must not slow the others. A hub that always
 //! takes two seconds is not slow by that measure: how long a message takes is compared with the
 //! shortest time that messages of about its size took. That time may rise only while the hub is sent the
 //! fewest requests at once. Otherwise what they wait for each other would be taken for the pace of the
@@ -30,6 +31,12 @@ const SLOW_MIN: Duration = Duration::from_secs(1);
 /// A response is slow if it takes this many times as long as it can.
 const SLOW_FACTOR: u32 = 3;
 
+/// A hub is overloaded if more than this part of what it was sent lately shows that.
+const FAILING_MAX: f32 = 0.1;
+
+/// About so many of the last responses are lately.
+const FAILING_RESPONSES: f32 = 32.0;
+
 /// A hub that is sent the fewest requests at once for this long shows what it takes without a queue.
 const WINDOW: Duration = Duration::from_secs(10);
 
@@ -54,6 +61,8 @@ pub(super) enum Sign {
     Unreachable,
     /// Nothing, as a fault may come from the message.
     None,
+    /// There was no response, but there was little time for it as well.
+    Unheard,
 }
 
 /// A request that ended.
@@ -78,6 +87,8 @@ pub(super) struct Concurrency {
     threshold: usize,
     /// When it was lowered last. What was sent before says nothing about the lower limit.
     lowered: Instant,
+    /// The part of what the hub was sent lately that shows an overload.
+    failing: f32,
     /// It was lowered for an overload, and the hub has served nothing since.
     falling: bool,
     /// When the last response came.
@@ -102,6 +113,7 @@ impl Concurrency {
             limit: LIMIT_FIRST * REQUEST,
             threshold: LIMIT_MAX * REQUEST,
             lowered: now,
+            failing: 0.0,
             falling: false,
             heard: now,
             full: None,
@@ -121,18 +133,27 @@ impl Concurrency {
             self.heard = now;
         }
         match ended.sign {
-            Sign::None => {}
-            Sign::Overloaded | Sign::Unreachable => {
+            Sign::None | Sign::Unheard => {}
+            Sign::Unreachable => {
                 if ended.began >= self.lowered {
                     self.lower(self.limit / 2, now);
-                    if ended.sign == Sign::Overloaded && !self.falling {
-                        self.falling = true;
-                        self.threshold = self.limit;
+                }
+            }
+            Sign::Overloaded => {
+                if ended.began >= self.lowered {
+                    self.failing += (1.0 - self.failing) / FAILING_RESPONSES;
+                    if self.failing > FAILING_MAX {
+                        self.lower(self.limit / 2, now);
+                        if !self.falling {
+                            self.falling = true;
+                            self.threshold = self.limit;
+                        }
                     }
                 }
             }
             Sign::Served => {
                 self.falling = false;
+                self.failing -= self.failing / FAILING_RESPONSES;
                 let lowest = self.limit() <= 2 * LIMIT_MIN;
                 let shortest = &mut self.shortest[size(ended.bytes)];
                 let (known, rose) = shortest.update(took, lowest, now);
@@ -365,8 +386,16 @@ mod tests {
             in_flight: LIMIT_FIRST,
         };
         let later = start + Duration::from_secs(1);
-        for _ in 0..LIMIT_FIRST {
-            assert_eq!(concurrency.ended(&ended(start), later), LIMIT_FIRST / 2);
+        for number in 1..=LIMIT_FIRST {
+            let limit = concurrency.ended(&ended(start), later);
+            assert_eq!(
+                limit,
+                if number < 4 {
+                    LIMIT_FIRST
+                } else {
+                    LIMIT_FIRST / 2
+                }
+            );
         }
         let last = later + Duration::from_secs(1);
         assert_eq!(concurrency.ended(&ended(later), last), LIMIT_FIRST / 4);
@@ -375,6 +404,38 @@ mod tests {
             concurrency.ended(&ended(began), began);
         }
         assert_eq!(concurrency.limit(), LIMIT_MIN);
+    }
+
+    /// Such as those of one tenant, or of one spoke with giant requests.
+    #[test]
+    fn a_few_failures_do_not_lower_the_limit() {
+        let start = Instant::now();
+        let mut concurrency = Concurrency::new(start);
+        let mut share_of_failures = |every: u64| {
+            let mut lowest = usize::MAX;
+            for number in 0..20_000 {
+                let began = start + Duration::from_millis(number);
+                let failed = number % every == 0;
+                let ended = Ended {
+                    began,
+                    bytes: BYTES,
+                    sign: if failed {
+                        Sign::Overloaded
+                    } else {
+                        Sign::Served
+                    },
+                    in_flight: concurrency.limit(),
+                };
+                let limit = concurrency.ended(&ended, began + Duration::from_millis(5));
+                if number > 5000 {
+                    lowest = lowest.min(limit);
+                }
+            }
+            lowest
+        };
+        assert_eq!(share_of_failures(100), LIMIT_MAX);
+        assert_eq!(share_of_failures(30), LIMIT_MAX);
+        assert_eq!(share_of_failures(3), LIMIT_MIN);
     }
 
     #[test]

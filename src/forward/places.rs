@@ -97,7 +97,7 @@ impl Sending<'_> {
             began: self.began,
             bytes: self.bytes,
             sign: match result {
-                Err(HubFailure::Timeout) if !self.in_time => Sign::None,
+                Err(HubFailure::Timeout) if !self.in_time => Sign::Unheard,
                 _ => sign(result),
             },
             in_flight: shares.usage().taken,
@@ -119,11 +119,13 @@ fn sign(result: &Result<HubResponse, HubFailure>) -> Sign {
             | StatusCode::SERVICE_UNAVAILABLE
             | StatusCode::GATEWAY_TIMEOUT => Sign::Overloaded,
             status if status.is_success() => Sign::Served,
+            // It stored what it did not refuse.
+            _ if response.written.is_some_and(|written| !written.is_empty()) => Sign::Served,
             // A refusal takes less time than to store something, and a 429 is mostly about one tenant.
             _ => Sign::None,
         },
         Err(HubFailure::Timeout) => Sign::Overloaded,
         Err(HubFailure::Connect | HubFailure::Reset | HubFailure::Tls) => Sign::Unreachable,
-        Err(HubFailure::Busy { .. } | HubFailure::Skipped) => Sign::None,
+        Err(HubFailure::Busy { .. } | HubFailure::Skipped) => Sign::Unheard,
     }
 }
