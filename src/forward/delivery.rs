@@ -26,9 +26,6 @@ use super::outcome::{Failed, Outcome, Settled};
 use super::reaction::{self, Known, Reaction, Sent, react};
 use super::response::HubResponse;
 
-/// A wait for a place at the hub that is too short to matter for how far a delivery comes.
-const WAIT_MAX: Duration = Duration::from_secs(1);
-
 /// One request on its way to one hub.
 #[derive(Debug)]
 pub(super) struct Delivery {
@@ -69,7 +66,7 @@ impl Delivery {
             deadline: self.hub.deadline(),
             salvage_requests: self.hub.salvage_requests_max(),
             slowest: Duration::ZERO,
-            waited: false,
+            waited: Duration::ZERO,
             gave_up: false,
             pending: Vec::with_capacity(1),
             settled: Settled::default(),
@@ -99,8 +96,8 @@ pub(super) struct Run<'d> {
     pub(super) salvage_requests: usize,
     /// The longest time that the hub took to respond.
     pub(super) slowest: Duration,
-    /// A part of its time passed before the hub was sent anything, while others had its places.
-    waited: bool,
+    /// The time that its requests waited while others had the places at the hub.
+    waited: Duration,
     /// The time did not suffice for more halves, and the spoke is not to retry any more.
     gave_up: bool,
     /// The messages to send; the last one is next.
@@ -173,7 +170,7 @@ impl Run<'_> {
         };
         let (response, took) = hub.send(request).await?;
         self.slowest = self.slowest.max(took);
-        self.waited |= started.elapsed().saturating_sub(took) > WAIT_MAX;
+        self.waited += started.elapsed().saturating_sub(took);
         Ok(response)
     }
 
@@ -265,10 +262,12 @@ impl Run<'_> {
         };
         // The halves, what is pending, and one request to spare.
         let requests = u32::try_from(self.pending.len() + 3).unwrap_or(u32::MAX);
-        if Instant::now() + self.slowest.saturating_mul(requests) > self.deadline {
-            // Whoever took the hub's time says nothing about these samples.
-            if self.waited && !self.gave_up {
-                return Err(Failed::slow());
+        let needed = self.slowest.saturating_mul(requests);
+        if Instant::now() + needed > self.deadline {
+            // The time was lost while other requests had the places, so it does not show that these
+            // samples cannot be found.
+            if Instant::now() + needed <= self.deadline + self.waited && !self.gave_up {
+                return Err(Failed::crowded());
             }
             // Asked once for each request: every answer counts as one.
             self.gave_up = self.gave_up || !self.docket().put_off_salvage(&self.digest());

@@ -108,6 +108,16 @@ impl Failed {
         }
     }
 
+    /// The further requests that would find the bad samples of this one waited for those of others.
+    pub(super) fn crowded() -> Self {
+        let reason = "the hub refused some samples and has too much to do to find out which";
+        Self {
+            reason: reason.to_owned(),
+            detail: reason.to_owned(),
+            ..Self::slow()
+        }
+    }
+
     /// The hub took a part of the request, and the requests or the time for the rest ran out.
     pub(super) fn unfinished() -> Self {
         let reason = "the hub takes the request in parts, and not all of them are sent";
