@@ -6,7 +6,7 @@
 //! fifths of its limit, some of its series are looked up and the others pass unseen: at least one in 16, at
 //! random. A spoke sends each series again and again, so in an hour the table gets to know all but one in
 //! a thousand, and what it does not know when the limit comes near has room to enter. From there on
-//! each series is looked up.
+//! each series is looked up. So it is for some minutes of each hour, to find what is sent seldom.
 //!
 //! Which series are looked up depends on nothing that the spoke sends, and nothing that it sees tells. So it
 //! can hide none. It could only send series once that are never sent again, of which one in 16 is seen.
@@ -88,14 +88,17 @@ impl Default for ActiveSeries {
     fn default() -> Self {
         // The system makes it up, so nobody knows what it makes of numbers.
         let (secret, mut words) = (RandomState::new(), 0..);
+        let chance = RandomState::new();
+        let mut register = Register::default();
+        register.phase = chance.hash_one("phase");
         Self {
             started: Instant::now(),
             key: Key::new(|| secret.hash_one(words.next())),
-            chance: RandomState::new(),
+            chance,
             requests: AtomicU64::new(0),
             shift: AtomicU32::new(0),
             table: ArcSwap::from_pointee(Table::with_room(0)),
-            register: Mutex::default(),
+            register: Mutex::new(register),
             swept: AtomicU64::new(0),
             passed: AtomicU64::new(0),
         }

@@ -17,6 +17,10 @@ const SHIFT_MAX: u32 = 4;
 /// How often a series should be looked up in an hour, so that nearly all are seen: one in a thousand is not.
 const SIGHTINGS: u64 = 7;
 
+/// How often, and for how long, each series is looked up although the limit is far: what is sent seldom beside
+/// much that is sent often would not be found otherwise. Once in the time for which a series is known.
+const ROUND_SECONDS: u64 = 45 * 60;
+
 /// When more than this part of all may have passed unseen, half of the series are looked up: many are
 /// new, and become known sooner.
 const UNSEEN_PART: usize = 16;
@@ -39,6 +43,8 @@ pub(super) struct Register {
     told: bool,
     /// Until when the table fills.
     fills_until: Second,
+    /// When in a round each series is looked up. Spokes do not have the same time.
+    pub(super) phase: u64,
     /// The next line to be swept.
     line: usize,
     /// The minute at hand.
@@ -133,7 +139,8 @@ impl Register {
     /// How many series are looked up from now on: one in `1 << shift`.
     pub(super) fn shift(&mut self, limit: usize, now: Second) -> u32 {
         self.near = self.is_near(limit, self.near);
-        if self.near || limit <= SMALL_LIMIT || self.fills(now) {
+        let round = now.number().wrapping_add(self.phase) % ROUND_SECONDS;
+        if self.near || limit <= SMALL_LIMIT || self.fills(now) || round < FILL_SECONDS {
             0
         } else if self.unseen > self.entries / UNSEEN_PART {
             self.far_shift.min(1)

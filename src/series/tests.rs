@@ -14,6 +14,13 @@ const MINUTE: u64 = 60;
 /// A time at which a table that began at 0 is filled.
 const FILLED: u64 = 200;
 
+/// Series of a spoke that are all looked up far from the times of these tests.
+fn new_series() -> ActiveSeries {
+    let series = ActiveSeries::default();
+    series.register().phase = 200;
+    series
+}
+
 fn at(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
@@ -61,7 +68,7 @@ fn active(series: &ActiveSeries, limit: usize, seconds: u64) -> usize {
 
 #[test]
 fn only_new_series_are_refused() {
-    let series = ActiveSeries::default();
+    let series = new_series();
     pass(&series, 100, 0, 0..90);
     pass(&series, 100, FILLED, 0..100);
     for second in FILLED..FILLED + 5 {
@@ -81,7 +88,7 @@ fn only_new_series_are_refused() {
 /// As after a restart: what was known before comes within a scrape interval, and a little more.
 #[test]
 fn a_quarter_more_may_enter_while_the_table_fills() {
-    let series = ActiveSeries::default();
+    let series = new_series();
     pass(&series, 1000, 0, 0..600);
     pass(&series, 1000, 60, 600..1250);
     assert_eq!(refused(&series, 1000, 100, 1200..1260).len(), 10);
@@ -93,7 +100,7 @@ fn a_quarter_more_may_enter_while_the_table_fills() {
 
 #[test]
 fn series_are_forgotten_after_an_hour_and_not_before() {
-    let series = ActiveSeries::default();
+    let series = new_series();
     pass(&series, 100, 0, 0..100);
     let mut second = FILLED;
     while second < 60 * MINUTE {
@@ -115,14 +122,14 @@ fn series_are_forgotten_after_an_hour_and_not_before() {
 #[test]
 fn after_a_silence_all_are_forgotten_and_the_table_fills_again() {
     for silence in [62, 63, 200, 254, 255, 256, 300, 255 * 7 + 3] {
-        let series = ActiveSeries::default();
+        let series = new_series();
         pass(&series, 100, FILLED, 0..100);
         let back = FILLED + silence * MINUTE;
         pass(&series, 100, back, 1000..1125);
         assert_eq!(active(&series, 100, back), 125, "{silence} minutes");
         assert_eq!(refused(&series, 100, back, 0..3), [0, 1, 2]);
     }
-    let series = ActiveSeries::default();
+    let series = new_series();
     pass(&series, 100, 0, 0..100);
     // All is swept at once after some minutes.
     assert_eq!(active(&series, 100, 59 * MINUTE), 100);
@@ -131,7 +138,7 @@ fn after_a_silence_all_are_forgotten_and_the_table_fills_again() {
 
 #[test]
 fn another_limit_refuses_new_series_only() {
-    let series = ActiveSeries::default();
+    let series = new_series();
     pass(&series, 100, 0, 0..100);
     pass(&series, 50, FILLED, 0..100);
     assert_eq!(refused(&series, 50, FILLED, 99..102), [100, 101]);
@@ -141,7 +148,7 @@ fn another_limit_refuses_new_series_only() {
 
 #[test]
 fn many_senders_of_the_same_series_count_them_once() {
-    let series = ActiveSeries::default();
+    let series = new_series();
     let limit = 20_000;
     std::thread::scope(|scope| {
         for thread in 0..8 {
@@ -160,7 +167,7 @@ fn many_senders_of_the_same_series_count_them_once() {
 
 #[test]
 fn a_limit_that_comes_near_is_told_once() {
-    let series = ActiveSeries::default();
+    let series = new_series();
     pass(&series, 1000, FILLED, 0..790);
     assert!(!series.tells_near(1000));
     pass(&series, 1000, FILLED, 0..850);
@@ -176,7 +183,7 @@ fn a_limit_that_comes_near_is_told_once() {
 
 #[test]
 fn the_metrics_that_grow_are_named_with_numbers() {
-    let series = ActiveSeries::default();
+    let series = new_series();
     pass(&series, 1000, 0, 0..1000);
     assert_eq!(series.standing_at(1000, at(0)).growing, []);
     let of = |metric: u64, count: u64| metric << 20..(metric << 20) + count;

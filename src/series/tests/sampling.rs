@@ -31,7 +31,7 @@ fn shift(series: &ActiveSeries) -> u32 {
 #[test]
 fn few_series_are_looked_up_and_nearly_all_are_known() {
     for (interval, expected) in [(15, 4), (30, 4), (60, 3), (120, 2)] {
-        let series = ActiveSeries::default();
+        let series = new_series();
         scrape(&series, interval, 0..2 * 3600, 0..KNOWN);
         assert_eq!(shift(&series), expected, "{interval} s");
         let standing = series.standing_at(LIMIT, at(2 * 3600));
@@ -44,10 +44,28 @@ fn few_series_are_looked_up_and_nearly_all_are_known() {
     }
 }
 
+/// Beside much that is sent often, chance finds what is sent seldom too seldom.
+#[test]
+fn series_of_a_longer_interval_are_known_as_well() {
+    let series = new_series();
+    let slow = 1 << 20..(1 << 20) + 100;
+    for second in (0..3 * 3600).step_by(15) {
+        scrape(&series, 15, second..second + 1, 0..KNOWN - 100);
+        if second % 120 == 0 {
+            scrape(&series, 120, second..second + 1, slow.clone());
+        }
+    }
+    assert_eq!(shift(&series), 4);
+    // A flood fills the table, and none of them is refused.
+    refused(&series, LIMIT, 3 * 3600, 1 << 30..(1 << 30) + 400_000);
+    let unknown = refused(&series, LIMIT, 3 * 3600 + 1, slow);
+    assert!(unknown.is_empty(), "{unknown:?}");
+}
+
 /// Series that are sent once, as when a label holds the number of a request.
 #[test]
 fn a_flood_of_series_that_are_sent_once_does_not_pass_unseen() {
-    let series = ActiveSeries::default();
+    let series = new_series();
     scrape(&series, 15, 0..3600, 0..KNOWN);
     assert_eq!(shift(&series), 4);
     let mut refused_new = 0;
@@ -76,7 +94,7 @@ fn a_flood_of_series_that_are_sent_once_does_not_pass_unseen() {
 /// The same ones, sent again and again, as from a new deployment with too many labels.
 #[test]
 fn a_flood_of_series_that_stay_refuses_none_that_was_known() {
-    let series = ActiveSeries::default();
+    let series = new_series();
     scrape(&series, 15, 0..3600, 0..KNOWN);
     let flood = 1 << 20..(1 << 20) + 100_000;
     for second in (3600..3800).step_by(15) {
@@ -88,7 +106,7 @@ fn a_flood_of_series_that_stay_refuses_none_that_was_known() {
 
 #[test]
 fn a_spoke_that_has_many_new_series_is_looked_at_more_closely() {
-    let series = ActiveSeries::default();
+    let series = new_series();
     scrape(&series, 15, 0..3600, 0..KNOWN);
     // Two fifths of its series are replaced, and some more.
     let later = 4_000..14_000;
@@ -109,7 +127,7 @@ fn a_spoke_that_has_many_new_series_is_looked_at_more_closely() {
 /// Nothing about a series decides whether it is looked up.
 #[test]
 fn each_place_of_a_request_is_looked_up_equally_often() {
-    let series = ActiveSeries::default();
+    let series = new_series();
     series.shift.store(4, Relaxed);
     let mut looked_up = [0_u32; 100];
     let requests = 40_000;
@@ -138,7 +156,7 @@ fn each_place_of_a_request_is_looked_up_equally_often() {
 #[test]
 fn two_spokes_are_looked_up_at_different_places() {
     let places = || {
-        let series = ActiveSeries::default();
+        let series = new_series();
         series.shift.store(4, Relaxed);
         let mut watching =
             Watching::new(&series, LIMIT, Second::default(), series.chance.hash_one(0));

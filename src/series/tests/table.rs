@@ -68,7 +68,7 @@ fn a_table_has_what_a_map_has() {
 
 #[test]
 fn a_series_takes_16_bytes_at_most() {
-    let series = ActiveSeries::default();
+    let series = new_series();
     let limit = 300_000;
     for thousand in 1..=300 {
         let first = (thousand - 1) * 1000;
@@ -87,7 +87,7 @@ fn a_series_takes_16_bytes_at_most() {
 
 #[test]
 fn a_table_shrinks_when_series_are_gone() {
-    let series = ActiveSeries::default();
+    let series = new_series();
     let limit = 100_000;
     pass(&series, limit, 0, 0..100_000);
     for second in 0..70 {
@@ -103,7 +103,7 @@ fn a_table_shrinks_when_series_are_gone() {
 /// A thread that panics with the lock must not stop all requests of a spoke.
 #[test]
 fn a_lock_that_a_panic_left_is_taken() {
-    let series = ActiveSeries::default();
+    let series = new_series();
     let died = std::thread::scope(|scope| {
         let dies = scope.spawn(|| {
             let _register = series.register();
@@ -118,7 +118,7 @@ fn a_lock_that_a_panic_left_is_taken() {
 
 #[test]
 fn a_name_is_cut_and_cannot_mislead() {
-    let series = ActiveSeries::default();
+    let series = new_series();
     pass(&series, 1, 0, 0..1);
     let mut watching = series.watch_at(1, at(FILLED));
     let hostile = "up 5, \u{202e}down\n".repeat(100);
