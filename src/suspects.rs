@@ -32,6 +32,6 @@ mod tests;
 mod texts;
 
 pub use case::{Case, Learned};
-pub use docket::{Digest, Docket, digest};
+pub use docket::{Digest, Docket, PutOff, digest};
 pub use inquiry::{Answer, Closed, Control, Inquiry, Shot, Terms};
 pub use texts::{Complaint, compares_with_newest};

@@ -18,7 +18,7 @@ use crate::budget::{Permit, Reservation};
 use crate::reasons::HubFailure;
 use crate::rewrite::{Outgoing, Payload, RewriteError, Rewriter};
 use crate::spoke::Spoke;
-use crate::suspects::{Digest, Docket, digest};
+use crate::suspects::{Digest, Docket, PutOff, digest};
 use crate::wire::Counts;
 
 use super::hub::{Hub, HubRequest, Writer};
@@ -266,16 +266,14 @@ impl Run<'_> {
         if Instant::now() + needed > self.deadline {
             // The time was lost while other requests had the places, so it does not show that these
             // samples cannot be found.
-            if Instant::now() + needed <= self.deadline + self.waited && !self.gave_up {
-                return Err(Failed::crowded());
-            }
-            // Asked once for each request: every answer counts as one.
-            self.gave_up = self.gave_up || !self.docket().put_off_salvage(&self.digest());
-            return if self.gave_up {
-                Ok(false)
-            } else {
-                Err(Failed::slow())
+            let crowded = Instant::now() + needed <= self.deadline + self.waited;
+            let (cause, failed) = match crowded {
+                true => (PutOff::Crowded, Failed::crowded()),
+                false => (PutOff::Slow, Failed::slow()),
             };
+            // Asked once for each request: every answer counts as one.
+            self.gave_up = self.gave_up || !self.docket().put_off_salvage(&self.digest(), cause);
+            return if self.gave_up { Ok(false) } else { Err(failed) };
         }
         self.salvage_requests -= 2;
         for (payload, permit) in [second, first] {

@@ -25,8 +25,18 @@ const LEARNED_AGE_MAX: Duration = Duration::from_secs(600);
 /// Most of what refusals taught that is remembered.
 const LEARNED_MAX: usize = 256;
 
-/// How many times in a row a request is put off when the hub is too slow for salvage.
-const PUT_OFF_MAX: u32 = 2;
+/// Why there was no time for the salvage of a request. The number is how much it counts of what makes an
+/// end of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PutOff {
+    /// The further requests waited for those of others.
+    Crowded = 1,
+    /// The hub is too slow.
+    Slow = 10,
+}
+
+/// A request is put off twice in a row when the hub is too slow, and 20 times when it waits for others.
+const PUT_OFF_MAX: u32 = 20;
 
 /// What tells a message from others: a part of the SHA-256 of its bytes.
 pub type Digest = [u8; 16];
@@ -160,19 +170,20 @@ impl Docket {
         self.control.clone()
     }
 
-    /// Records that the hub is too slow to salvage a request, and returns true when the spoke is to
-    /// retry it. Every third time the rest is refused instead; otherwise the spoke would send the
-    /// same request for ever.
-    pub fn put_off_salvage(&mut self, digest: &Digest) -> bool {
+    /// Records that there was no time to salvage a request, and returns true when the spoke is to retry
+    /// it. After some times the rest is refused instead; otherwise the spoke would send the same
+    /// request for ever.
+    pub fn put_off_salvage(&mut self, digest: &Digest, cause: PutOff) -> bool {
         let place = self.put_off.iter().position(|(known, _)| known == digest);
         let (_, times) = place.map_or((*digest, 0), |place| self.put_off.remove(place));
-        if times >= PUT_OFF_MAX {
+        let times = times + cause as u32;
+        if times > PUT_OFF_MAX {
             return false;
         }
         if self.put_off.len() >= CASES_MAX {
             self.put_off.remove(0);
         }
-        self.put_off.push((*digest, times + 1));
+        self.put_off.push((*digest, times));
         true
     }
 
@@ -192,19 +203,30 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_request_that_waits_for_others_is_put_off_more_often() {
+        let mut docket = Docket::default();
+        let stuck = digest(b"stuck");
+        for _ in 0..20 {
+            assert!(docket.put_off_salvage(&stuck, PutOff::Crowded));
+        }
+        assert!(!docket.put_off_salvage(&stuck, PutOff::Crowded));
+        assert!(docket.put_off_salvage(&stuck, PutOff::Slow));
+    }
+
+    #[test]
     fn each_request_is_put_off_twice_whatever_becomes_of_others() {
         let mut docket = Docket::default();
         let (stuck, other) = (digest(b"stuck"), digest(b"other"));
         for _ in 0..2 {
-            assert!(docket.put_off_salvage(&stuck));
+            assert!(docket.put_off_salvage(&stuck, PutOff::Slow));
             // Another shard of the spoke is salvaged in time.
-            assert!(docket.put_off_salvage(&other));
+            assert!(docket.put_off_salvage(&other, PutOff::Slow));
             docket.record_salvage(&other);
         }
-        assert!(!docket.put_off_salvage(&stuck));
+        assert!(!docket.put_off_salvage(&stuck, PutOff::Slow));
         assert!(!docket.has_put_off());
         for request in 0..1000_u32 {
-            docket.put_off_salvage(&digest(&request.to_le_bytes()));
+            docket.put_off_salvage(&digest(&request.to_le_bytes()), PutOff::Slow);
         }
         assert_eq!(docket.put_off.len(), CASES_MAX);
     }
