@@ -55,7 +55,7 @@ enum Command {
     Man(man::ManArgs),
     /// Receive remote writes and forward them to the hubs.
     Serve(serve::ServeArgs),
-    /// Show how the spokes of a running hubgate are; exit with 1 if one is silent.
+    /// Show how the spokes of a running hubgate are; exit with 1 if one does not write.
     Status(Box<status::StatusArgs>),
     /// Make a token for a spoke, and print it once with its digest.
     Token(token::TokenArgs),

@@ -26,8 +26,12 @@ use foldhash::fast::FixedState;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Uri};
 use serde::Serialize;
+use tokio::sync::Semaphore;
 
 use super::Sources;
+
+/// The answers that may be made at once, as of the pages of metrics.
+static ANSWERS: Semaphore = Semaphore::const_new(1);
 
 /// The routes of the API.
 pub(super) fn router() -> Router<Sources> {
@@ -42,11 +46,11 @@ pub(super) fn router() -> Router<Sources> {
 }
 
 async fn status(State(sources): State<Sources>, headers: HeaderMap) -> Response<Body> {
-    answer(&headers, &gate::Status::of(&sources))
+    answer(headers, move || gate::Status::of(&sources)).await
 }
 
 async fn list(State(sources): State<Sources>, headers: HeaderMap) -> Response<Body> {
-    answer(&headers, &spokes::Spokes::of(&sources.state.load()))
+    answer(headers, move || spokes::Spokes::of(&sources.state.load())).await
 }
 
 async fn one(
@@ -56,7 +60,7 @@ async fn one(
 ) -> Response<Body> {
     let state = sources.state.load();
     match spoke::Detail::of(&state, &name) {
-        Some(detail) => answer(&headers, &detail),
+        Some(detail) => answer(headers, move || detail).await,
         None => (StatusCode::NOT_FOUND, "no spoke has this name\n").into_response(),
     }
 }
@@ -74,16 +78,19 @@ async fn all_histories(
         let text = "the only parameter is since, the number of a step\n";
         return (StatusCode::BAD_REQUEST, text).into_response();
     }
-    let state = sources.state.load();
-    answer(&headers, &history::Histories::of(&state, since.flatten()))
+    let since = since.flatten();
+    answer(headers, move || {
+        history::Histories::of(&sources.state.load(), since)
+    })
+    .await
 }
 
 async fn all_hubs(State(sources): State<Sources>, headers: HeaderMap) -> Response<Body> {
-    answer(&headers, &hubs::Hubs::of(&sources.state.load()))
+    answer(headers, move || hubs::Hubs::of(&sources.state.load())).await
 }
 
 async fn all_reasons(headers: HeaderMap) -> Response<Body> {
-    answer(&headers, &reasons::Reasons::all())
+    answer(headers, reasons::Reasons::all).await
 }
 
 async fn schema() -> impl IntoResponse {
@@ -91,12 +98,21 @@ async fn schema() -> impl IntoResponse {
     ([(CONTENT_TYPE, "application/schema+json")], SCHEMA)
 }
 
-/// Encodes an answer as one line of JSON, or says that it is the one that the client has.
-fn answer(headers: &HeaderMap, content: &impl Serialize) -> Response<Body> {
-    let json = match serde_json::to_string(content) {
-        Ok(json) => json + "\n",
-        Err(error) => {
-            tracing::error!(%error, "cannot encode an answer of the API");
+/// Makes an answer and encodes it as one line of JSON, or says that it is the one that the client has.
+/// With many spokes that takes longer than requests may wait for a thread of the runtime.
+async fn answer<T: Serialize>(
+    headers: HeaderMap,
+    content: impl FnOnce() -> T + Send + 'static,
+) -> Response<Body> {
+    let permit = ANSWERS.acquire().await;
+    let encode = move || {
+        let _permit = permit;
+        serde_json::to_string(&content()).map(|json| json + "\n")
+    };
+    let json = match tokio::task::spawn_blocking(encode).await {
+        Ok(Ok(json)) => json,
+        failed => {
+            tracing::error!(?failed, "cannot encode an answer of the API");
             return StatusCode::INTERNAL_SERVER_ERROR.into_response();
         }
     };

@@ -1,7 +1,8 @@
 //! `hubgate status`: how the spokes of a running hubgate are, in a terminal or for a script.
 //!
-//! It shows what the status page shows, from the same API. The exit code is 0 if all spokes write, 1 if one
-//! is silent or never came, and 2 if hubgate cannot be asked.
+//! It shows what the status page shows, from the same API. The exit code is 0 if something of each spoke was
+//! written in the last five minutes, or hubgate has not run for as long; 1 otherwise, and 2 if hubgate cannot
+//! be asked.
 
 mod answers;
 mod table;
@@ -26,6 +27,9 @@ use answers::{Spoke, Spokes, Status};
 
 /// The time between two answers of `--watch`.
 const INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long a spoke may write nothing, in seconds, as for its condition.
+const SILENT_SECONDS: f64 = 300.0;
 
 /// The exit code when hubgate cannot be asked.
 const EXIT_UNKNOWN: u8 = 2;
@@ -82,15 +86,20 @@ pub(super) fn run(args: &StatusArgs) -> ExitCode {
     }
 }
 
-/// Prints the status, once or until something fails. Returns whether no spoke is silent.
+/// Prints the status, once or again and again. Returns whether all spokes write.
 async fn show(args: &StatusArgs) -> anyhow::Result<bool> {
     let mut api = Api::new(args)?;
     let terminal = io::stdout().is_terminal();
     let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty());
     loop {
-        let (text, fine) = match &args.spoke {
-            Some(name) => one(&mut api, name, args.output, colour).await?,
-            None => all(&mut api, args.output, colour).await?,
+        let shown = match &args.spoke {
+            Some(name) => one(&mut api, name, args.output, colour).await,
+            None => all(&mut api, args.output, colour).await,
+        };
+        let (text, fine) = match shown {
+            // It may be back soon.
+            Err(error) if args.watch => (format!("{error:#}\n"), false),
+            shown => shown?,
         };
         let text = if args.watch && terminal {
             CLEAR.to_owned() + &text
@@ -115,11 +124,11 @@ async fn show(args: &StatusArgs) -> anyhow::Result<bool> {
 async fn all(api: &mut Api, output: Output, colour: bool) -> anyhow::Result<(String, bool)> {
     let json = api.ask("/api/v1/spokes").await?;
     let spokes: Spokes = parse(&json)?;
-    let fine = !spokes.spokes.iter().any(Spoke::is_silent);
+    let status: Status = parse(&api.ask("/api/v1/status").await?)?;
+    let fine = spokes.spokes.iter().all(|spoke| writes(spoke, &status));
     if output == Output::Json {
         return Ok((String::from_utf8_lossy(&json).into_owned(), fine));
     }
-    let status: Status = parse(&api.ask("/api/v1/status").await?)?;
     let mut text = table::clean(&status.summary) + "\n";
     for error in &status.configuration.errors {
         writeln!(
@@ -150,14 +159,21 @@ async fn one(
         .ask(&format!("/api/v1/spokes/{}", path_segment(name)))
         .await?;
     let spoke: Spoke = parse(&json)?;
-    let fine = !spoke.is_silent();
+    let status: Status = parse(&api.ask("/api/v1/status").await?)?;
+    let fine = writes(&spoke, &status);
     if output == Output::Json {
         return Ok((String::from_utf8_lossy(&json).into_owned(), fine));
     }
-    let status: Status = parse(&api.ask("/api/v1/status").await?)?;
     let reasons: answers::Reasons = parse(&api.ask("/api/v1/reasons").await?)?;
     let text = table::spoke(&spoke, &reasons, status.timestamp_seconds, colour);
     Ok((text, fine))
+}
+
+/// Whether something of a spoke was written lately, as far as hubgate can know.
+fn writes(spoke: &Spoke, status: &Status) -> bool {
+    let now = status.timestamp_seconds;
+    let last = spoke.last_write_timestamp_seconds;
+    now - last.unwrap_or(status.start_timestamp_seconds) <= SILENT_SECONDS
 }
 
 fn parse<T: DeserializeOwned>(json: &[u8]) -> anyhow::Result<T> {
@@ -212,7 +228,7 @@ impl Api {
             StatusCode::UNAUTHORIZED => bail!(
                 "{}: {}; set --token-file, or --username and --password-file",
                 self.admin,
-                response.text()
+                table::clean(&response.text())
             ),
             status => bail!(
                 "{}: {status}: {}",

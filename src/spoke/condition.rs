@@ -17,7 +17,7 @@ pub const LATE_AFTER: Duration = Duration::from_secs(600);
 /// How a spoke is doing. Several may be true at once; the first of them needs an operator most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Condition {
-    /// No request of it came since hubgate started.
+    /// Nothing of it was written since hubgate started, and nothing was refused or failed lately.
     NeverCame,
     /// Nothing of it was written in the last 5 minutes, and nothing was refused or failed.
     Silent,
@@ -69,8 +69,7 @@ impl Condition {
             .filter(|it| since(it.last) <= SILENT_AFTER);
         let mut conditions: Vec<_> = recent.map(|it| Self::of_reason(it.reason)).collect();
         if conditions.is_empty() && !writes {
-            let came = seen.last_write.is_some() || !seen.addresses.is_empty();
-            let came = came || !seen.refusals.is_empty();
+            let came = seen.last_write.is_some();
             conditions.push(if came { Self::Silent } else { Self::NeverCame });
         }
         if writes && lag(seen, now).is_some_and(|lag| lag > LATE_AFTER) {
@@ -165,7 +164,7 @@ mod tests {
         let status = Status::default();
         assert_eq!(now(&status), ["never_came"]);
         sent(&status);
-        assert_eq!(now(&status), ["silent"]);
+        assert_eq!(now(&status), ["never_came"]);
         wrote(&status, Duration::from_secs(1));
         assert_eq!(now(&status), ["writing"]);
         assert_eq!(
@@ -208,7 +207,7 @@ mod tests {
         let status = Status::default();
         status.record_refusal(RequestReason::SourceRange.name(), 1, "");
         assert_eq!(now(&status), ["refused"]);
-        assert_eq!(later(&status, SILENT_AFTER * 2), ["silent"]);
+        assert_eq!(later(&status, SILENT_AFTER * 2), ["never_came"]);
     }
 
     #[test]

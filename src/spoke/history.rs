@@ -76,8 +76,7 @@ impl Step {
 
 impl History {
     /// Ends the step of this number, with what was counted until then and how far the newest sample is
-    /// behind. What was counted since the step that ended last belongs to this one; steps in between
-    /// were missed.
+    /// behind. Steps in between were missed; what was counted in them is spread over them and this one.
     pub fn record(&self, number: u64, totals: Totals, lag: Option<Duration>) {
         let mut ring = self.lock();
         let missed = match ring.steps.is_empty() {
@@ -88,7 +87,7 @@ impl History {
                 None => return,
             },
         };
-        let seconds = STEP.as_secs_f32();
+        let seconds = STEP.as_secs_f32() * (missed + 1) as f32;
         let rate = |now: u64, before: u64| now.saturating_sub(before) as f32 / seconds;
         let step = Step {
             written: rate(totals.written, ring.before.written),
@@ -105,18 +104,35 @@ impl History {
         ring.before = totals;
     }
 
-    /// The steps after the one of this number, the newest last, or all that are kept.
+    /// The steps after the one of this number, the newest last, or all that are kept, as also when there is
+    /// no such step: it is of a process before.
     pub fn since(&self, number: Option<u64>) -> Steps {
         let ring = self.lock();
         let kept = ring.steps.len();
-        let new = number.map_or(kept, |number| {
-            let new = ring.newest.saturating_sub(number);
-            usize::try_from(new).map_or(kept, |new| new.min(kept))
-        });
+        let after = |number| ring.newest.checked_sub(number)?.try_into().ok();
+        let new = number
+            .and_then(after)
+            .map_or(kept, |new: usize| new.min(kept));
         Steps {
             steps: ring.steps.range(kept - new..).copied().collect(),
             newest: ring.newest,
             ended: ring.ended,
+        }
+    }
+
+    /// The part of the samples that were written or refused in this last time that was refused.
+    pub fn rejected_ratio(&self, time: Duration) -> f64 {
+        let steps = usize::try_from(time.as_secs() / STEP.as_secs()).unwrap_or(usize::MAX);
+        let ring = self.lock();
+        let recent = ring.steps.iter().rev().take(steps);
+        let recent = recent.filter(|step| step.rejected.is_finite());
+        let (rejected, all) = recent.fold((0.0, 0.0), |(rejected, all), step| {
+            (rejected + step.rejected, all + step.rejected + step.written)
+        });
+        if all > 0.0 {
+            f64::from(rejected / all)
+        } else {
+            0.0
         }
     }
 
@@ -192,7 +208,7 @@ mod tests {
         assert_eq!(rates(&history, None), [1.0, 1.0, 1.0, 3.0]);
         assert_eq!(rates(&history, Some(1)), [1.0, 3.0]);
         assert!(rates(&history, Some(3)).is_empty());
-        assert!(rates(&history, Some(u64::MAX)).is_empty());
+        assert_eq!(rates(&history, Some(4)).len(), 4);
     }
 
     #[test]
@@ -203,8 +219,23 @@ mod tests {
         history.record(3, written(600), None);
         history.record(2, written(600), None);
         let rates = rates(&history, None);
-        assert_eq!((rates[0], rates[3], rates.len()), (1.0, 3.0, 4));
+        assert_eq!((rates[0], rates[3], rates.len()), (1.0, 1.0, 4));
         assert!(rates[1..3].iter().all(|rate| rate.is_nan()));
+    }
+
+    #[test]
+    fn the_ratio_is_of_the_last_steps() {
+        let history = History::default();
+        assert_eq!(history.rejected_ratio(2 * STEP), 0.0);
+        let totals = |rejected, written| Totals {
+            written,
+            rejected,
+            failed: 1000,
+        };
+        history.record(0, totals(1000, 0), None);
+        history.record(1, totals(1000, 300), None);
+        history.record(2, totals(1100, 300), None);
+        assert_eq!(history.rejected_ratio(2 * STEP), 0.25);
     }
 
     #[test]

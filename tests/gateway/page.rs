@@ -143,6 +143,9 @@ async fn a_spoke_is_shown_whole_and_what_it_wrote_is_only_text() {
     browser
         .until_text("No spoke of this name is configured.")
         .await;
+    // In another view, no further question is refused.
+    browser.go(&url(&gate, "#/hubs")).await;
+    browser.until_text("Requests under way").await;
     browser.expect_complaint("404").await;
     for (fragment, text) in [
         ("#/hubs", "Requests under way"),
@@ -187,9 +190,6 @@ async fn nothing_is_cut_off_on_a_telephone() {
     for view in ["#/spokes", "#/spokes/refused", "#/hubs", "#/reasons"] {
         browser.go(&url(&gate, view)).await;
         browser
-            .until("!document.querySelector('main > section:not([hidden])').hidden")
-            .await;
-        browser
             .until("document.querySelector('main > section:not([hidden])').innerText.length > 80")
             .await;
         let width = browser.value("document.documentElement.scrollWidth").await;
@@ -209,6 +209,14 @@ async fn the_keyboard_is_enough() {
     let focused = "(document.activeElement.innerText || document.activeElement.id)";
     browser.press("Tab").await;
     assert_eq!(browser.value(focused).await, "Skip to the content");
+    let before = browser.value("location.href").await;
+    browser.press("Enter").await;
+    browser.until("document.activeElement.id === 'main'").await;
+    assert_eq!(browser.value("location.href").await, before);
+    browser.value("document.activeElement.blur()").await;
+    browser
+        .value("document.querySelector('#skip').focus()")
+        .await;
     let mut seen = Vec::new();
     for _ in 0..60 {
         browser.press("Tab").await;
@@ -290,5 +298,46 @@ async fn a_thousand_spokes_are_shown() {
     let figures: Value = figures.await;
     eprintln!("1,000 spokes, milliseconds: {figures}");
     browser.picture("thousand").await;
+    browser.expect_no_complaint().await;
+}
+
+/// What the other tests rely on: the policy of the page keeps out what is not of hubgate, and says so.
+#[tokio::test]
+async fn a_file_from_elsewhere_and_a_script_in_the_page_are_kept_out() {
+    let (_hub, gate) = start_with_all_conditions().await;
+    let mut browser = open(&gate, "").await;
+    browser.expect_no_complaint().await;
+    browser
+        .value(
+            "document.body.append(Object.assign(new Image(), {src: 'http://127.0.0.1:9/x.png'}))",
+        )
+        .await;
+    browser
+        .value("new Promise((done) => setTimeout(done, 100))")
+        .await;
+    browser.expect_complaint("Content Security Policy").await;
+    let markup = "(() => { try { document.body.innerHTML = '<p>'; return 'taken'; } catch { return 'refused'; } })()";
+    assert_eq!(browser.value(markup).await, "refused");
+}
+
+/// What is read, selected or scrolled stays under whoever does it.
+#[tokio::test]
+async fn a_spoke_s_view_goes_on_while_somebody_is_in_it() {
+    let (_hub, gate) = start_with_all_conditions().await;
+    let mut browser = open(&gate, "").await;
+    browser.resize(360, 740).await;
+    browser.go(&url(&gate, "#/spokes/refused")).await;
+    browser.until_text("rejected: mismatched_label").await;
+    let table = "document.querySelectorAll('#spoke .scroll')[0]";
+    browser.value(&format!("{table}.focus()")).await;
+    browser.value(&format!("{table}.scrollLeft = 100")).await;
+    gate.send(Request::up().spoke("refused")).await.expect(204);
+    let written = "[...document.querySelectorAll('#spoke tr')].find((it) => it.innerText.startsWith('written')).innerText";
+    browser
+        .until(&format!("{written}.split(/\\s+/)[1] === '3'"))
+        .await;
+    assert_eq!(browser.value(&format!("{table}.scrollLeft")).await, 100);
+    let focused = format!("document.activeElement === {table}");
+    assert_eq!(browser.value(&focused).await, true);
     browser.expect_no_complaint().await;
 }

@@ -7,7 +7,6 @@ use serde::Serialize;
 
 use crate::series::Standing;
 use crate::spoke::condition::{Condition, SILENT_AFTER};
-use crate::spoke::history::STEP;
 use crate::spoke::{LimitInUse, Refusals, Spoke};
 use crate::state::State;
 
@@ -181,17 +180,5 @@ impl RefusalStatus {
 
 /// The part of the samples of a spoke that was refused for good in the last 5 minutes.
 pub(super) fn rejected_ratio(spoke: &Spoke) -> f64 {
-    let steps = spoke.history.since(None).steps;
-    let recent = usize::try_from(SILENT_AFTER.as_secs() / STEP.as_secs()).unwrap_or(usize::MAX);
-    let recent = &steps[steps.len().saturating_sub(recent)..];
-    let recent = recent.iter().filter(|step| step.rejected.is_finite());
-    let (rejected, all) = recent.fold((0.0, 0.0), |(rejected, all), step| {
-        let all = all + step.rejected + step.written + step.failed;
-        (rejected + step.rejected, all)
-    });
-    if all > 0.0 {
-        f64::from(rejected / all)
-    } else {
-        0.0
-    }
+    spoke.history.rejected_ratio(SILENT_AFTER)
 }

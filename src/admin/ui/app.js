@@ -3,7 +3,7 @@
 import { drawHubs, drawReasons } from './hubs.js';
 import { drawSpoke } from './spoke.js';
 import { SpokesView } from './spokes.js';
-import { ago, bytes, duration, el, moment, number, put, visible } from './text.js';
+import { ago, bytes, duration, el, moment, number, put, render, visible } from './text.js';
 
 const INTERVAL = 5000;
 const TIMEOUT = 10000;
@@ -17,22 +17,29 @@ const list = new SpokesView((wanted) => {
 /** The last answer to each question, with its tag. */
 const answers = new Map();
 let since = null;
+let started = null;
 let reasons = new Map();
 let clock = 0;
+/** When the last answers came, by the clock of the server and by that of the browser. */
 let reached = null;
+let answered = 0;
+let conditions = null;
 let shown = null;
 let timer = null;
+let asking = new AbortController();
 
-/** Asks the API. Returns null if nothing changed since the last answer. */
-async function ask(path) {
+/** Asks the API. What did not change since the last answer is not sent again. */
+async function ask(path, signal) {
   const known = answers.get(path);
-  const headers = known ? { 'If-None-Match': known } : {};
-  const response = await fetch(`api/v1/${path}`, { headers, cache: 'no-store', signal: AbortSignal.timeout(TIMEOUT) });
-  if (response.status === 304) return null;
+  const headers = known ? { 'If-None-Match': known.tag } : {};
+  const within = AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT)]);
+  const response = await fetch(`api/v1/${path}`, { headers, cache: 'no-store', signal: within });
+  if (response.status === 304) return known.answer;
   if (!response.ok) throw new Failure(response.status, (await response.text()).trim());
+  const answer = await response.json();
   const tag = response.headers.get('ETag');
-  if (tag && !path.includes('?')) answers.set(path, tag);
-  return response.json();
+  if (tag && !path.includes('?')) answers.set(path, { tag, answer });
+  return answer;
 }
 
 class Failure extends Error {
@@ -61,6 +68,10 @@ function decoded(text) {
 
 function gate(status) {
   put(element('summary'), visible(status.summary));
+  // Times in the sentence change all the time; who listens is told when a spoke changes.
+  const now = JSON.stringify(status.spokes);
+  if (conditions !== null && conditions !== now) put(element('news'), visible(status.summary));
+  conditions = now;
   const config = status.configuration;
   const soonest = [...status.certificates].sort((a, b) => a.expiry_timestamp_seconds - b.expiry_timestamp_seconds)[0];
   const facts = [
@@ -88,7 +99,8 @@ function gate(status) {
   if (config.errors.length) {
     const at = (it) => [it.file, it.line, it.column].filter((part) => part != null).join(':');
     const text = (it) => visible([at(it), it.key, it.message].filter(Boolean).join(': '));
-    faults.replaceChildren(
+    render(
+      faults,
       el('li', {}, `The configuration that was read ${ago(config.last_load_timestamp_seconds, clock)} is not valid; the one before stays in force.`),
       ...config.errors.map((it) => el('li', {}, text(it))),
     );
@@ -99,9 +111,15 @@ function lost(failure) {
   const text = failure.status
     ? `hubgate answers with ${failure.status}: ${visible(failure.message)}`
     : 'hubgate cannot be reached';
-  put(element('lost'), `${text}. What is shown is of ${reached ? moment(reached) : 'nobody knows when'}.`);
+  old(text);
+}
+
+/** Says that what is shown is not of now. */
+function old(why) {
+  const time = reached ? moment(reached) : null;
+  put(element('lost'), time ? `${why}. What is shown is of ${time}.` : `${why}.`);
   element('lost').hidden = false;
-  element('main').classList.add('stale');
+  document.body.classList.add('stale');
 }
 
 /** Shows the view of the URL, and moves the focus to it when it is another one than before. */
@@ -112,69 +130,72 @@ function show() {
     if (link.dataset.view === view || (view === 'spoke' && link.dataset.view === 'spokes')) link.setAttribute('aria-current', 'page');
     else link.removeAttribute('aria-current');
   }
-  document.title = view === 'spoke' ? `${visible(name)} – hubgate` : 'hubgate';
+  const title = { spokes: 'hubgate', hubs: 'Hubs – hubgate', reasons: 'Reasons – hubgate' };
+  document.title = title[view] ?? `${visible(name)} – hubgate`;
   if (view === 'spokes') list.restore(parameters);
   const key = `${view}/${name ?? ''}`;
   if (shown !== null && shown !== key) {
     element('main').focus({ preventScroll: true });
     scrollTo(0, 0);
   }
-  if (shown !== key) {
-    for (const path of answers.keys()) answers.delete(path);
-    if (view === 'spoke') element('spoke').replaceChildren(el('h1', { id: 'spoke-title' }, visible(name)));
+  if (shown !== key && view === 'spoke') {
+    element('spoke').replaceChildren(el('h1', { id: 'spoke-title' }, visible(name)));
   }
   shown = key;
 }
 
 async function refresh() {
   clearTimeout(timer);
+  // An answer for the view before must not be shown in this one.
+  asking.abort();
+  asking = new AbortController();
+  const { signal } = asking;
   try {
-    const status = await ask('status');
-    if (status) {
-      clock = status.timestamp_seconds;
-      gate(status);
+    const status = await ask('status', signal);
+    clock = status.timestamp_seconds;
+    if (started !== status.start_timestamp_seconds) {
+      started = status.start_timestamp_seconds;
+      since = null;
+      list.forget();
     }
+    gate(status);
     const { view, name } = route();
-    if (!reasons.size) reasons = new Map((await ask('reasons')).reasons.map((it) => [it.name, it]));
-    if (view === 'spokes') await refreshSpokes();
-    if (view === 'spoke') await refreshSpoke(name);
-    if (view === 'hubs') {
-      const answer = await ask('hubs');
-      if (answer) drawHubs(element('hubs'), answer.hubs);
+    if (!reasons.size) {
+      reasons = new Map((await ask('reasons', signal)).reasons.map((it) => [it.name, it]));
     }
-    if (view === 'reasons' && !element('reasons').children.length) drawReasons(element('reasons'), [...reasons.values()]);
+    if (view === 'spokes') await refreshSpokes(signal);
+    if (view === 'spoke') await refreshSpoke(name, signal);
+    if (view === 'hubs') drawHubs(element('hubs'), (await ask('hubs', signal)).hubs);
+    if (view === 'reasons') drawReasons(element('reasons'), [...reasons.values()]);
     reached = clock;
+    answered = Date.now();
     element('lost').hidden = true;
-    element('main').classList.remove('stale');
+    document.body.classList.remove('stale');
   } catch (failure) {
+    if (signal.aborted) return;
     lost(failure);
   }
   // Nobody looks at a page in the background.
   if (!document.hidden) timer = setTimeout(refresh, INTERVAL);
 }
 
-async function refreshSpokes() {
-  const answer = await ask('spokes');
-  if (answer) {
-    const start = performance.now();
-    list.update(answer.spokes, clock);
-    performance.clearMeasures();
-    performance.measure('update', { start });
-  }
-  const steps = await ask(since === null ? 'history' : `history?since=${since}`);
-  if (steps?.end_timestamp_seconds != null && steps.newest !== since) {
+async function refreshSpokes(signal) {
+  const { spokes } = await ask('spokes', signal);
+  const start = performance.now();
+  list.update(spokes, clock);
+  performance.clearMeasures();
+  performance.measure('update', { start });
+  const steps = await ask(since === null ? 'history' : `history?since=${since}`, signal);
+  if (steps.end_timestamp_seconds != null && steps.newest !== since) {
     since = steps.newest;
     list.updateHistory(steps.spokes);
   }
 }
 
-async function refreshSpoke(name) {
+async function refreshSpoke(name, signal) {
   try {
-    const answer = await ask(`spokes/${encodeURIComponent(name)}`);
-    const section = element('spoke');
-    // What somebody selects or reads with the keyboard is not taken away under them.
-    const busy = section.contains(document.activeElement) || !getSelection().isCollapsed;
-    if (answer && !(busy && section.children.length > 1)) drawSpoke(section, answer, reasons, clock);
+    const spoke = await ask(`spokes/${encodeURIComponent(name)}`, signal);
+    drawSpoke(element('spoke'), spoke, reasons, clock);
   } catch (failure) {
     if (failure.status !== 404) throw failure;
     element('spoke').replaceChildren(
@@ -188,7 +209,14 @@ addEventListener('hashchange', () => {
   refresh();
 });
 document.addEventListener('visibilitychange', () => {
-  if (!document.hidden) refresh();
+  if (document.hidden) return;
+  if (answered && Date.now() - answered > 3 * INTERVAL) old('Asking hubgate');
+  refresh();
+});
+// The fragment of the URL is the view, so the link must not go there.
+element('skip').addEventListener('click', (event) => {
+  event.preventDefault();
+  element('main').focus();
 });
 show();
 refresh();

@@ -1,6 +1,6 @@
 // The hubs, and the reasons.
 
-import { el, foreign, number, withCode } from './text.js';
+import { el, foreign, number, render, withCode } from './text.js';
 
 /** Draws the hubs into a section. */
 export function drawHubs(section, hubs) {
@@ -19,7 +19,8 @@ export function drawHubs(section, hubs) {
       el('td', {}, lost.length ? lines(lost.map(([part, count]) => `${part} ${number(count)}`)) : 'nothing'),
     );
   });
-  section.replaceChildren(
+  render(
+    section,
     el('h1', { id: 'hubs-title' }, 'Hubs'),
     el(
       'div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-labelledby': 'hubs-title' },
@@ -41,7 +42,8 @@ export function drawReasons(section, reasons) {
       el('dd', {}, withCode(it.meaning), ' ', withCode(it.remedy)),
     ]),
   );
-  section.replaceChildren(
+  render(
+    section,
     el('h1', { id: 'reasons-title' }, 'Reasons'),
     el('h2', {}, 'Of refused requests'), of('request'),
     el('h2', {}, 'Of refused series and samples'), of('series'),

@@ -1,7 +1,7 @@
 // Everything about one spoke.
 
 import { chart } from './charts.js';
-import { ago, bytes, condition, duration, el, foreign, moment, number, share, visible, withCode } from './text.js';
+import { ago, bytes, condition, duration, el, foreign, moment, number, render, share, visible, withCode } from './text.js';
 
 const KINDS = ['float', 'histogram', 'exemplar', 'metadata'];
 
@@ -17,6 +17,7 @@ export function drawSpoke(section, spoke, reasons, now) {
     refusals(spoke, reasons, now),
     el('h2', {}, 'Limits'),
     limits(spoke.limits),
+    activeSeries(spoke.active_series),
     el('h2', {}, 'Samples since the start'),
     samples(spoke.samples),
     el('h2', {}, 'Requests since the start'),
@@ -29,7 +30,7 @@ export function drawSpoke(section, spoke, reasons, now) {
     el('p', { class: 'quiet' }, 'HUBGATE is the name or address by which the spoke reaches hubgate; the secret is in the file.'),
     el('pre', { tabindex: '0', 'aria-label': 'remote_write' }, el('code', {}, visible(spoke.remote_write).replaceAll('\\u{a}', '\n'))),
   ];
-  section.replaceChildren(...parts);
+  render(section, ...parts.filter((part) => part != null));
 }
 
 function facts(spoke, now) {
@@ -99,6 +100,14 @@ function limits(all) {
     ];
     return [it.name, number(it.used), number(it.limit), meter, number(it.exceeded), it.mode];
   }));
+}
+
+/** The metrics that use up a limit of active series. */
+function activeSeries(all) {
+  if (!all?.growing.length) return null;
+  const names = all.growing.map((it) => [foreign(it.metric), ` ${number(it.new)}`]);
+  const text = names.flatMap((name, place) => (place ? [', ', ...name] : name));
+  return el('p', {}, 'Most new series lately: ', text);
 }
 
 function samples(all) {

@@ -67,7 +67,8 @@ export class SpokesView {
   filters() {
     this.buttons = ['', ...CONDITIONS].map((state) => {
       const choose = () => this.want({ state });
-      return [state, el('button', { type: 'button', on: { click: choose } })];
+      const text = state ? condition(state) : 'all';
+      return [state, el('button', { type: 'button', on: { click: choose } }, text)];
     });
     document.getElementById('states').append(...this.buttons.map(([, button]) => button));
   }
@@ -132,6 +133,11 @@ export class SpokesView {
       if (this.pending.size) setTimeout(build);
     };
     setTimeout(build);
+  }
+
+  /** Another process counts the steps anew. */
+  forget() {
+    this.history.clear();
   }
 
   /** Takes the steps of the history that are new. */

@@ -37,6 +37,34 @@ function fill(element, attributes, children) {
   return element;
 }
 
+/** Gives an element these children, and keeps those that it has as far as they are the same: what somebody
+ * reads, selects or scrolls stays under them. */
+export function render(element, ...children) {
+  const fresh = element.cloneNode(false);
+  fresh.append(...children);
+  morph(element, fresh);
+}
+
+function morph(old, fresh) {
+  if (old.nodeType !== fresh.nodeType || old.nodeName !== fresh.nodeName) {
+    old.replaceWith(fresh);
+    return;
+  }
+  if (old.nodeType === Node.TEXT_NODE) {
+    if (old.data !== fresh.data) old.data = fresh.data;
+    return;
+  }
+  for (const { name } of [...old.attributes]) {
+    if (!fresh.hasAttribute(name)) old.removeAttribute(name);
+  }
+  for (const { name, value } of fresh.attributes) {
+    if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+  }
+  const [before, after] = [[...old.childNodes], [...fresh.childNodes]];
+  after.forEach((node, place) => (place < before.length ? morph(before[place], node) : old.append(node)));
+  before.slice(after.length).forEach((node) => node.remove());
+}
+
 /** Sets text only if it differs, so that nothing is drawn again for nothing. */
 export function put(element, text) {
   if (element.textContent !== text) element.textContent = text;

@@ -8,6 +8,7 @@ use serde::Deserialize;
 pub(super) struct Status {
     pub(super) summary: String,
     pub(super) timestamp_seconds: f64,
+    pub(super) start_timestamp_seconds: f64,
     pub(super) configuration: Configuration,
 }
 
@@ -82,14 +83,6 @@ struct Reason {
     name: String,
     meaning: String,
     remedy: String,
-}
-
-impl Spoke {
-    /// Nothing comes from it.
-    pub(super) fn is_silent(&self) -> bool {
-        let silent = |it: &String| it == "silent" || it == "never_came";
-        self.conditions.iter().any(silent)
-    }
 }
 
 impl Limit {

@@ -31,8 +31,8 @@ fn text(bytes: &[u8]) -> String {
 async fn all_spokes_are_a_table_the_worst_first() {
     let (_hub, gate) = start_with_all_conditions().await;
     let output = status(url(&gate), &[]).await;
-    // One never came.
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    // The gate has not run for long.
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
     let printed = text(&output.stdout);
     let lines: Vec<_> = printed.lines().collect();
     assert!(
@@ -111,7 +111,7 @@ async fn a_script_gets_json_and_an_exit_code() {
     let hub = ScriptedHub::start().await;
     let gate = Gate::start(&config(&hub.url(), &[spoke("production", "")])).await;
     let before = status(url(&gate), &["-o", "json"]).await;
-    assert_eq!(before.status.code(), Some(1));
+    assert_eq!(before.status.code(), Some(0));
     gate.send(Request::up().spoke("production"))
         .await
         .expect(204);
@@ -134,7 +134,7 @@ async fn a_hubgate_that_cannot_be_asked_is_neither_silent_nor_fine() {
         "{refused:?}"
     );
     let known = status(url(&gate), &["--token", "operator"]).await;
-    assert_eq!(known.status.code(), Some(1), "{known:?}");
+    assert_eq!(known.status.code(), Some(0), "{known:?}");
     let (nobody, _) = vacant();
     let away = status(format!("http://{nobody}"), &[]).await;
     assert_eq!(away.status.code(), Some(2));
