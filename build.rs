@@ -13,7 +13,14 @@ use std::process::Command;
 const ARCHIVE: &str = ".git-archive";
 
 /// What decides about the content of a release build.
-const SOURCES: [&str; 5] = ["src", "build.rs", "Cargo.toml", "Cargo.lock", ".cargo"];
+const SOURCES: [&str; 6] = [
+    "src",
+    "build.rs",
+    "Cargo.toml",
+    "Cargo.lock",
+    ".cargo",
+    "docs/responses.md",
+];
 
 #[derive(Default)]
 struct Source {
