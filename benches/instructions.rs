@@ -336,13 +336,13 @@ const FILLED: Duration = Duration::from_secs(200);
 impl Known {
     fn nothing() -> Self {
         Self {
-            series: ActiveSeries::default(),
+            series: ActiveSeries::new().expect("the system has random bytes"),
             limit: FAR,
         }
     }
 
     fn of(protocol: Protocol, message: &[u8], rules: &Rules, limit: usize) -> Self {
-        let series = ActiveSeries::default();
+        let series = ActiveSeries::new().expect("the system has random bytes");
         let mut watching = series.watch_at(limit, Duration::ZERO);
         // As often as a scrape interval of 15 s brings them until then.
         for number in (0..12).flat_map(|_| 0..KNOWN) {

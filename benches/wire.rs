@@ -179,7 +179,7 @@ fn active_series(criterion: &mut Criterion) {
             ("near", Some(SERIES)),
         ];
         for (name, limit) in limits {
-            let series = ActiveSeries::default();
+            let series = ActiveSeries::new().expect("the system has random bytes");
             let mut scratch = Scratch::default();
             let mut inspect = |message: &[u8], seconds: u64| {
                 let now = Duration::from_secs(seconds);

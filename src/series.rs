@@ -84,16 +84,19 @@ pub struct Standing {
     pub table_bytes: usize,
 }
 
-impl Default for ActiveSeries {
-    fn default() -> Self {
-        // The system makes it up, so nobody knows what it makes of numbers.
-        let (secret, mut words) = (RandomState::new(), 0..);
+impl ActiveSeries {
+    /// Draws the key of identities. Fails when the system has no random bytes.
+    pub fn new() -> Result<Self, getrandom::Error> {
+        let mut secret = [0; 8 * Key::WORDS];
+        getrandom::fill(&mut secret)?;
+        let (words, _) = secret.as_chunks();
+        let key = Key::new(std::array::from_fn(|place| u64::from_le_bytes(words[place])));
         let chance = RandomState::new();
         let mut register = Register::default();
         register.phase = chance.hash_one("phase");
-        Self {
+        Ok(Self {
             started: Instant::now(),
-            key: Key::new(|| secret.hash_one(words.next())),
+            key,
             chance,
             requests: AtomicU64::new(0),
             shift: AtomicU32::new(0),
@@ -101,11 +104,9 @@ impl Default for ActiveSeries {
             register: Mutex::new(register),
             swept: AtomicU64::new(0),
             passed: AtomicU64::new(0),
-        }
+        })
     }
-}
 
-impl ActiveSeries {
     /// Begins to watch the series of a request, of which so many may be active.
     pub fn watch(&self, limit: usize) -> Watching<'_> {
         self.watch_at(limit, self.started.elapsed())

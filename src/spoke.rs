@@ -56,8 +56,13 @@ pub struct Spoke {
 }
 
 impl Spoke {
-    /// Puts together what the configuration says and what is known of the spoke from `before`.
-    pub fn new(config: &config::Spoke, cluster_label: &str, before: Option<&Self>) -> Self {
+    /// Puts together what the configuration says and what is known of the spoke from `before`. Fails
+    /// when the system has no random bytes.
+    pub fn new(
+        config: &config::Spoke,
+        cluster_label: &str,
+        before: Option<&Self>,
+    ) -> Result<Self, getrandom::Error> {
         let credentials = config.credentials.iter().map(|it| it.name.as_str());
         let metrics = before.map(|before| &before.metrics);
         let mismatch = config.labels.mismatch;
@@ -77,7 +82,11 @@ impl Spoke {
         if limits.answer == LimitAnswer::TooManyRequests {
             metrics.start_too_many_requests();
         }
-        Self {
+        let series = limits.active_series_max.map(|_| {
+            let before = before.and_then(|before| before.series.clone());
+            before.map_or_else(|| ActiveSeries::new().map(Arc::new), Ok)
+        });
+        Ok(Self {
             name: config.name.clone(),
             source_ranges: config.source_ranges.clone(),
             rules: Rules::new(cluster_label, &config.name, config.labels, limits),
@@ -85,10 +94,7 @@ impl Spoke {
             admission: before.map_or_else(Arc::default, |it| Arc::clone(&it.admission)),
             metrics,
             account: before.map_or_else(Arc::default, |it| Arc::clone(&it.account)),
-            series: limits.active_series_max.map(|_| {
-                let before = before.and_then(|before| before.series.clone());
-                before.unwrap_or_default()
-            }),
+            series: series.transpose()?,
             share: before.map_or_else(
                 || Share::new(config.weight),
                 |it| it.share.with_weight(config.weight),
@@ -96,7 +102,7 @@ impl Spoke {
             status: before.map_or_else(Arc::default, |it| Arc::clone(&it.status)),
             history: before.map_or_else(Arc::default, |it| Arc::clone(&it.history)),
             throttles: before.map_or_else(Arc::default, |it| Arc::clone(&it.throttles)),
-        }
+        })
     }
 
     /// Puts its limits in force, in place of those that it had before a reload.
@@ -247,7 +253,7 @@ mod tests {
                 "0".repeat(64)
             );
             let config = config::parse(&yaml).unwrap();
-            Spoke::new(&config.spokes[0], &config.cluster_label, before)
+            Spoke::new(&config.spokes[0], &config.cluster_label, before).unwrap()
         };
         let budget = Budget::new(1000, Gauge::default());
         let old = spoke(100, None);

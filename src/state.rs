@@ -42,15 +42,13 @@ impl State {
     /// Makes a configuration ready, and keeps what the state `before` it knows of the same spokes and
     /// hubs. Fails when the system has no random bytes.
     pub fn new(config: Config, before: Option<&Self>) -> anyhow::Result<Self> {
-        let spokes: Vec<_> = config
-            .spokes
-            .iter()
-            .map(|spoke| {
-                let known = before.and_then(|before| before.spoke(&spoke.name));
-                Arc::new(Spoke::new(spoke, &config.cluster_label, known))
-            })
-            .collect();
         let no_random = "cannot draw random bytes from the system";
+        let spokes = config.spokes.iter().map(|spoke| {
+            let known = before.and_then(|before| before.spoke(&spoke.name));
+            Spoke::new(spoke, &config.cluster_label, known).map(Arc::new)
+        });
+        let spokes: Result<Vec<_>, _> = spokes.collect();
+        let spokes = spokes.context(no_random)?;
         let passwords = match before {
             Some(before) => Arc::clone(&before.passwords),
             None => Passwords::new().context(no_random)?,

@@ -58,7 +58,7 @@ fn decodes_and_inspects_a_warm_unchanged_request_without_allocating() {
     let rules = rules();
     for (protocol, body) in BODIES {
         let (mut buffer, mut scratch) = (Vec::new(), Scratch::default());
-        let series = ActiveSeries::default();
+        let series = ActiveSeries::new().expect("the system has random bytes");
         let mut inspect = || {
             let message = snappy::decompress(body, DECODED_BYTES_MAX, &mut buffer).unwrap();
             let mut watching = series.watch(10_000);

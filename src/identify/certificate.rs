@@ -50,7 +50,7 @@ mod tests {
              {digest}}}]}}]"
         );
         let config = config::parse(&config).unwrap();
-        Arc::new(Spoke::new(&config.spokes[0], "cluster", None))
+        Arc::new(Spoke::new(&config.spokes[0], "cluster", None).unwrap())
     }
 
     fn certificate(dns: &[&str], uri: &[&str], common_name: &str) -> ClientCertificate {

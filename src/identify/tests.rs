@@ -29,7 +29,7 @@ fn config(credentials: &[String]) -> Config {
 
 fn authenticator(config: &Config, passwords: &Arc<Passwords>) -> Authenticator<Identity> {
     let spoke = &config.spokes[0];
-    let run = Arc::new(Spoke::new(spoke, &config.cluster_label, None));
+    let run = Arc::new(Spoke::new(spoke, &config.cluster_label, None).unwrap());
     Authenticator::new(Identity::each(spoke, &run), &[], passwords).unwrap()
 }
 

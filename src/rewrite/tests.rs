@@ -154,7 +154,7 @@ impl Fixture {
         let credentials = format!("[{{token_sha256: \"{}\"}}]", "0".repeat(64));
         let yaml = format!("{hub}\nspokes: [{{name: production, credentials: {credentials}}}]\n");
         let config = config::parse(&yaml).unwrap();
-        let mut spoke = Spoke::new(&config.spokes[0], "cluster", None);
+        let mut spoke = Spoke::new(&config.spokes[0], "cluster", None).unwrap();
         let policy = LabelPolicy {
             absent: Absent::Inject,
             mismatch: Mismatch::Rename,

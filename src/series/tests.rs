@@ -16,7 +16,7 @@ const FILLED: u64 = 200;
 
 /// Series of a spoke that are all looked up far from the times of these tests.
 fn new_series() -> ActiveSeries {
-    let series = ActiveSeries::default();
+    let series = ActiveSeries::new().unwrap();
     series.register().phase = 200;
     series
 }

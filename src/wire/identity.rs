@@ -1,7 +1,9 @@
 //! The identity of a series: a number that follows from its labels alone.
 //!
-//! It is a sum over the labels, each hashed from its name and its value. So the order of the labels makes
-//! no difference, nor does how they are encoded, or in which version of the message.
+//! It follows from a sum over the labels, each hashed from its name and its value. So the order of the
+//! labels makes no difference, nor does how they are encoded, or in which version of the message. The sum is
+//! hashed once more. Otherwise two series whose sums differ in bits that somebody leaves away would go on to do
+//! so with each label that both are given.
 //!
 //! The hash has a secret key. Whoever does not know it, and never sees an identity, cannot make two
 //! series with the same one. It multiplies 64 bits by 64 and folds the product, as wyhash does. Every
@@ -22,21 +24,34 @@ pub struct Key {
     long: [u64; 4],
     /// For each length of a short text.
     lengths: [u64; SHORT + 1],
+    series: [u64; 2],
 }
 
 impl Key {
-    /// A key of words that `random` makes up, each as secret as the others.
-    pub fn new(mut random: impl FnMut() -> u64) -> Self {
+    /// The words that a key is made of.
+    pub const WORDS: usize = 9 + SHORT + 1;
+
+    /// A key of random words, each as secret as the others.
+    pub fn new(words: [u64; Self::WORDS]) -> Self {
+        let [name, value, short, a, b, c, d, one, other, lengths @ ..] = words;
         Self {
-            name: random(),
-            value: random(),
-            short: random(),
-            long: std::array::from_fn(|_| random()),
-            lengths: std::array::from_fn(|_| random()),
+            name,
+            value,
+            short,
+            long: [a, b, c, d],
+            lengths,
+            series: [one, other],
         }
     }
 
-    /// What a label adds to the identity of its series. One without a value is no label.
+    /// The identity of a series, from the sum of what its labels add.
+    #[inline]
+    pub fn series(&self, sum: u64) -> u64 {
+        let [one, other] = self.series;
+        fold(sum ^ one, sum ^ other)
+    }
+
+    /// What a label adds to the sum of its series. One without a value is no label.
     #[inline]
     pub fn label(&self, label: Label<'_>) -> u64 {
         if label.value.is_empty() {
@@ -113,12 +128,33 @@ pub(crate) mod tests {
     /// A key for each seed.
     pub(crate) fn key(seed: u64) -> Key {
         let mut random = fastrand::Rng::with_seed(seed);
-        Key::new(|| random.u64(..))
+        Key::new(std::array::from_fn(|_| random.u64(..)))
     }
 
     fn identity(key: &Key, labels: &[(&[u8], &[u8])]) -> u64 {
         let labels = labels.iter().map(|(name, value)| Label { name, value });
-        labels.fold(0, |sum, label| sum.wrapping_add(key.label(label)))
+        let sum = labels.fold(0_u64, |sum, label| sum.wrapping_add(key.label(label)));
+        key.series(sum)
+    }
+
+    /// Sums that have their upper bits in common would keep them with whatever is added to both.
+    #[test]
+    fn sums_that_are_close_say_nothing_of_identities() {
+        let key = key(1);
+        let mut random = fastrand::Rng::with_seed(2);
+        let mut equal = [0_u32; 64];
+        let count = 20_000;
+        for _ in 0..count {
+            let sum = random.u64(..);
+            let close = key.series(sum) ^ key.series(sum ^ random.u64(1..1 << 12));
+            for (bit, equal) in equal.iter_mut().enumerate() {
+                *equal += u32::from(close >> bit & 1 == 0);
+            }
+        }
+        for (bit, equal) in equal.into_iter().enumerate() {
+            let share = f64::from(equal) / f64::from(count);
+            assert!((0.48..0.52).contains(&share), "bit {bit}: {share}");
+        }
     }
 
     #[test]

@@ -84,7 +84,7 @@ impl Spokes {
 fn credential(name: &str, secret: Secret) -> (Identity, Credential) {
     let mut config = config(&[format!("{{token_sha256: {TOKEN_SHA256}}}")]);
     config.spokes[0].name = name.to_owned();
-    let spoke = Spoke::new(&config.spokes[0], &config.cluster_label, None);
+    let spoke = Spoke::new(&config.spokes[0], &config.cluster_label, None).unwrap();
     let identity = Identity {
         spoke: Arc::new(spoke),
         credential: 0,

@@ -22,11 +22,10 @@ struct Counter {
 
 impl Counter {
     fn new(refuses: bool) -> Self {
-        let mut word: u64 = 0;
-        let key = Key::new(|| {
-            word += 1;
+        let key = Key::new(std::array::from_fn(|place| {
+            let word = place as u64 + 1;
             word.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29) ^ word << 40
-        });
+        }));
         let asked = Vec::new();
         Self {
             key,
@@ -43,8 +42,8 @@ impl Counter {
     fn identity(&self, series: &PlainSeries) -> Option<u64> {
         let labels = series.labels.iter().flatten();
         let labels = labels.map(|(name, value)| Label { name, value });
-        let identity = labels.fold(0_u64, |sum, label| sum.wrapping_add(self.key.label(label)));
-        (series.counts.samples() > 0).then_some(identity)
+        let sum = labels.fold(0_u64, |sum, label| sum.wrapping_add(self.key.label(label)));
+        (series.counts.samples() > 0).then(|| self.key.series(sum))
     }
 }
 

@@ -28,7 +28,7 @@ impl<'a> NewLabels<'_, 'a> {
     pub fn identity(self, source: Source<'_, 'a>, key: &Key) -> u64 {
         let mut sum: u64 = 0;
         self.each(source, |label| sum = sum.wrapping_add(key.label(label)));
-        sum
+        key.series(sum)
     }
 
     /// The name of the metric; empty when there is none.
