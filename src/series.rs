@@ -1,7 +1,8 @@
 //! The active series of a spoke: those that it sent in the last hour. With `limits.active_series_max`,
 //! series that are new beyond the limit are refused, and those that are known pass.
 //!
-//! A table has the known ones, eight bytes for each and room to spare: 13 to 16 bytes in all. To
+//! A table has the known ones, eight bytes for each and room to spare: 13 to 17 bytes in all. It has many
+//! parts, each of which grows and is swept alone, so no request waits for the whole table. To
 //! look a series up takes longer than the rest of a walk does with it. So as long as a spoke is below four
 //! fifths of its limit, some of its series are looked up and the others pass unseen: at least one in 16, at
 //! random. A spoke sends each series again and again, so in an hour the table gets to know all but one in
@@ -25,32 +26,35 @@
 //! distinct values needs a hash of each series, which takes half as long as the walk.
 
 mod clock;
+mod count;
 mod growth;
-mod register;
+mod pace;
+mod shard;
 mod table;
 #[cfg(test)]
 mod tests;
 mod watching;
 
 use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicU32, AtomicU64};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
-
-use arc_swap::ArcSwap;
 
 use crate::wire::identity::Key;
 
 use clock::{Second, forgets_all};
-use register::Register;
-use table::{Found, Mark, Table};
+use count::Count;
+use growth::Growth;
+use pace::Pace;
+use shard::{Admission, SHARDS, Shard};
+use table::Mark;
 
 pub use growth::Growing;
 pub use watching::Watching;
 
-/// Room below which a table does not shrink.
-const SMALL_ROOM: usize = 4096;
+/// Shards that one request sweeps at most. The next one goes on.
+const SHARDS_AT_ONCE: usize = 8;
 
 /// The active series of one spoke.
 #[derive(Debug)]
@@ -60,15 +64,22 @@ pub struct ActiveSeries {
     /// Says by chance which series are looked up.
     chance: RandomState,
     requests: AtomicU64,
-    /// One in `1 << shift` series is looked up.
-    shift: AtomicU32,
-    /// Whoever adds and removes entries, or puts another table in its place, holds the register.
-    table: ArcSwap<Table>,
-    register: Mutex<Register>,
-    /// When idle series were last removed.
-    swept: AtomicU64,
-    /// Series that were looked up, and those that passed meanwhile.
-    passed: AtomicU64,
+    shards: Box<[Shard]>,
+    count: Count,
+    pace: Pace,
+    growth: Mutex<Growth>,
+    /// When the keeper was at work last.
+    kept: AtomicU64,
+    keeper: Mutex<Keeper>,
+}
+
+/// Removes idle series, a part of the shards each second and all of them in a minute.
+#[derive(Debug, Default)]
+struct Keeper {
+    /// When it was at work last.
+    at: Second,
+    /// The shards that were swept since the start, again and again.
+    swept: usize,
 }
 
 /// How many series are active.
@@ -90,20 +101,22 @@ impl ActiveSeries {
         let mut secret = [0; 8 * Key::WORDS];
         getrandom::fill(&mut secret)?;
         let (words, _) = secret.as_chunks();
-        let key = Key::new(std::array::from_fn(|place| u64::from_le_bytes(words[place])));
+        let key = Key::new(std::array::from_fn(|place| {
+            u64::from_le_bytes(words[place])
+        }));
         let chance = RandomState::new();
-        let mut register = Register::default();
-        register.phase = chance.hash_one("phase");
+        let pace = Pace::new(chance.hash_one("phase"));
         Ok(Self {
             started: Instant::now(),
             key,
             chance,
             requests: AtomicU64::new(0),
-            shift: AtomicU32::new(0),
-            table: ArcSwap::from_pointee(Table::with_room(0)),
-            register: Mutex::new(register),
-            swept: AtomicU64::new(0),
-            passed: AtomicU64::new(0),
+            shards: (0..SHARDS).map(Shard::new).collect(),
+            count: Count::default(),
+            pace,
+            growth: Mutex::default(),
+            kept: AtomicU64::new(0),
+            keeper: Mutex::default(),
         })
     }
 
@@ -115,7 +128,16 @@ impl ActiveSeries {
     /// Like [`watch`](Self::watch), at a time since the start.
     pub fn watch_at(&self, limit: usize, now: Duration) -> Watching<'_> {
         let now = Second::new(now);
-        self.sweep(limit, now);
+        if self.kept.load(Relaxed) < now.number() {
+            match self.keeper.try_lock() {
+                Ok(mut keeper) => self.keep(&mut keeper, limit, now, SHARDS_AT_ONCE),
+                Err(TryLockError::Poisoned(poisoned)) => {
+                    self.keep(&mut poisoned.into_inner(), limit, now, SHARDS_AT_ONCE);
+                }
+                // Another request is at it.
+                Err(TryLockError::WouldBlock) => {}
+            }
+        }
         let request = self.requests.fetch_add(1, Relaxed);
         Watching::new(self, limit, now, self.chance.hash_one(request))
     }
@@ -126,115 +148,87 @@ impl ActiveSeries {
     }
 
     fn standing_at(&self, limit: usize, now: Duration) -> Standing {
-        self.sweep(limit, Second::new(now));
-        let register = self.register();
+        let keeper = self.keeper.lock();
+        let mut keeper = keeper.unwrap_or_else(PoisonError::into_inner);
+        self.keep(&mut keeper, limit, Second::new(now), SHARDS);
+        drop(keeper);
         Standing {
-            active: register.active(),
-            exact: self.shift.load(Relaxed) == 0,
-            growing: register.growth.most(),
-            table_bytes: self.table.load().bytes(),
+            active: self.count.active(),
+            exact: self.pace.shift() == 0,
+            growing: self.growth().most(),
+            table_bytes: self.shards.iter().map(Shard::bytes).sum(),
         }
     }
 
     /// The series that became known since the last call.
     pub fn take_created(&self) -> u64 {
-        std::mem::take(&mut self.register().created)
+        self.count.take_created()
     }
 
     /// True once each time that the limit, of so many, comes near.
     pub fn tells_near(&self, limit: usize) -> bool {
-        // The limit is far while not all are looked up.
-        self.shift.load(Relaxed) == 0 && self.register().tells_near(limit)
+        self.pace.tells_near(limit, &self.count)
     }
 
-    /// Removes idle series, a part of the table each second and all of it in a minute. Looks up as many
-    /// series as it has become right.
-    fn sweep(&self, limit: usize, now: Second) {
-        if self.swept.load(Relaxed) >= now.number() {
-            return;
-        }
-        let mut register = self.register();
-        if register.swept >= now {
-            return;
-        }
-        self.swept.store(now.number(), Relaxed);
-        let table = self.table.load_full();
-        let seconds = now.since(register.swept);
-        if forgets_all(seconds) {
-            register.forget_all();
-            self.table.store(Arc::new(Table::with_room(0)));
-        } else {
-            register.remove_idle(&table, seconds, now);
-        }
-        register.swept = now;
-        let minutes = register.minutes_ended(now);
-        if minutes > 0 {
-            register.adapt(self.passed.swap(0, Relaxed), minutes);
-            let wanted = with_room_to_grow(register.entries);
-            if wanted.max(SMALL_ROOM) < table.room() / 3 * 2 {
-                self.move_to(Table::with_room(wanted), &mut register);
+    /// Removes idle series of some shards, at most so many. Looks up as many series as it has become
+    /// right.
+    fn keep(&self, keeper: &mut Keeper, limit: usize, now: Second, shards_max: usize) {
+        if forgets_all(now.since(keeper.at)) {
+            for shard in &self.shards {
+                shard.forget_all(&self.count);
             }
         }
-        self.shift.store(register.shift(limit, now), Relaxed);
+        let seconds = usize::try_from(now.number()).unwrap_or(usize::MAX);
+        let due = seconds.saturating_mul(SHARDS) / 60;
+        keeper.swept = keeper.swept.max(due.saturating_sub(SHARDS));
+        for swept in (keeper.swept..due).take(shards_max) {
+            self.shards[swept % SHARDS].remove_idle(now.minute(), &self.count);
+            keeper.swept = swept + 1;
+        }
+        let minutes = now.minutes().saturating_sub(keeper.at.minutes());
+        if minutes > 0 {
+            self.pace.adapt(minutes, &self.count);
+        }
+        keeper.at = keeper.at.max(now);
+        self.kept.store(keeper.at.number(), Relaxed);
+        self.pace.update(limit, now, &self.count);
     }
 
     /// Takes in a series that was not found. False when there are too many.
-    fn admit(&self, mark: Mark, metric: &[u8], limit: usize, now: Second) -> bool {
-        let mut register = self.register();
-        let found = self.table.load().see(mark, now.minute());
-        if found != Found::Nothing {
-            return true;
+    fn admit(&self, series: u64, metric: &[u8], limit: usize, now: Second) -> bool {
+        if self.count.entries() == 0 {
+            self.pace.begin_to_fill(now);
         }
-        if register.entries == 0 {
-            register.begin_to_fill(now);
-            self.shift.store(0, Relaxed);
+        let most = self.pace.most(limit, now);
+        let shift = self.pace.shift();
+        let admission =
+            self.shards[shard_of(series)]
+                .admit(Mark::new(series), now.minute(), shift, most, &self.count);
+        if admission == Admission::New && shift > 0 {
+            self.pace.update(limit, now, &self.count);
         }
-        let most = register.most(limit, now);
-        let admitted = register.entries < most;
         // When a table fills, all series are new.
-        if !admitted || !register.fills(now) {
-            register.growth.add(metric, now);
+        let tells = match admission {
+            Admission::Known => false,
+            Admission::New => !self.pace.fills(now),
+            Admission::Refused => true,
+        };
+        if tells {
+            self.growth().add(metric, now);
         }
-        if !admitted {
-            return false;
-        }
-        let room = self.table.load().room();
-        if register.entries >= room {
-            let grown = with_room_to_grow(room).min(most).max(register.entries + 1);
-            self.move_to(Table::with_room(grown), &mut register);
-        }
-        let shift = self.shift.load(Relaxed);
-        // Where there is no slot for a series, it passes each time.
-        if let Some(unseen) = self.table.load().add(mark, now.minute(), shift) {
-            register.add(unseen);
-            if shift > 0 {
-                self.shift.store(register.shift(limit, now), Relaxed);
-            }
-        }
-        true
+        admission != Admission::Refused
     }
 
-    /// Takes notice that a series that was seen once was seen again.
-    fn see_again(&self, mark: Mark, now: Second) {
-        let mut register = self.register();
-        let unseen = self.table.load().see_again(mark, now.minute());
-        register.see_again(unseen);
-    }
-
-    /// Puts another table in the place of the present one. Whoever reads that one goes on.
-    fn move_to(&self, table: Table, register: &mut Register) {
-        let lost = table.add_all(&self.table.load());
-        register.remove(lost);
-        self.table.store(Arc::new(table));
-    }
-
-    fn register(&self) -> MutexGuard<'_, Register> {
+    fn growth(&self) -> MutexGuard<'_, Growth> {
         // Nothing under the lock can leave it half done.
-        self.register.lock().unwrap_or_else(PoisonError::into_inner)
+        self.growth.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A table grows by a quarter: it is copied seldom enough, and never much too large.
-fn with_room_to_grow(entries: usize) -> usize {
-    entries.saturating_add(entries / 4)
+/// The place of the shard that a series is in.
+#[inline]
+fn shard_of(series: u64) -> usize {
+    // Its mark does not have these bits.
+    let [bits, ..] = series.to_le_bytes();
+    usize::from(bits) % SHARDS
 }

@@ -20,16 +20,14 @@ const SLOTS: usize = 8;
 /// Entries for each line, so that a new one finds room.
 const ENTRIES_PER_LINE: usize = 5;
 
-/// Lines of the smallest table. With fewer, chance could fill some of them.
-const LINES_MIN: usize = 16;
-
 /// The bits of an entry: that it is one, a part of the identity, how many series it may stand for, and when
 /// it was seen. An empty slot is 0.
 const TAKEN: u64 = 1 << 63;
 const SHIFT: u64 = 0x700;
 const MINUTE: u64 = 0xff;
 
-/// A series as the table knows it: 52 bits of its identity.
+/// A series as the table knows it: 52 bits of its identity. The table of which [shard](super::shard) it is in,
+/// others say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mark(u64);
 
@@ -58,18 +56,22 @@ pub(super) enum Found {
 struct Line([AtomicU64; SLOTS]);
 
 /// The series that are known.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Table {
     lines: Box<[Line]>,
 }
 
 impl Table {
-    /// An empty table with room for so many entries.
-    pub(super) fn with_room(entries: usize) -> Self {
-        let lines = entries.div_ceil(ENTRIES_PER_LINE).max(LINES_MIN);
+    /// An empty table of so many lines.
+    pub(super) fn with_lines(lines: usize) -> Self {
         Self {
             lines: std::iter::repeat_with(Line::default).take(lines).collect(),
         }
+    }
+
+    /// The lines that so many entries need.
+    pub(super) fn lines_for(entries: usize) -> usize {
+        entries.div_ceil(ENTRIES_PER_LINE)
     }
 
     /// The entries that it has room for.
@@ -123,16 +125,15 @@ impl Table {
 
     /// Adds all entries of another table. Returns those that there is no slot for.
     pub(super) fn add_all(&self, other: &Self) -> Gone {
-        let entries = other.lines.iter().flat_map(|line| &line.0);
-        let entries = entries.map(|slot| slot.load(Relaxed));
+        let entries = other.slots().map(|slot| slot.load(Relaxed));
         let lost = entries.filter(|entry| *entry != 0 && !self.put(*entry));
         lost.fold(Gone::default(), Gone::and)
     }
 
-    /// Removes the series of a line that are idle.
-    pub(super) fn remove_idle(&self, line: usize, minute: Minute) -> Gone {
+    /// Removes the series that are idle.
+    pub(super) fn remove_idle(&self, minute: Minute) -> Gone {
         let mut gone = Gone::default();
-        for slot in self.lines.get(line).into_iter().flat_map(|line| &line.0) {
+        for slot in self.slots() {
             let entry = slot.load(Relaxed);
             let idle = entry != 0 && minute.has_forgotten(entry & MINUTE);
             // If it fails, the series was seen at the same moment.
@@ -143,6 +144,17 @@ impl Table {
         gone
     }
 
+    /// All that it has.
+    pub(super) fn all(&self) -> Gone {
+        let entries = self.slots().map(|slot| slot.load(Relaxed));
+        let entries = entries.filter(|entry| *entry != 0);
+        entries.fold(Gone::default(), Gone::and)
+    }
+
+    fn slots(&self) -> impl Iterator<Item = &AtomicU64> {
+        self.lines.iter().flat_map(|line| &line.0)
+    }
+
     fn put(&self, entry: u64) -> bool {
         let free = |line: &Line| {
             let mut slots = line.0.iter();
@@ -150,7 +162,9 @@ impl Table {
             let more = slots.filter(|slot| slot.load(Relaxed) == 0).count();
             first.map(|first| (more, first))
         };
-        let [one, other] = self.lines_of(Mark::new(entry));
+        let [Some(one), Some(other)] = self.lines_of(Mark::new(entry)) else {
+            return false;
+        };
         let (line, place) = match (free(one), free(other)) {
             (Some((more, place)), Some((others, _))) if more >= others => (one, place),
             (_, Some((_, place))) => (other, place),
@@ -163,18 +177,20 @@ impl Table {
 
     #[inline]
     fn find(&self, mark: Mark) -> Option<(&AtomicU64, u64)> {
-        let slots = self.lines_of(mark).into_iter().flat_map(|line| &line.0);
+        let lines = self.lines_of(mark).into_iter().flatten();
+        let slots = lines.flat_map(|line| &line.0);
         let mut entries = slots.map(|slot| (slot, slot.load(Relaxed)));
         entries.find(|(_, entry)| mark.is_of(*entry))
     }
 
-    /// The two lines that a series may be in. They depend on bits of it that hardly overlap.
+    /// The two lines that a series may be in. They depend on bits of it that hardly overlap. A table
+    /// without lines has none.
     #[inline]
-    fn lines_of(&self, mark: Mark) -> [&Line; 2] {
+    fn lines_of(&self, mark: Mark) -> [Option<&Line>; 2] {
         let count = self.lines.len() as u64;
         [mark.0 >> 11, mark.0 >> 31].map(|bits| {
             let place = ((bits & 0xffff_ffff) * count) >> 32;
-            &self.lines[place as usize]
+            self.lines.get(place as usize)
         })
     }
 }

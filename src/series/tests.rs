@@ -17,7 +17,7 @@ const FILLED: u64 = 200;
 /// Series of a spoke that are all looked up far from the times of these tests.
 fn new_series() -> ActiveSeries {
     let series = ActiveSeries::new().unwrap();
-    series.register().phase = 200;
+    series.pace.set_phase(200);
     series
 }
 

@@ -1,22 +1,20 @@
 //! The series of one request, of which some are looked up.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
-
 use crate::policy::Census;
 use crate::wire::identity::Key;
 
-use super::ActiveSeries;
 use super::clock::{Minute, Second};
 use super::growth::Growing;
-use super::table::{Found, Mark, Table};
+use super::shard::{Reader, SHARDS};
+use super::table::{Found, Mark};
+use super::{ActiveSeries, shard_of};
 
 /// Watches the series of a request.
 #[derive(Debug)]
 pub struct Watching<'s> {
     series: &'s ActiveSeries,
-    /// As it was when the request began, or when it last added a series.
-    table: Arc<Table>,
+    /// Those of the shards that were asked.
+    readers: [Option<Reader<'s>>; SHARDS],
     limit: usize,
     now: Second,
     minute: Minute,
@@ -31,7 +29,7 @@ impl<'s> Watching<'s> {
     pub(super) fn new(series: &'s ActiveSeries, limit: usize, now: Second, seed: u64) -> Self {
         Self {
             series,
-            table: series.table.load_full(),
+            readers: [const { None }; SHARDS],
             limit,
             now,
             minute: now.minute(),
@@ -49,7 +47,7 @@ impl Census for Watching<'_> {
 
     /// Of as many series in a row as stand for one, one is chosen by chance.
     fn pass(&mut self) -> u32 {
-        let last = (1 << self.series.shift.load(Relaxed)) - 1;
+        let last = (1 << self.series.pace.shift()) - 1;
         let place = match last {
             0 => 0,
             _ => self.chance.u32(..=last),
@@ -60,27 +58,26 @@ impl Census for Watching<'_> {
     }
 
     fn knows(&mut self, series: u64) -> bool {
-        self.passed += 1 << self.series.shift.load(Relaxed);
-        let mark = Mark::new(series);
-        match self.table.see(mark, self.minute) {
+        self.passed += 1 << self.series.pace.shift();
+        let (mark, place) = (Mark::new(series), shard_of(series));
+        let shard = &self.series.shards[place];
+        let reader = self.readers[place].get_or_insert_with(|| shard.reader());
+        match reader.see(mark, self.minute) {
             Found::Nothing => false,
             Found::Series => true,
             Found::SeenOnce => {
-                self.series.see_again(mark, self.now);
+                shard.see_again(mark, self.minute, &self.series.count);
                 true
             }
         }
     }
 
     fn admit(&mut self, series: u64, metric: &[u8]) -> bool {
-        let mark = Mark::new(series);
-        let admitted = self.series.admit(mark, metric, self.limit, self.now);
-        self.table = self.series.table.load_full();
-        admitted
+        self.series.admit(series, metric, self.limit, self.now)
     }
 
     fn describe(&self) -> String {
-        let growing = self.series.register().growth.most();
+        let growing = self.series.growth().most();
         let growing = growing.iter().map(Growing::to_string);
         let growing: Vec<_> = growing.collect();
         format!(
@@ -93,6 +90,6 @@ impl Census for Watching<'_> {
 
 impl Drop for Watching<'_> {
     fn drop(&mut self) {
-        self.series.passed.fetch_add(self.passed, Relaxed);
+        self.series.pace.pass(self.passed);
     }
 }

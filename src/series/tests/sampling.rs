@@ -25,7 +25,7 @@ fn scrape(
 }
 
 fn shift(series: &ActiveSeries) -> u32 {
-    series.shift.load(Relaxed)
+    series.pace.shift()
 }
 
 #[test]
@@ -36,7 +36,7 @@ fn few_series_are_looked_up_and_nearly_all_are_known() {
         assert_eq!(shift(&series), expected, "{interval} s");
         let standing = series.standing_at(LIMIT, at(2 * 3600));
         assert!(!standing.exact);
-        let table = series.register().entries as u64;
+        let table = series.count.entries() as u64;
         let unknown = KNOWN - table;
         assert!(unknown * 500 < KNOWN, "{interval} s: {unknown} are unknown");
         let active = standing.active as u64;
@@ -128,7 +128,7 @@ fn a_spoke_that_has_many_new_series_is_looked_at_more_closely() {
 #[test]
 fn each_place_of_a_request_is_looked_up_equally_often() {
     let series = new_series();
-    series.shift.store(4, Relaxed);
+    series.pace.set_shift(4);
     let mut looked_up = [0_u32; 100];
     let requests = 40_000;
     for _ in 0..requests {
@@ -157,7 +157,7 @@ fn each_place_of_a_request_is_looked_up_equally_often() {
 fn two_spokes_are_looked_up_at_different_places() {
     let places = || {
         let series = new_series();
-        series.shift.store(4, Relaxed);
+        series.pace.set_shift(4);
         let mut watching =
             Watching::new(&series, LIMIT, Second::default(), series.chance.hash_one(0));
         (0..50).map(|_| watching.pass()).collect::<Vec<_>>()

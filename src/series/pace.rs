@@ -1,0 +1,152 @@
+//! How many of the series are looked up, and how many may be known.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+
+use super::clock::Second;
+use super::count::Count;
+
+/// How long a table fills. A spoke sends all its series within a scrape interval, of at most two minutes, and
+/// what it had to send again before that.
+const FILL_SECONDS: u64 = 150;
+
+/// Up to this limit, each series is looked up. So few take no time, and chance would tell too little.
+const SMALL_LIMIT: usize = 4096;
+
+/// At least one in `1 << SHIFT_MAX` series is looked up.
+const SHIFT_MAX: u32 = 4;
+
+/// How often a series should be looked up in an hour, so that nearly all are seen: one in a thousand is not.
+const SIGHTINGS: u64 = 7;
+
+/// How often, and for how long, each series is looked up although the limit is far: what is sent seldom beside
+/// much that is sent often would not be found otherwise. Once in the time for which a series is known.
+const ROUND_SECONDS: u64 = 45 * 60;
+
+/// When more than this part of all may have passed unseen, half of the series are looked up: many are
+/// new, and become known sooner.
+const UNSEEN_PART: usize = 16;
+
+#[derive(Debug)]
+pub(super) struct Pace {
+    /// One in `1 << shift` series is looked up.
+    shift: AtomicU32,
+    /// One in `1 << far_shift` series is looked up while the limit is far and few are new.
+    far_shift: AtomicU32,
+    /// The limit is near.
+    near: AtomicBool,
+    /// That it is near was told.
+    told: AtomicBool,
+    /// Until which second the table fills.
+    fills_until: AtomicU64,
+    /// When in a round each series is looked up. Spokes do not have the same time.
+    phase: AtomicU64,
+    /// Series that were looked up, and those that passed meanwhile.
+    passed: AtomicU64,
+    /// Series in a minute, on average.
+    per_minute: AtomicU64,
+}
+
+impl Pace {
+    pub(super) fn new(phase: u64) -> Self {
+        Self {
+            shift: AtomicU32::new(0),
+            far_shift: AtomicU32::new(0),
+            near: AtomicBool::new(false),
+            told: AtomicBool::new(false),
+            fills_until: AtomicU64::new(0),
+            phase: AtomicU64::new(phase),
+            passed: AtomicU64::new(0),
+            per_minute: AtomicU64::new(0),
+        }
+    }
+
+    #[inline]
+    pub(super) fn shift(&self) -> u32 {
+        self.shift.load(Relaxed)
+    }
+
+    /// Series were looked up, or passed meanwhile.
+    pub(super) fn pass(&self, series: u64) {
+        self.passed.fetch_add(series, Relaxed);
+    }
+
+    /// Lets more than the limit enter for some time.
+    pub(super) fn begin_to_fill(&self, now: Second) {
+        let until = now.plus(FILL_SECONDS);
+        self.fills_until.store(until.number(), Relaxed);
+        self.shift.store(0, Relaxed);
+    }
+
+    /// True while the table fills.
+    pub(super) fn fills(&self, now: Second) -> bool {
+        now.number() < self.fills_until.load(Relaxed)
+    }
+
+    /// The entries beyond which none may enter.
+    pub(super) fn most(&self, limit: usize, now: Second) -> usize {
+        match self.fills(now) {
+            true => limit.saturating_add(limit / 4),
+            false => limit,
+        }
+    }
+
+    /// Adapts to the series of the last minutes how many are looked up: as few as find each of them
+    /// several times in an hour.
+    pub(super) fn adapt(&self, minutes: u64, count: &Count) {
+        let passed = self.passed.swap(0, Relaxed) / minutes.max(1);
+        let per_minute = match self.per_minute.load(Relaxed) {
+            0 => passed,
+            before => (15 * before).saturating_add(passed) / 16,
+        };
+        self.per_minute.store(per_minute, Relaxed);
+        let sightings = per_minute.saturating_mul(60) / (count.active().max(1) as u64);
+        let once_in = (sightings / SIGHTINGS).max(1);
+        self.far_shift
+            .store(once_in.ilog2().min(SHIFT_MAX), Relaxed);
+    }
+
+    /// Looks up as many series as it has become right.
+    pub(super) fn update(&self, limit: usize, now: Second, count: &Count) {
+        let near = is_near(limit, count, self.near.load(Relaxed));
+        self.near.store(near, Relaxed);
+        let phase = self.phase.load(Relaxed);
+        let round = now.number().wrapping_add(phase) % ROUND_SECONDS;
+        let far_shift = self.far_shift.load(Relaxed);
+        let shift = if near || limit <= SMALL_LIMIT || self.fills(now) || round < FILL_SECONDS {
+            0
+        } else if count.unseen() > count.entries() / UNSEEN_PART {
+            far_shift.min(1)
+        } else {
+            far_shift
+        };
+        self.shift.store(shift, Relaxed);
+    }
+
+    /// True when the limit is near and that was not told yet.
+    pub(super) fn tells_near(&self, limit: usize, count: &Count) -> bool {
+        // The limit is far while not all are looked up.
+        if self.shift() > 0 {
+            return false;
+        }
+        let near = is_near(limit, count, self.told.load(Relaxed));
+        let told = self.told.swap(near, Relaxed);
+        near && !told
+    }
+
+    #[cfg(test)]
+    pub(super) fn set_phase(&self, phase: u64) {
+        self.phase.store(phase, Relaxed);
+    }
+
+    #[cfg(test)]
+    pub(super) fn set_shift(&self, shift: u32) {
+        self.shift.store(shift, Relaxed);
+    }
+}
+
+/// True when the limit is near. It stays near until it is clearly far.
+fn is_near(limit: usize, count: &Count, before: bool) -> bool {
+    let tenths = if before { 7 } else { 8 };
+    count.active() >= limit.saturating_mul(tenths) / 10
+}

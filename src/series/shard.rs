@@ -1,0 +1,170 @@
+//! A part of the table of series, which grows and shrinks alone.
+//!
+//! To copy a table of ten million series takes a second, in which all requests of the spoke would wait. A
+//! part of it is copied in a millisecond, and only those wait that have a new series for it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::{ArcSwap, Cache};
+
+use super::clock::Minute;
+use super::count::Count;
+use super::table::{Found, Gone, Mark, Table};
+
+/// How many shards there are. Which one a series is in, some bits of its identity say.
+pub(super) const SHARDS: usize = 128;
+
+/// How often a table grows at most for a series that there is no slot for. Of a small table, all slots may
+/// be taken that a series can have.
+const GROWTHS_MAX: usize = 4;
+
+#[derive(Debug)]
+pub(super) struct Shard {
+    table: ArcSwap<Table>,
+    /// The entries of the table. Whoever adds and removes some, or puts another table in its place, holds
+    /// the lock.
+    entries: Mutex<usize>,
+    /// So many hundredths more lines it gets when it grows. Each shard has its own number, so that they
+    /// grow at different times.
+    growth: usize,
+}
+
+/// Reads the table of a shard for one request. To get hold of the table for each series would take longer than
+/// to search it.
+#[derive(Debug)]
+pub(super) struct Reader<'s>(Cache<&'s ArcSwap<Table>, Arc<Table>>);
+
+impl Reader<'_> {
+    /// Searches a series, and notes that it was seen in this minute.
+    #[inline]
+    pub(super) fn see(&mut self, mark: Mark, minute: Minute) -> Found {
+        self.0.load().see(mark, minute)
+    }
+}
+
+/// What became of a series that was not found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// It is known.
+    Known,
+    /// It has become known.
+    New,
+    /// There are too many.
+    Refused,
+}
+
+impl Shard {
+    /// An empty shard with this place among all.
+    pub(super) fn new(place: usize) -> Self {
+        Self {
+            table: ArcSwap::from_pointee(Table::default()),
+            entries: Mutex::new(0),
+            growth: 20 + 10 * place / SHARDS,
+        }
+    }
+
+    /// The memory of its table, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.table.load().bytes()
+    }
+
+    /// Begins to read.
+    pub(super) fn reader(&self) -> Reader<'_> {
+        Reader(Cache::new(&self.table))
+    }
+
+    /// Notes that a series was seen again that was seen once.
+    pub(super) fn see_again(&self, mark: Mark, minute: Minute, count: &Count) {
+        let _entries = self.lock();
+        count.see_again(self.table.load().see_again(mark, minute));
+    }
+
+    /// Takes in a series that was not found, when one in `1 << shift` is looked up. There may be `most` in
+    /// all shards.
+    pub(super) fn admit(
+        &self,
+        mark: Mark,
+        minute: Minute,
+        shift: u32,
+        most: usize,
+        count: &Count,
+    ) -> Admission {
+        let mut entries = self.lock();
+        if self.table.load().see(mark, minute) != Found::Nothing {
+            return Admission::Known;
+        }
+        if !count.reserve(most) {
+            return Admission::Refused;
+        }
+        for _ in 0..=GROWTHS_MAX {
+            let table = self.table.load();
+            if *entries < table.room()
+                && let Some(unseen) = table.add(mark, minute, shift)
+            {
+                *entries += 1;
+                count.add(unseen);
+                return Admission::New;
+            }
+            self.move_to(self.grown(table.lines()), &mut entries, count);
+        }
+        // Where there is no slot for a series, it passes each time.
+        count.release();
+        Admission::Known
+    }
+
+    /// Removes the series that are idle. A table that has become much too large shrinks.
+    pub(super) fn remove_idle(&self, minute: Minute, count: &Count) {
+        let mut entries = self.lock();
+        let table = self.table.load();
+        let gone = table.remove_idle(minute);
+        *entries = entries.saturating_sub(gone.entries);
+        count.remove(gone);
+        let wanted = Table::lines_for(*entries + *entries / 5);
+        if wanted < table.lines() * 4 / 5 {
+            self.move_to(wanted, &mut entries, count);
+        }
+    }
+
+    /// Removes all series.
+    pub(super) fn forget_all(&self, count: &Count) {
+        let mut entries = self.lock();
+        let table = self.table.swap(Arc::default());
+        *entries = 0;
+        count.remove(table.all());
+    }
+
+    /// Puts another table, of so many lines or some more, in the place of the present one. Whoever reads
+    /// that one goes on.
+    fn move_to(&self, mut lines: usize, entries: &mut usize, count: &Count) {
+        let before = self.table.load();
+        let mut growths = 0;
+        let (table, lost) = loop {
+            let table = Table::with_lines(lines);
+            let lost = table.add_all(&before);
+            if lost == Gone::default() || growths == GROWTHS_MAX {
+                break (table, lost);
+            }
+            growths += 1;
+            lines = self.grown(lines);
+        };
+        *entries = entries.saturating_sub(lost.entries);
+        count.remove(lost);
+        self.table.store(Arc::new(table));
+    }
+
+    /// The lines of a table that had so many and grows.
+    fn grown(&self, lines: usize) -> usize {
+        lines + lines * self.growth / 100 + 1
+    }
+
+    fn lock(&self) -> MutexGuard<'_, usize> {
+        // Nothing under the lock can leave it half done.
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cfg(test)]
+    pub(super) fn poison(&self) {
+        let _entries = self.lock();
+        panic!("with the lock");
+    }
+}
