@@ -7,7 +7,9 @@
 //! fifths of its limit, some of its series are looked up and the others pass unseen: at least one in 16, at
 //! random. A spoke sends each series again and again, so in an hour the table gets to know all but one in
 //! a thousand, and what it does not know when the limit comes near has room to enter. From there on
-//! each series is looked up. So it is for some minutes of each hour, to find what is sent seldom.
+//! each series is looked up. So it is for some minutes of each hour, to find what is sent seldom. What is not
+//! seen for an hour no longer counts as active, but is remembered for two more hours as long as the limit is far:
+//! a series that is sent every five minutes would often pass unseen for an hour.
 //!
 //! Which series are looked up depends on nothing that the spoke sends, and nothing that it sees tells. So it
 //! can hide none. It could only send series once that are never sent again, of which one in 16 is seen.
@@ -17,9 +19,9 @@
 //! limit allows, and each of these was seen.
 //!
 //! Nothing is kept over a restart. While a table fills for the first time, or after an hour without a series,
-//! all are looked up and a quarter more than the limit may enter. A spoke sends all its series within a
-//! scrape interval, so none is refused that was known before, unless the spoke floods at that moment: then
-//! it is first come, first served.
+//! all are looked up, until a minute brings few new ones. For an hour, a quarter more than the limit may enter,
+//! whatever kept the spoke from sending all its series at once. So none is refused that was known before, unless
+//! the spoke floods at that moment: then it is first come, first served.
 //!
 //! Two ways were rejected. To look up the series whose hash ends in some zeros estimates as well, but then
 //! the table knows these alone, and when a flood comes it cannot tell the others from it. A sketch of
@@ -56,6 +58,9 @@ pub use watching::Watching;
 /// Shards that one request sweeps at most. The next one goes on.
 const SHARDS_AT_ONCE: usize = 8;
 
+/// Series that are idle and remembered are no more than this part of the limit.
+const REMEMBERED_PART: usize = 4;
+
 /// The active series of one spoke.
 #[derive(Debug)]
 pub struct ActiveSeries {
@@ -68,6 +73,8 @@ pub struct ActiveSeries {
     count: Count,
     pace: Pace,
     growth: Mutex<Growth>,
+    /// The series that became known and were told of.
+    told: AtomicU64,
     /// When the keeper was at work last.
     kept: AtomicU64,
     keeper: Mutex<Keeper>,
@@ -115,6 +122,7 @@ impl ActiveSeries {
             count: Count::default(),
             pace,
             growth: Mutex::default(),
+            told: AtomicU64::new(0),
             kept: AtomicU64::new(0),
             keeper: Mutex::default(),
         })
@@ -162,7 +170,8 @@ impl ActiveSeries {
 
     /// The series that became known since the last call.
     pub fn take_created(&self) -> u64 {
-        self.count.take_created()
+        let created = self.count.created();
+        created.saturating_sub(self.told.swap(created, Relaxed))
     }
 
     /// True once each time that the limit, of so many, comes near.
@@ -182,16 +191,26 @@ impl ActiveSeries {
         let due = seconds.saturating_mul(SHARDS) / 60;
         keeper.swept = keeper.swept.max(due.saturating_sub(SHARDS));
         for swept in (keeper.swept..due).take(shards_max) {
-            self.shards[swept % SHARDS].remove_idle(now.minute(), &self.count);
+            let shard = &self.shards[swept % SHARDS];
+            shard.remove_idle(now.minute(), self.remembered_max(limit), &self.count);
             keeper.swept = swept + 1;
         }
         let minutes = now.minutes().saturating_sub(keeper.at.minutes());
         if minutes > 0 {
-            self.pace.adapt(minutes, &self.count);
+            self.pace.adapt(now, minutes, &self.count);
         }
         keeper.at = keeper.at.max(now);
         self.kept.store(keeper.at.number(), Relaxed);
         self.pace.update(limit, now, &self.count);
+    }
+
+    /// How many series may be put to sleep. Where the limit is near, nothing is remembered that is idle:
+    /// there it is new.
+    fn remembered_max(&self, limit: usize) -> usize {
+        match self.pace.is_far(limit) {
+            true => (limit / REMEMBERED_PART).saturating_sub(self.count.asleep()),
+            false => 0,
+        }
     }
 
     /// Takes in a series that was not found. False when there are too many.
@@ -201,16 +220,20 @@ impl ActiveSeries {
         }
         let most = self.pace.most(limit, now);
         let shift = self.pace.shift();
-        let admission =
-            self.shards[shard_of(series)]
-                .admit(Mark::new(series), now.minute(), shift, most, &self.count);
+        let admission = self.shards[shard_of(series)].admit(
+            Mark::new(series),
+            now.minute(),
+            shift,
+            most,
+            &self.count,
+        );
         if admission == Admission::New && shift > 0 {
             self.pace.update(limit, now, &self.count);
         }
         // When a table fills, all series are new.
         let tells = match admission {
             Admission::Known => false,
-            Admission::New => !self.pace.fills(now),
+            Admission::New => !self.pace.fills(),
             Admission::Refused => true,
         };
         if tells {

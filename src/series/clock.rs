@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
-/// How long a series is known without being seen, in minutes.
+/// How long a series is active without being seen, in minutes.
 const IDLE_MINUTES: u64 = 60;
 
-/// Numbers of minutes, from 1 on. They repeat, so nothing may stay in the table for as long.
+/// How long a series is remembered without being seen, at most.
+const REMEMBERED_MINUTES: u64 = 180;
+
+/// Numbers of minutes, from 1 on. They repeat, so nothing may stay in the table for as long, which may be
+/// swept an hour late.
 const NUMBERS: u64 = 255;
 
 /// A time since the start, in seconds.
@@ -24,11 +28,6 @@ impl Second {
     /// The seconds since an earlier one.
     pub(super) fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
-    }
-
-    /// So many seconds later.
-    pub(super) fn plus(self, seconds: u64) -> Self {
-        Self(self.0.saturating_add(seconds))
     }
 
     pub(super) fn minutes(self) -> u64 {
@@ -52,9 +51,17 @@ impl Minute {
     }
 
     /// True when a series that was last seen in the minute of this number was idle for an hour.
+    pub(super) fn finds_idle(self, number: u64) -> bool {
+        self.since(number) > IDLE_MINUTES
+    }
+
+    /// True when a series that was last seen in the minute of this number is remembered no longer.
     pub(super) fn has_forgotten(self, number: u64) -> bool {
-        let age = (u64::from(self.0) + NUMBERS - number) % NUMBERS;
-        age > IDLE_MINUTES
+        self.since(number) > REMEMBERED_MINUTES
+    }
+
+    fn since(self, number: u64) -> u64 {
+        (u64::from(self.0) + NUMBERS - number) % NUMBERS
     }
 }
 

@@ -3,15 +3,17 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 
-use super::table::Gone;
+use super::table::Counted;
 
 #[derive(Debug, Default)]
 pub(super) struct Count {
-    /// The entries of all tables.
+    /// The series that are active, and that the tables have.
     entries: AtomicUsize,
     /// Series that passed unseen, as those let think that were seen once.
     unseen: AtomicUsize,
-    /// Series that became known, and were not told of.
+    /// Series that are only remembered.
+    asleep: AtomicUsize,
+    /// Series that became known.
     created: AtomicU64,
 }
 
@@ -24,14 +26,18 @@ impl Count {
         self.unseen.load(Relaxed)
     }
 
+    pub(super) fn asleep(&self) -> usize {
+        self.asleep.load(Relaxed)
+    }
+
     /// The series that are active.
     pub(super) fn active(&self) -> usize {
         self.entries().saturating_add(self.unseen())
     }
 
-    /// The series that became known since the last call.
-    pub(super) fn take_created(&self) -> u64 {
-        self.created.swap(0, Relaxed)
+    /// The series that became known since the start.
+    pub(super) fn created(&self) -> u64 {
+        self.created.load(Relaxed)
     }
 
     /// Takes a place for a new entry, of which there may be so many.
@@ -45,20 +51,27 @@ impl Count {
         self.entries.fetch_sub(1, Relaxed);
     }
 
-    /// Counts a new entry that has a place, and stands for so many series that passed unseen.
-    pub(super) fn add(&self, unseen: usize) {
+    /// Counts a new entry that has a place.
+    pub(super) fn add_reserved(&self, entry: Counted) {
         self.created.fetch_add(1, Relaxed);
-        self.unseen.fetch_add(unseen, Relaxed);
+        self.unseen.fetch_add(entry.unseen, Relaxed);
     }
 
-    /// A series was seen again that stood for others.
-    pub(super) fn see_again(&self, unseen: usize) {
-        self.unseen.fetch_sub(unseen, Relaxed);
+    pub(super) fn add(&self, entries: Counted) {
+        self.entries.fetch_add(entries.entries, Relaxed);
+        self.unseen.fetch_add(entries.unseen, Relaxed);
+        self.asleep.fetch_add(entries.asleep, Relaxed);
     }
 
-    /// Entries are gone.
-    pub(super) fn remove(&self, gone: Gone) {
-        self.entries.fetch_sub(gone.entries, Relaxed);
-        self.unseen.fetch_sub(gone.unseen, Relaxed);
+    pub(super) fn remove(&self, entries: Counted) {
+        self.entries.fetch_sub(entries.entries, Relaxed);
+        self.unseen.fetch_sub(entries.unseen, Relaxed);
+        self.asleep.fetch_sub(entries.asleep, Relaxed);
+    }
+
+    /// Series that were active are only remembered from now on.
+    pub(super) fn put_to_sleep(&self, entries: Counted) {
+        self.remove(entries);
+        self.asleep.fetch_add(entries.entries, Relaxed);
     }
 }

@@ -6,9 +6,17 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use super::clock::Second;
 use super::count::Count;
 
-/// How long a table fills. A spoke sends all its series within a scrape interval, of at most two minutes, and
-/// what it had to send again before that.
+/// How long a table fills at least, and how long a round takes. Most spokes send all their series in two
+/// minutes, and what they had to send again before that.
 const FILL_SECONDS: u64 = 150;
+
+/// A table fills until a minute brings no more than this part of its series, and no longer than
+/// [`MARGIN_SECONDS`].
+const FILL_PART: u64 = 256;
+
+/// How long more than the limit may enter when a table begins to fill. By then a series that did not come is
+/// not active.
+const MARGIN_SECONDS: u64 = 3600;
 
 /// Up to this limit, each series is looked up. So few take no time, and chance would tell too little.
 const SMALL_LIMIT: usize = 4096;
@@ -37,8 +45,12 @@ pub(super) struct Pace {
     near: AtomicBool,
     /// That it is near was told.
     told: AtomicBool,
-    /// Until which second the table fills.
-    fills_until: AtomicU64,
+    /// When the table began to fill.
+    began: AtomicU64,
+    /// The table fills.
+    fills: AtomicBool,
+    /// The series that had become known a minute ago.
+    created: AtomicU64,
     /// When in a round each series is looked up. Spokes do not have the same time.
     phase: AtomicU64,
     /// Series that were looked up, and those that passed meanwhile.
@@ -54,7 +66,9 @@ impl Pace {
             far_shift: AtomicU32::new(0),
             near: AtomicBool::new(false),
             told: AtomicBool::new(false),
-            fills_until: AtomicU64::new(0),
+            began: AtomicU64::new(0),
+            fills: AtomicBool::new(true),
+            created: AtomicU64::new(0),
             phase: AtomicU64::new(phase),
             passed: AtomicU64::new(0),
             per_minute: AtomicU64::new(0),
@@ -71,30 +85,41 @@ impl Pace {
         self.passed.fetch_add(series, Relaxed);
     }
 
-    /// Lets more than the limit enter for some time.
+    /// Lets more than the limit enter for some time, and looks all up.
     pub(super) fn begin_to_fill(&self, now: Second) {
-        let until = now.plus(FILL_SECONDS);
-        self.fills_until.store(until.number(), Relaxed);
+        self.began.store(now.number(), Relaxed);
+        self.fills.store(true, Relaxed);
         self.shift.store(0, Relaxed);
     }
 
     /// True while the table fills.
-    pub(super) fn fills(&self, now: Second) -> bool {
-        now.number() < self.fills_until.load(Relaxed)
+    pub(super) fn fills(&self) -> bool {
+        self.fills.load(Relaxed)
     }
 
     /// The entries beyond which none may enter.
     pub(super) fn most(&self, limit: usize, now: Second) -> usize {
-        match self.fills(now) {
+        match self.since_began(now) < MARGIN_SECONDS {
             true => limit.saturating_add(limit / 4),
             false => limit,
         }
     }
 
+    fn since_began(&self, now: Second) -> u64 {
+        now.number().saturating_sub(self.began.load(Relaxed))
+    }
+
     /// Adapts to the series of the last minutes how many are looked up: as few as find each of them
     /// several times in an hour.
-    pub(super) fn adapt(&self, minutes: u64, count: &Count) {
+    pub(super) fn adapt(&self, now: Second, minutes: u64, count: &Count) {
         let passed = self.passed.swap(0, Relaxed) / minutes.max(1);
+        let created = count.created();
+        let new = created.saturating_sub(self.created.swap(created, Relaxed));
+        let few = passed > 0 && new / minutes.max(1) <= count.entries() as u64 / FILL_PART;
+        let since = self.since_began(now);
+        if since >= MARGIN_SECONDS || few && since >= FILL_SECONDS {
+            self.fills.store(false, Relaxed);
+        }
         let per_minute = match self.per_minute.load(Relaxed) {
             0 => passed,
             before => (15 * before).saturating_add(passed) / 16,
@@ -113,7 +138,7 @@ impl Pace {
         let phase = self.phase.load(Relaxed);
         let round = now.number().wrapping_add(phase) % ROUND_SECONDS;
         let far_shift = self.far_shift.load(Relaxed);
-        let shift = if near || limit <= SMALL_LIMIT || self.fills(now) || round < FILL_SECONDS {
+        let shift = if !self.is_far(limit) || round < FILL_SECONDS {
             0
         } else if count.unseen() > count.entries() / UNSEEN_PART {
             far_shift.min(1)
@@ -121,6 +146,11 @@ impl Pace {
             far_shift
         };
         self.shift.store(shift, Relaxed);
+    }
+
+    /// True when not all series have to be looked up all the time.
+    pub(super) fn is_far(&self, limit: usize) -> bool {
+        !self.near.load(Relaxed) && limit > SMALL_LIMIT && !self.fills()
     }
 
     /// True when the limit is near and that was not told yet.

@@ -9,7 +9,7 @@ use arc_swap::{ArcSwap, Cache};
 
 use super::clock::Minute;
 use super::count::Count;
-use super::table::{Found, Gone, Mark, Table};
+use super::table::{Counted, Found, Mark, Table};
 
 /// How many shards there are. Which one a series is in, some bits of its identity say.
 pub(super) const SHARDS: usize = 128;
@@ -21,9 +21,9 @@ const GROWTHS_MAX: usize = 4;
 #[derive(Debug)]
 pub(super) struct Shard {
     table: ArcSwap<Table>,
-    /// The entries of the table. Whoever adds and removes some, or puts another table in its place, holds
+    /// The slots of the table that are taken. Whoever adds and removes some, or puts another table in its place, holds
     /// the lock.
-    entries: Mutex<usize>,
+    taken: Mutex<usize>,
     /// So many hundredths more lines it gets when it grows. Each shard has its own number, so that they
     /// grow at different times.
     growth: usize,
@@ -58,7 +58,7 @@ impl Shard {
     pub(super) fn new(place: usize) -> Self {
         Self {
             table: ArcSwap::from_pointee(Table::default()),
-            entries: Mutex::new(0),
+            taken: Mutex::new(0),
             growth: 20 + 10 * place / SHARDS,
         }
     }
@@ -73,10 +73,12 @@ impl Shard {
         Reader(Cache::new(&self.table))
     }
 
-    /// Notes that a series was seen again that was seen once.
-    pub(super) fn see_again(&self, mark: Mark, minute: Minute, count: &Count) {
-        let _entries = self.lock();
-        count.see_again(self.table.load().see_again(mark, minute));
+    /// Notes that a series that is awaited was seen, when one in `1 << shift` is looked up.
+    pub(super) fn see_again(&self, mark: Mark, minute: Minute, shift: u32, count: &Count) {
+        let _taken = self.lock();
+        let [before, now] = self.table.load().see_again(mark, minute, shift);
+        count.add(now);
+        count.remove(before);
     }
 
     /// Takes in a series that was not found, when one in `1 << shift` is looked up. There may be `most` in
@@ -89,7 +91,7 @@ impl Shard {
         most: usize,
         count: &Count,
     ) -> Admission {
-        let mut entries = self.lock();
+        let mut taken = self.lock();
         if self.table.load().see(mark, minute) != Found::Nothing {
             return Admission::Known;
         }
@@ -98,56 +100,58 @@ impl Shard {
         }
         for _ in 0..=GROWTHS_MAX {
             let table = self.table.load();
-            if *entries < table.room()
-                && let Some(unseen) = table.add(mark, minute, shift)
+            if *taken < table.room()
+                && let Some(entry) = table.add(mark, minute, shift)
             {
-                *entries += 1;
-                count.add(unseen);
+                *taken += 1;
+                count.add_reserved(entry);
                 return Admission::New;
             }
-            self.move_to(self.grown(table.lines()), &mut entries, count);
+            self.move_to(self.grown(table.lines()), &mut taken, count);
         }
         // Where there is no slot for a series, it passes each time.
         count.release();
         Admission::Known
     }
 
-    /// Removes the series that are idle. A table that has become much too large shrinks.
-    pub(super) fn remove_idle(&self, minute: Minute, count: &Count) {
-        let mut entries = self.lock();
+    /// Removes the series that are idle, but for so many that are only to be remembered. A table that has
+    /// become much too large shrinks.
+    pub(super) fn remove_idle(&self, minute: Minute, remembered_max: usize, count: &Count) {
+        let mut taken = self.lock();
         let table = self.table.load();
-        let gone = table.remove_idle(minute);
-        *entries = entries.saturating_sub(gone.entries);
+        let [gone, remembered] = table.remove_idle(minute, remembered_max);
+        *taken = taken.saturating_sub(gone.slots());
         count.remove(gone);
-        let wanted = Table::lines_for(*entries + *entries / 5);
+        count.put_to_sleep(remembered);
+        let wanted = Table::lines_for(*taken + *taken / 5);
         if wanted < table.lines() * 4 / 5 {
-            self.move_to(wanted, &mut entries, count);
+            self.move_to(wanted, &mut taken, count);
         }
     }
 
     /// Removes all series.
     pub(super) fn forget_all(&self, count: &Count) {
-        let mut entries = self.lock();
+        let mut taken = self.lock();
         let table = self.table.swap(Arc::default());
-        *entries = 0;
+        *taken = 0;
         count.remove(table.all());
     }
 
     /// Puts another table, of so many lines or some more, in the place of the present one. Whoever reads
     /// that one goes on.
-    fn move_to(&self, mut lines: usize, entries: &mut usize, count: &Count) {
+    fn move_to(&self, mut lines: usize, taken: &mut usize, count: &Count) {
         let before = self.table.load();
         let mut growths = 0;
         let (table, lost) = loop {
             let table = Table::with_lines(lines);
             let lost = table.add_all(&before);
-            if lost == Gone::default() || growths == GROWTHS_MAX {
+            if lost == Counted::default() || growths == GROWTHS_MAX {
                 break (table, lost);
             }
             growths += 1;
             lines = self.grown(lines);
         };
-        *entries = entries.saturating_sub(lost.entries);
+        *taken = taken.saturating_sub(lost.slots());
         count.remove(lost);
         self.table.store(Arc::new(table));
     }
@@ -159,12 +163,12 @@ impl Shard {
 
     fn lock(&self) -> MutexGuard<'_, usize> {
         // Nothing under the lock can leave it half done.
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     #[cfg(test)]
     pub(super) fn poison(&self) {
-        let _entries = self.lock();
+        let _taken = self.lock();
         panic!("with the lock");
     }
 }

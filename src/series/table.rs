@@ -26,6 +26,9 @@ const TAKEN: u64 = 1 << 63;
 const SHIFT: u64 = 0x700;
 const MINUTE: u64 = 0xff;
 
+/// In the place of how many it stands for: it was idle for an hour, and is remembered.
+const ASLEEP: u64 = SHIFT;
+
 /// A series as the table knows it: 52 bits of its identity. The table of which [shard](super::shard) it is in,
 /// others say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,8 +50,9 @@ impl Mark {
 pub(super) enum Found {
     Nothing,
     Series,
-    /// A series that was seen once, when others passed unseen.
-    SeenOnce,
+    /// A series that counts otherwise when it is seen again: it was seen once, when others passed unseen, or
+    /// was idle for an hour.
+    Awaited,
 }
 
 #[derive(Debug, Default)]
@@ -96,7 +100,7 @@ impl Table {
             return Found::Nothing;
         };
         if entry & SHIFT != 0 {
-            return Found::SeenOnce;
+            return Found::Awaited;
         }
         let seen = entry & !MINUTE | u64::from(minute.number());
         if entry != seen {
@@ -106,49 +110,71 @@ impl Table {
         Found::Series
     }
 
-    /// Notes that a series was seen again that was seen once. Returns how many unseen ones it stood for.
-    pub(super) fn see_again(&self, mark: Mark, minute: Minute) -> usize {
-        let seen = mark.0 | u64::from(minute.number());
+    /// Notes that a series that is awaited was seen, when one in `1 << shift` was looked up. Returns what it
+    /// counted and what it counts.
+    pub(super) fn see_again(&self, mark: Mark, minute: Minute, shift: u32) -> [Counted; 2] {
         let Some((slot, _)) = self.find(mark) else {
-            return 0;
+            return [Counted::default(); 2];
         };
-        let before = slot.fetch_update(Relaxed, Relaxed, |entry| mark.is_of(entry).then_some(seen));
-        before.map_or(0, unseen)
+        let seen = |entry: u64| match entry & SHIFT {
+            ASLEEP => new_entry(mark, minute, shift),
+            _ => new_entry(mark, minute, 0),
+        };
+        let change = |entry| mark.is_of(entry).then(|| seen(entry));
+        let before = slot.fetch_update(Relaxed, Relaxed, change);
+        before.map_or([Counted::default(); 2], |entry| {
+            [entry, seen(entry)].map(Counted::of)
+        })
     }
 
-    /// Adds a series that it does not have, when one in `1 << shift` was looked up. Returns how many unseen
-    /// ones it stands for; `None` when there is no slot for it.
-    pub(super) fn add(&self, mark: Mark, minute: Minute, shift: u32) -> Option<usize> {
-        let entry = mark.0 | u64::from(shift) << 8 & SHIFT | u64::from(minute.number());
-        self.put(entry).then(|| unseen(entry))
+    /// Adds a series that it does not have, when one in `1 << shift` was looked up. Returns what it counts;
+    /// `None` when there is no slot for it.
+    pub(super) fn add(&self, mark: Mark, minute: Minute, shift: u32) -> Option<Counted> {
+        let entry = new_entry(mark, minute, shift);
+        self.put(entry).then(|| Counted::of(entry))
     }
 
     /// Adds all entries of another table. Returns those that there is no slot for.
-    pub(super) fn add_all(&self, other: &Self) -> Gone {
+    pub(super) fn add_all(&self, other: &Self) -> Counted {
         let entries = other.slots().map(|slot| slot.load(Relaxed));
         let lost = entries.filter(|entry| *entry != 0 && !self.put(*entry));
-        lost.fold(Gone::default(), Gone::and)
+        lost.map(Counted::of).fold(Counted::default(), Counted::and)
     }
 
-    /// Removes the series that are idle.
-    pub(super) fn remove_idle(&self, minute: Minute) -> Gone {
-        let mut gone = Gone::default();
+    /// Removes the series that are idle, but for so many that are only to be remembered. Returns what those
+    /// counted that are gone, and those that are remembered.
+    pub(super) fn remove_idle(&self, minute: Minute, remembered_max: usize) -> [Counted; 2] {
+        let [mut gone, mut remembered] = [Counted::default(); 2];
         for slot in self.slots() {
             let entry = slot.load(Relaxed);
-            let idle = entry != 0 && minute.has_forgotten(entry & MINUTE);
+            if entry == 0 || !minute.finds_idle(entry & MINUTE) {
+                continue;
+            }
+            let counted = Counted::of(entry);
+            let is_asleep = counted.asleep > 0;
+            let stays = match is_asleep {
+                true => !minute.has_forgotten(entry & MINUTE),
+                false => remembered.entries < remembered_max,
+            };
+            let (then, sum) = match stays {
+                true => (entry | ASLEEP, &mut remembered),
+                false => (0, &mut gone),
+            };
             // If it fails, the series was seen at the same moment.
-            if idle && slot.compare_exchange(entry, 0, Relaxed, Relaxed).is_ok() {
-                gone = gone.and(entry);
+            if entry != then && slot.compare_exchange(entry, then, Relaxed, Relaxed).is_ok() {
+                *sum = sum.and(counted);
             }
         }
-        gone
+        [gone, remembered]
     }
 
-    /// All that it has.
-    pub(super) fn all(&self) -> Gone {
+    /// What all that it has counts.
+    pub(super) fn all(&self) -> Counted {
         let entries = self.slots().map(|slot| slot.load(Relaxed));
         let entries = entries.filter(|entry| *entry != 0);
-        entries.fold(Gone::default(), Gone::and)
+        entries
+            .map(Counted::of)
+            .fold(Counted::default(), Counted::and)
     }
 
     fn slots(&self) -> impl Iterator<Item = &AtomicU64> {
@@ -195,24 +221,47 @@ impl Table {
     }
 }
 
-/// How many series an entry stands for that passed unseen.
-fn unseen(entry: u64) -> usize {
-    (1 << ((entry & SHIFT) >> 8)) - 1
+/// The entry of a series that was seen when one in `1 << shift` was looked up.
+fn new_entry(mark: Mark, minute: Minute, shift: u32) -> u64 {
+    mark.0 | u64::from(shift) << 8 & SHIFT | u64::from(minute.number())
 }
 
-/// Entries that are no longer there.
+/// What entries count.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Gone {
+pub(super) struct Counted {
+    /// Series that are active.
     pub(super) entries: usize,
-    /// What they stood for that passed unseen.
+    /// What these stand for that passed unseen.
     pub(super) unseen: usize,
+    /// Series that are only remembered.
+    pub(super) asleep: usize,
 }
 
-impl Gone {
-    fn and(self, entry: u64) -> Self {
+impl Counted {
+    fn of(entry: u64) -> Self {
+        match entry & SHIFT {
+            ASLEEP => Self {
+                asleep: 1,
+                ..Self::default()
+            },
+            shift => Self {
+                entries: 1,
+                unseen: (1 << (shift >> 8)) - 1,
+                asleep: 0,
+            },
+        }
+    }
+
+    /// The slots that they take.
+    pub(super) fn slots(self) -> usize {
+        self.entries + self.asleep
+    }
+
+    pub(super) fn and(self, other: Self) -> Self {
         Self {
-            entries: self.entries + 1,
-            unseen: self.unseen + unseen(entry),
+            entries: self.entries + other.entries,
+            unseen: self.unseen + other.unseen,
+            asleep: self.asleep + other.asleep,
         }
     }
 }

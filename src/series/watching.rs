@@ -58,15 +58,16 @@ impl Census for Watching<'_> {
     }
 
     fn knows(&mut self, series: u64) -> bool {
-        self.passed += 1 << self.series.pace.shift();
+        let shift = self.series.pace.shift();
+        self.passed += 1 << shift;
         let (mark, place) = (Mark::new(series), shard_of(series));
         let shard = &self.series.shards[place];
         let reader = self.readers[place].get_or_insert_with(|| shard.reader());
         match reader.see(mark, self.minute) {
             Found::Nothing => false,
             Found::Series => true,
-            Found::SeenOnce => {
-                shard.see_again(mark, self.minute, &self.series.count);
+            Found::Awaited => {
+                shard.see_again(mark, self.minute, shift, &self.series.count);
                 true
             }
         }

@@ -48,18 +48,52 @@ fn few_series_are_looked_up_and_nearly_all_are_known() {
 #[test]
 fn series_of_a_longer_interval_are_known_as_well() {
     let series = new_series();
-    let slow = 1 << 20..(1 << 20) + 100;
-    for second in (0..3 * 3600).step_by(15) {
-        scrape(&series, 15, second..second + 1, 0..KNOWN - 100);
-        if second % 120 == 0 {
-            scrape(&series, 120, second..second + 1, slow.clone());
+    // Their interval, the first of them, and how many of a hundred may be unknown.
+    let slow = [(120, 1 << 20, 0), (300, 1 << 21, 12), (600, 1 << 22, 30)];
+    let hundred = |first: u64| first..first + 100;
+    let end = 5 * 3600;
+    for second in (0..end).step_by(15) {
+        scrape(&series, 15, second..second + 1, 0..KNOWN / 2);
+        for (interval, first, _) in slow {
+            // At another time of the interval than what is looked up whole.
+            if second % interval == interval - 15 {
+                scrape(&series, 15, second..second + 1, hundred(first));
+            }
         }
     }
     assert_eq!(shift(&series), 4);
-    // A flood fills the table, and none of them is refused.
-    refused(&series, LIMIT, 3 * 3600, 1 << 30..(1 << 30) + 400_000);
-    let unknown = refused(&series, LIMIT, 3 * 3600 + 1, slow);
-    assert!(unknown.is_empty(), "{unknown:?}");
+    // A flood fills the table.
+    refused(&series, LIMIT, end, 1 << 30..(1 << 30) + 400_000);
+    for (interval, first, unknown_max) in slow {
+        let unknown = refused(&series, LIMIT, end + 1, hundred(first)).len();
+        assert!(
+            unknown <= unknown_max,
+            "{interval} s: {unknown} are unknown"
+        );
+    }
+}
+
+/// What is remembered takes memory, but no place of what is active.
+#[test]
+fn what_is_only_remembered_does_not_count() {
+    let series = new_series();
+    // Two times as many are far from the limit as well.
+    let known = 7_000;
+    scrape(&series, 15, 0..3600, 0..known);
+    let later = 1 << 20..(1 << 20) + known;
+    scrape(&series, 15, 3600..3600 + 65 * 60, later);
+    let now = 3600 + 65 * 60;
+    let standing = series.standing_at(LIMIT, at(now));
+    assert!((6_900..7_400).contains(&standing.active), "{standing:?}");
+    let asleep = series.count.asleep();
+    assert!((4_000..=LIMIT / 4).contains(&asleep), "{asleep}");
+    // Whoever comes back is active at once.
+    refused(&series, LIMIT, now, 1 << 30..(1 << 30) + 400_000);
+    let refused = refused(&series, LIMIT, now, 0..known).len() as u64;
+    let came_back = known - refused;
+    assert_eq!(came_back, asleep as u64);
+    assert_eq!(series.count.entries(), LIMIT + asleep);
+    assert_eq!(series.count.asleep(), 0);
 }
 
 /// Series that are sent once, as when a label holds the number of a request.

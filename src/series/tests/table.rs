@@ -4,10 +4,47 @@ use std::collections::HashMap;
 
 use super::*;
 use crate::series::clock::Minute;
-use crate::series::table::{Found, Gone, Table};
+use crate::series::table::{Counted, Found, Table};
 
 fn minute(minutes: u64) -> Minute {
     Second::new(Duration::from_secs(60 * minutes)).minute()
+}
+
+/// A series in the map: the minute in which it was seen, and what it counts.
+type Known = (u64, Counted);
+
+/// What a series counts that was seen when one in `1 << shift` was looked up.
+fn seen(shift: u32) -> Counted {
+    Counted {
+        entries: 1,
+        unseen: (1 << shift) - 1,
+        asleep: 0,
+    }
+}
+
+const ASLEEP: Counted = Counted {
+    entries: 0,
+    unseen: 0,
+    asleep: 1,
+};
+
+fn sum(counted: impl Iterator<Item = Counted>) -> Counted {
+    counted.fold(Counted::default(), Counted::and)
+}
+
+/// Removes what is idle from the map; if `remembers`, it is put to sleep at first.
+fn remove_idle(map: &mut HashMap<u64, Known>, now: u64, remembers: bool) -> [Counted; 2] {
+    let idle = |(seen, _): &Known| now - seen > 60;
+    let is_gone = |known: &Known| match known.1 {
+        ASLEEP => now - known.0 > 180,
+        _ => !remembers,
+    };
+    let gone = map.extract_if(|_, known| idle(known) && is_gone(known));
+    let gone = sum(gone.map(|(_, (_, counted))| counted));
+    let falls = |known: &&mut Known| idle(known) && known.1 != ASLEEP;
+    let falls = map.values_mut().filter(falls);
+    let remembered = sum(falls.map(|(_, counted)| std::mem::replace(counted, ASLEEP)));
+    [gone, remembered]
 }
 
 #[test]
@@ -15,48 +52,47 @@ fn a_table_has_what_a_map_has() {
     let mut random = fastrand::Rng::with_seed(1);
     for _ in 0..20 {
         let mut table = Table::with_lines(Table::lines_for(2000));
-        // The minute in which a series was seen, and how many unseen ones it stands for.
-        let mut map: HashMap<u64, (u64, usize)> = HashMap::new();
+        let mut map: HashMap<u64, Known> = HashMap::new();
         let mut now = random.u64(0..1000);
         for _ in 0..20_000 {
             let number = random.u64(0..3000);
             let mark = Mark::new(identity(number));
             match random.u32(0..1000) {
-                0..3 => now += random.u64(1..20),
+                0..3 => now += random.u64(1..12),
                 3 => {
-                    let room = random.usize(2000..3000).max(map.len());
+                    let room = random.usize(2000..3000).max(map.len() * 6 / 5);
                     let other = Table::with_lines(Table::lines_for(room));
-                    assert_eq!(other.add_all(&table), Gone::default());
+                    assert_eq!(other.add_all(&table), Counted::default());
                     table = other;
                 }
                 4..8 => {
-                    let gone = table.remove_idle(minute(now));
-                    let before = map.len();
-                    let mut unseen = 0;
-                    map.retain(|_, (seen, stands_for)| {
-                        let stays = now - *seen <= 60;
-                        unseen += if stays { 0 } else { *stands_for };
-                        stays
-                    });
-                    let entries = before - map.len();
-                    assert_eq!(gone, Gone { entries, unseen });
+                    let remembers = random.bool();
+                    let remembered_max = if remembers { usize::MAX } else { 0 };
+                    let removed = table.remove_idle(minute(now), remembered_max);
+                    assert_eq!(removed, remove_idle(&mut map, now, remembers));
+                    assert_eq!(table.all(), sum(map.values().map(|known| known.1)));
                 }
-                _ => match (map.get_mut(&number), table.see(mark, minute(now))) {
-                    (Some((seen, 0)), Found::Series) => *seen = now,
-                    (Some((seen, unseen)), Found::SeenOnce) => {
-                        assert_eq!(table.see_again(mark, minute(now)), *unseen);
-                        (*seen, *unseen) = (now, 0);
-                    }
-                    (None, Found::Nothing) => {
-                        if map.len() < table.room() {
-                            let shift = random.u32(0..5);
-                            let unseen = (1 << shift) - 1;
-                            assert_eq!(table.add(mark, minute(now), shift), Some(unseen));
-                            map.insert(number, (now, unseen));
+                _ => {
+                    let shift = random.u32(0..5);
+                    let found = table.see(mark, minute(now));
+                    match (map.get_mut(&number), found) {
+                        (Some((at, counted)), Found::Series) if *counted == seen(0) => *at = now,
+                        (Some((at, counted)), Found::Awaited) => {
+                            let then = if *counted == ASLEEP { shift } else { 0 };
+                            let change = [*counted, seen(then)];
+                            assert_eq!(table.see_again(mark, minute(now), shift), change);
+                            (*at, *counted) = (now, seen(then));
                         }
+                        (None, Found::Nothing) => {
+                            if map.len() < table.room() {
+                                let added = table.add(mark, minute(now), shift);
+                                assert_eq!(added, Some(seen(shift)));
+                                map.insert(number, (now, seen(shift)));
+                            }
+                        }
+                        (expected, found) => panic!("{expected:?}, {found:?}"),
                     }
-                    (expected, found) => panic!("{expected:?}, {found:?}"),
-                },
+                }
             }
         }
     }
@@ -101,14 +137,18 @@ fn a_table_shrinks_when_series_are_gone() {
     let series = new_series();
     let limit = 100_000;
     pass(&series, limit, 0, 0..100_000);
-    for second in 0..70 {
-        pass(&series, limit, 60 * second, 0..10_000);
+    for minute in 0..250 {
+        pass(&series, limit, 60 * minute, 0..10_000);
+        let standing = series.standing_at(limit, at(60 * minute));
+        let (active, bytes) = (standing.active, standing.table_bytes);
+        match minute {
+            0..=60 => assert_eq!(active, 100_000),
+            // Some may be remembered, as the limit becomes far.
+            62..245 => assert!(active == 10_000 && bytes < 25 * 35_000, "{standing:?}"),
+            245.. => assert!(active == 10_000 && bytes < 25 * 10_000, "{standing:?}"),
+            _ => {}
+        }
     }
-    let standing = series.standing_at(limit, at(70 * 60));
-    assert_eq!(standing.active, 10_000);
-    assert!(standing.table_bytes < 25 * 10_000, "{standing:?}");
-    pass(&series, limit, 70 * 60, 0..10_000);
-    assert_eq!(active(&series, limit, 70 * 60), 10_000);
 }
 
 /// A thread that panics with a lock must not stop all requests of a spoke.
