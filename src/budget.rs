@@ -23,9 +23,10 @@ mod overloaded;
 mod reservation;
 #[cfg(test)]
 mod tests;
+mod turn;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -35,12 +36,14 @@ use crate::metrics::Gauge;
 use crate::shares::Share;
 
 use drain::Drain;
+use turn::Turn;
 
 pub use account::Account;
 pub use overloaded::{AccountFull, Full, Overloaded};
 pub use reservation::{Permit, Reservation};
 
-/// How long a request waits in its turn. Prometheus gives a request up after 30 s
+/// How long a request waits at most, and has its turn: from its first wait on, however often it waits. A
+/// body that trickles meanwhile does not keep the turn from others. Prometheus gives a request up after 30 s
 /// (`remote_timeout`), and what comes after the wait takes time as well.
 const TURN_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -62,8 +65,7 @@ pub struct Budget {
     taken: AtomicUsize,
     /// Follows `taken` by additions, which leave the right value in whatever order they happen.
     gauge: Gauge,
-    /// It is the turn of a request.
-    turn: AtomicBool,
+    turn: Turn,
     /// What the request needs that waits in its turn, in bytes; 0 if none waits.
     waiting: AtomicUsize,
     given_back: Notify,
@@ -147,10 +149,11 @@ impl Budget {
         }
     }
 
-    fn give_back(&self, bytes: usize) {
+    /// Takes bytes back, of which so many were held for longer than the work on a message takes.
+    fn give_back(&self, bytes: usize, lasting: usize) {
         self.taken.fetch_sub(bytes, Ordering::AcqRel);
         self.gauge.dec_by(to_i64(bytes));
-        self.drain.add(bytes);
+        self.drain.add(lasting);
         self.given_back.notify_one();
     }
 }

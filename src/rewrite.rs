@@ -136,12 +136,11 @@ impl Rewriter {
         let request = Arc::new(request);
         let reservation = &request.reservation;
         let held = reservation.bytes();
-        let deadline = Reservation::turn_deadline();
         let rewritten = loop {
             match self.attempt(Arc::clone(&request)).await {
                 Err(RewriteError::Overloaded(overloaded)) => {
                     reservation.resize(held)?;
-                    reservation.wait_for_room(overloaded, deadline).await?;
+                    reservation.wait_for_room(overloaded).await?;
                 }
                 rewritten => break rewritten,
             }

@@ -9,6 +9,7 @@ use crate::config::LimitMode;
 
 use super::AccountFull;
 use super::drain::Drain;
+use super::turn::Turn;
 
 /// The bytes that all requests of one spoke have taken from the budget.
 #[derive(Debug)]
@@ -18,8 +19,7 @@ pub struct Account {
     enforced: AtomicBool,
     /// Requests that exceeded the limit.
     exceeded: AtomicU64,
-    /// It is the turn of a request.
-    turn: AtomicBool,
+    turn: Turn,
     /// What the request lacks whose turn it is, in bytes.
     owed: AtomicUsize,
     given_back: Notify,
@@ -33,7 +33,7 @@ impl Default for Account {
             limit: usize::MAX.into(),
             enforced: true.into(),
             exceeded: AtomicU64::new(0),
-            turn: false.into(),
+            turn: Turn::default(),
             owed: 0.into(),
             given_back: Notify::new(),
             drain: Drain::default(),
@@ -115,8 +115,9 @@ impl Account {
         self.given_back.notify_one();
     }
 
-    pub(super) fn give_back(&self, bytes: usize) {
-        self.drain.add(bytes);
+    /// Takes bytes back, of which so many were held for longer than the work on a message takes.
+    pub(super) fn give_back(&self, bytes: usize, lasting: usize) {
+        self.drain.add(lasting);
         self.untake(bytes);
     }
 
@@ -129,14 +130,19 @@ impl Account {
         &self.drain
     }
 
-    /// Whether it is the turn of a request.
-    pub(super) fn turn(&self) -> &AtomicBool {
+    /// Whose turn it is among the requests of the spoke.
+    pub(super) fn turn(&self) -> &Turn {
         &self.turn
     }
 
     /// What the request lacks whose turn it is, in bytes.
     pub(super) fn owed(&self) -> usize {
-        self.owed.load(Relaxed)
+        let owed = self.owed.load(Relaxed);
+        if owed > 0 && self.turn.goes_on() {
+            owed
+        } else {
+            0
+        }
     }
 
     /// The request whose turn it is lacks so many bytes.

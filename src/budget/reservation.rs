@@ -1,7 +1,7 @@
 //! What one request holds of the budget, and what it waits for.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use tokio::time::{Instant, timeout_at};
 
@@ -25,10 +25,15 @@ pub struct Reservation {
     budget: Arc<Budget>,
     account: Arc<Account>,
     bytes: AtomicUsize,
-    /// It is the turn of this request.
-    turn: AtomicBool,
-    /// It is its turn among the requests of its spoke.
-    account_turn: AtomicBool,
+    /// What it holds of its body and of the decoded form, at most. The rest is for work on them, comes
+    /// back at once, and is taken by the next request as soon.
+    lasting: AtomicUsize,
+    /// Until when it may wait, from its first wait on, and has its turns.
+    deadline: OnceLock<Instant>,
+    /// The ticket of its turn; 0 if it had none.
+    turn: AtomicU64,
+    /// The ticket of its turn among the requests of its spoke.
+    account_turn: AtomicU64,
     /// It exceeded the limit of its account.
     exceeded: AtomicBool,
 }
@@ -47,8 +52,10 @@ impl Reservation {
             budget: Arc::clone(budget),
             account: Arc::clone(account),
             bytes: 0.into(),
-            turn: false.into(),
-            account_turn: false.into(),
+            lasting: 0.into(),
+            deadline: OnceLock::new(),
+            turn: 0.into(),
+            account_turn: 0.into(),
             exceeded: false.into(),
         }
     }
@@ -98,8 +105,14 @@ impl Reservation {
         }
     }
 
+    fn has_turn(&self) -> bool {
+        let ticket = self.turn.load(Ordering::Relaxed);
+        ticket > 0 && self.budget.turn.is(ticket)
+    }
+
     fn has_account_turn(&self) -> bool {
-        self.account_turn.load(Ordering::Relaxed)
+        let ticket = self.account_turn.load(Ordering::Relaxed);
+        ticket > 0 && self.account.turn().is(ticket)
     }
 
     /// What this request must leave to the one of its spoke whose turn it is: nothing once it holds
@@ -114,7 +127,6 @@ impl Reservation {
     /// Takes more bytes, as far as the share of the spoke goes, and waits for them when it is the turn
     /// of this request, or can be.
     pub async fn grow_in_turn(&self, bytes: usize) -> Result<(), Overloaded> {
-        let deadline = Self::turn_deadline();
         loop {
             let needed = self.bytes().saturating_add(bytes);
             let taken = self
@@ -123,8 +135,11 @@ impl Reservation {
                 .and_then(|()| self.check_turn(needed))
                 .and_then(|()| self.grow(bytes));
             match taken {
-                Ok(()) => return Ok(()),
-                Err(overloaded) => self.wait_for_room(overloaded, deadline).await?,
+                Ok(()) => {
+                    self.lasting.fetch_add(bytes, Ordering::Relaxed);
+                    return Ok(());
+                }
+                Err(overloaded) => self.wait_for_room(overloaded).await?,
             }
         }
     }
@@ -132,12 +147,11 @@ impl Reservation {
     /// Waits until the spoke may hold so many bytes more, when it is the turn of this request or can be.
     /// Fails when the budget has no room for them at present. Takes none.
     pub async fn wait_to_begin(&self, bytes: usize) -> Result<(), Overloaded> {
-        let deadline = Self::turn_deadline();
         while let Err(full) = self
             .check_account(bytes)
             .and_then(|()| self.check_share(bytes))
         {
-            self.wait_for_room(full, deadline).await?;
+            self.wait_for_room(full).await?;
         }
         let room = self.check_space(bytes);
         room.map_err(|overloaded| self.refused(overloaded))
@@ -178,14 +192,12 @@ impl Reservation {
         Ok(())
     }
 
-    /// Waits until there is room for what the request needs, when it is its turn or can be. The bytes
-    /// are not taken, so they may be gone again.
-    pub async fn wait_for_room(
-        &self,
-        overloaded: Overloaded,
-        deadline: Instant,
-    ) -> Result<(), Overloaded> {
-        if Instant::now() < deadline && self.begin_turn(&overloaded) {
+    /// Waits until there is room for what the request needs, when it is its turn or can be, and no longer
+    /// than 10 s from its first wait on. The bytes are not taken, so they may be gone again.
+    pub async fn wait_for_room(&self, overloaded: Overloaded) -> Result<(), Overloaded> {
+        let now = Instant::now();
+        let deadline = *self.deadline.get_or_init(|| now + TURN_TIMEOUT);
+        if now < deadline && self.begin_turn(&overloaded, deadline) {
             let room = async {
                 match overloaded.full {
                     Full::Budget => self.wait_for_budget(overloaded.needed).await,
@@ -241,16 +253,11 @@ impl Reservation {
         Overloaded { wait, ..overloaded }
     }
 
-    /// Until when a request may wait that begins to.
-    pub fn turn_deadline() -> Instant {
-        Instant::now() + TURN_TIMEOUT
-    }
-
     /// Fails when another request waits in its turn and this one, or its spoke, would hold too much
     /// beside it.
     fn check_turn(&self, needed: usize) -> Result<(), Overloaded> {
         let waiting = self.budget.waiting.load(Ordering::Acquire);
-        if waiting == 0 || self.turn.load(Ordering::Relaxed) {
+        if waiting == 0 || self.has_turn() {
             return Ok(());
         }
         let spoke_max = waiting.max(BYTES_BESIDE_A_TURN_MAX);
@@ -261,7 +268,7 @@ impl Reservation {
     }
 
     /// True when it is the turn of this request at what has no room, as it is when it is nobody's.
-    fn begin_turn(&self, overloaded: &Overloaded) -> bool {
+    fn begin_turn(&self, overloaded: &Overloaded, until: Instant) -> bool {
         let budget = self.budget.limit.load(Ordering::Relaxed);
         let (mine, whose, small) = match overloaded.full {
             Full::Budget => (&self.turn, &self.budget.turn, 0),
@@ -274,22 +281,27 @@ impl Reservation {
                 (&self.account_turn, self.account.turn(), small)
             }
         };
-        let has = mine.load(Ordering::Relaxed);
-        has || overloaded.needed > small && {
-            let began = !whose.swap(true, Ordering::AcqRel);
-            mine.store(began, Ordering::Relaxed);
-            began
+        let ticket = mine.load(Ordering::Relaxed);
+        if ticket > 0 && whose.is(ticket) {
+            return true;
         }
+        let began = (overloaded.needed > small).then(|| whose.begin(until));
+        let began = began.flatten();
+        if let Some(ticket) = began {
+            mine.store(ticket, Ordering::Relaxed);
+        }
+        began.is_some()
     }
 
     /// Lets another request have its turn; this one has what it needs.
     pub fn end_turn(&self) {
-        if self.turn.swap(false, Ordering::Relaxed) {
-            self.budget.turn.store(false, Ordering::Release);
+        let ticket = self.turn.swap(0, Ordering::Relaxed);
+        if ticket > 0 {
+            self.budget.turn.end(ticket);
         }
-        if self.account_turn.swap(false, Ordering::Relaxed) {
+        let ticket = self.account_turn.swap(0, Ordering::Relaxed);
+        if ticket > 0 && self.account.turn().end(ticket) {
             self.account.owe(0);
-            self.account.turn().store(false, Ordering::Release);
         }
     }
 
@@ -311,9 +323,11 @@ impl Reservation {
     }
 
     fn shrink(&self, bytes: usize) {
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        self.account.give_back(bytes);
-        self.budget.give_back(bytes);
+        let left = self.bytes.fetch_sub(bytes, Ordering::Relaxed) - bytes;
+        let lasting = self.lasting.fetch_min(left, Ordering::Relaxed);
+        let lasting = lasting.saturating_sub(left).min(bytes);
+        self.account.give_back(bytes, lasting);
+        self.budget.give_back(bytes, lasting);
     }
 }
 
