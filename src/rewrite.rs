@@ -10,12 +10,13 @@ mod way_back;
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
 
 use crate::budget::{Budget, Overloaded, Permit, Reservation};
 use crate::policy::{self, Rules, Verdict};
+use crate::shares::{Crowded, Share, Shares};
 use crate::spoke::Spoke;
 pub(crate) use crate::wire::encoder::{Lost, Metadata};
 use crate::wire::snappy::SnappyError;
@@ -35,9 +36,16 @@ const INLINE_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// times the length of the V2 message. The usual one has four times the length.
 const DOWNGRADE_FACTOR: usize = 8;
 
+/// How long a large message waits for its turn. Prometheus gives a request up after 30 s
+/// (`remote_timeout`), and a hub has to take it as well.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Why a message is not rewritten.
 #[derive(Debug, thiserror::Error)]
 pub enum RewriteError {
+    /// So many large messages of the spoke are worked on that this one would wait for too long.
+    #[error("too many large requests at once; try again")]
+    Crowded(#[from] Crowded),
     /// hubgate has a fault; the log says more.
     #[error("internal error")]
     Internal,
@@ -65,7 +73,7 @@ impl RewriteError {
     pub fn is_of_the_body(&self) -> bool {
         match self {
             Self::Malformed { .. } | Self::Snappy(_) | Self::WrongMessage(_) => true,
-            Self::Internal | Self::Overloaded(_) => false,
+            Self::Crowded(_) | Self::Internal | Self::Overloaded(_) => false,
         }
     }
 }
@@ -94,8 +102,9 @@ pub(crate) struct Rewritten {
 #[derive(Debug)]
 pub(crate) struct Rewriter {
     lender: Arc<Lender>,
-    /// One permit for each thread: more would only hold more memory at once.
-    large: Arc<Semaphore>,
+    /// A place for each thread: more would only hold more memory at once. Spokes have them in turn, or one
+    /// with large messages would hold up those of the others.
+    large: Arc<Shares>,
 }
 
 /// A request to be rewritten.
@@ -121,7 +130,7 @@ impl Rewriter {
     pub(crate) fn new(budget: &Arc<Budget>, threads: usize) -> Self {
         Self {
             lender: Lender::new(budget),
-            large: Arc::new(Semaphore::new(threads)),
+            large: Shares::new(threads),
         }
     }
 
@@ -156,12 +165,13 @@ impl Rewriter {
         let sizes = targets.map(|target| first_size(from, target.protocol, decoded));
         let size = sizes.max().unwrap_or(decoded);
         let judged = Arc::clone(&request);
-        let work = self.run(size, move |buffers| buffers.rewrite(&judged));
+        let share = request.reservation.share();
+        let work = self.run(share, size, move |buffers| buffers.rewrite(&judged));
         let (mut rewritten, long) = work.await??;
         let Some(long) = long else {
             return Ok(rewritten);
         };
-        let work = self.run(long.v1_bytes, move |buffers| {
+        let work = self.run(share, long.v1_bytes, move |buffers| {
             buffers.rewrite_long(&request, &mut rewritten, long)?;
             Ok(rewritten)
         });
@@ -215,7 +225,7 @@ impl Rewriter {
     ) -> Result<(Translated, Permit), RewriteError> {
         let mut held = reservation.permit(decoded_len(payload)? + room)?;
         let payload = payload.clone();
-        let work = self.run(size, move |buffers| {
+        let work = self.run(reservation.share(), size, move |buffers| {
             let translated = buffers.translate(&payload, to, room, &mut held)?;
             let kept = match &translated {
                 Translated::Done(outgoing) => outgoing.bytes(),
@@ -239,7 +249,7 @@ impl Rewriter {
         let room = first_room(protocol, protocol, decoded, &spoke.rules);
         let mut held = reservation.permit(decoded + room)?;
         let payload = payload.clone();
-        self.run(decoded, move |buffers| {
+        self.run(reservation.share(), decoded, move |buffers| {
             let halves = buffers.halve(&payload, room, &mut held)?;
             let keep = |half: Payload| {
                 let kept = held.split(half.memory);
@@ -260,7 +270,7 @@ impl Rewriter {
         let decoded = decoded_len(payload)?;
         let mut held = reservation.permit(decoded)?;
         let payload = payload.clone();
-        self.run(decoded, move |buffers| {
+        self.run(reservation.share(), decoded, move |buffers| {
             let units = buffers.units(&payload, &mut held)?;
             let kept = held.split(size_of_val(units.as_slice()));
             Ok((units, kept))
@@ -282,7 +292,7 @@ impl Rewriter {
         let room = first_room(protocol, protocol, decoded, &spoke.rules);
         let mut held = reservation.permit(decoded + room)?;
         let payload = payload.clone();
-        self.run(decoded, move |buffers| {
+        self.run(reservation.share(), decoded, move |buffers| {
             let cut = buffers.cut(&payload, &parts, room, &mut held)?;
             Ok(cut.map(|cut| {
                 let kept = held.split(cut.memory);
@@ -292,20 +302,20 @@ impl Rewriter {
         .await?
     }
 
-    /// Runs `work` on a message of `size` bytes where that allows.
+    /// Runs `work` on a message of `size` bytes where that allows, a large one in the turn of its spoke.
     async fn run<T: Send + 'static>(
         &self,
+        share: Share,
         size: usize,
         work: impl FnOnce(&mut Buffers) -> T + Send + 'static,
     ) -> Result<T, RewriteError> {
         if size <= INLINE_BYTES_MAX {
             return Ok(with_buffers(work));
         }
-        let permit = Arc::clone(&self.large).acquire_owned().await;
-        let permit = permit.map_err(|_| RewriteError::Internal)?;
+        let place = self.large.enter(share, PATIENCE).await?;
         let lender = Arc::clone(&self.lender);
         let work = move || {
-            let _permit = permit;
+            let _place = place;
             lender.lend(size, work)
         };
         tokio::task::spawn_blocking(work).await.map_err(|error| {

@@ -315,7 +315,11 @@ impl Pending {
 
 /// A message that was checked could not be rewritten.
 pub(super) fn failed_here(error: &RewriteError) -> Failed {
-    if !matches!(error, RewriteError::Overloaded(_)) {
+    let has_no_room = matches!(
+        error,
+        RewriteError::Crowded(_) | RewriteError::Overloaded(_)
+    );
+    if !has_no_room {
         tracing::error!(%error, "a message that was checked cannot be rewritten");
     }
     Failed::here(error)

@@ -147,9 +147,9 @@ impl Failed {
     pub(super) fn here(error: &RewriteError) -> Self {
         let detail = error.to_string();
         match error {
-            RewriteError::Overloaded(overloaded) => Self {
+            RewriteError::Crowded(_) | RewriteError::Overloaded(_) => Self {
                 status: StatusCode::SERVICE_UNAVAILABLE,
-                reason: overloaded.to_string(),
+                reason: detail.clone(),
                 detail,
                 retry_after: RetryAfter::Soon,
                 reached_a_hub: false,

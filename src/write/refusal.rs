@@ -16,6 +16,7 @@ use crate::identify::NotIdentified;
 use crate::listener::forwarded_for::ForwardedForFault;
 use crate::reasons::{AuthFailure, RequestReason};
 use crate::rewrite::RewriteError;
+use crate::shares::Crowded;
 use crate::wire::snappy::SnappyError;
 use crate::wire::{Malformed, Protocol};
 
@@ -97,6 +98,9 @@ pub enum Refusal {
         /// What is wrong.
         malformed: Malformed,
     },
+    /// Too many large requests of the spoke are worked on.
+    #[error("too many large requests at once; send smaller ones, or try again")]
+    Crowded(Crowded),
     /// A method other than POST.
     #[error("remote write is a POST")]
     MethodNotAllowed,
@@ -158,6 +162,7 @@ impl Refusal {
             | Self::BodyStalled
             | Self::BodyTimeout { .. }
             | Self::BodyTruncated
+            | Self::Crowded(_)
             | Self::Draining
             | Self::ForwardedFor(_)
             | Self::KeysUnavailable
@@ -172,6 +177,7 @@ impl Refusal {
         match self {
             Self::NotAdmitted(NotAdmitted::SamplesPerSecond { wait, .. }) => Some(*wait),
             Self::BytesInFlight { wait, .. } | Self::Overloaded(Overloaded { wait, .. }) => *wait,
+            Self::Crowded(crowded) => Some(crowded.retry_after),
             _ => None,
         }
     }
@@ -198,7 +204,7 @@ impl Refusal {
             }
             Self::NotAdmitted(NotAdmitted::SamplesPerSecond { .. }) => RequestReason::RateLimited,
             Self::NotFound => RequestReason::NotFound,
-            Self::Overloaded(_) => RequestReason::Overloaded,
+            Self::Crowded(_) | Self::Overloaded(_) => RequestReason::Overloaded,
             Self::Snappy(SnappyError::TooLarge { .. }) => RequestReason::DecodedTooLarge,
             Self::Snappy(_) => RequestReason::Snappy,
             Self::ListenSourceRange { .. } | Self::SourceRange { .. } => RequestReason::SourceRange,
@@ -237,6 +243,7 @@ impl From<Overloaded> for Refusal {
 impl From<RewriteError> for Refusal {
     fn from(error: RewriteError) -> Self {
         match error {
+            RewriteError::Crowded(crowded) => Self::Crowded(crowded),
             RewriteError::Internal => Self::Internal,
             RewriteError::Malformed {
                 protocol,

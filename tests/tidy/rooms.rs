@@ -88,6 +88,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "remote_write",
             "rewrite",
             "series",
+            "shares",
             "spoke",
             "state",
             "telemetry",
