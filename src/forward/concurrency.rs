@@ -23,10 +23,10 @@ use std::time::{Duration, Instant};
 pub(super) const LIMIT_MAX: usize = 256;
 
 /// Fewest requests at once, so that a hub behind a balancer that lost one instance is still used.
-const LIMIT_MIN: usize = 4;
+pub(super) const LIMIT_MIN: usize = 4;
 
 /// The first limit. It doubles with each round of responses until the hub shows a limit of its own.
-const LIMIT_FIRST: usize = 32;
+pub(super) const LIMIT_FIRST: usize = 32;
 
 /// A response that takes no longer is not slow, whatever others took.
 const SLOW_MIN: Duration = Duration::from_secs(1);

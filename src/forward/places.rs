@@ -124,8 +124,33 @@ fn sign(result: &Result<HubResponse, HubFailure>) -> Sign {
             // A refusal takes less time than to store something, and a 429 is mostly about one tenant.
             _ => Sign::None,
         },
-        Err(HubFailure::Timeout) => Sign::Overloaded,
-        Err(HubFailure::Connect | HubFailure::Reset | HubFailure::Tls) => Sign::Unreachable,
+        // A connection may also be reset for what one message holds.
+        Err(HubFailure::Timeout | HubFailure::Reset) => Sign::Overloaded,
+        Err(HubFailure::Connect | HubFailure::Tls) => Sign::Unreachable,
         Err(HubFailure::Busy { .. } | HubFailure::Skipped) => Sign::Unheard,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::concurrency::{LIMIT_FIRST, LIMIT_MIN};
+    use super::*;
+
+    /// One message may have a hub close its connection, which must not slow the others.
+    #[tokio::test]
+    async fn only_many_resets_lower_the_limit() {
+        let places = Places::default();
+        let minute = Duration::from_secs(60);
+        let reset = async || {
+            let deadline = Instant::now() + minute;
+            let sending = places.enter(Share::default(), 1000, deadline, minute);
+            sending.await.unwrap().ended(&Err(HubFailure::Reset));
+            places.shares.usage().places
+        };
+        assert_eq!(reset().await, LIMIT_FIRST);
+        for _ in 0..100 {
+            reset().await;
+        }
+        assert_eq!(reset().await, LIMIT_MIN);
     }
 }
