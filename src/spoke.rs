@@ -152,8 +152,10 @@ impl Spoke {
     pub fn limits_in_use(&self) -> Vec<LimitInUse> {
         let bytes = Limit::BytesInFlight;
         self.metrics.record_exceeded(bytes, self.account.exceeded());
-        let active = self.active_series().map(|standing| standing.active);
-        self.metrics.record_active_series(active);
+        let standing = self.active_series();
+        let shown = standing.as_ref().map(|it| (it.active, it.exact));
+        self.metrics.record_active_series(shown);
+        let active = standing.map(|standing| standing.active);
         if let Some(series) = &self.series {
             self.metrics.count_created_series(series.take_created());
         }

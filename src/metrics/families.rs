@@ -134,6 +134,8 @@ families! {
         active_series: SetNumber,
         /// Series that became known to be active.
         active_series_created: LateCounter,
+        /// 1 when all series of the spoke are looked up, so active_series is exact; 0 while it is an estimate.
+        active_series_exact: SetNumber,
         /// Series whose cluster label named another spoke, by labels.mismatch, which says what became
         /// of them.
         label_mismatches: Each<Mismatch, LateCounter>,

@@ -206,9 +206,11 @@ impl SpokeMetrics {
         self.families.active_series_created.start();
     }
 
-    /// Shows how many series are active, if they are counted.
-    pub fn record_active_series(&self, active: Option<usize>) {
-        let active = active.map(|active| active as f64);
+    /// Shows how many series are active, and whether that is exact, if they are counted.
+    pub fn record_active_series(&self, active: Option<(usize, bool)>) {
+        let exact = active.map(|(_, exact)| f64::from(exact));
+        self.families.active_series_exact.set(exact);
+        let active = active.map(|(active, _)| active as f64);
         self.families.active_series.set(active);
     }
 

@@ -76,6 +76,8 @@ async fn new_series_are_refused_alone_and_their_metric_is_named() {
         let labels = [("spoke", "production")];
         let created = gate.sum("hubgate_active_series_created_total", &labels);
         assert_eq!(created.await, 100.0);
+        let exact = gate.sum("hubgate_active_series_exact", &labels);
+        assert_eq!(exact.await, 1.0);
         gate.wait_for_log(&["refused", "active_series", "requests 70", "sizes 10"])
             .await;
         gate.wait_for_log(&["comes near limits.active_series_max", "production"])
@@ -224,6 +226,7 @@ async fn a_reload_changes_the_limit_and_forgets_no_series() {
         .expect(204);
     let metrics = gate.metrics().await;
     assert!(!metrics.has("hubgate_active_series", &[]));
+    assert!(!metrics.has("hubgate_active_series_exact", &[]));
     // With a new table, created goes on.
     gate.reload_with(&limited(&hub, "1000")).await;
     gate.write(Protocol::V1, &known).await.expect(204);
