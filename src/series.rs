@@ -213,12 +213,17 @@ impl ActiveSeries {
         }
     }
 
-    /// Takes in a series that was not found. False when there are too many.
-    fn admit(&self, series: u64, metric: &[u8], limit: usize, now: Second) -> bool {
-        if self.count.entries() == 0 {
+    /// Takes in a series that was not found, unless there are too many.
+    fn admit(&self, series: u64, limit: usize, now: Second) -> Admission {
+        let entries = self.count.entries();
+        if entries == 0 {
             self.pace.begin_to_fill(now);
         }
         let most = self.pace.most(limit, now);
+        if entries >= most {
+            // A flood takes no lock.
+            return Admission::Refused;
+        }
         let shift = self.pace.shift();
         let admission = self.shards[shard_of(series)].admit(
             Mark::new(series),
@@ -230,16 +235,7 @@ impl ActiveSeries {
         if admission == Admission::New && shift > 0 {
             self.pace.update(limit, now, &self.count);
         }
-        // When a table fills, all series are new.
-        let tells = match admission {
-            Admission::Known => false,
-            Admission::New => !self.pace.fills(),
-            Admission::Refused => true,
-        };
-        if tells {
-            self.growth().add(metric, now);
-        }
-        admission != Admission::Refused
+        admission
     }
 
     fn growth(&self) -> MutexGuard<'_, Growth> {

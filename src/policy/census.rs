@@ -20,7 +20,7 @@ pub trait Census {
     fn admit(&mut self, series: u64, metric: &[u8]) -> bool;
 
     /// What people have to know of the series there are when one is too many.
-    fn describe(&self) -> String;
+    fn describe(&mut self) -> String;
 }
 
 /// Which series of a request a census is asked about.

@@ -50,7 +50,7 @@ impl<'j, 'a> Judging<'j, 'a> {
     /// The verdict, when everything was visited, and the output.
     pub(super) fn finish(mut self) -> (Verdict, Output<'j, 'a>) {
         self.verdict.finish(self.rules, self.symbols_overflow);
-        if let Some(lookout) = &self.lookout {
+        if let Some(lookout) = &mut self.lookout {
             let all = || lookout.census.describe();
             self.verdict.explain(Reason::ActiveSeries, all);
         }

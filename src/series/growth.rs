@@ -54,10 +54,25 @@ impl Growth {
     /// Takes notice of a series of this metric that was not known.
     pub(super) fn add(&mut self, metric: &[u8], now: Second) {
         self.halve(now);
-        let text = &metric[..metric.len().min(NAME_BYTES)];
+        self.add_count(&metric[..metric.len().min(NAME_BYTES)], 1);
+    }
+
+    /// Adds what a request brought, and leaves nothing of it there.
+    pub(super) fn take(&mut self, request: &mut Self, now: Second) {
+        self.halve(now);
+        for name in request.names.drain(..) {
+            self.add_count(&name.text, name.count.saturating_sub(name.others));
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    fn add_count(&mut self, text: &[u8], count: u64) {
         let known = self.names.iter().position(|name| name.text == text);
         if let Some(place) = known {
-            self.names[place].count += 1;
+            self.names[place].count += count;
             // So that a search finds what comes often at the front.
             if place > 0 && self.names[place - 1].count < self.names[place].count {
                 self.names.swap(place - 1, place);
@@ -65,14 +80,14 @@ impl Growth {
         } else if self.names.len() < NAMES {
             self.names.push(Name {
                 text: text.to_vec(),
-                count: 1,
+                count,
                 others: 0,
             });
         } else if let Some(smallest) = self.names.iter_mut().min_by_key(|name| name.count) {
             smallest.text.clear();
             smallest.text.extend_from_slice(text);
             smallest.others = smallest.count;
-            smallest.count += 1;
+            smallest.count += count;
         }
     }
 

@@ -4,8 +4,8 @@ use crate::policy::Census;
 use crate::wire::identity::Key;
 
 use super::clock::{Minute, Second};
-use super::growth::Growing;
-use super::shard::{Reader, SHARDS};
+use super::growth::{Growing, Growth};
+use super::shard::{Admission, Reader, SHARDS};
 use super::table::{Found, Mark};
 use super::{ActiveSeries, shard_of};
 
@@ -23,6 +23,8 @@ pub struct Watching<'s> {
     left: u32,
     /// Series that were looked up, and those that passed meanwhile.
     passed: u64,
+    /// What was not known. A flood would meet at a lock of the spoke for each series.
+    growth: Growth,
 }
 
 impl<'s> Watching<'s> {
@@ -36,6 +38,13 @@ impl<'s> Watching<'s> {
             chance: fastrand::Rng::with_seed(seed),
             left: 0,
             passed: 0,
+            growth: Growth::default(),
+        }
+    }
+
+    fn tell_growth(&mut self) {
+        if !self.growth.is_empty() {
+            self.series.growth().take(&mut self.growth, self.now);
         }
     }
 }
@@ -74,10 +83,21 @@ impl Census for Watching<'_> {
     }
 
     fn admit(&mut self, series: u64, metric: &[u8]) -> bool {
-        self.series.admit(series, metric, self.limit, self.now)
+        let admission = self.series.admit(series, self.limit, self.now);
+        // When a table fills, all series are new.
+        let tells = match admission {
+            Admission::Known => false,
+            Admission::New => !self.series.pace.fills(),
+            Admission::Refused => true,
+        };
+        if tells {
+            self.growth.add(metric, self.now);
+        }
+        admission != Admission::Refused
     }
 
-    fn describe(&self) -> String {
+    fn describe(&mut self) -> String {
+        self.tell_growth();
         let growing = self.series.growth().most();
         let growing = growing.iter().map(Growing::to_string);
         let growing: Vec<_> = growing.collect();
@@ -91,6 +111,7 @@ impl Census for Watching<'_> {
 
 impl Drop for Watching<'_> {
     fn drop(&mut self) {
+        self.tell_growth();
         self.series.pace.pass(self.passed);
     }
 }

@@ -66,7 +66,7 @@ impl Census for Counter {
         false
     }
 
-    fn describe(&self) -> String {
+    fn describe(&mut self) -> String {
         "in all".to_owned()
     }
 }

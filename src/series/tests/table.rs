@@ -178,6 +178,7 @@ fn a_name_is_cut_and_cannot_mislead() {
     let mut watching = series.watch_at(1, at(FILLED));
     let hostile = "up 5, \u{202e}down\n".repeat(100);
     assert!(!watching.admit(identity(7), hostile.as_bytes()));
+    drop(watching);
     let growing = series.standing_at(1, at(FILLED)).growing;
     let shown = growing[0].to_string();
     assert!(
