@@ -16,6 +16,9 @@ pub trait Census {
     /// True when the series is known. Then it stays so for some time.
     fn knows(&mut self, series: u64) -> bool;
 
+    /// True when the series is known, of which no notice is taken.
+    fn has(&mut self, series: u64) -> bool;
+
     /// Takes in a series that is not known. False when there are too many.
     fn admit(&mut self, series: u64, metric: &[u8]) -> bool;
 
@@ -26,6 +29,8 @@ pub trait Census {
 /// Which series of a request a census is asked about.
 pub(super) struct Lookout<'c> {
     pub(super) census: &'c mut dyn Census,
+    /// A series of the message was one too many.
+    pub(super) refuses: bool,
     /// Series that pass before the next one.
     pass: u32,
 }
@@ -33,7 +38,11 @@ pub(super) struct Lookout<'c> {
 impl<'c> Lookout<'c> {
     pub(super) fn new(census: &'c mut (dyn Census + '_)) -> Self {
         let pass = census.pass();
-        Self { census, pass }
+        Self {
+            census,
+            refuses: false,
+            pass,
+        }
     }
 
     /// True when the series at hand is one to ask about.

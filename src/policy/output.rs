@@ -87,7 +87,7 @@ impl<'e, 'a> Output<'e, 'a> {
     }
 
     /// Asks a census about a series that may travel on, with the labels that were decided. False when it
-    /// is one too many.
+    /// is one too many. One without samples is never taken in.
     #[inline(never)] // So that the series that it is not asked about pay nothing for it.
     pub(super) fn ask(
         &mut self,
@@ -102,6 +102,9 @@ impl<'e, 'a> Output<'e, 'a> {
             return true;
         };
         let identity = labels.identity(source, census.key());
+        if series.counts.samples() == 0 {
+            return census.has(identity);
+        }
         census.knows(identity) || census.admit(identity, labels.metric(source))
     }
 

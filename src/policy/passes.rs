@@ -120,7 +120,7 @@ impl<'a> Judging<'_, 'a> {
         self.output.put(series, labels, decision, source)
     }
 
-    /// True when a series that may travel on has samples, and is new where there may be no more.
+    /// True when a series that may travel on is new where there may be no more.
     #[inline]
     fn is_one_too_many(
         &mut self,
@@ -132,13 +132,20 @@ impl<'a> Judging<'_, 'a> {
         let Some(lookout) = &mut self.lookout else {
             return false;
         };
-        if series.counts.samples() == 0 || !lookout.picks() {
+        let asks = match series.counts.samples() {
+            // It counts with its samples, which came as another series. A hub has no series for its exemplars
+            // if these were refused.
+            0 => lookout.refuses && series.counts.of(Kind::Exemplar) > 0,
+            _ => lookout.picks(),
+        };
+        if !asks {
             return false;
         }
         let census = &mut *lookout.census;
         if self.output.ask(census, series, labels, decision, source) {
             return false;
         }
+        lookout.refuses = true;
         self.verdict.exceeded.count(Limit::ActiveSeries);
         self.rules.refuses_new_series()
     }

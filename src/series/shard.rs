@@ -40,6 +40,11 @@ impl Reader<'_> {
     pub(super) fn see(&mut self, mark: Mark, minute: Minute) -> Found {
         self.0.load().see(mark, minute)
     }
+
+    /// True when the table has a series.
+    pub(super) fn has(&mut self, mark: Mark) -> bool {
+        self.0.load().has(mark)
+    }
 }
 
 /// What became of a series that was not found.

@@ -110,6 +110,11 @@ impl Table {
         Found::Series
     }
 
+    /// True when it has a series.
+    pub(super) fn has(&self, mark: Mark) -> bool {
+        self.find(mark).is_some()
+    }
+
     /// Notes that a series that is awaited was seen, when one in `1 << shift` was looked up. Returns what it
     /// counted and what it counts.
     pub(super) fn see_again(&self, mark: Mark, minute: Minute, shift: u32) -> [Counted; 2] {

@@ -82,6 +82,13 @@ impl Census for Watching<'_> {
         }
     }
 
+    fn has(&mut self, series: u64) -> bool {
+        let place = shard_of(series);
+        let shard = &self.series.shards[place];
+        let reader = self.readers[place].get_or_insert_with(|| shard.reader());
+        reader.has(Mark::new(series))
+    }
+
     fn admit(&mut self, series: u64, metric: &[u8]) -> bool {
         let admission = self.series.admit(series, self.limit, self.now);
         // When a table fills, all series are new.

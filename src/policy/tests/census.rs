@@ -38,12 +38,11 @@ impl Counter {
         self.refuses && series.is_multiple_of(3)
     }
 
-    /// The identity of a series with samples.
-    fn identity(&self, series: &PlainSeries) -> Option<u64> {
+    fn identity(&self, series: &PlainSeries) -> u64 {
         let labels = series.labels.iter().flatten();
         let labels = labels.map(|(name, value)| Label { name, value });
         let sum = labels.fold(0_u64, |sum, label| sum.wrapping_add(self.key.label(label)));
-        (series.counts.samples() > 0).then(|| self.key.series(sum))
+        self.key.series(sum)
     }
 }
 
@@ -58,6 +57,10 @@ impl Census for Counter {
 
     fn knows(&mut self, series: u64) -> bool {
         self.asked.push(series);
+        !self.is_refused(series)
+    }
+
+    fn has(&mut self, series: u64) -> bool {
         !self.is_refused(series)
     }
 
@@ -88,17 +91,19 @@ pub(crate) fn check(
     let (mut all, mut scratch) = (Counter::new(false), Scratch::default());
     let found = inspect(&rules, &mut all, &mut scratch);
     assert_eq!(found.as_ref(), Ok(verdict), "to ask changes no verdict");
-    let expected: Vec<u64> = kept
-        .series
-        .iter()
-        .filter_map(|it| all.identity(it))
-        .collect();
+    let with_samples = kept.series.iter().filter(|it| it.counts.samples() > 0);
+    let expected: Vec<u64> = with_samples.map(|it| all.identity(it)).collect();
     assert_eq!(all.asked, expected, "{kept:?}");
 
     let mut some = Counter::new(true);
+    let mut refuses = false;
     let is_refused = |series: &PlainSeries| {
-        let identity = some.identity(series);
-        identity.is_some_and(|identity| some.is_refused(identity))
+        // Exemplars alone are refused after samples were, as they may be of the same series.
+        let has_samples = series.counts.samples() > 0;
+        let is_asked = has_samples || refuses && series.counts.of(Kind::Exemplar) > 0;
+        let is_refused = is_asked && some.is_refused(some.identity(series));
+        refuses |= is_refused;
+        is_refused
     };
     let (refused, left): (Vec<_>, Vec<_>) = kept.series.iter().cloned().partition(is_refused);
     let refused_series = refused.len() as u64;
