@@ -9,7 +9,7 @@ mod tests;
 mod way_back;
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -122,6 +122,8 @@ pub(crate) struct Request {
     pub targets: Vec<Target>,
     /// Most bytes that it may have when it is decompressed.
     pub decoded_bytes_max: usize,
+    /// Which of its series were watched, once they were.
+    pub watched: OnceLock<u64>,
 }
 
 impl Rewriter {

@@ -150,6 +150,13 @@ impl ActiveSeries {
         Watching::new(self, limit, now, self.chance.hash_one(request))
     }
 
+    /// Watches the series of a request once more, with the [seed](Watching::seed) of the first time: then
+    /// its inspection is repeated, and all notice was taken of it.
+    pub fn watch_again(&self, limit: usize, seed: u64) -> Watching<'_> {
+        let now = Second::new(self.started.elapsed());
+        Watching::new(self, limit, now, seed).again()
+    }
+
     /// How many series are active, where so many may be.
     pub fn standing(&self, limit: usize) -> Standing {
         self.standing_at(limit, self.started.elapsed())

@@ -6,7 +6,7 @@ mod status;
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use crate::admission::Admission;
@@ -125,10 +125,17 @@ impl Spoke {
         self.history.record(number, totals, lag);
     }
 
-    /// Watches the series of a request, if the active ones are limited.
-    pub fn watch_series(&self) -> Option<Watching<'_>> {
+    /// Watches the series of a request, if the active ones are limited. `watched` is empty the first time,
+    /// and tells later that it is the same request.
+    pub fn watch_series(&self, watched: &OnceLock<u64>) -> Option<Watching<'_>> {
         let (series, limit) = self.limited_series()?;
-        Some(series.watch(limit))
+        if let Some(seed) = watched.get() {
+            return Some(series.watch_again(limit, *seed));
+        }
+        let watching = series.watch(limit);
+        // Nobody else works on the request.
+        let _ = watched.set(watching.seed());
+        Some(watching)
     }
 
     /// How many series are active, if they are limited.

@@ -15,7 +15,7 @@ mod respond;
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -275,6 +275,7 @@ impl Endpoint {
             reservation: Arc::clone(&reservation),
             targets: plan.targets.clone(),
             decoded_bytes_max: limits.decoded_bytes_max,
+            watched: OnceLock::new(),
         };
         let rewritten = self.rewriter.rewrite(request).await;
         let rewritten = rewritten.inspect_err(|error| {

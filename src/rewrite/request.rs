@@ -6,6 +6,7 @@
 //! unchanged. The second walk replays the decisions of the first: for targets that need a new message
 //! after all, and for a downgrade that turned out longer than its room.
 
+use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -44,6 +45,7 @@ impl Buffers {
             reservation,
             targets,
             decoded_bytes_max,
+            watched,
         } = request;
         let protocol = *protocol;
         let message = snappy::decompress(body, *decoded_bytes_max, &mut self.decoded)?;
@@ -66,7 +68,7 @@ impl Buffers {
             outgoing: vec![Outgoing::default(); targets.len()],
             long: None,
         };
-        let verdict = payloads.judge(body, spoke, &mut self.policy)?;
+        let verdict = payloads.judge(body, spoke, watched, &mut self.policy)?;
         let Payloads { outgoing, long, .. } = payloads;
         let long = long.map(|(place, v1_bytes)| LongDowngrade {
             v1_bytes,
@@ -163,6 +165,7 @@ impl Payloads<'_> {
         &mut self,
         body: &Bytes,
         spoke: &Spoke,
+        watched: &OnceLock<u64>,
         scratch: &mut policy::Scratch,
     ) -> Result<Verdict, RewriteError> {
         let (protocol, message, targets) = (self.protocol, self.message, self.targets);
@@ -177,7 +180,7 @@ impl Payloads<'_> {
         left.extend(looked_at);
         let encoders = self.encoders.first(encoded.len());
         let now = now_millis();
-        let mut watching = spoke.watch_series();
+        let mut watching = spoke.watch_series(watched);
         let census = watching.as_mut().map(|it| it as &mut dyn Census);
         let verdict =
             policy::inspect_counted(protocol, message, rules, now, census, scratch, encoders);

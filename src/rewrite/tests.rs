@@ -196,6 +196,7 @@ impl Fixture {
             reservation: Arc::clone(&reservation),
             targets: targets.to_vec(),
             decoded_bytes_max: 32 << 20,
+            watched: OnceLock::new(),
         };
         (self.rewriter.rewrite(request).await, reservation)
     }
@@ -294,6 +295,7 @@ async fn a_spoke_with_many_large_requests_does_not_hold_up_another() {
             reservation: Arc::new(reservation),
             targets: vec![V1],
             decoded_bytes_max: 32 << 20,
+            watched: OnceLock::new(),
         };
         fixture.rewriter.rewrite(request).await
     };

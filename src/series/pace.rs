@@ -165,6 +165,11 @@ impl Pace {
     }
 
     #[cfg(test)]
+    pub(super) fn passed(&self) -> u64 {
+        self.passed.load(Relaxed)
+    }
+
+    #[cfg(test)]
     pub(super) fn set_phase(&self, phase: u64) {
         self.phase.store(phase, Relaxed);
     }

@@ -18,6 +18,8 @@ pub struct Watching<'s> {
     limit: usize,
     now: Second,
     minute: Minute,
+    seed: u64,
+    again: bool,
     chance: fastrand::Rng,
     /// Series that are left of those of which one was chosen.
     left: u32,
@@ -35,11 +37,30 @@ impl<'s> Watching<'s> {
             limit,
             now,
             minute: now.minute(),
+            seed,
+            again: false,
             chance: fastrand::Rng::with_seed(seed),
             left: 0,
             passed: 0,
             growth: Growth::default(),
         }
+    }
+
+    /// Which series are chosen follows from this.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Watches the same series as before, of which all notice was taken.
+    pub(super) fn again(mut self) -> Self {
+        self.again = true;
+        self
+    }
+
+    fn reader(&mut self, series: u64) -> &mut Reader<'s> {
+        let place = shard_of(series);
+        let shard = &self.series.shards[place];
+        self.readers[place].get_or_insert_with(|| shard.reader())
     }
 
     fn tell_growth(&mut self) {
@@ -69,24 +90,23 @@ impl Census for Watching<'_> {
     fn knows(&mut self, series: u64) -> bool {
         let shift = self.series.pace.shift();
         self.passed += 1 << shift;
-        let (mark, place) = (Mark::new(series), shard_of(series));
-        let shard = &self.series.shards[place];
-        let reader = self.readers[place].get_or_insert_with(|| shard.reader());
-        match reader.see(mark, self.minute) {
+        let (mark, minute) = (Mark::new(series), self.minute);
+        match self.reader(series).see(mark, minute) {
             Found::Nothing => false,
             Found::Series => true,
             Found::Awaited => {
-                shard.see_again(mark, self.minute, shift, &self.series.count);
+                // What a request brought is not seen again because its inspection is repeated.
+                if !self.again {
+                    let shard = &self.series.shards[shard_of(series)];
+                    shard.see_again(mark, minute, shift, &self.series.count);
+                }
                 true
             }
         }
     }
 
     fn has(&mut self, series: u64) -> bool {
-        let place = shard_of(series);
-        let shard = &self.series.shards[place];
-        let reader = self.readers[place].get_or_insert_with(|| shard.reader());
-        reader.has(Mark::new(series))
+        self.reader(series).has(Mark::new(series))
     }
 
     fn admit(&mut self, series: u64, metric: &[u8]) -> bool {
@@ -97,7 +117,7 @@ impl Census for Watching<'_> {
             Admission::New => !self.series.pace.fills(),
             Admission::Refused => true,
         };
-        if tells {
+        if tells && !self.again {
             self.growth.add(metric, self.now);
         }
         admission != Admission::Refused
@@ -119,6 +139,8 @@ impl Census for Watching<'_> {
 impl Drop for Watching<'_> {
     fn drop(&mut self) {
         self.tell_growth();
-        self.series.pace.pass(self.passed);
+        if !self.again {
+            self.series.pace.pass(self.passed);
+        }
     }
 }

@@ -198,3 +198,30 @@ fn two_spokes_are_looked_up_at_different_places() {
     };
     assert_ne!(places(), places());
 }
+
+/// As when the budget had no room for what a request became.
+#[test]
+fn a_request_that_is_inspected_again_is_not_seen_again() {
+    let series = new_series();
+    scrape(&series, 15, 0..3600, 0..KNOWN);
+    let now = Second::new(at(3600));
+    let inspect = |mut watching: Watching| {
+        let mut asked = Vec::new();
+        let mut place = watching.pass();
+        while place < 400 {
+            let identity = identity((1 << 20) + u64::from(place));
+            if !watching.knows(identity) {
+                watching.admit(identity, b"up");
+            }
+            asked.push(place);
+            place += 1 + watching.pass();
+        }
+        drop(watching);
+        let seen = (series.count.unseen(), series.pace.passed());
+        (asked, seen, series.growth().most())
+    };
+    let first = inspect(Watching::new(&series, LIMIT, now, 7));
+    assert!((23..=27).contains(&first.0.len()), "{first:?}");
+    let again = inspect(Watching::new(&series, LIMIT, now, 7).again());
+    assert_eq!(first, again);
+}
