@@ -2,8 +2,8 @@
 //! attacker opens the next one.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use base64::Engine;
@@ -17,6 +17,7 @@ use crate::dial::Dial;
 use crate::gate::{ROGUE_TOKEN, USERNAME};
 use crate::http2;
 use crate::jwt;
+use crate::rogue::Load;
 
 /// The pause after a connection that could not be opened.
 const DIAL_PAUSE: Duration = Duration::from_millis(50);
@@ -34,7 +35,7 @@ pub(crate) struct Attack {
     means: Means,
     pub(crate) layer: Layer,
     /// Connections at once.
-    connections: usize,
+    pub(crate) connections: usize,
     /// It ends with so many attempts.
     pub(crate) attempts_wanted: Option<u64>,
     /// `listen.connections_max` of the gate, if not its default.
@@ -43,6 +44,8 @@ pub(crate) struct Attack {
     pub(crate) trusted: bool,
     /// The gate's limit of open files, if not that of the system.
     pub(crate) open_files_max: Option<usize>,
+    /// The `limits` of the spoke that misbehaves.
+    pub(crate) limits: &'static str,
 }
 
 /// What an attack is on top of.
@@ -96,20 +99,37 @@ enum Means {
     Settings,
     /// It sends PING, each of which is to be answered.
     Ping,
+    /// It announces 32 MiB as a spoke that is known, and sends none of them.
+    Announce,
+    /// It writes as a spoke that is known. That is the work of a process of its own.
+    Write(Load),
 }
 
 /// What the attackers have done.
 #[derive(Debug, Default)]
-pub(crate) struct Tally(AtomicU64);
+pub(crate) struct Tally {
+    attempts: AtomicU64,
+    failure: OnceLock<String>,
+}
 
 impl Tally {
     /// Connections, requests or frames.
     pub(crate) fn attempts(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.attempts.load(Ordering::Relaxed)
     }
 
-    fn add(&self, attempts: u32) {
-        self.0.fetch_add(attempts.into(), Ordering::Relaxed);
+    /// What went wrong that must not.
+    pub(crate) fn failure(&self) -> Option<&String> {
+        self.failure.get()
+    }
+
+    pub(crate) fn add(&self, attempts: u32) {
+        self.attempts.fetch_add(attempts.into(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn fail(&self, failure: String) {
+        // The first one tells most.
+        let _ = self.failure.set(failure);
     }
 }
 
@@ -125,6 +145,7 @@ impl Attack {
             connections_max: None,
             trusted: false,
             open_files_max: None,
+            limits: "{}",
         };
         let before_tls = |name, means, connections| Self {
             layer: Layer::BeforeTls,
@@ -166,6 +187,39 @@ impl Attack {
                 trusted: true,
                 ..attack("long X-Forwarded-For", Means::ForwardedFor, 64)
             },
+            attack(
+                "a spoke that announces 32 MiB, 1,000 times",
+                Means::Announce,
+                1_000,
+            ),
+            attack(
+                "a spoke at full speed, 64 connections",
+                Means::Write(Load::Usual),
+                64,
+            ),
+            Self {
+                limits: "{samples_per_second: 50000}",
+                ..attack(
+                    "a spoke at full speed, limited to 50,000 samples/s",
+                    Means::Write(Load::Usual),
+                    64,
+                )
+            },
+            attack(
+                "a spoke with giant bodies, 16 connections",
+                Means::Write(Load::Giant),
+                16,
+            ),
+            // A million series.
+            Self {
+                attempts_wanted: Some(500),
+                limits: "{active_series_max: 100000}",
+                ..attack(
+                    "a spoke with a million new series for 100,000 places",
+                    Means::Write(Load::New),
+                    8,
+                )
+            },
             before_tls("TLS: 2,000 connections that stall", Means::Idle, 2_000),
             before_tls("TLS: 2,000 slow handshakes", Means::SlowHello, 2_000),
             before_tls("TLS: garbage in place of a handshake", Means::Garbage, 64),
@@ -190,6 +244,14 @@ impl Attack {
             over_tls("TLS: HTTP/2 SETTINGS flood", Means::Settings, 16),
             over_tls("TLS: HTTP/2 PING flood", Means::Ping, 16),
         ]
+    }
+
+    /// What a spoke sends that misbehaves.
+    pub(crate) fn load(&self) -> Option<Load> {
+        match self.means {
+            Means::Write(load) => Some(load),
+            _ => None,
+        }
     }
 
     /// What it speaks above TLS.
@@ -276,6 +338,12 @@ impl Means {
                     sleep(Duration::from_secs(1)).await;
                 }
             }
+            Self::Announce => {
+                tally.add(1);
+                let head = head("Bearer", ROGUE_TOKEN, 32 << 20);
+                writer.write_all(head.as_bytes()).await?;
+            }
+            Self::Write(_) => {}
             Self::Garbage => {
                 tally.add(1);
                 let garbage: Vec<u8> = (0..4096).map(|_| fastrand::u8(..)).collect();

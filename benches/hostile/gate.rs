@@ -99,13 +99,14 @@ admin: {{address: \"127.0.0.1:0\"}}
 hub: {{url: \"http://{hub}{WRITE_PATH}\", protocol: v1}}
 spokes:
 - {{name: {HONEST}, credentials: {}}}
-- {{name: rogue, credentials: {}}}
+- {{name: rogue, credentials: {}, limits: {}}}
 - {{name: tokens, credentials: [{}]}}
 - name: {USERNAME}
   credentials: [{{basic: {{username: {USERNAME}, password_hash: \"{PASSWORD_HASH}\"}}}}]
 ",
         token(HONEST_TOKEN),
         token(ROGUE_TOKEN),
+        attack.limits,
         jwt::credential(&keys.display().to_string())
     )
 }

@@ -5,7 +5,8 @@
 //! the time, half of its requests over a kept connection and half over new ones, first alone and then
 //! under the attack. It runs in a process of its own, so that a busy attacker delays its requests but not its
 //! clock. One write without a 2xx fails the bench; a slow one does not. In the attacks on TLS it
-//! speaks TLS as well.
+//! speaks TLS as well. A spoke that misbehaves is a process of the lowest priority. In the table, "times" is
+//! the p99 under the attack as a multiple of the one before.
 //!
 //! `cargo bench --bench hostile -- --help` lists the options. The smoke form for CI is
 //! `cargo bench --bench hostile -- --test`: each attack has few connections for less than a second,
@@ -27,6 +28,7 @@ mod markdown;
 #[allow(dead_code, reason = "the load bench uses all of it")]
 #[path = "../load/process.rs"]
 mod process;
+mod rogue;
 #[allow(dead_code, reason = "the load bench uses all of it")]
 #[path = "../load/sink.rs"]
 mod sink;
@@ -88,6 +90,15 @@ struct Args {
     /// The certificate of that gate, if it speaks TLS
     #[arg(long, hide = true)]
     certificate: Option<PathBuf>,
+    /// Run as a spoke that misbehaves at the gate at this address
+    #[arg(long, hide = true, requires = "load")]
+    rogue: Option<SocketAddr>,
+    /// What it sends
+    #[arg(long, hide = true)]
+    load: Option<rogue::Load>,
+    /// Over how many connections
+    #[arg(long, hide = true, default_value_t = 1)]
+    connections: usize,
 }
 
 #[tokio::main]
@@ -98,6 +109,9 @@ async fn main() -> anyhow::Result<ExitCode> {
     }
     if let Some(gate) = args.honest {
         return honest::run(gate, args.certificate.as_deref());
+    }
+    if let (Some(gate), Some(load)) = (args.rogue, args.load) {
+        return rogue::run(gate, load, args.connections).await;
     }
     raise_open_files()?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -153,7 +167,7 @@ async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     })
 }
 
-const HEAD: [&str; 11] = [
+const HEAD: [&str; 12] = [
     "attack",
     "attempts",
     "seconds",
@@ -164,6 +178,7 @@ const HEAD: [&str; 11] = [
     "p99 before ms",
     "p50 ms",
     "p99 ms",
+    "times",
     "failed / writes",
 ];
 
@@ -213,6 +228,9 @@ async fn measure(attack: &Attack, args: &Args) -> anyhow::Result<Figures> {
     let seconds = began.elapsed().as_secs_f64();
     let during = honest.stop_after(Duration::ZERO).await?;
     drop(attackers);
+    if let Some(failure) = tally.failure() {
+        bail!("the spoke that misbehaves: {failure}");
+    }
     let Usage {
         cpu_seconds,
         peak_bytes,
@@ -222,9 +240,10 @@ async fn measure(attack: &Attack, args: &Args) -> anyhow::Result<Figures> {
     let written = [&first, &alone, &during].map(Seen::samples_written);
     let written = written.iter().sum();
     let stored = sink.totals(written).await?.samples;
-    // A write that failed may be stored as well.
+    // A write that failed may be stored as well, and so is what another spoke writes.
+    let others = during.failures > 0 || attack.load().is_some();
     ensure!(
-        stored == written || during.failures > 0,
+        stored == written || stored > written && others,
         "{written} samples written, {stored} stored"
     );
     sink.end().await?;
@@ -242,6 +261,9 @@ async fn measure(attack: &Attack, args: &Args) -> anyhow::Result<Figures> {
 /// Starts the attackers of a gate.
 fn start(attack: &Attack, gate: &Gate, tally: &Arc<Tally>) -> anyhow::Result<JoinSet<()>> {
     let (to, alpn) = (gate.address, attack.alpn());
+    if let Some(load) = attack.load() {
+        return rogue::start(load, attack.connections, to, tally);
+    }
     let trusted = || {
         let file = gate.certificate.as_ref().context("the gate speaks TLS")?;
         anyhow::Ok(Authorities::from_pem(&std::fs::read(file)?)?)
@@ -287,6 +309,7 @@ impl Figures {
             millis(before.p99),
             millis(during.p50),
             millis(during.p99),
+            format!("{:.1}", during.p99 / before.p99),
             format!("{} / {}", during.failures, during.writes),
         ]
     }
