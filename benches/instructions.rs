@@ -330,8 +330,9 @@ const KNOWN: u64 = 50_000;
 const FAR: usize = 100_000;
 const NEAR: usize = 60_000;
 
-/// A time at which a table that began at 0 is filled.
-const FILLED: Duration = Duration::from_secs(200);
+/// A table that began at 0 is filled after a minute that brings nothing new.
+const KNOWN_AGAIN: Duration = Duration::from_secs(200);
+const FILLED: Duration = Duration::from_secs(320);
 
 impl Known {
     fn nothing() -> Self {
@@ -350,13 +351,10 @@ impl Known {
             let known = watching.knows(identity) || watching.admit(identity, b"up");
             assert!(known, "there is room");
         }
-        inspect(
-            protocol,
-            message,
-            rules,
-            Some(watching),
-            &mut Scratch::default(),
-        );
+        let scratch = &mut Scratch::default();
+        inspect(protocol, message, rules, Some(watching), scratch);
+        let watching = series.watch_at(limit, KNOWN_AGAIN);
+        inspect(protocol, message, rules, Some(watching), scratch);
         Self { series, limit }
     }
 
