@@ -1,0 +1,131 @@
+"""The answers of the API of the admin port are as its JSON Schema says."""
+
+import http.client
+import http.server
+import json
+import secrets
+import subprocess
+import threading
+
+import jsonschema
+import pytest
+import yaml
+
+from gates import processes
+
+SPOKES = {
+    "writing": {},
+    "limited": {"limits": {"samples_per_second": 1}},
+    "refused": {"limits": {"active_series_max": 5}},
+    "failing": {},
+    "never came": {},
+}
+
+ANSWERS = {
+    "/api/v1/status": "status",
+    "/api/v1/spokes": "spokes",
+    "/api/v1/history": "history",
+    "/api/v1/history?since=7": "history",
+    "/api/v1/hubs": "hubs",
+    "/api/v1/reasons": "reasons",
+} | {f"/api/v1/spokes/{it.replace(' ', '%20')}": "spoke" for it in SPOKES}
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """Takes all that is written, but of one spoke."""
+
+    def do_POST(self):  # noqa: N802
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(503 if self.headers["X-Spoke"] == "failing" else 204)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def admin(hubgate_bin, tmp_path_factory):
+    """A gate whose spokes are in many conditions, and whose last reload failed."""
+    folder = tmp_path_factory.mktemp("api")
+    hub = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=hub.serve_forever, daemon=True).start()
+    listen, admin = (f"127.0.0.1:{port}" for port in processes.free_ports(2))
+    config = folder / "hubgate.yaml"
+    url = f"http://127.0.0.1:{hub.server_port}/api/v1/write"
+    document = {
+        "listen": {"address": listen},
+        "admin": {"address": admin},
+        "hub": {"url": url, "protocol": "v1", "headers": {"X-Spoke": "${spoke}"}},
+        "spokes": [
+            {"name": name, "credentials": [{"token_file": f"{name}.token"}]} | keys
+            for name, keys in SPOKES.items()
+        ],
+    }
+    for name in SPOKES:
+        (folder / f"{name}.token").write_text(secrets.token_urlsafe(32))
+    config.write_text(yaml.safe_dump(document))
+    command = [hubgate_bin, "serve", f"--config.file={config}", "--shutdown.delay=0s"]
+    gate = processes.Process("hubgate", command, folder)
+    gate.start().wait_ready(admin)
+    for name in set(SPOKES) - {"never came"}:
+        subprocess.run(
+            [hubgate_bin, "load", "--url", f"http://{listen}/api/v1/write", "--cluster", name,
+             "--token-file", folder / f"{name}.token", "--connections", "1", "--duration", "1s",
+             "--bodies-per-connection", "1", "--series-per-request", "10", "--rate", "100"],
+            capture_output=True,
+        )  # fmt: skip
+    config.write_text("hub: nowhere\n")
+    connection = http.client.HTTPConnection(admin)
+    connection.request("POST", "/-/reload")
+    assert connection.getresponse().status == 500
+    connection.close()
+    yield admin
+    gate.stop()
+    hub.shutdown()
+
+
+@pytest.fixture(scope="module")
+def schema(project):
+    """The schema, which here allows no field that it does not describe."""
+    text = (project / "src/admin/api/schema.json").read_text()
+    return json.loads(text, object_hook=closed)
+
+
+def closed(part):
+    if part.get("type") == "object" and "properties" in part:
+        part["additionalProperties"] = False
+    return part
+
+
+def errors(schema, answer, document):
+    schema = schema | {"$ref": f"#/$defs/{answer}"}
+    jsonschema.Draft202012Validator.check_schema(schema)
+    found = jsonschema.Draft202012Validator(schema).iter_errors(document)
+    return [f"{it.json_path}: {it.message}" for it in found]
+
+
+@pytest.mark.parametrize(("path", "answer"), ANSWERS.items())
+def test_an_answer_is_as_its_schema_says(admin, schema, path, answer):
+    status, text = processes.get(admin, path)
+    assert status == 200, text
+    document = json.loads(text)
+    assert errors(schema, answer, document) == []
+    assert errors(schema, answer, document | {"undocumented": 1}) != []
+
+
+def test_the_answers_show_what_the_schema_is_held_to(admin):
+    """Lists that are empty would hold the schema to nothing."""
+
+    def ask(path):
+        return json.loads(processes.get(admin, f"/api/v1/{path}")[1])
+
+    conditions = {it["name"]: it["conditions"][0] for it in ask("spokes")["spokes"]}
+    assert conditions == {it: it.replace(" ", "_") for it in SPOKES}
+    assert ask("status")["configuration"]["errors"]
+    spoke = ask("spokes/refused")
+    for part in ("credentials", "limits", "refusals", "requests", "source_addresses"):
+        assert spoke[part], part
+    assert spoke["active_series"]["growing"] and spoke["samples"]["rejected"]
+    assert spoke["history"]["written_per_second"]
+    [hub] = ask("hubs")["hubs"]
+    assert hub["requests"]
