@@ -82,6 +82,20 @@ if [[ -n "$(missing)" ]]; then
 fi
 prometheus --version 2>&1 | sed -n 1p
 
+# What the tests in a browser load into the page.
+install_npm_packages() {
+  command -v npm >/dev/null || fail "npm is needed to install $(tr -d '\n' <tests/npm/package.json)"
+  local fresh
+  mkdir -p "$tools"
+  fresh="$(mktemp -d "$tools/npm.XXXXXX")"
+  cp tests/npm/package.json tests/npm/package-lock.json "$fresh"
+  npm ci --prefix "$fresh" --ignore-scripts --no-audit --no-fund --loglevel=error
+  rm -rf "$tools/npm"
+  mv "$fresh" "$tools/npm"
+}
+
+cmp --silent tests/npm/package-lock.json "$tools/npm/package-lock.json" || install_npm_packages
+
 # Many tests wait for other processes, so a few more of them than cores run side by side.
 export RUST_TEST_THREADS="${RUST_TEST_THREADS:-4}"
 

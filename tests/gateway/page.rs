@@ -14,6 +14,14 @@ fn url(gate: &Gate, fragment: &str) -> String {
     format!("http://{}/{fragment}", gate.admin_address())
 }
 
+/// The views, and a text that each has once it has its data.
+const VIEWS: [(&str, &str); 4] = [
+    ("#/spokes", "20 min"),
+    ("#/spokes/refused", "remote_write:"),
+    ("#/hubs", "Requests under way"),
+    ("#/reasons", "mismatched_label"),
+];
+
 /// Shows the table of spokes, once it has its rows.
 async fn open(gate: &Gate, fragment: &str) -> Browser {
     let mut browser = Browser::start(1280, 900).await;
@@ -179,6 +187,8 @@ async fn the_page_follows_what_happens_and_says_when_it_cannot() {
     browser
         .until_text("hubgate cannot be reached. What is shown is of ")
         .await;
+    let findings = browser.accessibility_findings("no hubgate").await;
+    assert!(findings.is_empty(), "{findings:#?}");
     browser.expect_complaint("ERR_CONNECTION_REFUSED").await;
 }
 
@@ -187,17 +197,38 @@ async fn nothing_is_cut_off_on_a_telephone() {
     let (_hub, gate) = start_with_all_conditions().await;
     let mut browser = open(&gate, "").await;
     browser.resize(360, 740).await;
-    for view in ["#/spokes", "#/spokes/refused", "#/hubs", "#/reasons"] {
+    for (view, text) in VIEWS {
         browser.go(&url(&gate, view)).await;
-        browser
-            .until("document.querySelector('main > section:not([hidden])').innerText.length > 80")
-            .await;
+        browser.until_text(text).await;
         let width = browser.value("document.documentElement.scrollWidth").await;
         assert!(width.as_u64().unwrap() <= 360, "{view}: {width}");
         browser
             .picture(&format!("narrow{}", view.replace(['#', '/'], "-")))
             .await;
     }
+    browser.expect_no_complaint().await;
+}
+
+/// Each view, in both schemes of colours and on a telephone, while a configuration is not valid as well.
+#[tokio::test]
+async fn axe_finds_nothing_that_keeps_people_from_using_it() {
+    let (_hub, mut gate) = start_with_all_conditions().await;
+    gate.allow_error("the configuration is not valid");
+    gate.write_config("hub: nowhere\n");
+    gate.reload().await.expect(500);
+    let mut browser = open(&gate, "").await;
+    let mut findings = Vec::new();
+    for (view, text) in VIEWS {
+        browser.go(&url(&gate, view)).await;
+        browser.until_text(text).await;
+        for (scheme, width) in [("light", 1280), ("dark", 1280), ("light", 360)] {
+            browser.prefer(scheme).await;
+            browser.resize(width, 900).await;
+            let shown = format!("{view} {scheme} {width}");
+            findings.extend(browser.accessibility_findings(&shown).await);
+        }
+    }
+    assert!(findings.is_empty(), "{findings:#?}");
     browser.expect_no_complaint().await;
 }
 

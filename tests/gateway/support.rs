@@ -9,6 +9,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 pub(crate) mod arrivals;
+mod axe;
 pub(crate) mod body;
 pub(crate) mod browser;
 pub(crate) mod config;

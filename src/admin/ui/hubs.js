@@ -23,7 +23,7 @@ export function drawHubs(section, hubs) {
     section,
     el('h1', { id: 'hubs-title' }, 'Hubs'),
     el(
-      'div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-labelledby': 'hubs-title' },
+      'div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'Table of the hubs' },
       el('table', {}, el('thead', {}, el('tr', {}, titles.map((it) => el('th', { scope: 'col' }, it)))), el('tbody', {}, rows)),
     ),
   );

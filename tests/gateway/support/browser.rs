@@ -126,14 +126,28 @@ impl Browser {
 
     /// The value of an expression of JavaScript, which may be a promise.
     pub(crate) async fn value(&mut self, expression: &str) -> Value {
-        let parameters = json!({
-            "expression": expression, "awaitPromise": true, "returnByValue": true, "userGesture": true,
-        });
+        self.evaluate(expression, json!({})).await
+    }
+
+    /// The same in a world that shares the document with the page, and neither its objects nor its policy.
+    pub(super) async fn value_apart(&mut self, expression: &str) -> Value {
+        let tree = self.call("Page.getFrameTree", json!({})).await;
+        let frame = &tree["frameTree"]["frame"]["id"];
+        let world = json!({"frameId": frame, "worldName": "test"});
+        let world = self.call("Page.createIsolatedWorld", world).await;
+        let context = &world["executionContextId"];
+        self.evaluate(expression, json!({"contextId": context}))
+            .await
+    }
+
+    async fn evaluate(&mut self, expression: &str, mut parameters: Value) -> Value {
+        parameters["expression"] = expression.into();
+        for key in ["awaitPromise", "returnByValue", "userGesture"] {
+            parameters[key] = true.into();
+        }
         let result = self.call("Runtime.evaluate", parameters).await;
-        assert!(
-            result["exceptionDetails"].is_null(),
-            "{expression}: {result:#}"
-        );
+        let start = &expression[..expression.floor_char_boundary(500)];
+        assert!(result["exceptionDetails"].is_null(), "{start}: {result:#}");
         result["result"]["value"].clone()
     }
 
