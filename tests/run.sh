@@ -23,12 +23,13 @@ rustc --version >/dev/null 2>&1 || export RUSTUP_TOOLCHAIN=stable
 
 # What the tests start, and the packages that hold it.
 programs=(
-  amtool bats buildah chromium-headless-shell haproxy nginx openssl prometheus
+  amtool bats buildah chromium-headless-shell faketime haproxy nginx openssl prometheus
   prometheus-alertmanager promtool systemd-analyze victoria-metrics
 )
 packages=(
   bats
   buildah libassuan0 libdevmapper1.02.1 libgpgme11 libseccomp2
+  faketime libfaketime
   haproxy liblua5.3-0 libopentracing-c-wrapper0 libopentracing1
   nginx openssl prometheus prometheus-alertmanager
   systemd libapparmor1 libip4tc2 libkmod2 libsystemd-shared

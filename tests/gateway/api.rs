@@ -19,18 +19,42 @@ use crate::support::sender::{Request, Response};
 /// Text that would do harm where it is not taken for text.
 pub(crate) const HOSTILE: &str = "<img src=x onerror=alert(1)>\u{202e}\u{1b}[31m";
 
-/// A gate whose spokes are in all conditions.
+/// A gate whose spokes are in all conditions that need no time.
 pub(crate) async fn start_with_all_conditions() -> (ScriptedHub, Gate) {
     let hub = ScriptedHub::start().await;
-    let spokes = [
+    let gate = Gate::start(&config(&hub.url(), &spokes())).await;
+    bring_about_conditions(&hub, &gate).await;
+    (hub, gate)
+}
+
+/// A gate whose spokes are in all conditions. It started twelve minutes ago by its clock, and the spoke
+/// `silent` wrote then.
+pub(crate) async fn start_with_all_conditions_and_silence() -> (ScriptedHub, Gate) {
+    let hub = ScriptedHub::start().await;
+    let mut spokes = spokes();
+    spokes.push(spoke("silent", ""));
+    let gate = Gate::start_with_clock(&config(&hub.url(), &spokes), -720).await;
+    let then = [bare("__name__=up").sample(1.0, now() - 720_000)];
+    gate.write_as("silent", Protocol::V2, &then)
+        .await
+        .expect(204);
+    gate.set_clock(0);
+    bring_about_conditions(&hub, &gate).await;
+    (hub, gate)
+}
+
+fn spokes() -> Vec<String> {
+    vec![
         spoke("writing", ""),
         spoke("late", ""),
         spoke("limited", "limits: {samples_per_second: 1}"),
         spoke("failing", ""),
         spoke("refused", "labels: {mismatch: reject}"),
         spoke("never came", ""),
-    ];
-    let gate = Gate::start(&config(&hub.url(), &spokes)).await;
+    ]
+}
+
+async fn bring_about_conditions(hub: &ScriptedHub, gate: &Gate) {
     let up = || Request::up().header("user-agent", HOSTILE.split('\u{202e}').next().unwrap());
     for name in ["writing", "refused"] {
         gate.send(up().spoke(name)).await.expect(204);
@@ -54,7 +78,6 @@ pub(crate) async fn start_with_all_conditions() -> (ScriptedHub, Gate) {
     hub.reply_always(Reply::status(503));
     gate.send(up().spoke("failing")).await.expect_retryable(503);
     hub.reply_as_usual();
-    (hub, gate)
 }
 
 async fn ask(gate: &Gate, path: &str) -> Value {

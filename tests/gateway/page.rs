@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::api::{HOSTILE, start_with_all_conditions};
+use crate::api::{HOSTILE, start_with_all_conditions, start_with_all_conditions_and_silence};
 use crate::support::body::{Protocol, series};
 use crate::support::browser::Browser;
 use crate::support::config::{config, spoke};
@@ -44,10 +44,11 @@ async fn names(browser: &mut Browser) -> Vec<String> {
 
 #[tokio::test]
 async fn every_condition_is_seen_and_the_worst_come_first() {
-    let (_hub, gate) = start_with_all_conditions().await;
+    let (_hub, gate) = start_with_all_conditions_and_silence().await;
     let mut browser = open(&gate, "").await;
     let expected = [
         "never came",
+        "silent",
         "refused",
         "failing",
         "limited",
@@ -61,7 +62,7 @@ async fn every_condition_is_seen_and_the_worst_come_first() {
     }
     let text = browser.text().await;
     for part in [
-        "4 of 6 spokes write; never came never came; ",
+        "4 of 7 spokes write; never came never came; silent is silent for 12 min; ",
         "mismatched_label",
         "samples_per_second",
         "20 min",

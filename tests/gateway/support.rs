@@ -12,6 +12,7 @@ pub(crate) mod arrivals;
 mod axe;
 pub(crate) mod body;
 pub(crate) mod browser;
+mod clock;
 pub(crate) mod config;
 pub(crate) mod flow;
 pub(crate) mod gate;

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 use super::body::{Protocol, Series};
+use super::clock;
 use super::config::{config_with_hub_keys, spoke};
 use super::hub::ScriptedHub;
 use super::metrics::Metrics;
@@ -124,6 +125,22 @@ impl Gate {
     /// Replaces the `/etc/hosts` of [`Self::start_with_hosts`].
     pub(crate) fn set_hosts(&self, hosts: &str) {
         std::fs::write(self.dir.path().join(HOSTS_FILE), hosts).unwrap();
+    }
+
+    /// Starts with a clock that differs from that of the machine by so many seconds.
+    pub(crate) async fn start_with_clock(yaml: &str, seconds: i64) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("hubgate.yaml"), complete(yaml, None)).unwrap();
+        std::fs::write(dir.path().join(clock::FILE), format!("{seconds:+}")).unwrap();
+        Self::start_process(dir, Flags::USUAL).await
+    }
+
+    /// Sets the clock of [`Self::start_with_clock`].
+    pub(crate) fn set_clock(&self, seconds: i64) {
+        let file = self.dir.path().join(clock::FILE);
+        let new = file.with_extension("new");
+        std::fs::write(&new, format!("{seconds:+}")).unwrap();
+        std::fs::rename(new, file).unwrap();
     }
 
     /// Starts with one hub and the spoke `production`. `hub_keys` are further keys of the hub in
@@ -464,6 +481,10 @@ impl Process {
             command.args(["-c", &limited, "sh"]);
             command
         };
+        let clock = dir.path().join(clock::FILE);
+        if clock.exists() {
+            clock::apply(&mut command, &clock);
+        }
         let mut child = command
             .arg(env!("CARGO_BIN_EXE_hubgate"))
             .arg("serve")
@@ -524,6 +545,7 @@ impl Process {
     fn end(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        clock::forget(self.child.id());
         if let Some(reader) = self.reader.take() {
             let _ = reader.join();
         }
