@@ -80,7 +80,7 @@ async fn bring_about_conditions(hub: &ScriptedHub, gate: &Gate) {
     hub.reply_as_usual();
 }
 
-async fn ask(gate: &Gate, path: &str) -> Value {
+pub(crate) async fn ask(gate: &Gate, path: &str) -> Value {
     let response = gate.admin(Request::get(path)).await.expect(200);
     assert_eq!(response.header("content-type"), Some("application/json"));
     serde_json::from_str(&response.text).expect("JSON")

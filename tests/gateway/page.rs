@@ -1,5 +1,7 @@
 //! The status page in a real browser.
 
+mod hostile_texts;
+
 use serde_json::Value;
 
 use crate::api::{HOSTILE, start_with_all_conditions, start_with_all_conditions_and_silence};

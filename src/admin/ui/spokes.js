@@ -244,8 +244,8 @@ export class SpokesView {
     const shown = this.sorted(this.spokes.filter((it) => this.matches(it)));
     const names = new Set(shown.map((it) => it.name));
     for (const [name, row] of this.rows) row.element.hidden = !names.has(name);
-    put(this.count, shown.length === this.spokes.length
-      ? `${shown.length} spokes` : `${shown.length} of ${this.spokes.length} spokes`);
+    const all = `${this.spokes.length} ${this.spokes.length === 1 ? 'spoke' : 'spokes'}`;
+    put(this.count, shown.length === this.spokes.length ? all : `${shown.length} of ${all}`);
     // A row that moves loses the focus, so the order waits while somebody is in the table.
     if (this.body.contains(document.activeElement) && this.placed) return;
     this.placed = true;
