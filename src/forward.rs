@@ -13,6 +13,7 @@ mod connections;
 mod delivery;
 mod failed;
 mod fan_out;
+pub mod history;
 mod hub;
 mod inquire;
 pub mod outcome;

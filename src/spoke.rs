@@ -2,6 +2,7 @@
 
 pub mod condition;
 pub mod history;
+pub mod hour;
 mod status;
 
 use std::collections::HashMap;
@@ -116,13 +117,18 @@ impl Spoke {
     /// Ends the step of this number in its history.
     pub fn record_history(&self, number: u64) {
         let rejected = self.metrics.rejected();
+        let seen = self.status.snapshot();
+        let part = |it: LimitInUse| Some((it.limit, it.used? / it.number));
+        let refusals = seen.refusals.iter().map(|it| (it.reason, it.count));
         let totals = Totals {
             written: self.metrics.written().samples(),
             rejected: rejected.map(|(_, counts)| counts.samples()).sum(),
             failed: self.metrics.failed().samples(),
+            lag: condition::lag(&seen, SystemTime::now()),
+            limits: self.limits_in_use().into_iter().filter_map(part).collect(),
+            refusals: refusals.collect(),
         };
-        let lag = condition::lag(&self.status.snapshot(), SystemTime::now());
-        self.history.record(number, totals, lag);
+        self.history.record(number, totals);
     }
 
     /// Watches the series of a request, if the active ones are limited. `watched` is empty the first time,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
+use tokio::task::yield_now;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::config::{Config, JwtKeys, KeysPlace, Secret};
@@ -16,7 +17,7 @@ use crate::forward::Hub;
 use crate::identify::{Authenticator, Identity, Passwords};
 use crate::jwks::Source;
 use crate::metrics::{HubMetrics, JwksMetrics, ListenerMetrics, Live, SpokeMetrics};
-use crate::spoke::{Spoke, history};
+use crate::spoke::{Spoke, hour};
 
 /// One configuration, made ready.
 #[derive(Debug)]
@@ -133,16 +134,22 @@ impl State {
     }
 }
 
-/// Ends the steps in the histories of the spokes that are configured at the time. Does not return.
+/// Ends the steps in the histories of the hubs and spokes that are configured at the time. Does not return.
 pub async fn record_history(state: &ArcSwap<State>) -> Infallible {
     let started = Instant::now();
-    let mut steps = interval(history::STEP);
+    let mut steps = interval(hour::STEP);
     steps.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         steps.tick().await;
-        let number = started.elapsed().as_secs() / history::STEP.as_secs();
-        for spoke in &state.load().spokes {
+        let number = started.elapsed().as_secs() / hour::STEP.as_secs();
+        let state = state.load_full();
+        for hub in &state.hubs {
+            hub.record_history(number);
+        }
+        for spoke in &state.spokes {
             spoke.record_history(number);
+            // There may be thousands of them, and requests wait for this thread.
+            yield_now().await;
         }
     }
 }

@@ -24,6 +24,7 @@ use crate::wire::Protocol;
 
 use super::backlog::Backlog;
 use super::connections::{Connections, Lost};
+use super::history::History;
 use super::places::Places;
 use super::probe::Discovery;
 use super::record::Recorder;
@@ -72,6 +73,7 @@ pub struct Hub {
     places: Arc<Places>,
     discovery: Arc<Discovery>,
     backlog: Arc<Backlog>,
+    history: Arc<History>,
     recorder: Recorder,
 }
 
@@ -101,6 +103,7 @@ impl Hub {
             places: same.map_or_else(Arc::default, |it| Arc::clone(&it.places)),
             discovery,
             backlog: same.map_or_else(Arc::default, |it| Arc::clone(&it.backlog)),
+            history: same.map_or_else(Arc::default, |it| Arc::clone(&it.history)),
             recorder,
         })
     }
@@ -167,6 +170,16 @@ impl Hub {
         self.recorder.metrics()
     }
 
+    /// Its last hour.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// Ends the step of this number in its history.
+    pub fn record_history(&self, number: u64) {
+        self.history.record(number, self.metrics());
+    }
+
     /// Finds out what the hub speaks, and again whenever a response makes it doubtful, closes idle
     /// connections, and looks whether the hub is silent. Does not return.
     pub async fn run(&self) -> Infallible {
@@ -180,7 +193,9 @@ impl Hub {
 
     async fn watch_places(&self) -> Infallible {
         loop {
-            self.metrics().record_places(self.places.tick());
+            let places = self.places.tick();
+            self.metrics().record_places(places);
+            self.history.see(places);
             sleep(PLACES_INTERVAL).await;
         }
     }

@@ -12,12 +12,13 @@ use std::sync::{PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus_client::encoding::{
-    EncodeLabel, EncodeLabelSet, EncodeMetric, LabelSetEncoder, MetricEncoder, NoLabelSet,
+    EncodeLabel, EncodeLabelSet, EncodeMetric, LabelSetEncoder, MetricEncoder, NoLabelSet, text,
 };
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::{MetricType, TypedMetric};
+use prometheus_client::registry::Registry;
 
 /// The labels of a series: those of its owner, and then those that types add.
 #[derive(Debug, Clone, Copy)]
@@ -343,6 +344,20 @@ pub(super) struct Distribution<B> {
 impl<B: Bounds> Distribution<B> {
     pub(super) fn record(&self, value: f64) {
         self.histogram.observe(value);
+    }
+
+    /// How many values it has, and their sum. The crate tells them to nobody but an encoder; this is asked
+    /// seldom.
+    pub(super) fn count_and_sum(&self) -> (u64, f64) {
+        let mut registry = Registry::default();
+        registry.register("it", "", self.histogram.clone());
+        let mut text = String::new();
+        // Writing to a string cannot fail.
+        let _ = text::encode(&mut text, &registry);
+        let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
+        let count = value("it_count ").and_then(|count| count.parse().ok());
+        let sum = value("it_sum ").and_then(|sum| sum.parse().ok());
+        (count.unwrap_or_default(), sum.unwrap_or_default())
     }
 }
 

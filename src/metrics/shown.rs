@@ -128,6 +128,11 @@ impl HubMetrics {
             .concat()
     }
 
+    /// How many requests were sent to it and ended, and the time that all of them took, in seconds.
+    pub fn durations(&self) -> (u64, f64) {
+        self.families.hub_request_duration_seconds.count_and_sum()
+    }
+
     /// The requests that are under way, and the most that may be at present.
     pub fn places(&self) -> InUse {
         InUse {

@@ -1,23 +1,32 @@
-//! The last hour of a spoke, in steps of 15 seconds.
-//!
-//! A ring of a fixed size: an hour takes [`BYTES`] bytes, whatever a spoke sends and however often it is
+//! The last hour of a spoke: what became of its samples, how much of its limits it used, and why it was
 //! refused.
+//!
+//! It takes at most [`BYTES_MAX`] bytes, whatever a spoke sends and however often it is refused. Only the
+//! task that ends the steps writes to it; a request does not know it.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-/// The time of a step. Prometheus sends about as often.
-pub const STEP: Duration = Duration::from_secs(15);
+use crate::reasons::{Limit, Reason, RequestReason};
 
-/// The steps of an hour.
-pub const STEPS: usize = 240;
+use super::hour::{self, Hour, STEP, STEPS, Steps};
 
-/// The bytes that the history of a spoke takes.
-pub const BYTES: usize = STEPS * size_of::<Step>();
+/// Refusals that are kept: three reasons in each step of an hour. With more, the hour of refusals is
+/// shorter.
+const REFUSALS_MAX: usize = 3 * STEPS;
 
-/// What was counted of a spoke up to a moment, in samples.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// The reasons that there are.
+const REASONS_MAX: usize = Reason::ALL.len() + RequestReason::ALL.len();
+
+/// The most bytes that the history of a spoke takes.
+pub const BYTES_MAX: usize = size_of::<History>()
+    + STEPS * size_of::<Step>()
+    + REFUSALS_MAX * size_of::<Refused>()
+    + REASONS_MAX * size_of::<Counted>();
+
+/// What is known of a spoke at a moment. Counts are since the start, in samples.
+#[derive(Debug, Clone, Default)]
 pub struct Totals {
     /// Those that were written.
     pub written: u64,
@@ -25,9 +34,15 @@ pub struct Totals {
     pub rejected: u64,
     /// Those of requests that the sender retries.
     pub failed: u64,
+    /// How far the newest sample is behind.
+    pub lag: Option<Duration>,
+    /// Which part of a limit is used, from 0 to 1 or beyond.
+    pub limits: Vec<(Limit, f64)>,
+    /// What was refused: requests, series or samples.
+    pub refusals: Vec<(&'static str, u64)>,
 }
 
-/// What happened to a spoke in one step. All are NaN where hubgate did not run.
+/// What happened to a spoke in one step. All are unknown where hubgate did not run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Step {
     /// Samples a second that were written.
@@ -38,31 +53,51 @@ pub struct Step {
     pub failed: f32,
     /// How far the newest sample was behind at the end of the step, in seconds; NaN without one.
     pub lag: f32,
+    /// The parts of its limits that were used at the end of the step, in the order of [`Limit::ALL`].
+    limits: [Part; Limit::ALL.len()],
 }
 
-/// Steps of a spoke, one after the other.
-#[derive(Debug, Clone, Default)]
-pub struct Steps {
-    /// The steps, the newest last.
-    pub steps: Vec<Step>,
-    /// The number of the newest.
-    pub newest: u64,
-    /// When the newest ended; `None` before the first.
-    pub ended: Option<SystemTime>,
-}
+/// A part of a limit, in ten-thousandths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Part(u16);
 
 /// The last hour of a spoke.
 #[derive(Debug, Default)]
-pub struct History(Mutex<Ring>);
+pub struct History(Mutex<Kept>);
+
+/// The whole of a history, for people.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    /// The steps, the newest last.
+    pub steps: Steps<Step>,
+    /// What was refused a second in each of them, by reason. NaN where that is not known.
+    pub refusals: Vec<(&'static str, Vec<f32>)>,
+}
 
 #[derive(Debug, Default)]
-struct Ring {
-    /// At most [`STEPS`], the newest last.
-    steps: VecDeque<Step>,
-    /// The number of the newest.
-    newest: u64,
-    ended: Option<SystemTime>,
+struct Kept {
+    hour: Hour<Step>,
     before: Totals,
+    /// The reasons that occurred, with their counts at the end of the newest step.
+    reasons: Vec<Counted>,
+    /// What was refused in the last hour, the newest last.
+    refused: VecDeque<Refused>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Counted {
+    reason: &'static str,
+    count: u64,
+}
+
+/// What was refused for one reason in one step.
+#[derive(Debug, Clone, Copy)]
+struct Refused {
+    /// The last bits of the number of the step.
+    step: u16,
+    /// The place among the reasons that occurred.
+    reason: u8,
+    per_second: f32,
 }
 
 impl Step {
@@ -71,60 +106,99 @@ impl Step {
         rejected: f32::NAN,
         failed: f32::NAN,
         lag: f32::NAN,
+        limits: [Part::UNKNOWN; Limit::ALL.len()],
     };
+
+    /// The part of a limit that was used, from 0 to 1 or beyond; NaN where it is not known.
+    pub fn limit(&self, limit: Limit) -> f32 {
+        let known = Limit::ALL.into_iter().zip(self.limits);
+        let mut known = known.filter(|(of, _)| *of == limit);
+        known.next().map_or(f32::NAN, |(_, part)| part.get())
+    }
+}
+
+impl Part {
+    const UNKNOWN: Self = Self(u16::MAX);
+
+    fn new(part: f64) -> Self {
+        // Casts of floats saturate.
+        #[expect(clippy::cast_possible_truncation, reason = "it is at most what fits")]
+        let scaled = (part * 10_000.0).min(f64::from(u16::MAX - 1)) as u16;
+        Self(scaled)
+    }
+
+    fn get(self) -> f32 {
+        match self {
+            Self::UNKNOWN => f32::NAN,
+            Self(scaled) => f32::from(scaled) / 10_000.0,
+        }
+    }
 }
 
 impl History {
-    /// Ends the step of this number, with what was counted until then and how far the newest sample is
-    /// behind. Steps in between were missed; what was counted in them is spread over them and this one.
-    pub fn record(&self, number: u64, totals: Totals, lag: Option<Duration>) {
-        let mut ring = self.lock();
-        let missed = match ring.steps.is_empty() {
-            true => 0,
-            false => match number.checked_sub(ring.newest + 1) {
-                Some(missed) => missed,
-                // The clock cannot go back, and a step cannot be changed.
-                None => return,
-            },
+    /// Ends the step of this number, with what is known then. Steps in between were missed; what was counted
+    /// in them is spread over them and this one.
+    pub fn record(&self, number: u64, totals: Totals) {
+        let mut kept = self.lock();
+        let Some(missed) = kept.hour.missed(number) else {
+            return;
         };
-        let seconds = STEP.as_secs_f32() * (missed + 1) as f32;
+        let seconds = hour::seconds(missed);
         let rate = |now: u64, before: u64| now.saturating_sub(before) as f32 / seconds;
-        let step = Step {
-            written: rate(totals.written, ring.before.written),
-            rejected: rate(totals.rejected, ring.before.rejected),
-            failed: rate(totals.failed, ring.before.failed),
-            lag: lag.map_or(f32::NAN, |lag| lag.as_secs_f32()),
+        let part = |limit| {
+            let mut known = totals.limits.iter();
+            known.find(|(of, part)| *of == limit && part.is_finite())
         };
-        for _ in 0..missed.min(STEPS as u64) {
-            ring.push(Step::UNKNOWN);
-        }
-        ring.push(step);
-        ring.newest = number;
-        ring.ended = Some(SystemTime::now());
-        ring.before = totals;
+        let step = Step {
+            written: rate(totals.written, kept.before.written),
+            rejected: rate(totals.rejected, kept.before.rejected),
+            failed: rate(totals.failed, kept.before.failed),
+            lag: totals.lag.map_or(f32::NAN, |lag| lag.as_secs_f32()),
+            limits: Limit::ALL
+                .map(|limit| part(limit).map_or(Part::UNKNOWN, |(_, part)| Part::new(*part))),
+        };
+        kept.hour.push(number, missed, Step::UNKNOWN, step);
+        kept.refuse(number, seconds, &totals.refusals);
+        kept.before = Totals {
+            limits: Vec::new(),
+            refusals: Vec::new(),
+            ..totals
+        };
     }
 
-    /// The steps after the one of this number, the newest last, or all that are kept, as also when there is
-    /// no such step: it is of a process before.
-    pub fn since(&self, number: Option<u64>) -> Steps {
-        let ring = self.lock();
-        let kept = ring.steps.len();
-        let after = |number| ring.newest.checked_sub(number)?.try_into().ok();
-        let new = number
-            .and_then(after)
-            .map_or(kept, |new: usize| new.min(kept));
-        Steps {
-            steps: ring.steps.range(kept - new..).copied().collect(),
-            newest: ring.newest,
-            ended: ring.ended,
+    /// The steps after the one of this number, or all; see [`Hour::since`].
+    pub fn since(&self, number: Option<u64>) -> Steps<Step> {
+        self.lock().hour.since(number)
+    }
+
+    /// All that is kept.
+    pub fn shown(&self) -> Shown {
+        let kept = self.lock();
+        let steps = kept.hour.since(None);
+        let nothing = |step: &Step| if step.written.is_nan() { f32::NAN } else { 0.0 };
+        let nothing: Vec<f32> = steps.steps.iter().map(nothing).collect();
+        let each = kept.reasons.iter().enumerate();
+        let refusals = each.map(|(place, counted)| {
+            let mut rates = nothing.clone();
+            for refused in kept.refused.iter().filter(|it| it.reason as usize == place) {
+                let age = usize::from(refused.age(steps.newest));
+                if let Some(rate) = rates.iter_mut().rev().nth(age) {
+                    *rate = refused.per_second;
+                }
+            }
+            (counted.reason, rates)
+        });
+        Shown {
+            refusals: refusals.collect(),
+            steps,
         }
     }
 
     /// The part of the samples that were written or refused in this last time that was refused.
     pub fn rejected_ratio(&self, time: Duration) -> f64 {
         let steps = usize::try_from(time.as_secs() / STEP.as_secs()).unwrap_or(usize::MAX);
-        let ring = self.lock();
-        let recent = ring.steps.iter().rev().take(steps);
+        let kept = self.lock();
+        let recent = kept.hour.newest_first().take(steps);
         let recent = recent.filter(|step| step.rejected.is_finite());
         let (rejected, all) = recent.fold((0.0, 0.0), |(rejected, all), step| {
             (rejected + step.rejected, all + step.rejected + step.written)
@@ -136,22 +210,60 @@ impl History {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Ring> {
+    fn lock(&self) -> MutexGuard<'_, Kept> {
         // Nothing under the lock can leave it half done.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Ring {
-    fn push(&mut self, step: Step) {
-        if self.steps.capacity() == 0 {
-            self.steps.reserve_exact(STEPS);
-        }
-        if self.steps.len() == STEPS {
-            self.steps.pop_front();
-        }
-        self.steps.push_back(step);
+impl Refused {
+    /// How many steps before the newest it was, of which only the last bits are known.
+    fn age(&self, newest: u64) -> u16 {
+        low_bits(newest).wrapping_sub(self.step)
     }
+}
+
+impl Kept {
+    /// Takes in the refusals of a step, and forgets those of more than an hour ago.
+    fn refuse(&mut self, number: u64, seconds: f32, refusals: &[(&'static str, u64)]) {
+        while let Some(oldest) = self.refused.front()
+            && usize::from(oldest.age(number)) >= STEPS
+        {
+            self.refused.pop_front();
+        }
+        for (reason, count) in refusals {
+            let known = self.reasons.iter().position(|it| it.reason == *reason);
+            let place = known.unwrap_or_else(|| {
+                self.reasons.reserve_exact(1);
+                self.reasons.push(Counted { reason, count: 0 });
+                self.reasons.len() - 1
+            });
+            let before = std::mem::replace(&mut self.reasons[place].count, *count);
+            let new = count.saturating_sub(before);
+            let Ok(place) = u8::try_from(place) else {
+                continue;
+            };
+            if new == 0 {
+                continue;
+            }
+            if self.refused.capacity() == 0 {
+                self.refused.reserve_exact(REFUSALS_MAX);
+            }
+            if self.refused.len() == REFUSALS_MAX {
+                self.refused.pop_front();
+            }
+            self.refused.push_back(Refused {
+                step: low_bits(number),
+                reason: place,
+                per_second: new as f32 / seconds,
+            });
+        }
+    }
+}
+
+fn low_bits(number: u64) -> u16 {
+    let [.., high, low] = number.to_be_bytes();
+    u16::from_be_bytes([high, low])
 }
 
 #[cfg(test)]
@@ -165,9 +277,11 @@ mod tests {
         }
     }
 
-    fn rates(history: &History, since: Option<u64>) -> Vec<f32> {
-        let steps = history.since(since).steps;
-        steps.iter().map(|step| step.written).collect()
+    fn refused(refusals: &[(&'static str, u64)]) -> Totals {
+        Totals {
+            refusals: refusals.to_vec(),
+            ..Totals::default()
+        }
     }
 
     #[test]
@@ -177,50 +291,75 @@ mod tests {
             written: 150,
             rejected: 15,
             failed: 30,
+            lag: Some(Duration::from_millis(2500)),
+            limits: vec![(Limit::SamplesPerSecond, 0.25)],
+            refusals: Vec::new(),
         };
-        history.record(7, totals, Some(Duration::from_millis(2500)));
-        history.record(8, totals, None);
+        history.record(7, totals.clone());
+        let without = Totals {
+            lag: None,
+            limits: Vec::new(),
+            ..totals
+        };
+        history.record(8, without);
         let [first, second] = history.since(None).steps[..] else {
             panic!("two steps");
         };
-        let expected = Step {
-            written: 10.0,
-            rejected: 1.0,
-            failed: 2.0,
-            lag: 2.5,
-        };
-        assert_eq!(first, expected);
+        assert_eq!(
+            (first.written, first.rejected, first.failed, first.lag),
+            (10.0, 1.0, 2.0, 2.5)
+        );
+        assert_eq!(first.limit(Limit::SamplesPerSecond), 0.25);
+        assert!(first.limit(Limit::ActiveSeries).is_nan());
         assert_eq!(
             (second.written, second.rejected, second.failed),
             (0.0, 0.0, 0.0)
         );
-        assert!(second.lag.is_nan());
+        assert!(second.lag.is_nan() && second.limit(Limit::SamplesPerSecond).is_nan());
     }
 
     #[test]
-    fn a_reader_gets_what_it_does_not_have_yet() {
+    fn what_was_counted_in_missed_steps_is_spread_over_them() {
         let history = History::default();
-        assert!(history.since(None).steps.is_empty());
-        for number in 0..3 {
-            history.record(number, written(15 * (number + 1)), None);
+        history.record(0, written(15));
+        history.record(3, written(60));
+        let steps = history.since(None).steps;
+        assert_eq!((steps[0].written, steps[3].written), (1.0, 1.0));
+        assert!(steps[1].written.is_nan() && steps[2].written.is_nan());
+    }
+
+    #[test]
+    fn a_limit_that_is_exceeded_is_more_than_used_and_never_unknown() {
+        assert_eq!(Part::new(1.5).get(), 1.5);
+        assert_eq!(Part::new(1e9).get(), 6.5534);
+    }
+
+    #[test]
+    fn refusals_are_known_by_step_and_reason_for_an_hour() {
+        let history = History::default();
+        history.record(65_535, refused(&[("a", 15)]));
+        history.record(65_536, refused(&[("a", 15), ("b", 30)]));
+        history.record(65_538, refused(&[("a", 45), ("b", 30)]));
+        let shown = history.shown().refusals;
+        let [("a", a), ("b", b)] = &shown[..] else {
+            panic!("{shown:?}");
+        };
+        assert_eq!((a[0], a[1], a[3]), (1.0, 0.0, 1.0));
+        assert_eq!((b[0], b[1], b[3]), (0.0, 2.0, 0.0));
+        assert!(a[2].is_nan() && b[2].is_nan());
+        for number in 65_539..65_538 + STEPS as u64 {
+            history.record(number, refused(&[("a", 45), ("b", 30)]));
         }
-        history.record(3, written(90), None);
-        assert_eq!(rates(&history, None), [1.0, 1.0, 1.0, 3.0]);
-        assert_eq!(rates(&history, Some(1)), [1.0, 3.0]);
-        assert!(rates(&history, Some(3)).is_empty());
-        assert_eq!(rates(&history, Some(4)).len(), 4);
-    }
-
-    #[test]
-    fn a_step_that_was_missed_is_unknown_and_one_twice_counts_once() {
-        let history = History::default();
-        history.record(0, written(15), None);
-        history.record(3, written(60), None);
-        history.record(3, written(600), None);
-        history.record(2, written(600), None);
-        let rates = rates(&history, None);
-        assert_eq!((rates[0], rates[3], rates.len()), (1.0, 1.0, 4));
-        assert!(rates[1..3].iter().all(|rate| rate.is_nan()));
+        let shown = history.shown().refusals;
+        assert_eq!((shown[0].1[0], shown[0].1.len()), (1.0, STEPS));
+        history.record(65_538 + STEPS as u64, refused(&[("a", 45), ("b", 30)]));
+        let shown = history.shown().refusals;
+        assert!(
+            shown
+                .iter()
+                .all(|(_, rates)| rates.iter().all(|it| *it == 0.0))
+        );
+        assert!(history.lock().refused.is_empty());
     }
 
     #[test]
@@ -231,22 +370,34 @@ mod tests {
             written,
             rejected,
             failed: 1000,
+            ..Totals::default()
         };
-        history.record(0, totals(1000, 0), None);
-        history.record(1, totals(1000, 300), None);
-        history.record(2, totals(1100, 300), None);
+        history.record(0, totals(1000, 0));
+        history.record(1, totals(1000, 300));
+        history.record(2, totals(1100, 300));
         assert_eq!(history.rejected_ratio(2 * STEP), 0.25);
     }
 
+    /// A thousand spokes, each refused for all reasons in each step.
     #[test]
-    fn an_hour_is_kept_in_the_bytes_that_are_promised() {
+    fn a_thousand_spokes_take_at_most_16_mib() {
+        let series = Reason::ALL.map(Reason::name);
+        let reasons: Vec<_> = series
+            .into_iter()
+            .chain(RequestReason::ALL.map(RequestReason::name))
+            .collect();
         let history = History::default();
         for number in 0..1000 {
-            history.record(number, written(number), None);
+            let each: Vec<_> = reasons.iter().map(|it| (*it, number + 1)).collect();
+            history.record(number, refused(&each));
         }
-        history.record(u64::MAX - 1, written(1000), None);
-        let ring = history.lock();
-        assert_eq!(ring.steps.len(), STEPS);
-        assert!(ring.steps.capacity() * size_of::<Step>() <= BYTES);
+        let kept = history.lock();
+        let bytes = size_of::<History>()
+            + kept.hour.bytes()
+            + kept.refused.capacity() * size_of::<Refused>()
+            + kept.reasons.capacity() * size_of::<Counted>();
+        assert_eq!(kept.refused.len(), REFUSALS_MAX);
+        assert!(bytes <= BYTES_MAX, "{bytes} of {BYTES_MAX}");
+        const { assert!(BYTES_MAX * 1000 <= 16 << 20) };
     }
 }

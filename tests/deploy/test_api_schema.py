@@ -126,6 +126,6 @@ def test_the_answers_show_what_the_schema_is_held_to(admin):
     for part in ("credentials", "limits", "refusals", "requests", "source_addresses"):
         assert spoke[part], part
     assert spoke["active_series"]["growing"] and spoke["samples"]["rejected"]
-    assert spoke["history"]["written_per_second"]
+    assert spoke["history"]["written_per_second"] and spoke["history"]["limits_used_ratio"]
     [hub] = ask("hubs")["hubs"]
-    assert hub["requests"]
+    assert hub["requests"] and hub["history"]["state"]

@@ -162,6 +162,12 @@ async fn an_answer_that_the_client_has_is_not_sent_again() {
     assert_eq!(other.text, first.text);
 }
 
+/// The first value of a list that is not 0.
+fn first_rise(steps: &Value) -> Option<f64> {
+    let mut known = steps.as_array()?.iter().filter_map(Value::as_f64);
+    known.find(|it| *it > 0.0)
+}
+
 #[tokio::test]
 async fn the_history_shows_what_was_written_and_goes_on_over_a_reload() {
     let hub = ScriptedHub::start().await;
@@ -170,23 +176,33 @@ async fn the_history_shows_what_was_written_and_goes_on_over_a_reload() {
     gate.write(Protocol::V1, &[series("__name__=up")])
         .await
         .expect(204);
-    gate.reload_with(&yaml("weight: 2")).await;
-    let written = async || {
-        let spoke = ask(&gate, "/api/v1/spokes/production").await;
-        let steps = spoke["history"]["written_per_second"]
-            .as_array()
-            .unwrap()
-            .clone();
-        let mut known = steps.iter().filter_map(Value::as_f64);
-        known.find(|it| *it > 0.0)
-    };
+    gate.write(Protocol::V1, &[series("__name__=up,cluster=another")])
+        .await
+        .expect(400);
+    gate.reload_with(&yaml("limits: {samples_per_second: 100}"))
+        .await;
+    let of_spoke = async || ask(&gate, "/api/v1/spokes/production").await["history"].take();
+    let written = async || first_rise(&of_spoke().await["written_per_second"]);
     // A step takes 15 s.
     let shown = "the history shows what was written";
     let rate = eventually(shown, DEADLINE * 2, async || {
         written().await.ok_or("nothing")
     })
     .await;
-    assert_eq!(rate, 0.067);
+    assert_eq!(rate, 0.0667);
+    let history = of_spoke().await;
+    let refused = &history["refusals_per_second"]["mismatched_label"];
+    assert_eq!(first_rise(refused), Some(0.0667), "{history}");
+    let used = &history["limits_used_ratio"]["samples_per_second"];
+    assert!(used.as_array().unwrap().last().unwrap().is_number());
+    let hubs = ask(&gate, "/api/v1/hubs").await;
+    let hub = &hubs["hubs"][0]["history"];
+    assert!(first_rise(&hub["requests_per_second"]).is_some(), "{hub}");
+    assert!(first_rise(&hub["duration_seconds"]).is_some(), "{hub}");
+    assert_eq!(first_rise(&hub["failed_per_second"]), None);
+    assert_eq!(first_rise(&hub["requests_in_flight_limit"]), Some(32.0));
+    let states = hub["state"].as_array().unwrap();
+    assert!(states.contains(&json!("up")), "{hub}");
     let all = ask(&gate, "/api/v1/history").await;
     let newest = all["newest"].as_u64().unwrap();
     assert!(

@@ -5,8 +5,11 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::forward::history as hub;
+use crate::reasons::Limit;
 use crate::spoke::Spoke;
-use crate::spoke::history::{STEP, Step, Steps};
+use crate::spoke::history::Shown;
+use crate::spoke::hour::{STEP, Steps};
 use crate::state::State;
 
 use super::unix_seconds;
@@ -41,6 +44,34 @@ pub(super) struct History {
     failed_per_second: Vec<Option<f32>>,
     /// How far the newest sample was behind.
     lag_seconds: Vec<Option<f32>>,
+    /// The part of each limit that was used, from 0 to 1 or beyond; those of which it was known.
+    limits_used_ratio: BTreeMap<&'static str, Vec<Option<f32>>>,
+    /// Requests, series or samples a second that were refused, by reason; those that occurred.
+    refusals_per_second: BTreeMap<&'static str, Vec<Option<f32>>>,
+}
+
+/// The last hour of a hub. All lists have one element for each step, the newest last; null where hubgate
+/// did not run.
+#[derive(Debug, Serialize)]
+pub(super) struct HubHistory {
+    /// The time of a step.
+    step_seconds: f64,
+    /// When the newest step ended.
+    end_timestamp_seconds: Option<f64>,
+    /// How it did.
+    state: Vec<Option<&'static str>>,
+    /// Requests a second that ended.
+    requests_per_second: Vec<Option<f32>>,
+    /// Those of them that failed.
+    failed_per_second: Vec<Option<f32>>,
+    /// The mean time of a request.
+    duration_seconds: Vec<Option<f32>>,
+    /// The most requests under way.
+    requests_in_flight: Vec<Option<f32>>,
+    /// The most that it was sent at once.
+    requests_in_flight_limit: Vec<Option<f32>>,
+    /// The most that waited.
+    requests_waiting: Vec<Option<f32>>,
 }
 
 impl Histories {
@@ -68,8 +99,20 @@ impl Histories {
 }
 
 impl History {
-    pub(super) fn of(steps: &Steps) -> Self {
+    pub(super) fn of(shown: &Shown) -> Self {
+        let Shown { steps, refusals } = shown;
+        let limits = Limit::ALL.into_iter().map(|limit| {
+            let used = column(steps, |step| step.limit(limit));
+            (limit.name(), used)
+        });
+        let known = |used: &[Option<f32>]| used.iter().any(Option::is_some);
+        let refusals = refusals.iter().map(|(reason, rates)| {
+            let rates: Vec<_> = rates.iter().copied().map(rounded).collect();
+            (*reason, rates)
+        });
         Self {
+            limits_used_ratio: limits.filter(|(_, used)| known(used)).collect(),
+            refusals_per_second: refusals.collect(),
             step_seconds: STEP.as_secs_f64(),
             end_timestamp_seconds: steps.ended.map(unix_seconds),
             written_per_second: column(steps, |step| step.written),
@@ -80,13 +123,30 @@ impl History {
     }
 }
 
-/// JSON has no NaN. Three digits are enough for a line of a chart, and keep the answer short.
-fn column(steps: &Steps, of: impl Fn(&Step) -> f32) -> Vec<Option<f32>> {
-    let rounded = |number: f32| (number * 1000.0).round() / 1000.0;
-    let known = |step| {
-        Some(of(step))
-            .filter(|number| number.is_finite())
-            .map(rounded)
-    };
-    steps.steps.iter().map(known).collect()
+impl HubHistory {
+    pub(super) fn of(steps: &Steps<hub::Step>) -> Self {
+        let state = |step: &hub::Step| step.state().map(hub::HubState::name);
+        Self {
+            step_seconds: STEP.as_secs_f64(),
+            end_timestamp_seconds: steps.ended.map(unix_seconds),
+            state: steps.steps.iter().map(state).collect(),
+            requests_per_second: column(steps, |step| step.requests),
+            failed_per_second: column(steps, |step| step.failed),
+            duration_seconds: column(steps, |step| step.duration),
+            requests_in_flight: column(steps, |step| step.in_flight),
+            requests_in_flight_limit: column(steps, |step| step.limit),
+            requests_waiting: column(steps, |step| step.waiting),
+        }
+    }
+}
+
+fn column<T>(steps: &Steps<T>, of: impl Fn(&T) -> f32) -> Vec<Option<f32>> {
+    steps.steps.iter().map(|step| rounded(of(step))).collect()
+}
+
+/// JSON has no NaN. Four digits are enough for a line of a chart, and keep the answer short.
+fn rounded(number: f32) -> Option<f32> {
+    number
+        .is_finite()
+        .then(|| (number * 10_000.0).round() / 10_000.0)
 }

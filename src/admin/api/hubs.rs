@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::forward::Hub;
 use crate::state::State;
 
+use super::history::HubHistory;
 use super::spoke::{RequestCount, by_kind};
 
 /// The body of the response.
@@ -34,6 +35,8 @@ struct HubStatus {
     written: BTreeMap<&'static str, u64>,
     /// What its protocol had no place for since the start.
     lost: BTreeMap<&'static str, u64>,
+    /// Its last hour.
+    history: HubHistory,
 }
 
 impl Hubs {
@@ -63,6 +66,7 @@ impl HubStatus {
                 .collect(),
             written: by_kind(metrics.written()),
             lost: lost.map(|(part, count)| (part.name(), count)).collect(),
+            history: HubHistory::of(&hub.history().shown()),
         }
     }
 }

@@ -92,7 +92,7 @@ impl Detail {
             credentials: credentials.map(CredentialStatus::of).collect(),
             rules: Rules::of(&state.config, config),
             remote_write: remote_write(&state.config, config),
-            history: History::of(&spoke.history.since(None)),
+            history: History::of(&spoke.history.shown()),
         })
     }
 }

@@ -1,6 +1,6 @@
 // Lines of the last hour.
 
-import { el, svg } from './text.js';
+import { duration, el, svg } from './text.js';
 
 const POINTS = 240;
 
@@ -41,17 +41,44 @@ export function drawSpark({ element, line }, values, format) {
   element.setAttribute('aria-label', values.length ? `at most ${format(max)} a second` : 'no history yet');
 }
 
-/** A chart with a title, its largest and its last value. */
-export function chart(title, values, format) {
-  const max = largest(values);
-  const last = values.length ? values[values.length - 1] : null;
+/** A chart of lines of one unit, each with its last and its largest value. The first line is the main one.
+ * `lines`: names and values; `most`: what the chart is at least as high as. */
+export function chart(title, lines, format, most = 0) {
+  const max = Math.max(most, ...lines.map(([, values]) => largest(values)));
+  const said = lines.map(([name, values]) => {
+    const now = `now ${format(values.at(-1))}, at most ${format(largest(values))}`;
+    return el('span', {}, name ? `${name}: ${now}` : now);
+  });
+  const paths = lines.map(([, values], place) => (
+    svg('path', { class: place ? 'line second' : 'line', d: path(values, 480, 90, max) })
+  ));
+  return figure(title, said, svg('svg', { viewBox: '0 0 480 90', ...HIDDEN }, paths.reverse()));
+}
+
+/** A band that shows which of some states held when, with how long each of them did. */
+export function band(title, states, seconds) {
+  const each = 480 / POINTS;
+  const runs = [];
+  states.forEach((state, place) => {
+    const run = runs.at(-1);
+    if (run?.state === state) run.length += 1;
+    else runs.push({ state, place: place + POINTS - states.length, length: 1 });
+  });
+  const known = runs.filter(({ state }) => state);
+  const total = new Map();
+  for (const { state, length } of known) total.set(state, (total.get(state) ?? 0) + length * seconds);
+  const said = [...total].map(([state, time]) => `${state} ${duration(time)}`).join(', ');
+  const bars = known.map(({ state, place, length }) => (
+    svg('rect', { class: `bar ${state}`, x: place * each, width: length * each, height: 90 })
+  ));
+  return figure(title, [el('span', {}, said || '–')], svg('svg', { class: 'band', viewBox: '0 0 480 90', ...HIDDEN }, bars));
+}
+
+const HIDDEN = { preserveAspectRatio: 'none', 'aria-hidden': 'true' };
+
+function figure(title, said, drawing) {
   return el(
-    'figure', {},
-    el('figcaption', {}, el('strong', {}, title), el('span', {}, `now ${format(last)}, at most ${format(max)}`)),
-    svg(
-      'svg', { viewBox: '0 0 480 90', preserveAspectRatio: 'none', 'aria-hidden': 'true' },
-      svg('path', { class: 'line', d: path(values, 480, 90, max) }),
-    ),
+    'figure', {}, el('figcaption', {}, el('strong', {}, title), said), drawing,
     el('div', { class: 'axis', 'aria-hidden': 'true' }, el('span', {}, '1 h ago'), el('span', {}, 'now')),
   );
 }

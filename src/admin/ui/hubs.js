@@ -1,6 +1,7 @@
 // The hubs, and the reasons.
 
-import { el, foreign, number, render, withCode } from './text.js';
+import { band, chart } from './charts.js';
+import { el, foreign, number, render, time, withCode } from './text.js';
 
 /** Draws the hubs into a section. */
 export function drawHubs(section, hubs) {
@@ -26,6 +27,19 @@ export function drawHubs(section, hubs) {
       'div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'Table of the hubs' },
       el('table', {}, el('thead', {}, el('tr', {}, titles.map((it) => el('th', { scope: 'col' }, it)))), el('tbody', {}, rows)),
     ),
+    ...hubs.flatMap((hub) => [el('h2', {}, 'Last hour of ', foreign(hub.name)), lastHour(hub.history)]),
+  );
+}
+
+function lastHour(history) {
+  return el(
+    'div', { class: 'charts' },
+    band('State', history.state, history.step_seconds),
+    chart('Requests a second', [['', history.requests_per_second]], number),
+    chart('Failed, requests a second', [['', history.failed_per_second]], number),
+    chart('Mean time of a request', [['', history.duration_seconds]], time),
+    chart('Requests under way', [['', history.requests_in_flight], ['limit', history.requests_in_flight_limit]], number),
+    chart('Requests waiting', [['', history.requests_waiting]], number),
   );
 }
 

@@ -55,10 +55,16 @@ function list(pairs) {
 function charts(history) {
   return el(
     'div', { class: 'charts' },
-    chart('Written, samples a second', history.written_per_second, number),
-    chart('Refused, samples a second', history.rejected_per_second, number),
-    chart('Failed, samples a second', history.failed_per_second, number),
-    chart('Lag', history.lag_seconds, duration),
+    chart('Written, samples a second', [['', history.written_per_second]], number),
+    chart('Refused, samples a second', [['', history.rejected_per_second]], number),
+    chart('Failed, samples a second', [['', history.failed_per_second]], number),
+    chart('Lag', [['', history.lag_seconds]], duration),
+    Object.entries(history.limits_used_ratio).map(([limit, used]) => (
+      chart(`Used of ${limit}`, [['', used]], (part) => (part == null ? '–' : share(part)), 1)
+    )),
+    Object.entries(history.refusals_per_second).filter(([, rates]) => rates.some((rate) => rate > 0)).map(
+      ([reason, rates]) => chart(`${reason}, refusals a second`, [['', rates]], number),
+    ),
   );
 }
 

@@ -80,6 +80,12 @@ export function duration(seconds) {
   return `${Math.floor(seconds / 86400)} d`;
 }
 
+/** How long something takes, in milliseconds below a second. */
+export function time(seconds) {
+  if (seconds == null) return '–';
+  return seconds < 1 ? `${short(seconds * 1000)} ms` : `${short(seconds)} s`;
+}
+
 /** How long ago a time of the server was. */
 export function ago(timestamp, now) {
   return timestamp == null ? 'never' : `${duration(Math.max(0, now - timestamp))} ago`;

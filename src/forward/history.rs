@@ -1,0 +1,259 @@
+//! The last hour of a hub: how much it was sent, how it answered, and how many requests waited.
+//!
+//! It takes at most [`BYTES_MAX`] bytes. A request does not know it: what it has is counted by the metrics
+//! anyway, and the places are looked at once a second.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::metrics::{HubMetrics, Requests};
+use crate::shares::Use;
+use crate::spoke::hour::{self, Hour, STEPS, Steps};
+
+/// The most bytes that the history of a hub takes.
+pub const BYTES_MAX: usize = size_of::<History>() + STEPS * size_of::<Step>();
+
+/// Codes of requests that say nothing bad of the hub: it refuses what is in the message, or the request is
+/// counted again with what comes of it.
+const NO_FAILURES: [&str; 5] = ["400", "409", "413", "415", "resent"];
+
+/// How a hub did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HubState {
+    /// No request ended.
+    Idle,
+    /// None failed.
+    Up,
+    /// Some failed.
+    Failing,
+    /// All failed.
+    Down,
+}
+
+/// What happened at a hub in one step. All are NaN where hubgate did not run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Step {
+    /// Requests a second that ended, with a response or without.
+    pub requests: f32,
+    /// Those of them that the hub did not take though nothing was wrong with them.
+    pub failed: f32,
+    /// The mean time of those that were sent, in seconds; NaN without one.
+    pub duration: f32,
+    /// The most requests under way at the end of a second.
+    pub in_flight: f32,
+    /// The most that it was sent at once, at the end of the step.
+    pub limit: f32,
+    /// The most that waited at the end of a second.
+    pub waiting: f32,
+}
+
+/// The last hour of a hub.
+#[derive(Debug, Default)]
+pub struct History(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    hour: Hour<Step>,
+    before: Totals,
+    /// The most of each since the last step.
+    most: Places,
+}
+
+/// What was counted since the start.
+#[derive(Debug, Clone, Copy, Default)]
+struct Totals {
+    requests: u64,
+    failed: u64,
+    sent: u64,
+    seconds: f64,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Places {
+    in_flight: usize,
+    waiting: usize,
+    limit: usize,
+}
+
+impl HubState {
+    /// The name that the API uses.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Up => "up",
+            Self::Failing => "failing",
+            Self::Down => "down",
+        }
+    }
+}
+
+impl Step {
+    const UNKNOWN: Self = Self {
+        requests: f32::NAN,
+        failed: f32::NAN,
+        duration: f32::NAN,
+        in_flight: f32::NAN,
+        limit: f32::NAN,
+        waiting: f32::NAN,
+    };
+
+    /// How the hub did in it, if hubgate ran.
+    pub fn state(&self) -> Option<HubState> {
+        if self.requests.is_nan() {
+            return None;
+        }
+        Some(match (self.requests, self.failed) {
+            (0.0, _) => HubState::Idle,
+            (_, 0.0) => HubState::Up,
+            (requests, failed) if failed < requests => HubState::Failing,
+            _ => HubState::Down,
+        })
+    }
+}
+
+impl History {
+    /// Notices what the places are used for.
+    pub(super) fn see(&self, places: Use) {
+        let most = &mut self.lock().most;
+        most.in_flight = most.in_flight.max(places.taken);
+        most.waiting = most.waiting.max(places.waiting);
+        most.limit = places.places;
+    }
+
+    /// Ends the step of this number, with what was counted until then.
+    pub(super) fn record(&self, number: u64, metrics: &HubMetrics) {
+        let mut kept = self.lock();
+        let Some(missed) = kept.hour.missed(number) else {
+            return;
+        };
+        let totals = Totals::of(metrics);
+        let Kept { before, most, .. } = *kept;
+        let seconds = hour::seconds(missed);
+        let rate = |now: u64, before: u64| now.saturating_sub(before) as f32 / seconds;
+        let sent = totals.sent.saturating_sub(before.sent);
+        // Without any this is no number, and no duration.
+        let mean = (totals.seconds - before.seconds) / sent as f64;
+        let mean = Duration::try_from_secs_f64(mean);
+        let step = Step {
+            requests: rate(totals.requests, before.requests),
+            failed: rate(totals.failed, before.failed),
+            duration: mean.map_or(f32::NAN, |mean| mean.as_secs_f32()),
+            in_flight: most.in_flight as f32,
+            limit: most.limit as f32,
+            waiting: most.waiting as f32,
+        };
+        kept.hour.push(number, missed, Step::UNKNOWN, step);
+        kept.before = totals;
+        kept.most = Places {
+            limit: most.limit,
+            ..Places::default()
+        };
+    }
+
+    /// The steps, the newest last.
+    pub fn shown(&self) -> Steps<Step> {
+        self.lock().hour.since(None)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        // Nothing under the lock can leave it half done.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Totals {
+    fn of(metrics: &HubMetrics) -> Self {
+        let requests = metrics.requests();
+        let ended = requests.iter().filter(|it| it.code != "resent");
+        let (sent, seconds) = metrics.durations();
+        Self {
+            requests: ended.map(|it| it.count).sum(),
+            failed: requests
+                .iter()
+                .filter(|it| failed(it))
+                .map(|it| it.count)
+                .sum(),
+            sent,
+            seconds,
+        }
+    }
+}
+
+fn failed(requests: &Requests) -> bool {
+    let code = requests.code.as_str();
+    !code.starts_with('2') && !NO_FAILURES.contains(&code)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::wire::Protocol;
+
+    use super::*;
+
+    fn count(metrics: &HubMetrics, codes: &[&str], seconds: u64) {
+        for code in codes {
+            let duration = Some(Duration::from_secs(seconds));
+            metrics.count_request(Protocol::V2, code, duration);
+        }
+    }
+
+    fn used(taken: usize, waiting: usize) -> Use {
+        Use {
+            places: 32,
+            taken,
+            waiting,
+        }
+    }
+
+    #[test]
+    fn a_step_has_what_happened_since_the_one_before() {
+        let (history, metrics) = (History::default(), HubMetrics::new("hub", None));
+        count(&metrics, &["204"; 15], 1);
+        history.see(used(5, 1));
+        history.see(used(3, 0));
+        history.record(0, &metrics);
+        count(&metrics, &["204", "503", "503", "400"], 2);
+        metrics.count_request(Protocol::V2, "resent", None);
+        history.record(1, &metrics);
+        count(&metrics, &["timeout"], 25);
+        history.see(used(1, 0));
+        history.record(3, &metrics);
+        let steps = history.shown().steps;
+        let first = Step {
+            requests: 1.0,
+            failed: 0.0,
+            duration: 1.0,
+            in_flight: 5.0,
+            limit: 32.0,
+            waiting: 1.0,
+        };
+        assert_eq!(steps[0], first);
+        let second = (steps[1].requests, steps[1].failed, steps[1].duration);
+        assert_eq!(second, (4.0 / 15.0, 2.0 / 15.0, 2.0));
+        assert_eq!((steps[1].in_flight, steps[1].limit), (0.0, 32.0));
+        assert_eq!((steps[3].failed, steps[3].in_flight), (1.0 / 30.0, 1.0));
+        let states: Vec<_> = steps.iter().map(Step::state).collect();
+        let expected = [
+            Some(HubState::Up),
+            Some(HubState::Failing),
+            None,
+            Some(HubState::Down),
+        ];
+        assert_eq!(states, expected);
+        history.record(4, &metrics);
+        let last = history.shown().steps[4];
+        assert_eq!(last.state(), Some(HubState::Idle));
+        assert!(last.duration.is_nan());
+    }
+
+    #[test]
+    fn an_hour_takes_the_bytes_that_are_promised() {
+        let (history, metrics) = (History::default(), HubMetrics::new("hub", None));
+        for number in 0..1000 {
+            history.record(number, &metrics);
+        }
+        let bytes = size_of::<History>() + history.lock().hour.bytes();
+        assert_eq!(bytes, BYTES_MAX);
+        const { assert!(BYTES_MAX <= 6 << 10) };
+    }
+}
