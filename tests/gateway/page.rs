@@ -1,6 +1,7 @@
 //! The status page in a real browser.
 
 mod hostile_texts;
+mod picture;
 
 use serde_json::Value;
 

@@ -208,8 +208,15 @@ impl Browser {
 
     /// Gives the page another size, in pixels.
     pub(crate) async fn resize(&mut self, width: u32, height: u32) {
+        self.resize_sharper(width, height, 1.0).await;
+    }
+
+    /// The same, with so many pixels of pictures for one of the page, and without scroll bars if they are more.
+    pub(crate) async fn resize_sharper(&mut self, width: u32, height: u32, pixels: f32) {
+        let hidden = json!({"hidden": pixels > 1.0});
+        self.call("Emulation.setScrollbarsHidden", hidden).await;
         let parameters = json!({
-            "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false,
+            "width": width, "height": height, "deviceScaleFactor": pixels, "mobile": false,
         });
         self.call("Emulation.setDeviceMetricsOverride", parameters)
             .await;
@@ -224,15 +231,22 @@ impl Browser {
 
     /// Leaves a picture of the page among the artefacts of the run, for people to look at.
     pub(crate) async fn picture(&mut self, name: &str) {
-        let shot = self
-            .call("Page.captureScreenshot", json!({"format": "png"}))
-            .await;
-        let png = BASE64_STANDARD
-            .decode(shot["data"].as_str().unwrap())
-            .unwrap();
+        let picture = self.screenshot(json!({"format": "png"})).await;
         let folder = pictures();
         std::fs::create_dir_all(&folder).unwrap();
-        std::fs::write(folder.join(name).with_extension("png"), png).unwrap();
+        std::fs::write(folder.join(name).with_extension("png"), picture).unwrap();
+    }
+
+    /// A small picture of the page.
+    pub(crate) async fn webp(&mut self) -> Vec<u8> {
+        let format = json!({"format": "webp", "quality": 80});
+        self.screenshot(format).await
+    }
+
+    async fn screenshot(&mut self, format: Value) -> Vec<u8> {
+        let shot = self.call("Page.captureScreenshot", format).await;
+        let picture = shot["data"].as_str().unwrap();
+        BASE64_STANDARD.decode(picture).unwrap()
     }
 
     /// Fails if the page logged or threw something, or its policy kept it from something.

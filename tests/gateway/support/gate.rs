@@ -129,9 +129,18 @@ impl Gate {
 
     /// Starts with a clock that differs from that of the machine by so many seconds.
     pub(crate) async fn start_with_clock(yaml: &str, seconds: i64) -> Self {
+        Self::start_with_clock_file(yaml, &clock::offset(seconds)).await
+    }
+
+    /// Starts with a clock that is so many times as fast as others, and an hour behind at first.
+    pub(crate) async fn start_with_fast_clock(yaml: &str, speed: u32) -> Self {
+        Self::start_with_clock_file(yaml, &clock::fast(speed)).await
+    }
+
+    async fn start_with_clock_file(yaml: &str, clock: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("hubgate.yaml"), complete(yaml, None)).unwrap();
-        std::fs::write(dir.path().join(clock::FILE), format!("{seconds:+}")).unwrap();
+        std::fs::write(dir.path().join(clock::FILE), clock).unwrap();
         Self::start_process(dir, Flags::USUAL).await
     }
 
@@ -139,7 +148,7 @@ impl Gate {
     pub(crate) fn set_clock(&self, seconds: i64) {
         let file = self.dir.path().join(clock::FILE);
         let new = file.with_extension("new");
-        std::fs::write(&new, format!("{seconds:+}")).unwrap();
+        std::fs::write(&new, clock::offset(seconds)).unwrap();
         std::fs::rename(new, file).unwrap();
     }
 
