@@ -1,9 +1,8 @@
 //! The status page in a real browser.
 
+mod figures;
 mod hostile_texts;
 mod picture;
-
-use serde_json::Value;
 
 use crate::api::{HOSTILE, start_with_all_conditions, start_with_all_conditions_and_silence};
 use crate::support::body::{Protocol, series};
@@ -308,31 +307,6 @@ async fn an_update_keeps_the_place_and_the_focus() {
     browser
         .until("document.querySelector('#rows tr:last-child').dataset.name === 'spoke-010'")
         .await;
-    browser.expect_no_complaint().await;
-}
-
-/// What a thousand spokes cost the browser is printed, and decides nothing.
-#[tokio::test]
-async fn a_thousand_spokes_are_shown() {
-    let hub = ScriptedHub::start().await;
-    let spokes: Vec<_> = (0..1000)
-        .map(|number| spoke(&format!("spoke-{number:04}"), ""))
-        .collect();
-    let gate = Gate::start(&config(&hub.url(), &spokes)).await;
-    let mut browser = open(&gate, "").await;
-    browser
-        .until("document.querySelectorAll('#rows tr').length === 1000")
-        .await;
-    let figures = browser.value(
-        "(() => {
-            const paint = performance.getEntriesByName('first-contentful-paint')[0]?.startTime;
-            const update = performance.getEntriesByName('update')[0];
-            return {paint, rows: update?.startTime, update: update?.duration};
-        })()",
-    );
-    let figures: Value = figures.await;
-    eprintln!("1,000 spokes, milliseconds: {figures}");
-    browser.picture("thousand").await;
     browser.expect_no_complaint().await;
 }
 

@@ -49,6 +49,9 @@ impl Flags {
     };
 }
 
+/// The variable of the environment that names another program than the one built with the tests.
+pub(crate) const PROGRAM_VARIABLE: &str = "HUBGATE_BIN";
+
 /// The file of a gate's folder that is its `/etc/hosts`, if it exists.
 const HOSTS_FILE: &str = "hosts";
 
@@ -495,7 +498,7 @@ impl Process {
             clock::apply(&mut command, &clock);
         }
         let mut child = command
-            .arg(env!("CARGO_BIN_EXE_hubgate"))
+            .arg(std::env::var_os(PROGRAM_VARIABLE).unwrap_or(env!("CARGO_BIN_EXE_hubgate").into()))
             .arg("serve")
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--config.auto-reload-interval={reload_interval}"))
