@@ -301,18 +301,60 @@ fn learning_is_given_up_where_nothing_can_be_learnt() {
 }
 
 #[test]
-fn labels_that_are_not_ascii_are_not_clean() {
+fn labels_beyond_ascii_are_clean() {
     let series = |value: &str| {
         pairs(&[
             ("__name__", "up"),
             ("cluster", "production"),
-            ("pod", value),
+            ("\u{f6}rtlich", value),
         ])
     };
-    let message = message(Protocol::V1, &[series("a"), series("\u{e9}"), series("b")]);
+    let long = "\u{e9}".repeat(100);
     let own = Some(Clean::Own);
-    let found = walk(Protocol::V1, &message, &DEMANDS);
-    assert_eq!(found, [None, None, own]);
+    check(
+        &[series("\u{e9}"), series("a"), series(&long)],
+        &[None, own, own],
+    );
+}
+
+/// What is no UTF-8 may become some with the bytes around it, but none that an encoder writes are.
+#[test]
+fn labels_that_are_not_utf8_are_not_clean() {
+    let series = |value: &str, last: &str| {
+        pairs(&[
+            ("__name__", "up"),
+            ("cluster", "production"),
+            ("pod", value),
+            ("z", last),
+        ])
+    };
+    let own = Some(Clean::Own);
+    let (short, long) = ("#".repeat(4), "#".repeat(200));
+    for value in [&short, &long] {
+        for last in [&short, &long] {
+            let all = [series("a", "b"), series(value, last), series("a", "b")];
+            let clean = message(Protocol::V1, &all);
+            let mut ends =
+                (1..clean.len()).filter(|end| clean[end - 1] == b'#' && clean[*end] != b'#');
+            for text in [value, last] {
+                let end = ends.next().unwrap();
+                let place = end - text.len()..end;
+                for (at, text, expected) in [
+                    (place.start, &b"\xc3\xa9"[..], own),
+                    (place.start, b"\xa9", None),
+                    (place.start + 1, b"\xff", None),
+                    (place.end - 1, b"\xc3", None),
+                    (place.end - 2, b"\xe2\x82", None),
+                    (place.end - 2, b"\xc3\xa9", own),
+                ] {
+                    let mut message = clean.clone();
+                    message[at..at + text.len()].copy_from_slice(text);
+                    let found = walk(Protocol::V1, &message, &DEMANDS);
+                    assert_eq!(found, [None, expected, own], "{text:02x?} at {at}");
+                }
+            }
+        }
+    }
 }
 
 /// A message of such series would cost the search for nothing.

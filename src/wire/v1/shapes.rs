@@ -10,7 +10,7 @@ mod pattern;
 use std::ops::Range;
 
 use crate::wire::templates::{Clean, Demands, Fit, Fits, LABELS_MAX, Name, Templates};
-use crate::wire::utf8::is_ascii;
+use crate::wire::utf8::is_utf8;
 use crate::wire::{Label, Labels, Series};
 
 use super::{LABELS_KEY, read_items, usual_label};
@@ -94,8 +94,9 @@ struct Fitted<'m, const RECORDS: bool> {
     /// Those of [`Shapes`], and how many were recorded.
     values: &'m mut [Range<usize>],
     count: usize,
-    /// Everything was ASCII up to `checked` but the framing of long labels, which cannot be.
-    ascii: bool,
+    /// Everything was UTF-8 up to `checked` but the framing of long labels, which cannot be. That of others
+    /// is ASCII, so where it lies between strings that are no UTF-8, all of them together are none.
+    utf8: bool,
     checked: usize,
 }
 
@@ -121,7 +122,7 @@ impl<const RECORDS: bool> Fits for Fitted<'_, RECORDS> {
             (end - value_len, end)
         } else {
             let (value, end) = pattern.fits_long(message, at, self.beyond, self.length_max)?;
-            self.ascii &= is_ascii(message.get(self.checked..=at)?);
+            self.utf8 &= is_utf8(message.get(self.checked..=at)?);
             self.checked = value;
             (value, end)
         };
@@ -203,7 +204,7 @@ impl Shapes {
         !self.values.is_empty()
     }
 
-    /// Finds the template of the labels between two places. `None` as well when they are not ASCII.
+    /// Finds the template of the labels between two places. `None` as well when they are not UTF-8.
     #[inline]
     fn fit<const RECORDS: bool>(
         &mut self,
@@ -226,13 +227,13 @@ impl Shapes {
             beyond,
             values,
             count: 0,
-            ascii: true,
+            utf8: true,
             checked: start,
         };
         let fit = templates.find(start, &mut labels)?;
         *count = labels.count;
-        let ascii = labels.ascii && is_ascii(message.get(labels.checked..fit.end)?);
-        ascii.then_some(fit)
+        let utf8 = labels.utf8 && is_utf8(message.get(labels.checked..fit.end)?);
+        utf8.then_some(fit)
     }
 
     /// Learns a template from a series that fits none, if its labels are clean.
@@ -269,7 +270,7 @@ impl Shapes {
     }
 }
 
-/// Whether the labels of a series are clean and ASCII, and `each` takes all of them. It is told whether
+/// Whether the labels of a series are clean and UTF-8, and `each` takes all of them. It is told whether
 /// a value is demanded.
 fn clean<'a>(
     raw: &'a [u8],
@@ -283,9 +284,9 @@ fn clean<'a>(
         let (label, after) = usual_label(rest)?;
         let Label { name, value } = label;
         let is_own = names.next(name)? == Name::Own;
-        let ascii = is_ascii(name) && is_ascii(value);
+        let utf8 = is_utf8(name) && is_utf8(value);
         let sized = !value.is_empty() && value.len() <= demands.length_max;
-        if !ascii || !sized || is_own && value != own {
+        if !utf8 || !sized || is_own && value != own {
             return None;
         }
         each(label, is_own)?;
