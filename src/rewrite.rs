@@ -36,15 +36,15 @@ const INLINE_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// times the length of the V2 message. The usual one has four times the length.
 const DOWNGRADE_FACTOR: usize = 8;
 
-/// How long a large message waits for its turn. Prometheus gives a request up after 30 s
+/// How long a message waits for its turn. Prometheus gives a request up after 30 s
 /// (`remote_timeout`), and a hub has to take it as well.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a message is not rewritten.
 #[derive(Debug, thiserror::Error)]
 pub enum RewriteError {
-    /// So many large messages of the spoke are worked on that this one would wait for too long.
-    #[error("too many large requests at once; try again")]
+    /// So many messages of the spoke wait to be worked on that this one would wait for too long.
+    #[error("too many requests at once; try again")]
     Crowded(#[from] Crowded),
     /// hubgate has a fault; the log says more.
     #[error("internal error")]
@@ -105,6 +105,10 @@ pub(crate) struct Rewriter {
     /// A place for each thread: more would only hold more memory at once. Spokes have them in turn, or one
     /// with large messages would hold up those of the others.
     large: Arc<Shares>,
+    /// The same for other messages, which are worked on where requests are received and sent. What waits
+    /// here is in no worker's queue, so work that takes no time does not wait behind it: that of a
+    /// connection whose hub has answered, above all.
+    usual: Arc<Shares>,
 }
 
 /// A request to be rewritten.
@@ -133,6 +137,7 @@ impl Rewriter {
         Self {
             lender: Lender::new(budget),
             large: Shares::new(threads),
+            usual: Shares::new(threads),
         }
     }
 
@@ -304,7 +309,7 @@ impl Rewriter {
         .await?
     }
 
-    /// Runs `work` on a message of `size` bytes where that allows, a large one in the turn of its spoke.
+    /// Runs `work` on a message of `size` bytes where that allows, in the turn of its spoke.
     async fn run<T: Send + 'static>(
         &self,
         share: Share,
@@ -312,6 +317,7 @@ impl Rewriter {
         work: impl FnOnce(&mut Buffers) -> T + Send + 'static,
     ) -> Result<T, RewriteError> {
         if size <= INLINE_BYTES_MAX {
+            let _place = self.usual.enter(share, PATIENCE).await?;
             return Ok(with_buffers(work));
         }
         let place = self.large.enter(share, PATIENCE).await?;
