@@ -10,7 +10,7 @@ mod origin;
 pub mod reload;
 mod ui;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -29,7 +29,8 @@ use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
-use crate::identify::{Guesses, NotIdentified};
+use crate::capture::Captures;
+use crate::identify::{Guesses, NotIdentified, Operator};
 use crate::listener::{Drain, Handler, Peer, ResponseBody, Turn};
 use crate::metrics::{Metrics, PageFormat};
 use crate::state::State;
@@ -66,6 +67,8 @@ pub struct Sources {
     pub metrics: Metrics,
     /// Who guesses credentials.
     pub guesses: Arc<Guesses>,
+    /// What is captured of the requests of a spoke.
+    pub captures: Arc<Captures>,
     /// The drain of the write listener; once it is announced, hubgate is not ready.
     pub writes: Drain,
     /// Who loads the configuration again.
@@ -74,6 +77,14 @@ pub struct Sources {
     pub last_load: Arc<ArcSwap<LastLoad>>,
     /// When hubgate started.
     pub started: SystemTime,
+}
+
+/// Who sends a request with a right credential.
+#[derive(Debug, Clone)]
+struct Asker {
+    /// The name of the credential.
+    credential: Arc<str>,
+    address: IpAddr,
 }
 
 impl Admin {
@@ -102,15 +113,26 @@ impl Admin {
         turn: &Turn,
         request: Request<Incoming>,
     ) -> Response<Body> {
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
         if let Err(reason) = origin::check(&head, self.bound) {
             return self.refuse(&head, peer, reason);
         }
         let state = self.sources.state.load_full();
-        if let Err(reason) = access::check(&head, peer.ip(), &state).await {
-            // It must not fill buffers while the response is held back.
-            drop(body);
-            return self.deny(peer, turn, reason).await;
+        match access::check(&head, peer.ip(), &state).await {
+            Ok(Some(Operator(credential))) => {
+                let address = peer.ip();
+                let asker = Asker {
+                    credential,
+                    address,
+                };
+                head.extensions.insert(asker);
+            }
+            Ok(None) => {}
+            Err(reason) => {
+                // It must not fill buffers while the response is held back.
+                drop(body);
+                return self.deny(peer, turn, reason).await;
+            }
         }
         let request = Request::from_parts(head, body);
         match self.router.clone().oneshot(request).await {

@@ -20,6 +20,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::admin::reload::{self, LastLoad, LoadError, Loads};
 use crate::admin::{self, Admin};
 use crate::budget::Budget;
+use crate::capture::Captures;
 use crate::config::Config;
 use crate::forward::Hub;
 use crate::identify::Guesses;
@@ -52,7 +53,7 @@ pub struct Gateway {
     reloaded: watch::Sender<()>,
     probes: Vec<Probe>,
     fetchers: Vec<Fetcher>,
-    _upkeep: [AbortOnDropHandle<Infallible>; 2],
+    _upkeep: [AbortOnDropHandle<Infallible>; 3],
 }
 
 /// A hub with the task that asks it what it speaks.
@@ -94,11 +95,13 @@ impl Gateway {
         let (writes, admin) = (Drain::default(), Drain::default());
         let (reloads, loads) = reload::channel();
         let guesses = Arc::new(Guesses::new());
+        let captures = Arc::new(Captures::new(&budget));
         let endpoint = Endpoint::new(
             Arc::clone(&state),
             Arc::clone(&budget),
             metrics.clone(),
             Arc::clone(&guesses),
+            Arc::clone(&captures),
             writes.clone(),
             threads,
         );
@@ -110,6 +113,10 @@ impl Gateway {
         let history = {
             let state = Arc::clone(&state);
             tokio::spawn(async move { state::record_history(&state).await })
+        };
+        let expiry = {
+            let captures = Arc::clone(&captures);
+            tokio::spawn(async move { captures.expire().await })
         };
         let (reloaded, reloads_seen) = watch::channel(());
         let handshakes = Arc::new(Handshakes::new(threads));
@@ -137,6 +144,7 @@ impl Gateway {
             state: Arc::clone(&state),
             metrics: metrics.clone(),
             guesses,
+            captures,
             writes: writes.clone(),
             reloads,
             last_load: Arc::clone(&last_load),
@@ -178,7 +186,7 @@ impl Gateway {
             reloaded,
             probes,
             fetchers,
-            _upkeep: [buffers, history].map(AbortOnDropHandle::new),
+            _upkeep: [buffers, history, expiry].map(AbortOnDropHandle::new),
         })
     }
 

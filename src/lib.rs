@@ -29,7 +29,7 @@
 //! keys, fetched and kept), [`metrics`] and [`telemetry`] (what operators see), [`reasons`] (every
 //! closed "why"), [`remote_write`] (what both sides of HTTP share).
 //!
-//! Around them: [`gateway`] (starts, reloads and drains), [`admin`] (the operators' listener), [`demo`]
+//! Around them: [`capture`] (refused requests, for an operator who asked for them), [`gateway`] (starts, reloads and drains), [`admin`] (the operators' listener), [`demo`]
 //! and [`load`] (a set-up and a load on one machine), [`inspect`] (what a body holds, and why it is
 //! refused), [`cli`] (flags to calls).
 //!
@@ -96,6 +96,7 @@
 pub mod admin;
 pub mod admission;
 pub mod budget;
+pub mod capture;
 pub mod cli;
 pub mod config;
 pub mod demo;

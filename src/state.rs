@@ -14,7 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::config::{Config, JwtKeys, KeysPlace, Secret};
 use crate::forward::Hub;
-use crate::identify::{Authenticator, Identity, Passwords};
+use crate::identify::{Authenticator, Identity, Operator, Passwords};
 use crate::jwks::Source;
 use crate::metrics::{HubMetrics, JwksMetrics, ListenerMetrics, Live, SpokeMetrics};
 use crate::spoke::{Spoke, hour};
@@ -33,7 +33,7 @@ pub struct State {
     /// The credentials of all its spokes.
     pub authenticator: Authenticator<Identity>,
     /// The credentials for the admin listener; `None` lets everybody in.
-    pub operators: Option<Authenticator<()>>,
+    pub operators: Option<Authenticator<Operator>>,
     passwords: Arc<Passwords>,
     /// The metrics of its listeners with TLS.
     listeners: Vec<ListenerMetrics>,
@@ -61,7 +61,10 @@ impl State {
         let authenticator = authenticator.context(no_random)?;
         let operators = &config.admin.credentials;
         let operators = (!operators.is_empty()).then(|| {
-            let credentials = operators.iter().map(|credential| ((), credential));
+            let credentials = operators.iter().map(|credential| {
+                let operator = Operator(credential.name.as_str().into());
+                (operator, credential)
+            });
             Authenticator::new(credentials, &[], &passwords)
         });
         let operators = operators.transpose().context(no_random)?;

@@ -5,6 +5,7 @@
 //! it travels on. Only this file knows the order.
 
 pub mod answer;
+mod aside;
 mod body;
 mod finishing;
 mod negotiate;
@@ -27,6 +28,7 @@ use hyper::body::Incoming;
 
 use crate::admission::Admitted;
 use crate::budget::{Budget, Reservation};
+use crate::capture::Captures;
 use crate::config::ConnectionRules;
 use crate::forward::outcome::Outcome;
 use crate::forward::{Plan, Sending, Terms};
@@ -41,6 +43,7 @@ use crate::state::State;
 use crate::wire::{Protocol, snappy};
 
 use answer::Answer;
+use aside::{Aside, Refused};
 use finishing::Finishing;
 use record::{Progress, Recorder};
 use refusal::Refusal;
@@ -57,6 +60,7 @@ pub struct Endpoint {
     rewriter: Arc<Rewriter>,
     recorder: Recorder,
     guesses: Arc<Guesses>,
+    captures: Arc<Captures>,
     /// Has a task for each request whose body was read and whose sender went away.
     drain: Drain,
 }
@@ -87,6 +91,18 @@ fn outside(rules: &ConnectionRules, address: IpAddr, refusal: Refusal) -> Refusa
     refusal
 }
 
+/// What is captured of a request that is refused whole, if something is.
+fn refused(aside: Option<Box<Aside>>, progress: &Progress, refusal: &Refusal) -> Option<Refused> {
+    aside?.refused(progress.protocol, progress.status(refusal), refusal)
+}
+
+/// Stores what is captured of a request, when no more of it comes.
+fn store(captured: Option<Refused>) {
+    if let Some(captured) = captured {
+        captured.store();
+    }
+}
+
 /// A request whose sender is identified and whose body is in memory.
 struct Job {
     spoke: Arc<Spoke>,
@@ -100,12 +116,13 @@ struct Job {
 impl Endpoint {
     /// Takes bytes from `budget` until `drain` begins, and runs what must be finished in its tasks. The
     /// runtime has `threads`.
-    /// Who guesses credentials is remembered in `guesses`.
+    /// Who guesses credentials is remembered in `guesses`, and `captures` get what is refused.
     pub fn new(
         state: Arc<ArcSwap<State>>,
         budget: Arc<Budget>,
         metrics: Metrics,
         guesses: Arc<Guesses>,
+        captures: Arc<Captures>,
         drain: Drain,
         threads: usize,
     ) -> Self {
@@ -115,6 +132,7 @@ impl Endpoint {
             budget,
             recorder: Recorder::new(metrics),
             guesses,
+            captures,
             drain,
         }
     }
@@ -140,17 +158,20 @@ impl Handler for Endpoint {
             received = self.receive(&state, &head, &mut body, &turn, &mut progress) => received,
             () = self.drained() => Err(Refusal::Draining),
         };
+        let aside = progress.aside.take();
         let progress = Arc::new(progress);
         let ended = match received {
-            Ok(job) => self.finish(state, job, &progress).await,
+            Ok(job) => self.finish(state, job, &progress, aside).await,
             Err(refusal) => {
+                let captured = refused(aside, &progress, &refusal);
                 // Of what a stranger sends, the listener reads a little when it closes.
                 let foreign = matches!(refusal, Refusal::SourceRange { .. });
                 if progress.spoke.is_some() && !foreign {
-                    body::discard_in_background(&head, body, &state.config.limits);
+                    body::discard_in_background(&head, body, &state.config.limits, captured);
                 } else {
                     // It must not fill buffers while the response is held back.
                     drop(body);
+                    store(captured);
                 }
                 self.recorder.refused(&progress, &refusal);
                 self.hold_back(progress.peer.ip(), &refusal).await;
@@ -184,6 +205,7 @@ impl Endpoint {
         let identity = identity.await?;
         let spoke = Arc::clone(&identity.spoke);
         progress.spoke = Some(Arc::clone(&spoke));
+        progress.aside = Aside::begin(&self.captures, &spoke.name, &progress.peer, &head.headers);
         if !spoke.source_ranges.contains(address) {
             return Err(outside(rules, address, Refusal::SourceRange { address }));
         }
@@ -198,7 +220,11 @@ impl Endpoint {
         let limits = &state.config.limits;
         let announced = body::announced(body, limits)?;
         let reservation = Arc::new(self.budget.begin(&spoke.account, spoke.share));
-        let body = body::read(body, announced, limits, &reservation).await?;
+        let body = body::read(body, announced, limits, &reservation).await;
+        let body = body.map_err(|unread| progress.unread(unread))?;
+        if let Some(aside) = &mut progress.aside {
+            aside.add(&body);
+        }
         Ok(Job {
             spoke,
             protocol,
@@ -237,6 +263,7 @@ impl Endpoint {
         state: Arc<State>,
         job: Job,
         progress: &Arc<Progress>,
+        aside: Option<Box<Aside>>,
     ) -> Result<Answer, Refusal> {
         let (endpoint, shared) = (Arc::clone(self), Arc::clone(progress));
         let work = async move {
@@ -246,8 +273,16 @@ impl Endpoint {
                 Err(Refusal::Internal)
             });
             match &ended {
-                Ok(answer) => endpoint.recorder.answered(&shared, answer),
-                Err(refusal) => endpoint.recorder.refused(&shared, refusal),
+                Ok(answer) => {
+                    endpoint.recorder.answered(&shared, answer);
+                    if let Some(aside) = aside {
+                        aside.answered(shared.protocol, answer);
+                    }
+                }
+                Err(refusal) => {
+                    endpoint.recorder.refused(&shared, refusal);
+                    store(refused(aside, &shared, refusal));
+                }
             }
             ended
         };

@@ -11,7 +11,7 @@ use http::header::{CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
 
-use crate::identify::{NotIdentified, challenges};
+use crate::identify::{NotIdentified, Operator, challenges};
 use crate::reasons::AuthFailure;
 use crate::state::State;
 
@@ -21,17 +21,18 @@ const OPEN: [&str; 2] = ["/-/healthy", "/-/ready"];
 /// When a password may be checked that others kept from its check.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
-/// Checks the credential of a request from an address.
+/// Checks the credential of a request from an address, and returns whose it is, if it needs one.
 pub(super) async fn check(
     head: &Parts,
     address: IpAddr,
     state: &State,
-) -> Result<(), NotIdentified> {
+) -> Result<Option<Operator>, NotIdentified> {
     match &state.operators {
         Some(operators) if !OPEN.contains(&head.uri.path()) => {
-            operators.identify(&head.headers, None, address).await
+            let operator = operators.identify(&head.headers, None, address).await;
+            operator.map(Some)
         }
-        _ => Ok(()),
+        _ => Ok(None),
     }
 }
 

@@ -7,6 +7,7 @@
 //! A client that asks again sends the `ETag` of the last answer as `If-None-Match`, and gets 304 as long as
 //! nothing changed; of the history it gets the steps that it does not have yet (`since`).
 
+mod capture;
 mod gate;
 mod history;
 mod hubs;
@@ -21,7 +22,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::IntoResponse;
-use axum::routing::get;
+use axum::routing::{get, post};
 use foldhash::fast::FixedState;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Uri};
@@ -39,6 +40,7 @@ pub(super) fn router() -> Router<Sources> {
         .route("/api/v1/status", get(status))
         .route("/api/v1/spokes", get(list))
         .route("/api/v1/spokes/{name}", get(one))
+        .route("/api/v1/spokes/{name}/capture", post(capture::capture))
         .route("/api/v1/history", get(all_histories))
         .route("/api/v1/hubs", get(all_hubs))
         .route("/api/v1/reasons", get(all_reasons))

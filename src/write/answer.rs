@@ -7,7 +7,7 @@
 use http::StatusCode;
 
 use crate::policy::{Rejection, Verdict};
-use crate::reasons::Reason;
+use crate::reasons::{Reason, RequestReason};
 use crate::wire::{Counts, Kind, Protocol};
 
 use crate::forward::outcome::{Failed, Outcome, RetryAfter, Settled};
@@ -29,6 +29,8 @@ pub struct Answer {
     pub text: String,
     /// Where the samples of the request went.
     pub samples: SampleCounts,
+    /// Why something of it was refused or failed, by the names of the reasons.
+    pub reasons: Vec<&'static str>,
 }
 
 impl Answer {
@@ -87,6 +89,15 @@ impl Case<'_> {
         let told = self.protocol == Protocol::V2 || !status.is_success();
         // Where the hub did not say what it wrote, the spoke is not told either.
         let withheld = self.protocol == Protocol::V1 && settled.uncounted;
+        let samples = SampleCounts {
+            written,
+            rejected_by_hub: self.kept.minus(&written).minus(&settled.unsupported),
+            unsupported: self.kept.minus(&written).min(&settled.unsupported),
+            failed: Counts::default(),
+        };
+        let mut reasons = self.refused_here();
+        reasons.extend((!samples.rejected_by_hub.is_empty()).then_some(Reason::Hub.name()));
+        reasons.extend((!unsupported.is_empty()).then_some(Reason::HubProtocol.name()));
         Answer {
             status,
             written: (told && !withheld).then_some(written),
@@ -96,13 +107,15 @@ impl Case<'_> {
             } else {
                 self.text(&unsupported, settled)
             },
-            samples: SampleCounts {
-                written,
-                rejected_by_hub: self.kept.minus(&written).minus(&settled.unsupported),
-                unsupported: self.kept.minus(&written).min(&settled.unsupported),
-                failed: Counts::default(),
-            },
+            samples,
+            reasons,
         }
+    }
+
+    /// Why hubgate itself refused something.
+    fn refused_here(&self) -> Vec<&'static str> {
+        let rejections = self.verdict.rejections.iter();
+        rejections.map(|it| it.reason.name()).collect()
     }
 
     /// An answer after which the spoke sends everything again. It has no Written headers, since
@@ -119,6 +132,11 @@ impl Case<'_> {
             samples: SampleCounts {
                 failed: self.kept,
                 ..SampleCounts::default()
+            },
+            reasons: {
+                let mut reasons = self.refused_here();
+                reasons.push(RequestReason::HubFailed.name());
+                reasons
             },
         }
     }

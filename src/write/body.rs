@@ -16,6 +16,7 @@ use crate::budget::{Full, Overloaded, Reservation};
 use crate::config::Limits;
 use crate::wire::snappy::{self, SnappyError};
 
+use super::aside::Refused;
 use super::refusal::Refusal;
 
 /// The time for a whole body. Prometheus gives a request up after 30 s (`remote_timeout`), so no
@@ -67,31 +68,28 @@ pub(super) async fn read(
     announced: Option<usize>,
     limits: &Limits,
     reservation: &Reservation,
-) -> Result<Bytes, Refusal> {
+) -> Result<Bytes, Unread> {
     let mut reading = Reading {
         announced,
         limits,
         reservation,
         declared: None,
         whole: Vec::new(),
+        last: Bytes::new(),
     };
-    let mut pace = Pace::new();
-    while let Some(frame) = pace.next(body).await? {
-        let Ok(data) = frame.map_err(broken)?.into_data() else {
-            continue;
-        };
-        // A body in one piece is not copied.
-        if announced == Some(data.len()) && reading.whole.is_empty() {
-            reading.check(&data).await?;
-            reading.charge(data.len()).await?;
-            return reading.end(data).await;
-        }
-        let began = Instant::now();
-        reading.append(&data).await?;
-        pace.arrived(data.len(), began.elapsed());
-    }
-    let whole = std::mem::take(&mut reading.whole);
-    reading.end(whole.into()).await
+    let read = reading.read(body).await;
+    read.map_err(|refusal| Unread {
+        refusal,
+        arrived: [reading.whole.into(), reading.last],
+    })
+}
+
+/// A body that is refused before it was read, or when it was.
+#[derive(Debug)]
+pub(super) struct Unread {
+    pub(super) refusal: Refusal,
+    /// What arrived of it.
+    pub(super) arrived: [Bytes; 2],
 }
 
 /// How fast a body must arrive.
@@ -160,20 +158,31 @@ fn broken(error: hyper::Error) -> Refusal {
 
 /// Reads what the refusal of a spoke's request leaves unread, beside the response that is on its
 /// way. A sender that writes the whole body before it reads must see the response, or it sends the
-/// body again for ever. The connection stays open.
-pub(super) fn discard_in_background(head: &Parts, mut body: Incoming, limits: &Limits) {
+/// body again for ever. The connection stays open. What is captured is stored when it is complete.
+pub(super) fn discard_in_background(
+    head: &Parts,
+    mut body: Incoming,
+    limits: &Limits,
+    mut captured: Option<Refused>,
+) {
     // Polling the body would send `100 Continue` to a sender that waits for it.
     if expects_continue(head) {
-        return;
+        return super::store(captured);
     }
     let bytes_max = 2 * limits.body_bytes_max;
-    tokio::spawn(async move { discard(&mut body, bytes_max).await });
+    tokio::spawn(async move {
+        discard(&mut body, bytes_max, captured.as_mut()).await;
+        super::store(captured);
+    });
 }
 
-async fn discard(body: &mut Incoming, bytes_max: usize) {
+async fn discard(body: &mut Incoming, bytes_max: usize, mut captured: Option<&mut Refused>) {
     let mut left = bytes_max;
     let discarded = timeout(DISCARD_TIMEOUT, async {
         while let Some(Ok(frame)) = body.frame().await {
+            if let (Some(captured), Some(data)) = (&mut captured, frame.data_ref()) {
+                captured.add(data);
+            }
             let length = frame.data_ref().map_or(0, Buf::remaining);
             match left.checked_sub(length) {
                 Some(rest) => left = rest,
@@ -200,9 +209,47 @@ struct Reading<'r> {
     declared: Option<usize>,
     /// What has arrived.
     whole: Vec<u8>,
+    /// What arrived last, if it was refused.
+    last: Bytes,
 }
 
 impl Reading<'_> {
+    async fn read(&mut self, body: &mut Incoming) -> Result<Bytes, Refusal> {
+        let mut pace = Pace::new();
+        while let Some(frame) = pace.next(body).await? {
+            let Ok(data) = frame.map_err(broken)?.into_data() else {
+                continue;
+            };
+            // A body in one piece is not copied.
+            if self.announced == Some(data.len()) && self.whole.is_empty() {
+                return match self.take(&data).await {
+                    Ok(()) => Ok(data),
+                    Err(refusal) => self.refuse(data, refusal),
+                };
+            }
+            let began = Instant::now();
+            if let Err(refusal) = self.append(&data).await {
+                return self.refuse(data, refusal);
+            }
+            pace.arrived(data.len(), began.elapsed());
+        }
+        self.end().await?;
+        Ok(std::mem::take(&mut self.whole).into())
+    }
+
+    /// Refuses the body at what arrived last.
+    fn refuse(&mut self, data: Bytes, refusal: Refusal) -> Result<Bytes, Refusal> {
+        self.last = data;
+        Err(refusal)
+    }
+
+    /// Takes a body in one piece.
+    async fn take(&mut self, data: &[u8]) -> Result<(), Refusal> {
+        self.check(data).await?;
+        self.charge(data.len()).await?;
+        self.end().await
+    }
+
     /// Appends what arrived.
     async fn append(&mut self, data: &[u8]) -> Result<(), Refusal> {
         let length = self.whole.len().saturating_add(data.len());
@@ -280,10 +327,8 @@ impl Reading<'_> {
     }
 
     /// Reserves what the decoded form of a whole body will hold.
-    async fn end(&self, body: Bytes) -> Result<Bytes, Refusal> {
-        self.reservation
-            .grow_in_turn(self.declared.unwrap_or_default())
-            .await?;
-        Ok(body)
+    async fn end(&self) -> Result<(), Refusal> {
+        let declared = self.declared.unwrap_or_default();
+        Ok(self.reservation.grow_in_turn(declared).await?)
     }
 }

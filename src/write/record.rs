@@ -22,6 +22,8 @@ use crate::telemetry::SharedRepeats;
 use crate::wire::Protocol;
 
 use super::answer::Answer;
+use super::aside::Aside;
+use super::body::Unread;
 use super::refusal::Refusal;
 
 /// How far ahead of now a timestamp may be and still be believed, in milliseconds: as far as Prometheus
@@ -40,6 +42,8 @@ pub(super) struct Progress {
     pub spoke: Option<Arc<Spoke>>,
     /// The message that the headers name, once they are read.
     pub protocol: Option<Protocol>,
+    /// What is kept of it, if its refusal is captured.
+    pub aside: Option<Box<Aside>>,
 }
 
 impl Progress {
@@ -50,7 +54,18 @@ impl Progress {
             peer,
             spoke: None,
             protocol: None,
+            aside: None,
         }
+    }
+
+    /// The body is refused before all of it is taken.
+    pub(super) fn unread(&mut self, Unread { refusal, arrived }: Unread) -> Refusal {
+        if let Some(aside) = &mut self.aside {
+            for part in arrived {
+                aside.add(&part);
+            }
+        }
+        refusal
     }
 
     /// The status of a refusal.

@@ -24,6 +24,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("metrics", &["config", "reasons", "shares", "wire"]),
     ("admission", &["config", "reasons"]),
     ("budget", &["config", "metrics", "shares"]),
+    ("capture", &["budget", "shares", "wire"]),
     ("suspects", &["wire"]),
     ("series", &["policy", "wire"]),
     (
@@ -78,6 +79,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         &[
             "admission",
             "budget",
+            "capture",
             "config",
             "forward",
             "identify",
@@ -98,6 +100,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "admin",
         &[
+            "capture",
             "config",
             "forward",
             "identify",
@@ -114,8 +117,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "gateway",
         &[
-            "admin", "budget", "config", "forward", "identify", "jwks", "listener", "metrics",
-            "state", "write",
+            "admin", "budget", "capture", "config", "forward", "identify", "jwks", "listener",
+            "metrics", "state", "write",
         ],
     ),
     (

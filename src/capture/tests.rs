@@ -1,0 +1,177 @@
+//! The bounds of a capture, and what becomes of its memory.
+
+use std::net::Ipv4Addr;
+
+use crate::metrics::Gauge;
+
+use super::*;
+
+fn terms() -> Terms {
+    Terms {
+        spoke: "production".to_owned(),
+        reasons: Vec::new(),
+        requests: 3,
+        body_bytes: 1000,
+        bytes: 2000,
+        until: Instant::now() + Duration::from_secs(60),
+    }
+}
+
+/// Captures over a budget of so many bytes, and the bytes of it that are taken.
+fn captures(budget: usize) -> (Captures, Gauge) {
+    let gauge = Gauge::default();
+    let captures = Captures::new(&Budget::new(budget, gauge.clone()));
+    (captures, gauge)
+}
+
+/// A body that came in parts of these lengths.
+fn body(capture: &Arc<Capture>, parts: &[usize]) -> Kept {
+    let mut kept = Kept::new(capture);
+    for part in parts {
+        kept.add(&vec![7; *part]);
+    }
+    kept
+}
+
+fn captured(body: Kept) -> Captured {
+    Captured {
+        time: SystemTime::now(),
+        status: StatusCode::BAD_REQUEST,
+        reasons: vec!["malformed"],
+        text: String::new(),
+        protocol: None,
+        sender: Sender {
+            address: Ipv4Addr::LOCALHOST.into(),
+            address_source: "socket",
+            user_agent: None,
+            content_type: None,
+            content_encoding: None,
+        },
+        body,
+    }
+}
+
+#[tokio::test]
+async fn a_body_is_cut_at_its_bound_and_at_that_of_the_budget() {
+    for (budget, parts, kept) in [
+        (5000, &[400, 600][..], 1000),
+        (5000, &[400, 601], 1000),
+        (5000, &[1001], 1000),
+        (5000, &[1000, 1], 1000),
+        (901, &[900], 900),
+        // Nothing may follow a gap.
+        (901, &[500, 500, 1], 500),
+        (901, &[1000, 1], 0),
+        (901, &[], 0),
+    ] {
+        let (captures, taken) = captures(budget);
+        // Somebody else holds something, so that nobody may go beyond the budget.
+        let other = captures.budget.begin(&Arc::default(), Default::default());
+        other.grow(1).unwrap();
+        let capture = captures.begin(terms()).unwrap();
+        let body = body(&capture, parts);
+        assert_eq!(body.bytes().len(), kept, "{parts:?}");
+        assert_eq!(body.came(), parts.iter().sum::<usize>());
+        assert!(taken.get() > kept as i64, "{parts:?}");
+        drop(body);
+        assert_eq!((taken.get(), capture.held.load(Ordering::Relaxed)), (1, 0));
+    }
+}
+
+#[tokio::test]
+async fn all_bodies_together_have_a_bound() {
+    let (captures, taken) = captures(usize::MAX);
+    let capture = captures.begin(Terms {
+        body_bytes: HELD_BYTES_MAX,
+        ..terms()
+    });
+    let capture = capture.unwrap();
+    let large = body(&capture, &[HELD_BYTES_MAX - 10]);
+    assert_eq!(body(&capture, &[11]).bytes().len(), 0);
+    assert_eq!(body(&capture, &[10]).bytes().len(), 10);
+    drop(large);
+    assert_eq!(body(&capture, &[11]).bytes().len(), 11);
+    assert_eq!(taken.get(), 0);
+}
+
+#[tokio::test]
+async fn a_capture_ends_with_its_last_request_its_bytes_or_its_time() {
+    let add = |capture: &Arc<Capture>, bytes| capture.add(captured(body(capture, &[bytes])));
+    for (sizes, until, end, count) in [
+        (&[1, 1, 1, 1][..], 60, Some(End::Requests), 3),
+        (&[1000, 1000, 1], 60, Some(End::Bytes), 2),
+        (&[1000, 999], 60, None, 2),
+        (&[1], 0, Some(End::Time), 0),
+    ] {
+        let (captures, taken) = captures(usize::MAX);
+        let until = Instant::now() + Duration::from_secs(until);
+        let capture = captures.begin(Terms { until, ..terms() }).unwrap();
+        for size in sizes {
+            add(&capture, *size);
+        }
+        assert_eq!((capture.end(), capture.captured().0), (end, count));
+        assert_eq!(captures.of("production").is_some(), end.is_none());
+        assert!(captures.of("staging").is_none());
+        captures.end(&capture, End::Gone);
+        assert!(capture.first(|_| ()).is_none());
+        assert_eq!(taken.get(), 0);
+        captures.begin(terms()).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn one_capture_goes_on_at_a_time() {
+    let (captures, _) = captures(usize::MAX);
+    let first = captures.begin(terms()).unwrap();
+    let other = captures.begin(terms()).unwrap_err();
+    assert!(Arc::ptr_eq(&first, &other));
+    captures.end(&first, End::Gone);
+    let second = captures.begin(terms()).unwrap();
+    // The client of the first goes away late.
+    captures.end(&first, End::Gone);
+    assert!(Arc::ptr_eq(&captures.of("production").unwrap(), &second));
+}
+
+#[test]
+fn reasons_are_chosen_whatever_the_status() {
+    let (captures, _) = captures(usize::MAX);
+    let wants = |chosen: &[&str], status: u16, reasons: &[&'static str]| {
+        let reasons_wanted = chosen.iter().map(|it| (*it).to_owned()).collect();
+        let mut terms = Terms {
+            until: Instant::now(),
+            ..terms()
+        };
+        terms.reasons = reasons_wanted;
+        let capture = captures.begin(terms).unwrap();
+        captures.end(&capture, End::Gone);
+        capture.wants(StatusCode::from_u16(status).unwrap(), reasons)
+    };
+    for (status, wanted) in [(204, false), (400, true), (429, true), (503, false)] {
+        assert_eq!(wants(&[], status, &["malformed"]), wanted, "{status}");
+    }
+    assert!(wants(&["hub_failed"], 503, &["too_old", "hub_failed"]));
+    assert!(!wants(&["hub_failed"], 400, &["too_old"]));
+}
+
+/// A client that reads nothing keeps no memory.
+#[tokio::test(start_paused = true)]
+async fn what_nobody_takes_is_dropped_some_time_after_the_end() {
+    let (captures, taken) = captures(usize::MAX);
+    let expire = captures.expire();
+    let client = async {
+        let first = captures.begin(terms()).unwrap();
+        captures.end(&first, End::Gone);
+        let capture = captures.begin(terms()).unwrap();
+        capture.add(captured(body(&capture, &[1000])));
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(taken.get(), 1000);
+        tokio::time::sleep(Duration::from_secs(11)).await;
+        assert_eq!(taken.get(), 0);
+        assert_eq!(capture.end(), Some(End::Time));
+        captures.begin(terms()).unwrap();
+    };
+    tokio::select! {
+        never = expire => match never {},
+        () = client => {}
+    }
+}

@@ -1,0 +1,128 @@
+//! Keeps what a spoke sends aside while its refused requests are captured.
+//!
+//! The body is copied, since what the request reserved for it is given back before a hub has answered. What
+//! a refusal leaves unread is kept as it is discarded.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, USER_AGENT};
+use http::{HeaderMap, HeaderName, StatusCode};
+
+use crate::capture::{Capture, Captured, Captures, Kept, Sender};
+use crate::listener::Peer;
+use crate::wire::Protocol;
+
+use super::answer::Answer;
+use super::refusal::Refusal;
+
+/// The longest part of a header that is kept, in bytes.
+const HEADER_BYTES_MAX: usize = 256;
+
+/// A request that may be refused.
+#[derive(Debug)]
+pub(super) struct Aside {
+    capture: Arc<Capture>,
+    sender: Sender,
+    body: Kept,
+}
+
+/// A request that was refused.
+#[derive(Debug)]
+pub(super) struct Refused {
+    capture: Arc<Capture>,
+    captured: Captured,
+}
+
+impl Aside {
+    /// Begins with a request of a spoke, if its requests are captured. Of its headers, those that are named
+    /// here are kept and no others: the rest may hold secrets.
+    pub(super) fn begin(
+        captures: &Captures,
+        spoke: &str,
+        peer: &Peer,
+        headers: &HeaderMap,
+    ) -> Option<Box<Self>> {
+        let capture = captures.of(spoke)?;
+        let header = |name: HeaderName| {
+            let value = String::from_utf8_lossy(headers.get(name)?.as_bytes());
+            let cut = value.floor_char_boundary(HEADER_BYTES_MAX);
+            Some(value[..cut].to_owned())
+        };
+        let sender = Sender {
+            address: peer.ip(),
+            address_source: peer.address_source().name(),
+            user_agent: header(USER_AGENT),
+            content_type: header(CONTENT_TYPE),
+            content_encoding: header(CONTENT_ENCODING),
+        };
+        let body = Kept::new(&capture);
+        Some(Box::new(Self {
+            capture,
+            sender,
+            body,
+        }))
+    }
+
+    /// A part of the body has come.
+    pub(super) fn add(&mut self, bytes: &[u8]) {
+        self.body.add(bytes);
+    }
+
+    /// The whole request is refused. `None` if that is of no interest.
+    pub(super) fn refused(
+        self: Box<Self>,
+        protocol: Option<Protocol>,
+        status: StatusCode,
+        refusal: &Refusal,
+    ) -> Option<Refused> {
+        let reasons = vec![refusal.reason().name()];
+        self.told(protocol, status, reasons, refusal.to_string())
+    }
+
+    /// The request has its answer.
+    pub(super) fn answered(self: Box<Self>, protocol: Option<Protocol>, answer: &Answer) {
+        let reasons = answer.reasons.clone();
+        if let Some(refused) = self.told(protocol, answer.status, reasons, answer.text.clone()) {
+            refused.store();
+        }
+    }
+
+    fn told(
+        self: Box<Self>,
+        protocol: Option<Protocol>,
+        status: StatusCode,
+        reasons: Vec<&'static str>,
+        text: String,
+    ) -> Option<Refused> {
+        let Self {
+            capture,
+            sender,
+            body,
+        } = *self;
+        capture.wants(status, &reasons).then(|| Refused {
+            capture,
+            captured: Captured {
+                time: SystemTime::now(),
+                status,
+                reasons,
+                text,
+                protocol,
+                sender,
+                body,
+            },
+        })
+    }
+}
+
+impl Refused {
+    /// A part of the body has come that nothing else needs.
+    pub(super) fn add(&mut self, bytes: &[u8]) {
+        self.captured.body.add(bytes);
+    }
+
+    /// No more of it comes.
+    pub(super) fn store(self) {
+        self.capture.add(self.captured);
+    }
+}
