@@ -1,6 +1,8 @@
 //! The command line. Flags follow Prometheus; everything else is in the configuration file.
 
 mod access;
+mod admin_port;
+mod capture;
 mod check_config;
 mod completions;
 mod config_schema;
@@ -9,6 +11,7 @@ mod hash_password;
 mod inspect;
 mod load;
 mod man;
+mod printable;
 mod serve;
 mod status;
 mod token;
@@ -36,6 +39,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Store the next refused requests of a spoke in files, which `hubgate inspect` shows.
+    Capture(Box<capture::CaptureArgs>),
     /// Check a configuration file, and list all errors and warnings.
     CheckConfig(check_config::CheckConfigArgs),
     /// Print the script with which a shell completes commands and flags.
@@ -85,6 +90,7 @@ impl ConfigFile {
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
     match Cli::parse().command {
+        Command::Capture(args) => capture::run(&args),
         Command::CheckConfig(args) => check_config::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::ConfigSchema(args) => config_schema::run(&args),

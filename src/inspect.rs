@@ -4,6 +4,7 @@
 //! judged by the code that treats requests; here is only what people see of it. A walk shows the series
 //! one by one, so that what stands before an error is seen, and little is in memory.
 
+mod captured;
 mod histogram;
 mod json;
 mod open;
@@ -24,6 +25,7 @@ use crate::wire::snappy::SnappyError;
 use crate::wire::{Counts, Kind, Labels, Malformed, Protocol, Series, Sieve, Times, v1, v2};
 use crate::write::refusal::Refusal;
 
+pub use captured::{Captured, LINE_START, LineError, read_line};
 use json::Json;
 pub use open::Encoding;
 use open::{Closed, hint, open};
@@ -47,6 +49,8 @@ pub struct Question<'q> {
     pub spoke: Option<&'q Asked>,
     /// The time of the request, in milliseconds since the Unix epoch.
     pub now_millis: i64,
+    /// How the body came here, if `hubgate capture` stored it.
+    pub captured: Option<&'q Captured>,
     /// The form of the output.
     pub format: Format,
     /// About the longest output, in bytes. A short V2 body can name long strings again and again.
@@ -136,7 +140,7 @@ pub fn inspect(
 
 /// A form of the output. The calls come in this order.
 trait Printer {
-    fn head(&mut self, head: &Head) -> io::Result<()>;
+    fn head(&mut self, head: &Head<'_>) -> io::Result<()>;
     fn series(&mut self, series: &SeriesView<'_>) -> io::Result<()>;
     fn metadata(&mut self, metadata: &MetadataView<'_>) -> io::Result<()>;
     fn end(&mut self, end: &End) -> io::Result<()>;
@@ -149,10 +153,19 @@ fn print(
     question: &Question<'_>,
     mut printer: impl Printer,
 ) -> Result<Finding, InspectError> {
+    let captured = question.captured;
     let mut head = Head {
+        captured,
         body_bytes: body.len(),
         opened: None,
     };
+    if captured.is_some_and(|it| it.is_cut(body)) {
+        printer.head(&head)?;
+        let mut end = End::new(0, &Counts::default(), &Times::default());
+        end.cut = true;
+        printer.end(&end)?;
+        return Ok(Finding::Refused);
+    }
     let opened = match open(body, question.limits, question.encoding, question.protocol) {
         Ok(opened) => opened,
         Err(Closed::Ambiguous(text)) => return Err(InspectError::Ambiguous(text)),

@@ -1,7 +1,7 @@
 //! The flags of `hubgate inspect`.
 
 use std::fs::File;
-use std::io::{self, BufWriter, ErrorKind, Read, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -10,7 +10,10 @@ use anyhow::{Context, anyhow, bail};
 use clap::ValueEnum;
 
 use crate::config::{self, Config, Limits};
-use crate::inspect::{Asked, Encoding, Finding, Format, InspectError, Question, inspect};
+use crate::inspect::{
+    Asked, Captured, Encoding, Finding, Format, InspectError, LINE_START, Question, inspect,
+    read_line,
+};
 use crate::wire::Protocol;
 
 /// The exit code when the body was not looked at, or not to its end.
@@ -18,6 +21,9 @@ const EXIT_TROUBLE: u8 = 2;
 
 /// About the longest output, in bytes. A large body of a Prometheus is shown in a third of it.
 const OUTPUT_BYTES_MAX: u64 = 256 << 20;
+
+/// The longest line of a capture, in bytes: the largest body in base64, and what is said of it.
+const LINE_BYTES_MAX: u64 = 48 << 20;
 
 /// Names of spokes that an error lists.
 const NAMES_MAX: usize = 20;
@@ -30,7 +36,7 @@ or the body is malformed, 2 if it could not be inspected. Without --spoke, no po
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXIT_CODES)]
 pub(super) struct InspectArgs {
-    /// The file with the body of a request, or - for stdin
+    /// The file with the body of a request, or one of `hubgate capture`, or - for stdin
     #[arg(value_name = "FILE|-")]
     file: PathBuf,
     /// Say what hubgate does with each series if this spoke sends the body, and why
@@ -53,7 +59,8 @@ pub(super) struct InspectArgs {
     /// Which message the body holds, if that cannot be told: remote write 1.0 or 2.0
     #[arg(long, value_enum)]
     protocol: Option<Version>,
-    /// When the body came, such as 2027-01-31T00:00:00Z, for limits of the age of samples [default: now]
+    /// When the body came, such as 2027-01-31T00:00:00Z, for limits of the age of samples [default: now,
+    /// or when it was captured]
     #[arg(long, value_name = "TIME", value_parser = time)]
     time: Option<SystemTime>,
 }
@@ -100,30 +107,75 @@ fn inspect_file(args: &InspectArgs) -> anyhow::Result<Finding> {
         Some((spoke, limits)) => (Some(spoke), limits),
         None => (None, &Limits::DEFAULT),
     };
-    let body = read(&args.file, limits)?;
-    let time = args.time.unwrap_or_else(SystemTime::now);
-    let question = Question {
+    let mut out = BufWriter::new(io::stdout().lock());
+    let (name, mut input) = open(&args.file)?;
+    let unreadable = || format!("cannot read {name}");
+    let start = LINE_START.len() as u64;
+    let mut body = Vec::new();
+    let read = input.by_ref().take(start).read_to_end(&mut body);
+    read.with_context(unreadable)?;
+    if body != LINE_START {
+        // A little more than the limits allow.
+        let most = limits.body_bytes_max.max(limits.decoded_bytes_max) as u64 + 1;
+        let read = input.take(most - start).read_to_end(&mut body);
+        read.with_context(unreadable)?;
+        let finding = inspect(&body, &question(args, limits, spoke, None), &mut out)?;
+        out.flush().map_err(InspectError::from)?;
+        return Ok(finding);
+    }
+    let mut finding = Finding::Sound;
+    let mut line = body;
+    loop {
+        let read = input
+            .by_ref()
+            .take(LINE_BYTES_MAX)
+            .read_until(b'\n', &mut line);
+        if read.with_context(unreadable)? == 0 && line.is_empty() {
+            return Ok(finding);
+        }
+        if line != b"\n"
+            && let Some((captured, body)) = read_line(&line)?
+        {
+            let question = question(args, limits, spoke, Some(&captured));
+            if inspect(&body, &question, &mut out)? == Finding::Refused {
+                finding = Finding::Refused;
+            }
+            // The next request may come much later.
+            out.flush().map_err(InspectError::from)?;
+        }
+        line.clear();
+    }
+}
+
+/// What is asked about a body. What a capture knows of it holds unless the flags say otherwise.
+fn question<'q>(
+    args: &InspectArgs,
+    limits: &'q Limits,
+    spoke: Option<&'q Asked>,
+    captured: Option<&'q Captured>,
+) -> Question<'q> {
+    let protocol = args.protocol.map(|version| match version {
+        Version::V1 => Protocol::V1,
+        Version::V2 => Protocol::V2,
+    });
+    let time = args.time.map(millis);
+    let time = time.or(captured.map(Captured::millis));
+    Question {
         limits,
         encoding: args.encoding.map(|encoding| match encoding {
             Compression::Snappy => Encoding::Snappy,
             Compression::None => Encoding::Uncompressed,
         }),
-        protocol: args.protocol.map(|version| match version {
-            Version::V1 => Protocol::V1,
-            Version::V2 => Protocol::V2,
-        }),
+        protocol: protocol.or(captured.and_then(Captured::protocol)),
         spoke,
-        now_millis: millis(time),
+        captured,
+        now_millis: time.unwrap_or_else(|| millis(SystemTime::now())),
         format: match args.output {
             Output::Text => Format::Text,
             Output::Json => Format::Json,
         },
         output_bytes_max: OUTPUT_BYTES_MAX,
-    };
-    let mut out = BufWriter::new(io::stdout().lock());
-    let finding = inspect(&body, &question, &mut out)?;
-    out.flush().map_err(InspectError::from)?;
-    Ok(finding)
+    }
 }
 
 /// The spoke and the limits of the process in a configuration.
@@ -147,19 +199,14 @@ fn known(config: &Config) -> String {
     }
 }
 
-/// Reads a body, at most a little more than the limits allow.
-fn read(path: &Path, limits: &Limits) -> anyhow::Result<Vec<u8>> {
-    let most = limits.body_bytes_max.max(limits.decoded_bytes_max) as u64 + 1;
-    let mut body = Vec::new();
-    let (name, read) = if path == Path::new("-") {
-        let read = io::stdin().lock().take(most).read_to_end(&mut body);
-        ("stdin".to_owned(), read)
-    } else {
-        let read = File::open(path).and_then(|file| file.take(most).read_to_end(&mut body));
-        (path.display().to_string(), read)
-    };
-    read.with_context(|| format!("cannot read {name}"))?;
-    Ok(body)
+/// The name of the input, and the input.
+fn open(path: &Path) -> anyhow::Result<(String, Box<dyn BufRead>)> {
+    if path == Path::new("-") {
+        return Ok(("stdin".to_owned(), Box::new(io::stdin().lock())));
+    }
+    let name = path.display().to_string();
+    let file = File::open(path).with_context(|| format!("cannot read {name}"))?;
+    Ok((name, Box::new(BufReader::new(file))))
 }
 
 fn time(text: &str) -> Result<SystemTime, String> {

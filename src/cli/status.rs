@@ -12,17 +12,14 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
-use bytes::Bytes;
+use anyhow::Context;
 use clap::ValueEnum;
-use http::header::AUTHORIZATION;
-use http::{HeaderValue, Request, StatusCode, Uri};
-use http_body_util::Full;
+use http::Uri;
 use serde::de::DeserializeOwned;
 
-use crate::load::client::{Client, Server};
-
 use super::access::Access;
+use super::admin_port::{AdminPort, path_segment};
+use super::printable::clean;
 use answers::{Spoke, Spokes, Status};
 
 /// The time between two answers of `--watch`.
@@ -88,7 +85,7 @@ pub(super) fn run(args: &StatusArgs) -> ExitCode {
 
 /// Prints the status, once or again and again. Returns whether all spokes write.
 async fn show(args: &StatusArgs) -> anyhow::Result<bool> {
-    let mut api = Api::new(args)?;
+    let mut api = AdminPort::new(&args.admin, &args.access)?;
     let terminal = io::stdout().is_terminal();
     let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty());
     loop {
@@ -121,7 +118,7 @@ async fn show(args: &StatusArgs) -> anyhow::Result<bool> {
     }
 }
 
-async fn all(api: &mut Api, output: Output, colour: bool) -> anyhow::Result<(String, bool)> {
+async fn all(api: &mut AdminPort, output: Output, colour: bool) -> anyhow::Result<(String, bool)> {
     let json = api.ask("/api/v1/spokes").await?;
     let spokes: Spokes = parse(&json)?;
     let status: Status = parse(&api.ask("/api/v1/status").await?)?;
@@ -129,12 +126,12 @@ async fn all(api: &mut Api, output: Output, colour: bool) -> anyhow::Result<(Str
     if output == Output::Json {
         return Ok((String::from_utf8_lossy(&json).into_owned(), fine));
     }
-    let mut text = table::clean(&status.summary) + "\n";
+    let mut text = clean(&status.summary) + "\n";
     for error in &status.configuration.errors {
         writeln!(
             text,
             "The new configuration is not valid: {}",
-            table::clean(&error.to_string())
+            clean(&error.to_string())
         )?;
     }
     if !spokes.spokes.is_empty() {
@@ -150,7 +147,7 @@ async fn all(api: &mut Api, output: Output, colour: bool) -> anyhow::Result<(Str
 }
 
 async fn one(
-    api: &mut Api,
+    api: &mut AdminPort,
     name: &str,
     output: Output,
     colour: bool,
@@ -178,74 +175,4 @@ fn writes(spoke: &Spoke, status: &Status) -> bool {
 
 fn parse<T: DeserializeOwned>(json: &[u8]) -> anyhow::Result<T> {
     serde_json::from_slice(json).context("the answer is not that of a hubgate of this version")
-}
-
-/// A name as a segment of a path (RFC 3986, section 3.3).
-fn path_segment(name: &str) -> String {
-    let mut segment = String::new();
-    for byte in name.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                segment.push(byte.into());
-            }
-            _ => segment += &format!("%{byte:02X}"),
-        }
-    }
-    segment
-}
-
-/// The API of a hubgate.
-struct Api {
-    client: Client,
-    admin: Uri,
-    authorization: Option<HeaderValue>,
-}
-
-impl Api {
-    fn new(args: &StatusArgs) -> anyhow::Result<Self> {
-        let server = Server::new(&args.admin, args.access.tls(&args.admin)?)?;
-        Ok(Self {
-            client: Client::new(server),
-            admin: args.admin.clone(),
-            authorization: args.access.authorization()?,
-        })
-    }
-
-    async fn ask(&mut self, path: &str) -> anyhow::Result<Bytes> {
-        let path = format!("{}{path}", self.admin.path().trim_end_matches('/'));
-        let mut request = Request::get(path)
-            .body(Full::default())
-            .context("build the request")?;
-        if let Some(authorization) = &self.authorization {
-            request
-                .headers_mut()
-                .insert(AUTHORIZATION, authorization.clone());
-        }
-        let response = self.client.send(request).await;
-        let response = response.with_context(|| format!("{} cannot be asked", self.admin))?;
-        match response.status {
-            StatusCode::OK => Ok(response.body),
-            StatusCode::UNAUTHORIZED => bail!(
-                "{}: {}; set --token-file, or --username and --password-file",
-                self.admin,
-                table::clean(&response.text())
-            ),
-            status => bail!(
-                "{}: {status}: {}",
-                self.admin,
-                table::clean(&response.text())
-            ),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::path_segment;
-
-    #[test]
-    fn a_name_is_one_segment_of_a_path() {
-        assert_eq!(path_segment("eu-1.prod_a~b"), "eu-1.prod_a~b");
-        assert_eq!(path_segment("a/b c?#%é"), "a%2Fb%20c%3F%23%25%C3%A9");
-    }
 }

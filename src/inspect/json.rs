@@ -40,7 +40,7 @@ impl Formatter for Safe {
 }
 
 impl<W: Write> Printer for Json<W> {
-    fn head(&mut self, head: &Head) -> io::Result<()> {
+    fn head(&mut self, head: &Head<'_>) -> io::Result<()> {
         write!(self.out, "{{\"body\":")?;
         self.value(head)?;
         write!(self.out, ",\n\"series\":[")

@@ -16,7 +16,10 @@ use super::{Counted, Printer};
 pub(super) struct Plain<W>(pub(super) Counted<W>);
 
 impl<W: Write> Printer for Plain<W> {
-    fn head(&mut self, head: &Head) -> io::Result<()> {
+    fn head(&mut self, head: &Head<'_>) -> io::Result<()> {
+        for line in head.captured.iter().flat_map(|it| it.lines()) {
+            writeln!(self.0, "# {line}")?;
+        }
         let body_bytes = head.body_bytes;
         let Some(opened) = &head.opened else {
             return writeln!(self.0, "# {body_bytes} bytes");
@@ -89,6 +92,10 @@ impl<W: Write> Printer for Plain<W> {
     }
 
     fn end(&mut self, end: &End) -> io::Result<()> {
+        if end.cut {
+            let advice = "capture it with a larger --body-bytes";
+            return writeln!(self.0, "# the body is cut, so it cannot be read; {advice}");
+        }
         if end.refusal.is_none() || end.series + end.metadata > 0 {
             self.counts(end)?;
         }

@@ -40,6 +40,9 @@ pub(super) struct End {
     /// Fields that the message does not define. They never travel on.
     #[serde(skip_serializing_if = "is_false")]
     pub(super) foreign_fields: bool,
+    /// The capture has a part of the body alone, which cannot be read.
+    #[serde(skip_serializing_if = "is_false")]
+    pub(super) cut: bool,
     /// The output became too long, and ends before the body does.
     #[serde(skip_serializing_if = "is_false")]
     pub(super) truncated: bool,
@@ -151,6 +154,7 @@ impl End {
             oldest: times.oldest().map(Time),
             newest: times.newest().map(Time),
             foreign_fields: false,
+            cut: false,
             truncated: false,
             refusal: None,
             verdict: None,

@@ -20,6 +20,7 @@ fn question(format: Format) -> Question<'static> {
         encoding: None,
         protocol: None,
         spoke: None,
+        captured: None,
         now_millis: 1_799_000_000_000,
         format,
         output_bytes_max: 1 << 30,

@@ -7,6 +7,7 @@ use crate::reasons::{Limit, Reason};
 use crate::wire::contents::{self, Content, Contents};
 use crate::wire::{Label, Labels, Malformed, SampleFault, Series, Sieve, v2};
 
+use super::captured::Captured;
 use super::histogram::HistogramView;
 use super::open::Opened;
 use super::shown::{Number, Text, Time};
@@ -16,7 +17,9 @@ const ITEMS_MAX: u64 = 100_000;
 
 /// What is known before the series.
 #[derive(Serialize)]
-pub(super) struct Head {
+pub(super) struct Head<'h> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) captured: Option<&'h Captured>,
     pub(super) body_bytes: usize,
     #[serde(flatten)]
     pub(super) opened: Option<OpenedView>,

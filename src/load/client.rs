@@ -103,6 +103,15 @@ impl Response {
     }
 }
 
+/// A response of which a success is not read yet.
+#[derive(Debug)]
+pub enum Opened {
+    /// A success, whose body goes on.
+    Success(Incoming),
+    /// Anything else, read whole.
+    Other(Response),
+}
+
 /// Makes the `Authorization` header of a bearer token.
 pub fn bearer(token: &str) -> anyhow::Result<HeaderValue> {
     secret_header(&format!("Bearer {token}"))
@@ -164,6 +173,29 @@ impl Client {
         timeout(REQUEST_TIMEOUT, self.exchange(request))
             .await
             .context("no response in time")?
+    }
+
+    /// Sends one request and reads the head of the response, and the whole of one that is no success.
+    pub async fn open(&mut self, request: Request<Full<Bytes>>) -> anyhow::Result<Opened> {
+        timeout(REQUEST_TIMEOUT, self.begin(request))
+            .await
+            .context("no response in time")?
+    }
+
+    async fn begin(&mut self, mut request: Request<Full<Bytes>>) -> anyhow::Result<Opened> {
+        let mut connection = self.connection().await?;
+        request.headers_mut().insert(HOST, self.server.host.clone());
+        let (head, body) = connection.send_request(request).await?.into_parts();
+        // The driver of the connection ends with its last handle.
+        self.connection = Some(connection);
+        if head.status.is_success() {
+            return Ok(Opened::Success(body));
+        }
+        Ok(Opened::Other(Response {
+            status: head.status,
+            headers: head.headers,
+            body: read(body).await?,
+        }))
     }
 
     async fn exchange(&mut self, mut request: Request<Full<Bytes>>) -> anyhow::Result<Response> {

@@ -18,6 +18,7 @@ mod admin_credentials;
 mod admin_origins;
 mod api;
 mod authentication;
+mod captures;
 mod client_certificates;
 mod command_line;
 mod connection_age;

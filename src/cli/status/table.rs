@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::answers::{Limit, Reasons, Refusal, Spoke};
+use crate::cli::printable::clean;
 use crate::telemetry::words;
 
 /// The seconds for which a refusal counts as one of now, as for the conditions.
@@ -133,20 +134,6 @@ pub(super) fn spoke(spoke: &Spoke, reasons: &Reasons, now: f64, colour: bool) ->
         let _ = writeln!(text, "    Last example: {example}");
     }
     text
-}
-
-/// Text that a spoke may have written, with its control, format and other invisible characters as escapes:
-/// a terminal must not obey it.
-pub(super) fn clean(text: &str) -> String {
-    let mut clean = String::new();
-    for character in text.chars() {
-        match character {
-            '"' | '\'' | '\\' => clean.push(character),
-            // These are what `escape_debug` writes as they are, so it escapes all that is invisible.
-            _ => clean.extend(character.escape_debug()),
-        }
-    }
-    clean
 }
 
 const RESET: &str = "\x1b[0m";
@@ -287,15 +274,6 @@ fn indented(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_terminal_obeys_no_text_of_a_spoke() {
-        let hostile = "a\u{1b}[31m\u{202e}b\u{200b}\n\"c\" d\u{e9}";
-        assert_eq!(
-            clean(hostile),
-            "a\\u{1b}[31m\\u{202e}b\\u{200b}\\n\"c\" d\u{e9}"
-        );
-    }
 
     #[test]
     fn numbers_are_short() {

@@ -1,0 +1,430 @@
+//! `hubgate capture`: what an operator sees of the refused requests of a spoke, and who may see it.
+
+mod bounds;
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command as Blocking, Stdio};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::process::{Child, ChildStderr, Command};
+
+use crate::support::body::{Protocol, bare, encode, now, series, snappy};
+use crate::support::config::{config, spoke, token, token_sha256};
+use crate::support::eventually_equal;
+use crate::support::gate::Gate;
+use crate::support::hub::ScriptedHub;
+use crate::support::reply::Reply;
+use crate::support::sender::Request;
+use crate::support::{DEADLINE, eventually};
+
+/// A label value that no log and no page may show.
+const SECRET: &str = "data-of-another-team";
+
+/// A configuration whose admin port asks for a credential.
+fn guarded(hub: &ScriptedHub, spokes: &[String]) -> String {
+    let credential = token_sha256(&token("operator"));
+    let admin = format!("admin: {{address: \"127.0.0.1:0\", credentials: [{credential}]}}\n");
+    let limits = "limits: {body_bytes_max: 100000, decoded_bytes_max: 200000}\n";
+    format!("{admin}{limits}{}", config(&hub.url(), spokes))
+}
+
+async fn start() -> (ScriptedHub, Gate) {
+    let hub = ScriptedHub::start().await;
+    let limited = "labels: {mismatch: reject}, limits: {answer: 429, samples_per_second: 100000}";
+    let spokes = [spoke("production", limited), spoke("staging", "")];
+    let gate = Gate::start(&guarded(&hub, &spokes)).await;
+    (hub, gate)
+}
+
+/// A `hubgate capture` that has begun.
+struct Capturing {
+    child: Child,
+    stderr: BufReader<ChildStderr>,
+    folder: TempDir,
+}
+
+impl Capturing {
+    async fn start(gate: &Gate, arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("token"), token("operator")).unwrap();
+        std::fs::create_dir(folder.path().join("out")).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hubgate"));
+        command.args(["capture", "--spoke=production", "--token-file=token"]);
+        command.arg(format!("--admin=http://{}", gate.admin_address()));
+        command.args(["--out=out"]).args(arguments);
+        command.current_dir(folder.path()).kill_on_drop(true);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut capturing = Self {
+            child,
+            stderr,
+            folder,
+        };
+        let line = capturing.line().await;
+        let start = "waiting for refused requests of production: ";
+        assert!(line.starts_with(start), "{line}");
+        capturing
+    }
+
+    /// The next line that it says.
+    async fn line(&mut self) -> String {
+        let mut line = String::new();
+        let read = self.stderr.read_line(&mut line);
+        tokio::time::timeout(DEADLINE, read).await.unwrap().unwrap();
+        line
+    }
+
+    /// Waits for the end. Returns the exit code, and what was printed.
+    async fn end(&mut self) -> (Option<i32>, String) {
+        let mut printed = String::new();
+        let stdout = self.child.stdout.as_mut().unwrap();
+        let read = stdout.read_to_string(&mut printed);
+        tokio::time::timeout(DEADLINE, read).await.unwrap().unwrap();
+        (self.child.wait().await.unwrap().code(), printed)
+    }
+
+    /// The files, in the order of their requests.
+    fn files(&self) -> Vec<std::path::PathBuf> {
+        let files = std::fs::read_dir(self.folder.path().join("out")).unwrap();
+        let mut files: Vec<_> = files.map(|it| it.unwrap().path()).collect();
+        files.sort();
+        files
+    }
+}
+
+fn read(file: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()
+}
+
+fn body_of(captured: &Value) -> Vec<u8> {
+    BASE64_STANDARD
+        .decode(captured["body"].as_str().unwrap())
+        .unwrap()
+}
+
+/// Runs `hubgate inspect` on a file.
+fn inspect(folder: &Path, file: &Path, arguments: &[&str]) -> String {
+    let mut command = Blocking::new(env!("CARGO_BIN_EXE_hubgate"));
+    command.arg("inspect").arg(file).args(arguments);
+    let output = command.current_dir(folder).output().unwrap();
+    assert!(output.status.code().unwrap() < 2, "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A write of a label that names another spoke.
+fn mismatched() -> Vec<u8> {
+    let labels = format!("__name__=up,cluster=staging,job={SECRET}");
+    let forged = [bare(&labels).sample(1.0, now()), series("__name__=good")];
+    encode(Protocol::V2, &forged)
+}
+
+fn write(protocol: Protocol, body: impl Into<bytes::Bytes>) -> Request {
+    Request::write(protocol, body).spoke("production")
+}
+
+#[tokio::test]
+async fn each_refused_request_is_stored_as_it_came() {
+    let (hub, gate) = start().await;
+    let mut capturing = Capturing::start(&gate, &["--requests=8"]).await;
+    let good = encode(Protocol::V1, &[series("__name__=up")]);
+    let forged = mismatched();
+    let large = snappy(&vec![1; 150_000]);
+    let noise: Vec<u8> = (0..120_000_u32)
+        .map(|it| (it.wrapping_mul(it) >> 7) as u8)
+        .collect();
+    // What is not refused for good, or is another spoke's, is not stored.
+    gate.send(write(Protocol::V1, good.clone()))
+        .await
+        .expect(204);
+    let other = Request::write(Protocol::V2, forged.clone());
+    gate.send(other.spoke("staging")).await;
+    hub.reply_once(Reply::status(503));
+    gate.send(write(Protocol::V1, good.clone()))
+        .await
+        .expect_retryable(503);
+    let mut written = Vec::new();
+    for (request, body, status, reason, protocol) in [
+        (
+            write(Protocol::V2, forged.clone()),
+            forged,
+            400,
+            "mismatched_label",
+            "v2",
+        ),
+        (
+            write(Protocol::V1, good[..10].to_vec()),
+            good[..10].to_vec(),
+            400,
+            "snappy",
+            "v1",
+        ),
+        (
+            write(Protocol::V2, good.clone()),
+            good.clone(),
+            400,
+            "wrong_message",
+            "v2",
+        ),
+        (
+            write(Protocol::V1, large.clone()),
+            large.clone(),
+            400,
+            "malformed",
+            "v1",
+        ),
+        // The body is not read before the refusal.
+        (
+            write(Protocol::V1, good.clone()).header("content-encoding", "gzip"),
+            good.clone(),
+            415,
+            "content_encoding",
+            "v1",
+        ),
+        (
+            write(Protocol::V1, noise.clone()),
+            noise.clone(),
+            413,
+            "body_too_large",
+            "v1",
+        ),
+        // It is too large when a part has arrived.
+        (
+            write(Protocol::V2, noise.clone()).chunked(),
+            noise.clone(),
+            413,
+            "body_too_large",
+            "v2",
+        ),
+    ] {
+        gate.send(request).await.expect(status);
+        written.push((body, status, reason, protocol));
+        // The rest of a body may come after the response.
+        eventually_equal(reason, DEADLINE, written.len(), async || {
+            capturing.files().len()
+        })
+        .await;
+    }
+    // The hub refuses one of two series.
+    hub.refuse_if(|series| series.notation().contains("bad"));
+    let two = [series("__name__=bad"), series("__name__=good")];
+    let two = encode(Protocol::V1, &two);
+    gate.send(write(Protocol::V1, two.clone()))
+        .await
+        .expect(400);
+    written.push((two, 400, "hub", "v1"));
+    let (code, printed) = capturing.end().await;
+    assert_eq!(code, Some(0), "{printed}");
+    assert_eq!(capturing.line().await, "all are there after 8 requests\n");
+    let files = capturing.files();
+    assert_eq!((files.len(), printed.lines().count()), (8, 8), "{printed}");
+    for (file, (body, status, reason, protocol)) in files.iter().zip(&written) {
+        let captured = read(file);
+        assert_eq!(captured["status"], *status, "{captured}");
+        assert_eq!(captured["reasons"][0], *reason, "{captured}");
+        assert!(captured["protocol"] == *protocol || *reason == "content_encoding");
+        assert_eq!(captured["spoke"], "production");
+        assert_eq!(captured["source_address"], "127.0.0.1");
+        assert_eq!(captured["user_agent"], "Prometheus/2.42.0");
+        assert!(body_of(&captured) == *body, "{reason}");
+        assert_eq!(captured["body_bytes"], body.len());
+        let text = std::fs::read_to_string(file).unwrap();
+        assert!(!text.contains(&token("production")) && !text.contains("authorization"));
+        let mode = file.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(printed.contains(reason), "{printed}");
+    }
+    // Nothing of a body is in the log, beside the example of a refusal, which is a series.
+    let log = gate.log().concat();
+    let others = log
+        .lines()
+        .filter(|line| !line.contains("mismatched_label"));
+    assert!(!others.collect::<String>().contains(SECRET), "{log}");
+}
+
+#[tokio::test]
+async fn a_stored_request_is_inspected_as_the_gate_met_it() {
+    let (_hub, gate) = start().await;
+    let mut capturing = Capturing::start(&gate, &["--requests=2"]).await;
+    gate.send(write(Protocol::V2, mismatched()))
+        .await
+        .expect(400);
+    let hostile = "x\u{9b}31m\u{202e}y";
+    let malformed = write(Protocol::V1, snappy(b"\x0a\x7f"));
+    let malformed = malformed.header("user-agent", hostile);
+    gate.send(malformed).await.expect(400);
+    assert_eq!(capturing.end().await.0, Some(0));
+    let folder = capturing.folder.path();
+    std::fs::copy(gate.config_file(), folder.join("hubgate.yaml")).unwrap();
+    let files = capturing.files();
+    let text = inspect(folder, &files[0], &["--spoke=production"]);
+    let lines: Vec<_> = text.lines().collect();
+    assert!(lines[0].starts_with("# captured at 20"), "{text}");
+    let end = "Z of spoke production: 400 mismatched_label";
+    assert!(lines[0].ends_with(end), "{text}");
+    assert_eq!(
+        lines[1],
+        "# sent by 127.0.0.1 (socket), User-Agent \"Prometheus/2.42.0\", Content-Type \
+         \"application/x-protobuf;proto=io.prometheus.write.v2.Request\", Content-Encoding \"snappy\""
+    );
+    let told = "# told: spoke production: mismatched_label: 1 of 2 refused: ";
+    assert!(lines[2].starts_with(told), "{text}");
+    assert!(lines[3].starts_with("# v2 (io.prometheus.write.v2.Request)"));
+    assert!(text.contains("# refused: mismatched_label: "), "{text}");
+    let json = inspect(folder, &files[0], &["--output=json"]);
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["body"]["captured"]["reasons"][0], "mismatched_label");
+    assert_eq!(json["series"].as_array().unwrap().len(), 2);
+    let text = inspect(folder, &files[1], &[]);
+    assert!(text.contains("# refused: malformed: "), "{text}");
+    assert!(text.contains("x\\u{9b}31m\\u{202e}y"), "{text}");
+}
+
+#[tokio::test]
+async fn captures_are_a_filter_with_inspect() {
+    let (_hub, gate) = start().await;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("token"), token("operator")).unwrap();
+    let program = env!("CARGO_BIN_EXE_hubgate");
+    let admin = gate.admin_address();
+    let script = format!(
+        "{program} capture --spoke=production --token-file=token --admin=http://{admin} \
+         --requests=2 --out=- | {program} inspect -"
+    );
+    let mut command = Command::new("sh");
+    command.args(["-c", &script]).current_dir(folder.path());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.kill_on_drop(true).spawn().unwrap();
+    let mut shown = BufReader::new(child.stdout.take().unwrap()).lines();
+    gate.wait_for_log(&["a capture of refused requests begins"])
+        .await;
+    for _ in 0..2 {
+        gate.send(write(Protocol::V2, mismatched()))
+            .await
+            .expect(400);
+        // Each is shown before the next one comes.
+        let series = async {
+            while let Some(line) = shown.next_line().await.unwrap() {
+                if line.starts_with("# 2 series: ") {
+                    return;
+                }
+            }
+            panic!("the output ended");
+        };
+        tokio::time::timeout(DEADLINE, series).await.unwrap();
+    }
+    assert!(child.wait().await.unwrap().success());
+}
+
+#[tokio::test]
+async fn only_those_with_a_reason_are_stored_whatever_their_status() {
+    let (hub, gate) = start().await;
+    let chosen = ["--reason=hub_failed", "--reason=too_old", "--requests=1"];
+    let mut capturing = Capturing::start(&gate, &chosen).await;
+    gate.send(write(Protocol::V2, mismatched()))
+        .await
+        .expect(400);
+    hub.reply_once(Reply::status(503));
+    let good = encode(Protocol::V1, &[series("__name__=up")]);
+    gate.send(write(Protocol::V1, good.clone()))
+        .await
+        .expect_retryable(503);
+    assert_eq!(capturing.end().await.0, Some(0));
+    let captured = read(&capturing.files()[0]);
+    assert_eq!(captured["status"], 503);
+    assert_eq!(captured["reasons"][0], "hub_failed");
+    assert_eq!(body_of(&captured), good);
+}
+
+#[tokio::test]
+async fn a_request_over_a_rate_is_stored_with_its_429() {
+    let hub = ScriptedHub::start().await;
+    let keys = "limits: {samples_per_second: 1, answer: 429}";
+    let gate = Gate::start(&guarded(&hub, &[spoke("production", keys)])).await;
+    let many: Vec<_> = (0..3)
+        .map(|it| series(&format!("__name__=m{it}")))
+        .collect();
+    let body = encode(Protocol::V1, &many);
+    gate.send(write(Protocol::V1, body.clone()))
+        .await
+        .expect(204);
+    let mut capturing = Capturing::start(&gate, &["--requests=1"]).await;
+    gate.send(write(Protocol::V1, body.clone()))
+        .await
+        .expect(429);
+    assert_eq!(capturing.end().await.0, Some(0));
+    let captured = read(&capturing.files()[0]);
+    assert_eq!(captured["reasons"][0], "rate_limited");
+    assert_eq!(body_of(&captured), body);
+}
+
+#[tokio::test]
+async fn the_log_says_who_captures_and_for_how_long() {
+    let (_hub, gate) = start().await;
+    let mut capturing =
+        Capturing::start(&gate, &["--requests=1", "--reason=mismatched_label"]).await;
+    gate.send(write(Protocol::V2, mismatched()))
+        .await
+        .expect(400);
+    assert_eq!(capturing.end().await.0, Some(0));
+    let json = |line: String| serde_json::from_str::<Value>(&line).unwrap();
+    let begins = json(
+        gate.wait_for_log(&["a capture of refused requests begins"])
+            .await,
+    );
+    let ended = json(
+        gate.wait_for_log(&["a capture of refused requests ended"])
+            .await,
+    );
+    for line in [&begins, &ended] {
+        assert_eq!(
+            (&line["level"], &line["spoke"]),
+            (&"INFO".into(), &"production".into())
+        );
+        assert_eq!(line["address"], "127.0.0.1");
+        let credential = line["credential"].as_str().unwrap();
+        assert!(credential.starts_with("token"), "{line}");
+    }
+    assert_eq!(begins["reasons"], "mismatched_label");
+    assert_eq!(
+        (&begins["requests"], &begins["seconds"]),
+        (&1.into(), &300.into())
+    );
+    assert_eq!(
+        (&ended["requests"], &ended["why"]),
+        (&1.into(), &"requests".into())
+    );
+}
+
+#[tokio::test]
+async fn a_capture_needs_a_credential_and_known_words() {
+    let hub = ScriptedHub::start().await;
+    let open = Gate::start(&config(&hub.url(), &[spoke("production", "")])).await;
+    let path = "/api/v1/spokes/production/capture";
+    let refused = open.admin(Request::new("POST", path)).await.expect(403);
+    assert!(refused.text.contains("admin.credentials"), "{refused:?}");
+    let (_hub, gate) = start().await;
+    gate.admin(Request::new("POST", path)).await.expect(401);
+    for (path, status, text) in [
+        ("/api/v1/spokes/nobody/capture".to_owned(), 404, "no spoke"),
+        (format!("{path}?requests=0"), 400, "from 1 to 1000"),
+        (format!("{path}?reason=none"), 400, "reason must be one of"),
+    ] {
+        let request = Request::new("POST", &path).token(&token("operator"));
+        let response = gate.admin(request).await.expect(status);
+        assert!(response.text.contains(text), "{response:?}");
+    }
+    let get = Request::get(path).token(&token("operator"));
+    gate.admin(get).await.expect(405);
+    let foreign = Request::new("POST", path).token(&token("operator"));
+    let foreign = foreign.header("origin", "http://example.com");
+    gate.admin(foreign).await.expect(403);
+    // Nothing of this has begun one.
+    let log = gate.log().concat();
+    assert!(!log.contains("a capture of refused requests"), "{log}");
+}

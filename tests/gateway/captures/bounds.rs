@@ -1,0 +1,151 @@
+//! When a capture ends, and what becomes of its memory.
+
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+
+use super::*;
+use crate::support::metrics::Metrics;
+
+async fn bytes_in_flight(gate: &Gate) -> f64 {
+    let request = Request::get("/metrics").token(&token("operator"));
+    let page = gate.admin(request).await.expect(200).text;
+    Metrics::parse(&page).sum("hubgate_bytes_in_flight", &[])
+}
+
+/// Begins a capture whose client reads nothing.
+async fn begin(gate: &Gate) -> TcpStream {
+    let mut stream = TcpStream::connect(gate.admin_address()).await.unwrap();
+    let head = format!(
+        "POST /api/v1/spokes/production/capture?requests=1000 HTTP/1.1\r\nHost: localhost\r\n\
+         Authorization: Bearer {}\r\nContent-Length: 0\r\n\r\n",
+        token("operator")
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    gate.wait_for_log(&["a capture of refused requests begins"])
+        .await;
+    stream
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_ends_its_capture_and_frees_its_memory() {
+    let (_hub, gate) = start().await;
+    let client = begin(&gate).await;
+    // More than the buffers of the sockets take.
+    let noise: Vec<u8> = (0..90_000_u32)
+        .map(|it| (it.wrapping_mul(it) >> 7) as u8)
+        .collect();
+    let mut held = 0.0;
+    for _ in 0..300 {
+        gate.send(write(Protocol::V1, noise.clone()))
+            .await
+            .expect(400);
+        held = bytes_in_flight(&gate).await;
+        if held > 1_000_000.0 {
+            break;
+        }
+    }
+    assert!(held > 1_000_000.0, "{held}");
+    // One goes on at a time.
+    let second = || {
+        let path = "/api/v1/spokes/staging/capture?seconds=1";
+        Request::new("POST", path).token(&token("operator"))
+    };
+    let refused = gate.admin(second()).await.expect(409);
+    let start = "a capture of spoke production goes on, and only one may; it ends in ";
+    assert!(refused.text.starts_with(start), "{refused:?}");
+    drop(client);
+    let ended = gate
+        .wait_for_log(&["a capture of refused requests ended"])
+        .await;
+    assert!(ended.contains("\"why\":\"gone\""), "{ended}");
+    eventually_equal("the memory", DEADLINE, 0.0, async || {
+        bytes_in_flight(&gate).await
+    })
+    .await;
+    // The next one ends with its time.
+    let last = gate.admin(second()).await.expect(200);
+    let lines: Vec<_> = last.text.lines().filter(|it| !it.is_empty()).collect();
+    assert!(lines[0].starts_with("{\"capture\":\"begins\",\"spoke\":\"staging\""));
+    assert_eq!(
+        lines[1],
+        "{\"capture\":\"ended\",\"why\":\"time\",\"requests\":0}"
+    );
+}
+
+#[tokio::test]
+async fn a_body_is_cut_and_the_bodies_have_a_sum() {
+    let (_hub, gate) = start().await;
+    let cut = ["--body-bytes=10", "--bytes=15"];
+    let mut capturing = Capturing::start(&gate, &cut).await;
+    let body = mismatched();
+    for _ in 0..2 {
+        gate.send(write(Protocol::V2, body.clone()))
+            .await
+            .expect(400);
+    }
+    assert_eq!(capturing.end().await.0, Some(0));
+    let end = "the bodies reached the size after 2 requests\n";
+    assert_eq!(capturing.line().await, end);
+    for file in capturing.files() {
+        let captured = read(&file);
+        assert_eq!(body_of(&captured), body[..10]);
+        assert_eq!(captured["body_bytes"], body.len());
+        let shown = inspect(capturing.folder.path(), &file, &[]);
+        assert!(
+            shown.contains("# the body is cut, so it cannot be read; "),
+            "{shown}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_capture_without_a_request_is_told_apart() {
+    let (_hub, gate) = start().await;
+    let mut capturing = Capturing::start(&gate, &["--duration=1s"]).await;
+    assert_eq!(
+        capturing.line().await,
+        "the time is over after 0 requests\n"
+    );
+    assert_eq!(capturing.end().await, (Some(1), String::new()));
+    let mut interrupted = Capturing::start(&gate, &[]).await;
+    let pid = interrupted.child.id().unwrap();
+    let kill = format!("kill -INT {pid}");
+    assert!(
+        Blocking::new("sh")
+            .args(["-c", &kill])
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert_eq!(interrupted.line().await, "interrupted after 0 requests\n");
+    assert_eq!(interrupted.end().await.0, Some(1));
+    // A second one is refused with the reason, until hubgate has noticed.
+    eventually("the end of it", DEADLINE, async || {
+        let ended = "a capture of refused requests ended";
+        let count = gate.log().concat().matches(ended).count();
+        if count == 2 { Ok(()) } else { Err(count) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_reload_that_changes_the_credentials_and_a_shutdown_end_a_capture() {
+    let (hub, mut gate) = start().await;
+    let mut capturing = Capturing::start(&gate, &[]).await;
+    let spokes = [spoke("production", "")];
+    let changed = guarded(&hub, &spokes).replacen("credentials: [", "credentials: [OTHER, ", 1);
+    let changed = changed.replace("OTHER", &token_sha256(&token("other")));
+    gate.write_config(&changed);
+    let reload = Request::new("POST", "/-/reload").token(&token("operator"));
+    gate.admin(reload).await.expect(200);
+    let end = "a reload changed the credentials of the admin port after 0 requests\n";
+    assert_eq!(capturing.line().await, end);
+    assert_eq!(capturing.end().await.0, Some(1));
+    let mut capturing = Capturing::start(&gate, &[]).await;
+    gate.signal("INT");
+    assert_eq!(
+        capturing.line().await,
+        "hubgate shuts down after 0 requests\n"
+    );
+    assert!(gate.wait_for_exit().await.success());
+}
