@@ -9,6 +9,7 @@ mod histogram;
 mod json;
 mod open;
 mod plain;
+mod room;
 mod shown;
 mod summary;
 #[cfg(test)]
@@ -30,8 +31,9 @@ use json::Json;
 pub use open::Encoding;
 use open::{Closed, hint, open};
 use plain::Plain;
+use room::Room;
 use summary::{End, RefusalView, VerdictView};
-use view::{DecisionView, Head, MetadataView, OpenedView, SeriesView};
+use view::{DecisionView, Head, Judgement, MetadataView, OpenedView, SeriesView};
 
 /// Labels of a series that are shown.
 const LABELS_MAX: usize = 4096;
@@ -53,7 +55,8 @@ pub struct Question<'q> {
     pub captured: Option<&'q Captured>,
     /// The form of the output.
     pub format: Format,
-    /// About the longest output, in bytes. A short V2 body can name long strings again and again.
+    /// About the longest output, in bytes. A short V2 body can name long strings again and again, in
+    /// many series and within one.
     pub output_bytes_max: u64,
 }
 
@@ -326,30 +329,39 @@ impl<P: Printer> Showing<'_, P> {
         labels: &Labels<'_>,
         symbols: Option<&v2::Symbols<'_>>,
     ) -> Result<(), Stop> {
-        self.check_room()?;
+        let room = &mut Room::new(self.check_room()?, self.question.format);
         let sieve = self.judged.map_or_else(Sieve::default, |it| it.1.sieve);
-        let now = self.question.now_millis;
         let decision = self.judged.and_then(|(asked, explanation)| {
             if let Some(reason) = explanation.refusal() {
                 return Some(DecisionView::refused(reason));
             }
             let place = usize::try_from(self.place).ok()?;
             let explained = explanation.series.get(place)?;
-            Some(DecisionView::new(explained, &asked.rules, labels))
+            Some(DecisionView::new(explained, &asked.rules, labels, room))
         });
-        let view = SeriesView::new(series, labels, symbols, sieve, now, decision)?;
+        let judgement = Judgement {
+            sieve,
+            now_millis: self.question.now_millis,
+            decision,
+        };
+        let view = SeriesView::new(series, labels, symbols, judgement, room)?;
         self.place += 1;
         self.counts.add_all(&series.counts);
         self.times.add_all(&series.times);
         self.foreign |= series.foreign;
-        Ok(self.printer.series(&view)?)
+        self.printer.series(&view)?;
+        // The series says where it is cut.
+        match room.is_full() {
+            true => Err(Stop::Full),
+            false => Ok(()),
+        }
     }
 
-    fn check_room(&self) -> Result<(), Stop> {
-        if self.printer.bytes() > self.question.output_bytes_max {
-            return Err(Stop::Full);
-        }
-        Ok(())
+    /// The room that is left for the output, in bytes.
+    fn check_room(&self) -> Result<u64, Stop> {
+        let left = self.question.output_bytes_max;
+        let left = left.checked_sub(self.printer.bytes());
+        left.ok_or(Stop::Full)
     }
 }
 

@@ -56,7 +56,7 @@ impl<W: Write> Printer for Plain<W> {
         }
         for exemplar in &series.exemplars {
             write!(self.0, "  exemplar ")?;
-            self.labels(&exemplar.item.labels, false)?;
+            self.labels(&exemplar.item.labels, exemplar.item.more_labels)?;
             write!(self.0, " {}", exemplar.item.value)?;
             self.times(exemplar.item.timestamp, None)?;
             self.refused(exemplar.refused.as_ref())?;
@@ -196,6 +196,9 @@ impl<W: Write> Plain<W> {
                 }
                 if separator.is_empty() {
                     write!(self.0, "labels in order, no foreign fields")?;
+                }
+                if decision.more_labels {
+                    write!(self.0, ",...")?;
                 }
             }
             Action::Refuse => {

@@ -9,10 +9,10 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde::{Serialize, Serializer};
 
 /// The longest part of a text that a line shows, in bytes.
-const LINE_BYTES_MAX: usize = 1024;
+pub(super) const LINE_BYTES_MAX: usize = 1024;
 
 /// The longest part of a text that JSON shows, in bytes.
-const JSON_BYTES_MAX: usize = 64 << 10;
+pub(super) const JSON_BYTES_MAX: usize = 64 << 10;
 
 /// The bits of a stale marker (Prometheus `model/value/value.go`, `StaleNaN`).
 const STALE_BITS: u64 = 0x7ff0_0000_0000_0002;

@@ -5,7 +5,7 @@ use prost::Message as _;
 use snap::raw::Encoder;
 
 use super::*;
-use crate::wire::proto::v2::{Request, TimeSeries};
+use crate::wire::proto::v2::{BucketSpan, Exemplar, Histogram, Request, Sample, TimeSeries};
 use crate::wire::tests::generate;
 
 fn ask(body: &[u8], question: &Question<'_>) -> (Finding, String) {
@@ -60,6 +60,78 @@ fn the_output_is_bounded() {
         let (_, short) = ask(&crowd(), &question);
         assert!((short.len() as u64) < output_bytes_max + longest as u64 + 1000);
         assert!(short.contains(end) && short.contains("100"));
+    }
+}
+
+/// One series that is short as it lies and long as it is shown.
+fn long_series(series: TimeSeries) -> Vec<u8> {
+    let symbols = ["", "__name__", "up", &"\u{1b}".repeat(70_000)];
+    let message = Request {
+        symbols: symbols.map(str::to_owned).into(),
+        timeseries: vec![series],
+    };
+    message.encode_to_vec()
+}
+
+#[test]
+fn the_output_is_bounded_within_a_series() {
+    const MANY: usize = 4000;
+    let labels = || [vec![1, 2], vec![3; 2 * MANY]].concat();
+    let exemplar = Exemplar {
+        labels_refs: vec![3; 2 * MANY],
+        ..Exemplar::default()
+    };
+    let span = BucketSpan {
+        offset: 0,
+        length: 1000,
+    };
+    let histogram = Histogram {
+        positive_spans: vec![span],
+        positive_deltas: [vec![1], vec![0; 999]].concat(),
+        ..Histogram::default()
+    };
+    let of_labels = TimeSeries {
+        labels_refs: labels(),
+        ..TimeSeries::default()
+    };
+    let of_exemplars = TimeSeries {
+        labels_refs: vec![1, 2],
+        exemplars: vec![exemplar; 100],
+        ..TimeSeries::default()
+    };
+    let of_histograms = TimeSeries {
+        labels_refs: vec![1, 2],
+        histograms: vec![histogram; MANY],
+        ..TimeSeries::default()
+    };
+    let of_samples = TimeSeries {
+        labels_refs: vec![1, 2],
+        samples: vec![Sample::default(); 20 * MANY],
+        ..TimeSeries::default()
+    };
+    let output_bytes_max = 1_000_000;
+    for (series, text, json) in [
+        (of_labels, ",...}", "\"more_labels\":true"),
+        (of_exemplars, "  # and 9", "\"more_items\":9"),
+        (of_histograms, "  # and 39", "\"more_items\":39"),
+        (of_samples, "  # and 7", "\"more_items\":7"),
+    ] {
+        let message = long_series(series);
+        for (format, cut) in [(Format::Text, text), (Format::Json, json)] {
+            let question = Question {
+                output_bytes_max,
+                ..question(format)
+            };
+            let (_, shown) = ask(&message, &question);
+            let bytes = shown.len() as u64;
+            assert!(bytes < output_bytes_max + 1000, "{cut}: {bytes}");
+            assert!(shown.contains(cut), "{cut}: {bytes}");
+            let end = match format {
+                Format::Text => "# the output ends here",
+                Format::Json => "\"truncated\":true",
+            };
+            assert!(shown.contains(end), "{cut}");
+        }
     }
 }
 

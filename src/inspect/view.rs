@@ -10,6 +10,7 @@ use crate::wire::{Label, Labels, Malformed, SampleFault, Series, Sieve, v2};
 use super::captured::Captured;
 use super::histogram::HistogramView;
 use super::open::Opened;
+use super::room::Room;
 use super::shown::{Number, Text, Time};
 
 /// Samples, histograms and exemplars of a series that are shown.
@@ -66,6 +67,13 @@ pub(super) struct SeriesView<'v> {
     pub(super) decision: Option<DecisionView<'v>>,
 }
 
+/// How a series and its samples are judged.
+pub(super) struct Judgement<'v> {
+    pub(super) sieve: Sieve,
+    pub(super) now_millis: i64,
+    pub(super) decision: Option<DecisionView<'v>>,
+}
+
 /// Something with a timestamp, and why it is refused, if it is.
 #[derive(Serialize)]
 pub(super) struct Judged<T> {
@@ -89,6 +97,9 @@ pub(super) struct FloatView {
 pub(super) struct ExemplarView<'v> {
     pub(super) timestamp: Time,
     pub(super) labels: Vec<LabelView<'v>>,
+    /// There are more labels.
+    #[serde(skip_serializing_if = "is_false")]
+    pub(super) more_labels: bool,
     pub(super) value: Number,
 }
 
@@ -127,6 +138,9 @@ pub(super) struct DecisionView<'v> {
     /// The labels that are left out.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) removed_labels: Vec<LabelView<'v>>,
+    /// There are more labels of either kind.
+    #[serde(skip_serializing_if = "is_false")]
+    pub(super) more_labels: bool,
     /// A rule that it breaks and that does not refuse it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) observed: Option<&'static str>,
@@ -155,31 +169,42 @@ fn is_zero(value: &u64) -> bool {
 }
 
 impl<'v> LabelView<'v> {
-    fn of(labels: &[Label<'v>]) -> Vec<Self> {
-        let view = |label: &Label<'v>| Self {
-            name: Text(label.name),
-            value: Text(label.value),
-        };
-        labels.iter().map(view).collect()
+    /// The labels that there is room for, and whether there are more.
+    fn of(labels: &[Label<'v>], room: &mut Room) -> (Vec<Self>, bool) {
+        let fits = |label: &&Label<'v>| room.take_texts(&[label.name, label.value]);
+        let shown = labels.iter().take_while(fits);
+        let views: Vec<_> = shown
+            .map(|label| Self {
+                name: Text(label.name),
+                value: Text(label.value),
+            })
+            .collect();
+        let more = views.len() < labels.len();
+        (views, more)
     }
 }
 
 impl<'v> SeriesView<'v> {
-    /// A series with its labels, and what becomes of it. Its samples are judged by `sieve`, unless it is
-    /// refused itself.
+    /// A series with its labels and what becomes of it, as far as there is room. Its samples are judged
+    /// unless it is refused itself.
     pub(super) fn new(
         series: &Series<'v>,
         labels: &Labels<'v>,
         symbols: Option<&v2::Symbols<'v>>,
-        sieve: Sieve,
-        now_millis: i64,
-        decision: Option<DecisionView<'v>>,
+        judgement: Judgement<'v>,
+        room: &mut Room,
     ) -> Result<Self, Malformed> {
+        let Judgement {
+            sieve,
+            now_millis,
+            decision,
+        } = judgement;
         let is_refused = |it: &DecisionView<'_>| it.action == Action::Refuse;
         let judged = !decision.as_ref().is_some_and(is_refused);
+        let (views, more) = LabelView::of(labels.list(), room);
         let mut view = Self {
-            labels: LabelView::of(labels.list()),
-            more_labels: labels.overflow(),
+            labels: views,
+            more_labels: more || labels.overflow(),
             fault: series.fault.map(|fault| Reason::from(fault).name()),
             samples: Vec::new(),
             histograms: Vec::new(),
@@ -196,18 +221,18 @@ impl<'v> SeriesView<'v> {
                 continue;
             }
             items += 1;
-            if items > ITEMS_MAX {
+            if items > ITEMS_MAX || !room.take_items(1) {
                 view.more_items += 1;
                 continue;
             }
             let fault = fault.filter(|_| judged);
             let refused = fault.map(|fault| RefusedView::new(fault, now_millis));
-            view.add(&content, refused);
+            view.add(&content, refused, room);
         }
         Ok(view)
     }
 
-    fn add(&mut self, content: &Content<'v>, refused: Option<RefusedView>) {
+    fn add(&mut self, content: &Content<'v>, refused: Option<RefusedView>, room: &mut Room) {
         match content {
             Content::Sample(sample) => {
                 let start = sample.start_timestamp;
@@ -220,12 +245,18 @@ impl<'v> SeriesView<'v> {
             }
             Content::Histogram(histogram) => {
                 let item = HistogramView::new(histogram);
+                if !room.take_items(item.buckets.len()) {
+                    self.more_items += 1;
+                    return;
+                }
                 self.histograms.push(Judged { item, refused });
             }
             Content::Exemplar(exemplar) => {
+                let (labels, more) = LabelView::of(exemplar.labels.list(), room);
                 let item = ExemplarView {
                     timestamp: Time(exemplar.timestamp),
-                    labels: LabelView::of(exemplar.labels.list()),
+                    labels,
+                    more_labels: more || exemplar.labels.overflow(),
                     value: Number(exemplar.value),
                 };
                 self.exemplars.push(Judged { item, refused });
@@ -271,7 +302,12 @@ impl<'v> MetadataView<'v> {
 
 impl<'v> DecisionView<'v> {
     /// What becomes of a series with these labels.
-    pub(super) fn new(explained: &Explained, rules: &'v Rules, labels: &Labels<'v>) -> Self {
+    pub(super) fn new(
+        explained: &Explained,
+        rules: &'v Rules,
+        labels: &Labels<'v>,
+        room: &mut Room,
+    ) -> Self {
         let refused = explained.refused();
         let action = match refused {
             Some(_) => Action::Refuse,
@@ -285,8 +321,10 @@ impl<'v> DecisionView<'v> {
         };
         let without = |some: &[Label<'v>], others: &[Label<'v>]| {
             let left = some.iter().filter(|it| !others.contains(it)).copied();
-            LabelView::of(&left.collect::<Vec<_>>())
+            left.collect::<Vec<_>>()
         };
+        let (set_labels, more_set) = LabelView::of(&without(&edited, labels), room);
+        let (removed_labels, more_removed) = LabelView::of(&without(labels, &edited), room);
         let other = |reason: &Reason| Some(*reason) != refused;
         let exceeded = Limit::ALL.into_iter();
         let exceeded = exceeded.filter(|limit| explained.exceeded.contains(*limit));
@@ -294,8 +332,9 @@ impl<'v> DecisionView<'v> {
             action,
             reason: refused.map(Reason::name),
             advice: refused.map(Reason::advice),
-            set_labels: without(&edited, labels),
-            removed_labels: without(labels, &edited),
+            set_labels,
+            removed_labels,
+            more_labels: more_set || more_removed,
             observed: explained.observed.filter(other).map(Reason::name),
             exceeded: match action {
                 Action::Refuse => Vec::new(),
@@ -312,6 +351,7 @@ impl<'v> DecisionView<'v> {
             advice: Some(reason.advice()),
             set_labels: Vec::new(),
             removed_labels: Vec::new(),
+            more_labels: false,
             observed: None,
             exceeded: Vec::new(),
         }

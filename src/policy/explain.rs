@@ -1,7 +1,9 @@
 //! What becomes of each series of a request, for people who ask why.
 //!
-//! The walk that judges is that of [`inspect`](super::inspect). After each series, this compares the
-//! verdict with the one before it, so nothing is decided here.
+//! The walk that judges is that of [`inspect`](super::inspect). After each series, this compares what the
+//! verdict counts with what it counted before, so nothing is decided here.
+
+use std::iter::repeat;
 
 use crate::config::LimitSet;
 use crate::reasons::{Limit, Reason};
@@ -11,6 +13,7 @@ use crate::wire::{Label, Labels, Malformed, Protocol, SampleFault, Series, Sieve
 use super::decisions::{Decision, Decisions};
 use super::output::Output;
 use super::passes::Judging;
+use super::verdict::{Exceeded, Observed};
 use super::walk::{Visitor, walk};
 use super::{Rules, Scratch, Verdict};
 
@@ -95,6 +98,7 @@ pub fn explain(
     let mut explaining = Explaining {
         judging: Judging::new(rules, now_millis, &mut decisions, None, output),
         series: Vec::new(),
+        before: Tally::default(),
     };
     let walked = walk(
         protocol,
@@ -103,7 +107,9 @@ pub fn explain(
         &mut Scratch::default(),
         &mut explaining,
     );
-    let Explaining { judging, series } = explaining;
+    let Explaining {
+        judging, series, ..
+    } = explaining;
     let (verdict, _) = judging.finish();
     walked.map(|()| Explanation {
         verdict,
@@ -116,11 +122,35 @@ pub fn explain(
 struct Explaining<'j, 'a> {
     judging: Judging<'j, 'a>,
     series: Vec<Explained>,
+    before: Tally,
+}
+
+/// What a verdict counts of series.
+#[derive(Default)]
+struct Tally {
+    kept: u64,
+    /// Those of each rejection, in their order, which no series changes.
+    rejected: Vec<u64>,
+    observed: Observed,
+    exceeded: Exceeded,
+}
+
+impl Tally {
+    /// Takes the counts of a verdict, without its texts.
+    fn take(&mut self, verdict: &Verdict) {
+        self.kept = verdict.kept_series;
+        self.rejected.clear();
+        let rejections = verdict.rejections.iter();
+        self.rejected.extend(rejections.map(|it| it.series));
+        self.observed.clone_from(&verdict.observed);
+        self.exceeded.clone_from(&verdict.exceeded);
+    }
 }
 
 impl Explaining<'_, '_> {
-    /// What came of the last series, when this was the verdict before it. `None` if it was not judged.
-    fn last(&self, before: &Verdict) -> Option<Explained> {
+    /// What came of the last series. `None` if it was not judged.
+    fn last(&self) -> Option<Explained> {
+        let before = &self.before;
         let Judging {
             verdict,
             decisions,
@@ -130,15 +160,13 @@ impl Explaining<'_, '_> {
         if verdict.overfull(rules) {
             return None;
         }
-        let decision = if verdict.kept_series > before.kept_series {
+        let decision = if verdict.kept_series > before.kept {
             decisions.last()?
         } else {
-            let grown = verdict.rejections.iter().find(|now| {
-                let mut then = before.rejections.iter();
-                let then = then.find(|then| then.reason == now.reason);
-                now.series > then.map_or(0, |then| then.series)
-            });
-            Decision::Refuse(grown?.reason)
+            let then = before.rejected.iter().chain(repeat(&0));
+            let mut both = verdict.rejections.iter().zip(then);
+            let (grown, _) = both.find(|(now, then)| now.series > **then)?;
+            Decision::Refuse(grown.reason)
         };
         let observes =
             |reason: &Reason| verdict.observed.series(*reason) > before.observed.series(*reason);
@@ -158,9 +186,9 @@ impl<'a> Visitor<'a> for Explaining<'_, 'a> {
         labels: &mut Labels<'a>,
         source: Source<'_, 'a>,
     ) -> Result<(), Malformed> {
-        let before = self.judging.verdict.clone();
+        self.before.take(&self.judging.verdict);
         self.judging.series(series, labels, source)?;
-        self.series.extend(self.last(&before));
+        self.series.extend(self.last());
         Ok(())
     }
 
