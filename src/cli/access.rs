@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use http::{HeaderValue, Uri};
 
 use crate::load::client;
-use crate::tls::{Authorities, ClientTls};
+use crate::tls::{Authorities, Chain, ClientTls, Identity, Key, Unusable};
 
 /// The flags.
 #[derive(Debug, clap::Args)]
@@ -15,6 +15,13 @@ pub(super) struct Access {
     /// system are
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
+    /// PEM file with the certificate that is shown to a server which asks for one, and the certificates
+    /// of the authorities between it and a root
+    #[arg(long, value_name = "FILE", requires = "key_file")]
+    cert_file: Option<PathBuf>,
+    /// PEM file with the key of the certificate
+    #[arg(long, value_name = "FILE", requires = "cert_file")]
+    key_file: Option<PathBuf>,
     /// Bearer token; prefer --token-file, because everyone on the machine can see arguments
     #[arg(long, allow_hyphen_values = true, conflicts_with_all = ["token_file", "username"])]
     token: Option<String>,
@@ -36,18 +43,22 @@ impl Access {
             return Ok(None);
         }
         let authorities = match &self.ca_file {
-            Some(file) => {
-                let pem =
-                    std::fs::read(file).with_context(|| format!("read {}", file.display()))?;
-                Authorities::from_pem(&pem).with_context(|| file.display().to_string())?
-            }
+            Some(file) => read(file, Authorities::from_pem)?,
             None => {
                 let system = rustls_native_certs::load_native_certs().certs;
                 Authorities::of_system(&system)
                     .context("the system trusts no authority; set --ca-file")?
             }
         };
-        Ok(Some(ClientTls::new(&authorities, None)?))
+        let identity = match (&self.cert_file, &self.key_file) {
+            (Some(chain), Some(key)) => {
+                let identity =
+                    Identity::new(&read(chain, Chain::from_pem)?, &read(key, Key::from_pem)?);
+                Some(identity.with_context(|| key.display().to_string())?)
+            }
+            _ => None,
+        };
+        Ok(Some(ClientTls::new(&authorities, identity.as_ref())?))
     }
 
     /// The header `Authorization`, if there is a credential.
@@ -61,6 +72,12 @@ impl Access {
         };
         token.map(|token| client::bearer(&token)).transpose()
     }
+}
+
+/// Reads a file in PEM.
+fn read<T>(file: &Path, from_pem: fn(&[u8]) -> Result<T, Unusable>) -> anyhow::Result<T> {
+    let pem = std::fs::read(file).with_context(|| format!("read {}", file.display()))?;
+    from_pem(&pem).with_context(|| file.display().to_string())
 }
 
 fn read_secret(file: &Path) -> anyhow::Result<String> {
