@@ -30,6 +30,11 @@ impl AdminPort {
         })
     }
 
+    /// Where it is.
+    pub(super) fn url(&self) -> &Uri {
+        &self.url
+    }
+
     /// The whole answer to a GET.
     pub(super) async fn ask(&mut self, path: &str) -> anyhow::Result<Bytes> {
         let request = self.request(Method::GET, path)?;

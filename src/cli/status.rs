@@ -1,26 +1,30 @@
 //! `hubgate status`: how the spokes of a running hubgate are, in a terminal or for a script.
 //!
-//! It shows what the status page shows, from the same API. The exit code is 0 if something of each spoke was
-//! written in the last five minutes, or hubgate has not run for as long; 1 otherwise, and 2 if hubgate cannot
-//! be asked.
+//! It shows what the status page shows, from the same API, of one hubgate or of several replicas together. The
+//! exit code is 0 if something of each spoke was written in the last five minutes, or hubgate has not run for
+//! as long; 1 otherwise, and 2 if a hubgate cannot be asked.
 
 mod answers;
+mod fleet;
 mod table;
 
-use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+use bytes::Bytes;
 use clap::ValueEnum;
+use futures_util::future::join_all;
 use http::Uri;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::access::Access;
 use super::admin_port::{AdminPort, path_segment};
 use super::printable::clean;
-use answers::{Spoke, Spokes, Status};
+use answers::{Reasons, Spoke, Spokes};
+use fleet::Told;
 
 /// The time between two answers of `--watch`.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -39,13 +43,13 @@ const CLEAR: &str = "\x1b[2J\x1b[H";
 pub(super) struct StatusArgs {
     /// Show this spoke alone, with what was refused and why
     spoke: Option<String>,
-    /// URL of the admin port
+    /// URL of the admin port; of several replicas if given more than once, which are shown as one
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9481")]
-    admin: Uri,
+    admin: Vec<Uri>,
     /// Ask again every 5 seconds
     #[arg(long, short)]
     watch: bool,
-    /// What is printed: a table, one with the senders, or the JSON of the API
+    /// What is printed: a table, one with the senders and the metrics that grow, or the JSON of the API
     #[arg(
         long,
         short,
@@ -65,6 +69,25 @@ enum Output {
     Json,
 }
 
+/// Whether all spokes write, as far as that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Finding {
+    AllWrite,
+    SomeDoNot,
+    /// Not every hubgate could be asked.
+    Unknown,
+}
+
+impl From<Finding> for ExitCode {
+    fn from(finding: Finding) -> Self {
+        match finding {
+            Finding::AllWrite => Self::SUCCESS,
+            Finding::SomeDoNot => Self::FAILURE,
+            Finding::Unknown => EXIT_UNKNOWN.into(),
+        }
+    }
+}
+
 /// Runs `hubgate status`.
 pub(super) fn run(args: &StatusArgs) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -73,29 +96,26 @@ pub(super) fn run(args: &StatusArgs) -> ExitCode {
     let shown = runtime
         .context("start the runtime")
         .and_then(|runtime| runtime.block_on(show(args)));
-    match shown {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
+    shown.map_or_else(
+        |error| {
             let _ = writeln!(io::stderr(), "hubgate status: {error:#}");
             EXIT_UNKNOWN.into()
-        }
-    }
+        },
+        ExitCode::from,
+    )
 }
 
-/// Prints the status, once or again and again. Returns whether all spokes write.
-async fn show(args: &StatusArgs) -> anyhow::Result<bool> {
-    let mut api = AdminPort::new(&args.admin, &args.access)?;
+/// Prints the status, once or again and again.
+async fn show(args: &StatusArgs) -> anyhow::Result<Finding> {
+    let admins = args.admin.iter();
+    let admins = admins.map(|url| AdminPort::new(url, &args.access));
+    let mut admins = admins.collect::<anyhow::Result<Vec<_>>>()?;
     let terminal = io::stdout().is_terminal();
     let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty());
     loop {
-        let shown = match &args.spoke {
-            Some(name) => one(&mut api, name, args.output, colour).await,
-            None => all(&mut api, args.output, colour).await,
-        };
-        let (text, fine) = match shown {
+        let (text, finding) = match ask_all(&mut admins, args, colour).await {
             // It may be back soon.
-            Err(error) if args.watch => (format!("{error:#}\n"), false),
+            Err(error) if args.watch => (format!("{error:#}\n"), Finding::Unknown),
             shown => shown?,
         };
         let text = if args.watch && terminal {
@@ -108,69 +128,219 @@ async fn show(args: &StatusArgs) -> anyhow::Result<bool> {
         drop(out);
         match printed {
             // Whoever reads the output, such as `head`, has seen enough.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(fine),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(finding),
             printed => printed.context("print the status")?,
         }
         if !args.watch {
-            return Ok(fine);
+            return Ok(finding);
         }
         tokio::time::sleep(INTERVAL).await;
     }
 }
 
-async fn all(api: &mut AdminPort, output: Output, colour: bool) -> anyhow::Result<(String, bool)> {
-    let json = api.ask("/api/v1/spokes").await?;
-    let spokes: Spokes = parse(&json)?;
-    let status: Status = parse(&api.ask("/api/v1/status").await?)?;
-    let fine = spokes.spokes.iter().all(|spoke| writes(spoke, &status));
-    if output == Output::Json {
-        return Ok((String::from_utf8_lossy(&json).into_owned(), fine));
-    }
-    let mut text = clean(&status.summary) + "\n";
-    for error in &status.configuration.errors {
-        writeln!(
-            text,
-            "The new configuration is not valid: {}",
-            clean(&error.to_string())
-        )?;
-    }
-    if !spokes.spokes.is_empty() {
-        text.push('\n');
-        text += &table::spokes(
-            &spokes.spokes,
-            status.timestamp_seconds,
-            output == Output::Wide,
-            colour,
-        );
-    }
-    Ok((text, fine))
+/// What one replica answered.
+struct Answer {
+    told: Told,
+    /// The answer of the API about the spokes, as it came.
+    json: Bytes,
+    /// Only where one spoke is shown.
+    reasons: Option<Reasons>,
 }
 
-async fn one(
-    api: &mut AdminPort,
-    name: &str,
-    output: Output,
+/// Asks all replicas, and returns what is to be printed. Fails if none can be asked.
+async fn ask_all(
+    admins: &mut [AdminPort],
+    args: &StatusArgs,
     colour: bool,
-) -> anyhow::Result<(String, bool)> {
-    let json = api
-        .ask(&format!("/api/v1/spokes/{}", path_segment(name)))
-        .await?;
-    let spoke: Spoke = parse(&json)?;
-    let status: Status = parse(&api.ask("/api/v1/status").await?)?;
-    let fine = writes(&spoke, &status);
-    if output == Output::Json {
-        return Ok((String::from_utf8_lossy(&json).into_owned(), fine));
+) -> anyhow::Result<(String, Finding)> {
+    let spoke = args.spoke.as_deref();
+    let asked = join_all(admins.iter_mut().map(|admin| ask(admin, spoke))).await;
+    let (mut answers, mut troubles) = (Vec::new(), Vec::new());
+    for (url, answer) in args.admin.iter().zip(asked) {
+        match answer {
+            Ok(answer) => answers.push(answer),
+            Err(error) if args.admin.len() == 1 => return Err(error),
+            Err(error) => troubles.push(Trouble {
+                admin: url.to_string(),
+                error: format!("{error:#}"),
+            }),
+        }
     }
-    let reasons: answers::Reasons = parse(&api.ask("/api/v1/reasons").await?)?;
-    let text = table::spoke(&spoke, &reasons, status.timestamp_seconds, colour);
-    Ok((text, fine))
+    if answers.is_empty() {
+        let errors: Vec<_> = troubles.iter().map(|it| it.error.as_str()).collect();
+        bail!("{}", errors.join("; "));
+    }
+    let jsons: Vec<_> = answers.iter().map(|it| it.json.clone()).collect();
+    let reasons = answers.iter_mut().find_map(|it| it.reasons.take());
+    let told: Vec<_> = answers.into_iter().map(|it| it.told).collect();
+    let spokes = fleet::spokes(&told);
+    let (now, started) = fleet::times(&told);
+    let writes = |spoke: &&Spoke| {
+        let last = spoke.last_write_timestamp_seconds;
+        now - last.unwrap_or(started) <= SILENT_SECONDS
+    };
+    let finding = match spokes.iter().all(|it| writes(&it)) {
+        _ if !troubles.is_empty() => Finding::Unknown,
+        true => Finding::AllWrite,
+        false => Finding::SomeDoNot,
+    };
+    if args.output == Output::Json {
+        let json = match &jsons[..] {
+            [only] if args.admin.len() == 1 => String::from_utf8_lossy(only).into_owned(),
+            _ => serde_json::to_string(&Fleet::new(&told, &troubles, &spokes))? + "\n",
+        };
+        return Ok((json, finding));
+    }
+    let shown = Shown {
+        args,
+        told: &told,
+        troubles: &troubles,
+        spokes: &spokes,
+        now,
+        colour,
+    };
+    let text = match (&spokes[..], &reasons) {
+        ([spoke], Some(reasons)) => shown.spoke(spoke, reasons),
+        _ => shown.spokes(),
+    };
+    Ok((text, finding))
 }
 
-/// Whether something of a spoke was written lately, as far as hubgate can know.
-fn writes(spoke: &Spoke, status: &Status) -> bool {
-    let now = status.timestamp_seconds;
-    let last = spoke.last_write_timestamp_seconds;
-    now - last.unwrap_or(status.start_timestamp_seconds) <= SILENT_SECONDS
+/// What is shown in a terminal.
+struct Shown<'s> {
+    args: &'s StatusArgs,
+    told: &'s [Told],
+    troubles: &'s [Trouble],
+    /// Those of all replicas together.
+    spokes: &'s [Spoke],
+    now: f64,
+    colour: bool,
+}
+
+impl Shown<'_> {
+    fn spokes(&self) -> String {
+        let mut text = match self.told {
+            [only] if self.args.admin.len() == 1 => clean(&only.status.summary),
+            _ => {
+                let written = |it: &Spoke| it.last_write_timestamp_seconds;
+                let writes =
+                    |it: &&Spoke| written(it).is_some_and(|last| self.now - last <= SILENT_SECONDS);
+                let writing = self.spokes.iter().filter(writes).count();
+                fleet::summary(writing, self.spokes.len(), self.told.len())
+            }
+        };
+        text.push('\n');
+        text += &self.of_replicas();
+        if !self.spokes.is_empty() {
+            let wide = self.args.output == Output::Wide;
+            text.push('\n');
+            text += &table::spokes(self.spokes, self.now, wide, self.colour);
+        }
+        text
+    }
+
+    fn spoke(&self, spoke: &Spoke, reasons: &Reasons) -> String {
+        let mut text = match self.args.admin.len() {
+            1 => String::new(),
+            _ => self.of_replicas(),
+        };
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        text + &table::spoke(spoke, reasons, self.now, self.colour)
+    }
+
+    /// What there is to say of hubgate itself.
+    fn of_replicas(&self) -> String {
+        let mut lines: Vec<_> = self.troubles.iter().map(|it| it.error.clone()).collect();
+        for Told { admin, status, .. } in self.told {
+            let place = match self.args.admin.len() {
+                1 => String::new(),
+                _ => format!("{admin}: "),
+            };
+            for error in &status.configuration.errors {
+                lines.push(format!(
+                    "{place}The new configuration is not valid: {error}"
+                ));
+            }
+        }
+        lines.extend(fleet::differences(self.told, self.spokes));
+        lines.iter().map(|line| clean(line) + "\n").collect()
+    }
+}
+
+/// Asks one replica about its spokes, or about one of them.
+async fn ask(admin: &mut AdminPort, spoke: Option<&str>) -> anyhow::Result<Answer> {
+    let (json, spokes) = match spoke {
+        None => {
+            let json = admin.ask("/api/v1/spokes").await?;
+            let Spokes { spokes } = parse(&json)?;
+            (json, spokes)
+        }
+        Some(name) => {
+            let path = format!("/api/v1/spokes/{}", path_segment(name));
+            let json = admin.ask(&path).await?;
+            let spoke: Spoke = parse(&json)?;
+            (json, vec![spoke])
+        }
+    };
+    let status = parse(&admin.ask("/api/v1/status").await?)?;
+    let reasons = match spoke {
+        Some(_) => Some(parse(&admin.ask("/api/v1/reasons").await?)?),
+        None => None,
+    };
+    let told = Told {
+        admin: admin.url().to_string(),
+        status,
+        spokes,
+    };
+    Ok(Answer {
+        told,
+        json,
+        reasons,
+    })
+}
+
+/// A replica that cannot be asked.
+#[derive(Debug)]
+struct Trouble {
+    admin: String,
+    /// Names the URL as well.
+    error: String,
+}
+
+/// Several replicas in JSON. The spokes have the fields of `/api/v1/spokes`.
+#[derive(Serialize)]
+struct Fleet<'f> {
+    replicas: Vec<Replica<'f>>,
+    spokes: &'f [Spoke],
+}
+
+#[derive(Serialize)]
+struct Replica<'f> {
+    admin: &'f str,
+    version: Option<&'f str>,
+    /// Why it cannot be asked.
+    error: Option<&'f str>,
+}
+
+impl<'f> Fleet<'f> {
+    fn new(told: &'f [Told], troubles: &'f [Trouble], spokes: &'f [Spoke]) -> Self {
+        let asked = told.iter().map(|it| Replica {
+            admin: &it.admin,
+            version: Some(&it.status.version),
+            error: None,
+        });
+        let not_asked = troubles.iter().map(|it| Replica {
+            admin: &it.admin,
+            version: None,
+            error: Some(&it.error),
+        });
+        Self {
+            replicas: asked.chain(not_asked).collect(),
+            spokes,
+        }
+    }
 }
 
 fn parse<T: DeserializeOwned>(json: &[u8]) -> anyhow::Result<T> {

@@ -1,6 +1,7 @@
 //! The API of the admin port, and `hubgate status`, which shows it in a terminal.
 
 mod command;
+mod fleet;
 
 use std::process::Command;
 

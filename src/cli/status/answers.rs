@@ -2,11 +2,12 @@
 
 use std::fmt;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Status {
     pub(super) summary: String,
+    pub(super) version: String,
     pub(super) timestamp_seconds: f64,
     pub(super) start_timestamp_seconds: f64,
     pub(super) configuration: Configuration,
@@ -31,25 +32,42 @@ pub(super) struct Spokes {
     pub(super) spokes: Vec<Spoke>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 pub(super) struct Spoke {
     pub(super) name: String,
     pub(super) conditions: Vec<String>,
     pub(super) last_write_timestamp_seconds: Option<f64>,
+    pub(super) newest_sample_timestamp_seconds: Option<f64>,
     pub(super) lag_seconds: Option<f64>,
     pub(super) samples_per_second: f64,
     pub(super) rejected_ratio: f64,
+    pub(super) bytes_in_flight: u64,
     pub(super) protocol: Option<String>,
     pub(super) user_agent: String,
     pub(super) source_addresses: Vec<String>,
     pub(super) refusals: Vec<Refusal>,
+    pub(super) active_series: Option<ActiveSeries>,
     pub(super) limits: Vec<Limit>,
     /// Only in the answer about one spoke.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) credentials: Vec<Credential>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
+pub(super) struct ActiveSeries {
+    pub(super) active: u64,
+    pub(super) exact: bool,
+    pub(super) table_bytes: u64,
+    pub(super) growing: Vec<Growing>,
+}
+
+#[derive(Debug, Clone, Deserialize, Serialize)]
+pub(super) struct Growing {
+    pub(super) metric: String,
+    pub(super) new: u64,
+}
+
+#[derive(Debug, Clone, Deserialize, Serialize)]
 pub(super) struct Refusal {
     pub(super) reason: String,
     pub(super) count: u64,
@@ -57,7 +75,7 @@ pub(super) struct Refusal {
     pub(super) last_timestamp_seconds: f64,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 pub(super) struct Limit {
     pub(super) name: String,
     pub(super) mode: String,
@@ -66,7 +84,7 @@ pub(super) struct Limit {
     pub(super) exceeded: u64,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 pub(super) struct Credential {
     pub(super) name: String,
     pub(super) last_used_timestamp_seconds: Option<f64>,
@@ -83,6 +101,21 @@ struct Reason {
     name: String,
     meaning: String,
     remedy: String,
+}
+
+/// The rank of a condition; one that this version does not know may be the worst.
+pub(super) fn worst_first(condition: &str) -> usize {
+    const WORST_FIRST: [&str; 7] = [
+        "never_came",
+        "silent",
+        "refused",
+        "failing",
+        "limited",
+        "late",
+        "writing",
+    ];
+    let rank = WORST_FIRST.iter().position(|it| *it == condition);
+    rank.unwrap_or_default()
 }
 
 impl Limit {

@@ -3,12 +3,18 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::answers::{Limit, Reasons, Refusal, Spoke};
+use super::answers::{Limit, Reasons, Refusal, Spoke, worst_first};
 use crate::cli::printable::clean;
 use crate::telemetry::words;
 
 /// The seconds for which a refusal counts as one of now, as for the conditions.
 const RECENT_SECONDS: f64 = 300.0;
+
+/// The longest name of a metric, in characters.
+const METRIC_CHARS_MAX: usize = 80;
+
+/// Metrics that a row names.
+const GROWING_IN_A_ROW: usize = 2;
 
 /// The longest example in a table, in characters.
 const EXAMPLE_CHARS_MAX: usize = 300;
@@ -25,7 +31,7 @@ pub(super) fn spokes(spokes: &[Spoke], now: f64, wide: bool, colour: bool) -> St
         "LIMIT",
     ];
     if wide {
-        titles.extend(["PROTOCOL", "ADDRESS", "SENDER"]);
+        titles.extend(["GROWING", "PROTOCOL", "ADDRESS", "SENDER"]);
     }
     let mut sorted: Vec<_> = spokes.iter().collect();
     sorted.sort_by_key(|it| (rank(it), it.name.as_str()));
@@ -42,6 +48,7 @@ pub(super) fn spokes(spokes: &[Spoke], now: f64, wide: bool, colour: bool) -> St
         if wide {
             let address = spoke.source_addresses.first();
             row.extend([
+                growing(spoke, GROWING_IN_A_ROW),
                 or_none(spoke.protocol.as_deref()),
                 or_none(address.map(String::as_str)),
                 or_none(Some(spoke.user_agent.as_str())),
@@ -74,6 +81,14 @@ pub(super) fn spoke(spoke: &Spoke, reasons: &Reasons, now: f64, colour: bool) ->
     let mut text = String::new();
     for (name, fact) in facts {
         let _ = writeln!(text, "{:<13}{fact}", format!("{name}:"));
+    }
+    if let Some(active) = &spoke.active_series {
+        let (about, count) = (if active.exact { "" } else { "about " }, active.active);
+        let growing = growing(spoke, usize::MAX);
+        let _ = writeln!(
+            text,
+            "Series:      {about}{count} active; most new ones: {growing}"
+        );
     }
     if !spoke.limits.is_empty() {
         text += "Limits:\n";
@@ -147,18 +162,8 @@ fn colour_of(spoke: &Spoke) -> Option<&'static str> {
 }
 
 fn rank(spoke: &Spoke) -> usize {
-    const WORST_FIRST: [&str; 7] = [
-        "never_came",
-        "silent",
-        "refused",
-        "failing",
-        "limited",
-        "late",
-        "writing",
-    ];
     let worst = spoke.conditions.first();
-    let rank = worst.and_then(|worst| WORST_FIRST.iter().position(|it| it == worst));
-    rank.unwrap_or_default()
+    worst.map_or(0, |worst| worst_first(worst))
 }
 
 fn states(spoke: &Spoke) -> String {
@@ -202,6 +207,25 @@ fn tightest(spoke: &Spoke) -> String {
         || NONE.to_owned(),
         |(share, limit)| format!("{} {}", words::share(share), clean(&limit.name)),
     )
+}
+
+/// The metrics that most new series came from, and how many.
+fn growing(spoke: &Spoke, most: usize) -> String {
+    let growing = spoke.active_series.iter().flat_map(|it| &it.growing);
+    let named = growing.take(most).map(|it| {
+        let metric: String = clean(&it.metric).chars().take(METRIC_CHARS_MAX).collect();
+        format!("{metric} +{}", it.new)
+    });
+    let named: Vec<_> = named.collect();
+    or_none_clean(named.join(", "))
+}
+
+fn or_none_clean(text: String) -> String {
+    if text.is_empty() {
+        NONE.to_owned()
+    } else {
+        text
+    }
 }
 
 fn limit(limit: &Limit) -> Vec<String> {

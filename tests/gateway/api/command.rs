@@ -11,7 +11,7 @@ use crate::support::hub::{ScriptedHub, vacant};
 use crate::support::sender::Request;
 
 /// Runs the command away from the threads that serve.
-async fn status(admin: String, arguments: &[&str]) -> Output {
+pub(super) async fn status(admin: String, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hubgate"));
     command.args(["status", "--admin", &admin]).args(arguments);
     tokio::task::spawn_blocking(move || command.output().unwrap())
@@ -19,11 +19,11 @@ async fn status(admin: String, arguments: &[&str]) -> Output {
         .unwrap()
 }
 
-fn url(gate: &Gate) -> String {
+pub(super) fn url(gate: &Gate) -> String {
     format!("http://{}", gate.admin_address())
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(super) fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
