@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::wire::Protocol;
 
-use super::shown::{Text, Time};
+use super::shown::{Text, Time, readable};
 
 /// How a line of a capture begins. No body begins like this: it is neither a snappy block nor a message.
 pub const LINE_START: &[u8] = b"{\"capture\":";
@@ -121,7 +121,7 @@ impl Captured {
             }
         }
         lines.push(sender);
-        lines.push(format!("told: {}", bare(&self.text)));
+        lines.push(format!("told: {}", readable(&self.text)));
         lines
     }
 }

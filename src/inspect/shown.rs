@@ -79,6 +79,18 @@ fn cut(text: &[u8], bytes_max: usize) -> &[u8] {
         .map_or(cut, |end| &text[..end])
 }
 
+/// A text that stands alone in a line, so that quotes in it need no escapes.
+pub(super) fn readable(text: &str) -> String {
+    let mut readable = String::new();
+    for character in text.chars().take(LINE_BYTES_MAX) {
+        match character {
+            '"' | '\'' | '\\' => readable.push(character),
+            _ => readable.extend(character.escape_debug()),
+        }
+    }
+    readable
+}
+
 fn rest(text: &[u8]) -> String {
     format!("... ({} bytes)", text.len())
 }

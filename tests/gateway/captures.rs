@@ -274,6 +274,7 @@ async fn a_stored_request_is_inspected_as_the_gate_met_it() {
     );
     let told = "# told: spoke production: mismatched_label: 1 of 2 refused: ";
     assert!(lines[2].starts_with(told), "{text}");
+    assert!(lines[2].contains("; e.g. up{cluster=\"staging\""), "{text}");
     assert!(lines[3].starts_with("# v2 (io.prometheus.write.v2.Request)"));
     assert!(text.contains("# refused: mismatched_label: "), "{text}");
     let json = inspect(folder, &files[0], &["--output=json"]);
