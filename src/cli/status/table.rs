@@ -67,6 +67,8 @@ pub(super) fn spoke(spoke: &Spoke, reasons: &Reasons, now: f64, colour: bool) ->
         None => states(spoke),
     };
     let addresses = spoke.source_addresses.join(", ");
+    let worst = spoke.conditions.first();
+    let advice = worst.and_then(|it| advice(it));
     let facts = [
         ("Name", clean(&spoke.name)),
         ("State", state),
@@ -81,6 +83,9 @@ pub(super) fn spoke(spoke: &Spoke, reasons: &Reasons, now: f64, colour: bool) ->
     let mut text = String::new();
     for (name, fact) in facts {
         let _ = writeln!(text, "{:<13}{fact}", format!("{name}:"));
+        if let ("State", Some(advice)) = (name, advice) {
+            let _ = writeln!(text, "{:<13}{advice}", "");
+        }
     }
     if let Some(active) = &spoke.active_series {
         let (about, count) = (if active.exact { "" } else { "about " }, active.active);
@@ -164,6 +169,25 @@ fn colour_of(spoke: &Spoke) -> Option<&'static str> {
 fn rank(spoke: &Spoke) -> usize {
     let worst = spoke.conditions.first();
     worst.map_or(0, |worst| worst_first(worst))
+}
+
+/// Where to look for the cause of a condition that has no reason of its own.
+fn advice(condition: &str) -> Option<&'static str> {
+    match condition {
+        "never_came" => Some(
+            "Nobody has proved to be this spoke: look for its address and credential in the log \
+             (\"a sender is not identified\").",
+        ),
+        "silent" => Some(
+            "Nothing comes: look whether its Prometheus runs, what it says of remote_write, and at the \
+             network between.",
+        ),
+        "late" => Some(
+            "What it writes is old: look whether its Prometheus catches up after an outage, at its shards, \
+             and at its clock.",
+        ),
+        _ => None,
+    }
 }
 
 fn states(spoke: &Spoke) -> String {
@@ -251,7 +275,7 @@ fn number(number: f64) -> String {
     }
 }
 
-fn time(seconds: f64) -> String {
+pub(super) fn time(seconds: f64) -> String {
     words::time(Duration::try_from_secs_f64(seconds).unwrap_or_default())
 }
 

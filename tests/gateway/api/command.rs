@@ -96,6 +96,9 @@ async fn one_spoke_is_shown_with_what_was_refused_and_what_to_do() {
             .chars()
             .any(|it| it.is_control() && printed.contains(it))
     );
+    let late = text(&status(url(&gate), &["late"]).await.stdout);
+    let advice = "State:       late\n             What it writes is old: ";
+    assert!(late.contains(advice), "{late}");
     let limited = text(&status(url(&gate), &["limited"]).await.stdout);
     assert!(limited.contains("  samples_per_second   "), "{limited}");
     let unknown = status(url(&gate), &["nobody"]).await;
