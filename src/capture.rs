@@ -94,10 +94,10 @@ pub enum End {
     Bytes,
     /// Whoever asked for it went away.
     Gone,
-    /// A reload changed who may ask for it.
-    Reload,
     /// It has as many requests as it was to have.
     Requests,
+    /// The credential of whoever asked for it is no longer valid, or the spoke is gone.
+    Revoked,
     /// hubgate is shutting down.
     Shutdown,
     /// Its time is over.
@@ -110,8 +110,8 @@ impl End {
         match self {
             Self::Bytes => "bytes",
             Self::Gone => "gone",
-            Self::Reload => "reload",
             Self::Requests => "requests",
+            Self::Revoked => "revoked",
             Self::Shutdown => "shutdown",
             Self::Time => "time",
         }

@@ -54,6 +54,7 @@
 //! | How many requests is a hub sent at once? | `forward/concurrency.rs` |
 //! | Whose request is next? | `shares.rs` |
 //! | Why was a request or a series refused? | `reasons.rs` |
+//! | What is kept of a refused request, and for whom? | `capture.rs`; filled in `write/aside.rs`, read in `admin/api/capture.rs` |
 //! | Where does a new credential scheme go? | `identify.rs`: the list at its head |
 //! | Where does a new metric go? | `metrics/families.rs`: the list at its head |
 //!
@@ -68,7 +69,7 @@
 //! **side message**: the V1 message beside a V2 message, with what V2 has no form for. **salvage**:
 //! sending again in halves what a hub refused whole. **suspect**: a sample that a hub answers with a
 //! fault when it is alone. **control**: a stored sample that is sent once more beside suspects.
-//! **written**: acknowledged by a hub.
+//! **written**: acknowledged by a hub. **capture**: the next refused requests of a spoke, for an operator.
 //!
 //! # Invariants
 //!

@@ -196,7 +196,7 @@ impl Ended {
             "requests" => "all are there",
             "bytes" => "the bodies reached the size",
             "time" => "the time is over",
-            "reload" => "a reload changed the credentials of the admin port",
+            "revoked" => "the credential is no longer valid, or the spoke is gone",
             "shutdown" => "hubgate shuts down",
             why => return format!("ended ({})", clean(why)),
         }

@@ -15,6 +15,7 @@ use crate::wire::Protocol;
 
 use super::answer::Answer;
 use super::refusal::Refusal;
+use super::respond;
 
 /// The longest part of a header that is kept, in bytes.
 const HEADER_BYTES_MAX: usize = 256;
@@ -77,7 +78,8 @@ impl Aside {
         refusal: &Refusal,
     ) -> Option<Refused> {
         let reasons = vec![refusal.reason().name()];
-        self.told(protocol, status, reasons, refusal.to_string())
+        let text = respond::text(Some(&self.capture.terms().spoke), refusal);
+        self.told(protocol, status, reasons, text)
     }
 
     /// The request has its answer.

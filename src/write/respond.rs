@@ -38,12 +38,8 @@ pub(super) fn with_answer(answer: &Answer) -> Response<ResponseBody> {
 /// The response to a request that was refused whole.
 pub(super) fn with_refusal(progress: &Progress, refusal: &Refusal) -> Response<ResponseBody> {
     let status = progress.status(refusal);
-    let reason = refusal.reason().name();
-    let text = match &progress.spoke {
-        Some(spoke) => format!("spoke {}: {reason}: {refusal}", spoke.name),
-        None => format!("{reason}: {refusal}"),
-    };
-    let mut response = plain(status, &text);
+    let spoke = progress.spoke.as_ref().map(|spoke| spoke.name.as_str());
+    let mut response = plain(status, &text(spoke, refusal));
     let headers = response.headers_mut();
     match status {
         StatusCode::UNAUTHORIZED => {
@@ -76,6 +72,15 @@ pub(super) fn with_refusal(progress: &Progress, refusal: &Refusal) -> Response<R
         remote_write::insert_written(headers, &Counts::default());
     }
     response
+}
+
+/// The text of the response to a request that was refused whole, of a spoke if its sender is one.
+pub(super) fn text(spoke: Option<&str>, refusal: &Refusal) -> String {
+    let reason = refusal.reason().name();
+    match spoke {
+        Some(spoke) => format!("spoke {spoke}: {reason}: {refusal}"),
+        None => format!("{reason}: {refusal}"),
+    }
 }
 
 /// Spreads the seconds that several senders are told alike, upward and within the cap.

@@ -364,6 +364,25 @@ async fn a_request_over_a_rate_is_stored_with_its_429() {
     assert_eq!(body_of(&captured), body);
 }
 
+/// Whose body is not read, since it may be anybody's.
+#[tokio::test]
+async fn a_request_from_outside_the_source_ranges_is_stored_without_its_body() {
+    let hub = ScriptedHub::start().await;
+    let keys = "source_ranges: [10.0.0.0/8]";
+    let gate = Gate::start(&guarded(&hub, &[spoke("production", keys)])).await;
+    let mut capturing = Capturing::start(&gate, &["--requests=1"]).await;
+    gate.send(write(Protocol::V2, mismatched()))
+        .await
+        .expect(403);
+    assert_eq!(capturing.end().await.0, Some(0));
+    let captured = read(&capturing.files()[0]);
+    assert_eq!(captured["reasons"][0], "source_range");
+    assert_eq!(
+        (&captured["body_bytes"], &captured["body"]),
+        (&0.into(), &"".into())
+    );
+}
+
 #[tokio::test]
 async fn the_log_says_who_captures_and_for_how_long() {
     let (_hub, gate) = start().await;

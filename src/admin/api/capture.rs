@@ -54,6 +54,12 @@ pub(super) async fn capture(
     if state.spoke(&name).is_none() {
         return (StatusCode::NOT_FOUND, "no spoke has this name\n").into_response();
     }
+    let mut credentials = state.config.admin.credentials.iter();
+    let credential = credentials.find(|it| *it.name == *asker.credential);
+    let Some(credential) = credential.cloned() else {
+        // A reload came in between.
+        return (StatusCode::FORBIDDEN, NO_CREDENTIAL).into_response();
+    };
     let asked = match Asked::parse(uri.query().unwrap_or_default()) {
         Ok(asked) => asked,
         Err(text) => return (StatusCode::BAD_REQUEST, text + "\n").into_response(),
@@ -68,7 +74,7 @@ pub(super) async fn capture(
     signs.set_missed_tick_behavior(MissedTickBehavior::Delay);
     signs.reset();
     let session = Session {
-        credentials: state.config.admin.credentials.clone(),
+        credential,
         sources,
         capture,
         asker,
@@ -165,8 +171,8 @@ struct Session {
     sources: Sources,
     capture: Arc<Capture>,
     asker: Asker,
-    /// Those of the admin port when it began.
-    credentials: Vec<Credential>,
+    /// What the client proved itself with.
+    credential: Credential,
     begun: Instant,
     signs: Interval,
     /// The request of which a part was sent.
@@ -226,16 +232,19 @@ impl Session {
                 () = self.sources.writes.begins() => self.capture.finish(End::Shutdown),
                 _ = self.signs.tick() => match self.may_go_on() {
                     true => return Some(Ok(Bytes::from_static(b"\n"))),
-                    false => self.capture.finish(End::Reload),
+                    false => self.capture.finish(End::Revoked),
                 }
             }
         }
     }
 
-    /// A credential that a reload took away must not show bodies any longer.
+    /// A credential that has expired, or that a reload took away, must not show bodies any longer.
     fn may_go_on(&self) -> bool {
         let state = self.sources.state.load();
-        state.config.admin.credentials == self.credentials
+        let credentials = &state.config.admin.credentials;
+        let same = credentials.iter().find(|it| **it == self.credential);
+        let now = SystemTime::now();
+        same.is_some_and(|it| it.not_after.is_none_or(|end| end >= now))
             && state.spoke(&self.capture.terms().spoke).is_some()
     }
 

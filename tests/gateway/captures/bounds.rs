@@ -129,18 +129,32 @@ async fn a_capture_without_a_request_is_told_apart() {
 }
 
 #[tokio::test]
-async fn a_reload_that_changes_the_credentials_and_a_shutdown_end_a_capture() {
+async fn a_reload_that_takes_its_credential_away_and_a_shutdown_end_a_capture() {
     let (hub, mut gate) = start().await;
+    let mut capturing = Capturing::start(&gate, &["--requests=1"]).await;
+    let spokes = [spoke("production", "labels: {mismatch: reject}")];
+    let reload = async |yaml: String| {
+        gate.write_config(&yaml);
+        let reload = Request::new("POST", "/-/reload").token(&token("operator"));
+        gate.admin(reload).await.expect(200);
+    };
+    // Another credential, and all else that a reload renews, change nothing.
+    let other = format!("credentials: [{}, ", token_sha256(&token("other")));
+    let both = guarded(&hub, &spokes).replacen("credentials: [", &other, 1);
+    reload(both.clone()).await;
+    gate.send(write(Protocol::V2, mismatched()))
+        .await
+        .expect(400);
+    assert_eq!(capturing.end().await.0, Some(0));
     let mut capturing = Capturing::start(&gate, &[]).await;
-    let spokes = [spoke("production", "")];
-    let changed = guarded(&hub, &spokes).replacen("credentials: [", "credentials: [OTHER, ", 1);
-    let changed = changed.replace("OTHER", &token_sha256(&token("other")));
-    gate.write_config(&changed);
-    let reload = Request::new("POST", "/-/reload").token(&token("operator"));
-    gate.admin(reload).await.expect(200);
-    let end = "a reload changed the credentials of the admin port after 0 requests\n";
+    let [operator, other] = ["operator", "other"].map(|it| token_sha256(&token(it)));
+    reload(guarded(&hub, &spokes).replace(&operator, &other)).await;
+    let end = "the credential is no longer valid, or the spoke is gone after 0 requests\n";
     assert_eq!(capturing.line().await, end);
     assert_eq!(capturing.end().await.0, Some(1));
+    gate.write_config(&both);
+    let reload = Request::new("POST", "/-/reload").token(&token("other"));
+    gate.admin(reload).await.expect(200);
     let mut capturing = Capturing::start(&gate, &[]).await;
     gate.signal("INT");
     assert_eq!(

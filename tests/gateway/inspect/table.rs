@@ -1,7 +1,6 @@
 //! Bodies, and the lines that are printed of them.
 
 use super::*;
-use crate::support::body::{Protocol, bare, encode, field, metadata_v1, snappy, unsnappy};
 
 /// A body, how it is looked at, and what is printed of it.
 struct Case<'c> {
