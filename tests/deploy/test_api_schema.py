@@ -84,6 +84,42 @@ def admin(hubgate_bin, tmp_path_factory):
     hub.shutdown()
 
 
+def captured(hubgate, folder, requests):
+    """The lines of a capture at a gate of its own, since a credential guards the whole admin port. Each request
+    is the body of one that is refused."""
+    (folder / "admin.token").write_text(secrets.token_urlsafe(32))
+    (folder / "spoke.token").write_text(secrets.token_urlsafe(32))
+    listen, admin = (f"127.0.0.1:{port}" for port in processes.free_ports(2))
+    document = {
+        "listen": {"address": listen},
+        "admin": {"address": admin, "credentials": [{"token_file": "admin.token"}]},
+        "hub": {"url": "http://127.0.0.1:9/api/v1/write"},
+        "spokes": [{"name": "refused", "credentials": [{"token_file": "spoke.token"}]}],
+    }
+    config = folder / "hubgate.yaml"
+    config.write_text(yaml.safe_dump(document))
+    command = [hubgate, "serve", f"--config.file={config}", "--shutdown.delay=0s"]
+    gate = processes.Process("hubgate", command, folder)
+
+    def post(address, path, token, body=None):
+        connection = http.client.HTTPConnection(address, timeout=30)
+        authorization = f"Bearer {(folder / token).read_text()}"
+        connection.request("POST", path, body, {"Authorization": authorization})
+        return connection.getresponse()
+
+    try:
+        gate.start().wait_ready(admin, "/-/healthy")
+        path = f"/api/v1/spokes/refused/capture?requests={len(requests)}"
+        capture = post(admin, path, "admin.token")
+        assert capture.status == 200
+        lines = [capture.readline()]
+        for body in requests:
+            assert post(listen, "/api/v1/write", "spoke.token", body).status == 400
+        return [json.loads(it) for it in [*lines, *capture] if it.strip()]
+    finally:
+        gate.stop()
+
+
 @pytest.fixture(scope="module")
 def schema(project):
     """The schema, which here allows no field that it does not describe."""
@@ -111,6 +147,14 @@ def test_an_answer_is_as_its_schema_says(admin, schema, path, answer):
     document = json.loads(text)
     assert errors(schema, answer, document) == []
     assert errors(schema, answer, document | {"undocumented": 1}) != []
+
+
+def test_the_lines_of_a_capture_are_as_their_schema_says(hubgate_bin, tmp_path, schema):
+    lines = captured(hubgate_bin, tmp_path, [b"", b"no snappy"])
+    assert [it["capture"] for it in lines] == ["begins", "request", "request", "ended"]
+    for line in lines:
+        assert errors(schema, "capture", line) == []
+        assert errors(schema, "capture", line | {"undocumented": 1}) != []
 
 
 def test_the_answers_show_what_the_schema_is_held_to(admin):
