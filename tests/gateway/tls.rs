@@ -15,7 +15,7 @@ use crate::support::metrics::Metrics;
 use crate::support::pki::{Authority, Files, Subject};
 use crate::support::sender::{Connection, Request, read_all, send_raw};
 use crate::support::tls::{self, TlsClient};
-use crate::support::{DEADLINE, eventually};
+use crate::support::{DEADLINE, eventually, eventually_equal};
 
 /// A gate with TLS and the spoke `production`, and what issued its certificate.
 struct Secured {
@@ -201,7 +201,11 @@ async fn plain_http_is_told_to_use_https_and_drops_nothing() {
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     let read = send_raw(address, preface, DEADLINE).await;
     assert!(read.starts_with(b"HTTP/1.1 503 "), "{read:?}");
-    assert_eq!(refused(&it.gate, "plain_http").await, 3.0);
+    // A connection counts when it has ended.
+    eventually_equal("refused connections", DEADLINE, 3.0, async || {
+        refused(&it.gate, "plain_http").await
+    })
+    .await;
     it.gate
         .wait_for_log(&["a TLS handshake failed", "plain_http"])
         .await;
