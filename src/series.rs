@@ -146,8 +146,25 @@ impl ActiveSeries {
                 Err(TryLockError::WouldBlock) => {}
             }
         }
+        if self.count.entries() == 0 {
+            self.begin_to_fill(now);
+        }
         let request = self.requests.fetch_add(1, Relaxed);
         Watching::new(self, limit, now, self.chance.hash_one(request))
+    }
+
+    /// Begins with an empty table. What is only remembered would take part of the room that it gives to
+    /// those that come again.
+    fn begin_to_fill(&self, now: Second) {
+        let _keeper = self.keeper.lock();
+        // Another request may have been faster.
+        if self.count.entries() > 0 {
+            return;
+        }
+        if self.count.asleep() > 0 {
+            self.forget_all();
+        }
+        self.pace.begin_to_fill(now);
     }
 
     /// Watches the series of a request once more, with the [seed](Watching::seed) of the first time: then
@@ -177,8 +194,13 @@ impl ActiveSeries {
 
     /// The series that became known since the last call.
     pub fn take_created(&self) -> u64 {
-        let created = self.count.created();
-        created.saturating_sub(self.told.swap(created, Relaxed))
+        self.tell(self.count.created())
+    }
+
+    /// Tells of the series up to this number that nobody was told of. Another caller may have seen a higher
+    /// one meanwhile.
+    fn tell(&self, created: u64) -> u64 {
+        created.saturating_sub(self.told.fetch_max(created, Relaxed))
     }
 
     /// True once each time that the limit, of so many, comes near.
@@ -190,9 +212,7 @@ impl ActiveSeries {
     /// right.
     fn keep(&self, keeper: &mut Keeper, limit: usize, now: Second, shards_max: usize) {
         if forgets_all(now.since(keeper.at)) {
-            for shard in &self.shards {
-                shard.forget_all(&self.count);
-            }
+            self.forget_all();
         }
         let seconds = usize::try_from(now.number()).unwrap_or(usize::MAX);
         let due = seconds.saturating_mul(SHARDS) / 60;
@@ -211,6 +231,12 @@ impl ActiveSeries {
         self.pace.update(limit, now, &self.count);
     }
 
+    fn forget_all(&self) {
+        for shard in &self.shards {
+            shard.forget_all(&self.count);
+        }
+    }
+
     /// How many series may be put to sleep. Where the limit is near, nothing is remembered that is idle:
     /// there it is new.
     fn remembered_max(&self, limit: usize) -> usize {
@@ -222,23 +248,18 @@ impl ActiveSeries {
 
     /// Takes in a series that was not found, unless there are too many.
     fn admit(&self, series: u64, limit: usize, now: Second) -> Admission {
-        let entries = self.count.entries();
-        if entries == 0 {
-            self.pace.begin_to_fill(now);
-        }
         let most = self.pace.most(limit, now);
-        if entries >= most {
-            // A flood takes no lock.
-            return Admission::Refused;
+        let shard = &self.shards[shard_of(series)];
+        let mark = Mark::new(series);
+        if self.count.entries() >= most {
+            // A flood takes no lock. Another request may have brought the series a moment ago.
+            return match shard.has(mark) {
+                true => Admission::Known,
+                false => Admission::Refused,
+            };
         }
         let shift = self.pace.shift();
-        let admission = self.shards[shard_of(series)].admit(
-            Mark::new(series),
-            now.minute(),
-            shift,
-            most,
-            &self.count,
-        );
+        let admission = shard.admit(mark, now.minute(), shift, most, &self.count);
         if admission == Admission::New && shift > 0 {
             self.pace.update(limit, now, &self.count);
         }

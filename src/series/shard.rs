@@ -73,6 +73,11 @@ impl Shard {
         self.table.load().bytes()
     }
 
+    /// True when its table has a series.
+    pub(super) fn has(&self, mark: Mark) -> bool {
+        self.table.load().has(mark)
+    }
+
     /// Begins to read.
     pub(super) fn reader(&self) -> Reader<'_> {
         Reader(Cache::new(&self.table))

@@ -85,6 +85,27 @@ fn only_new_series_are_refused() {
     assert_eq!(series.take_created(), 0);
 }
 
+/// Two requests bring the same series, and one of them is a moment late.
+#[test]
+fn a_series_that_another_request_brought_is_not_refused() {
+    let series = new_series();
+    pass(&series, 100, 0, 0..99);
+    let [mut first, mut second] = [(); 2].map(|()| series.watch_at(100, at(FILLED)));
+    let new = identity(99);
+    assert!(!first.knows(new) && !second.knows(new));
+    assert!(second.admit(new, b"up"));
+    assert!(first.admit(new, b"up"));
+    assert!(!first.admit(identity(100), b"up"));
+}
+
+/// Two scrapes at once.
+#[test]
+fn what_became_known_is_told_once() {
+    let series = new_series();
+    let told = [20, 10, 20, 25].map(|created| series.tell(created));
+    assert_eq!(told, [20, 0, 0, 5]);
+}
+
 /// As after a restart: what was known before comes again, though it may take a while, as when the hub is
 /// down at that moment or much is sent seldom.
 #[test]

@@ -96,6 +96,31 @@ fn what_is_only_remembered_does_not_count() {
     assert_eq!(series.count.asleep(), 0);
 }
 
+/// What sleeps takes no room from what comes again, though it may be what comes first.
+#[test]
+fn after_an_hour_of_silence_as_many_may_enter_as_before() {
+    let series = new_series();
+    let known = 0..24_000;
+    scrape(&series, 15, 0..7200, known.clone());
+    let back = 7200 + 65 * 60;
+    for second in (7200..back).step_by(15) {
+        series.standing_at(LIMIT, at(second));
+    }
+    assert_eq!(series.count.entries(), 0);
+    let sleeps = |number: &u64| {
+        let identity = identity(*number);
+        series.shards[shard_of(identity)].has(Mark::new(identity))
+    };
+    let sleeper = known.clone().find(sleeps).unwrap();
+    // One of 16 is looked up, whatever the chance.
+    pass(&series, LIMIT, back, [sleeper; 16]);
+    scrape(&series, 15, back..back + 60, known);
+    assert_eq!(active(&series, LIMIT, back + 60), 24_000);
+    let most = LIMIT + LIMIT / 4;
+    let flood = refused(&series, LIMIT, back + 60, 1 << 30..(1 << 30) + 10_000);
+    assert_eq!(flood.len(), 10_000 - (most - 24_000));
+}
+
 /// Series that are sent once, as when a label holds the number of a request.
 #[test]
 fn a_flood_of_series_that_are_sent_once_does_not_pass_unseen() {
