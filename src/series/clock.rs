@@ -12,6 +12,10 @@ const REMEMBERED_MINUTES: u64 = 180;
 /// swept an hour late.
 const NUMBERS: u64 = 255;
 
+/// From so many minutes on, the number is of a minute that comes: of a request that began after the sweep that
+/// meets it.
+const AHEAD_FROM: u64 = NUMBERS - 5;
+
 /// A time since the start, in seconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Second(u64);
@@ -61,7 +65,10 @@ impl Minute {
     }
 
     fn since(self, number: u64) -> u64 {
-        (u64::from(self.0) + NUMBERS - number) % NUMBERS
+        match (u64::from(self.0) + NUMBERS - number) % NUMBERS {
+            AHEAD_FROM.. => 0,
+            since => since,
+        }
     }
 }
 

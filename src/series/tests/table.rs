@@ -98,6 +98,20 @@ fn a_table_has_what_a_map_has() {
     }
 }
 
+/// A sweep begins before the minute ends, and a request after.
+#[test]
+fn a_series_that_was_seen_after_a_sweep_began_is_not_idle() {
+    for now in [0, 1, 100, 253, 254, 255] {
+        let table = Table::with_lines(10);
+        let mark = Mark::new(identity(1));
+        table.add(mark, minute(now + 1), 0).unwrap();
+        for remembered_max in [0, 10] {
+            let removed = table.remove_idle(minute(now), remembered_max);
+            assert_eq!(removed, [Counted::default(); 2], "in minute {now}");
+        }
+    }
+}
+
 #[test]
 fn a_series_takes_16_bytes_at_most() {
     let series = new_series();
