@@ -186,7 +186,7 @@ impl ActiveSeries {
         drop(keeper);
         Standing {
             active: self.count.active(),
-            exact: self.pace.shift() == 0,
+            exact: self.pace.shift() == 0 && self.count.unseen() == 0,
             growing: self.growth().most(),
             table_bytes: self.shards.iter().map(Shard::bytes).sum(),
         }

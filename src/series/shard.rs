@@ -125,7 +125,7 @@ impl Shard {
     }
 
     /// Removes the series that are idle, but for so many that are only to be remembered. A table that has
-    /// become much too large shrinks.
+    /// become too large shrinks.
     pub(super) fn remove_idle(&self, minute: Minute, remembered_max: usize, count: &Count) {
         let mut taken = self.lock();
         let table = self.table.load();
@@ -134,7 +134,8 @@ impl Shard {
         count.remove(gone);
         count.put_to_sleep(remembered);
         let wanted = Table::lines_for(*taken + *taken / 5);
-        if wanted < table.lines() * 4 / 5 {
+        // One that has just grown has 23 parts of 25.
+        if wanted < table.lines() * 9 / 10 {
             self.move_to(wanted, &mut taken, count);
         }
     }

@@ -44,6 +44,23 @@ fn few_series_are_looked_up_and_nearly_all_are_known() {
     }
 }
 
+/// Series that were seen once count for others, though all are looked up from now on.
+#[test]
+fn an_estimate_is_not_called_exact() {
+    let series = new_series();
+    scrape(&series, 15, 0..3600, 0..KNOWN);
+    scrape(&series, 15, 3600..3601, KNOWN..KNOWN + 2000);
+    let standing = series.standing_at(LIMIT, at(5200));
+    assert_eq!(shift(&series), 0);
+    assert!(series.count.unseen() > 0 && !standing.exact, "{standing:?}");
+    scrape(&series, 15, 5200..5300, 0..KNOWN + 2000);
+    let standing = series.standing_at(LIMIT, at(5300));
+    assert_eq!(
+        (standing.active as u64, standing.exact),
+        (KNOWN + 2000, true)
+    );
+}
+
 /// Beside much that is sent often, chance finds what is sent seldom too seldom.
 #[test]
 fn series_of_a_longer_interval_are_known_as_well() {

@@ -165,6 +165,23 @@ fn a_table_shrinks_when_series_are_gone() {
     }
 }
 
+/// The limit stays near, so nothing is remembered.
+#[test]
+fn a_series_takes_16_bytes_at_most_when_some_are_gone() {
+    let limit = 20_000;
+    for left in [19_000, 18_000, 17_000, 16_000, 15_000] {
+        let series = new_series();
+        pass(&series, limit, 0, 0..20_000);
+        for minute in (0..65).step_by(5) {
+            pass(&series, limit, 60 * minute, 0..left);
+        }
+        let standing = series.standing_at(limit, at(65 * 60));
+        assert_eq!(standing.active as u64, left);
+        let bytes = (standing.table_bytes - 64 * SHARDS) as f64 / left as f64;
+        assert!(bytes < 16.0, "{bytes} bytes at {left} series");
+    }
+}
+
 /// A thread that panics with a lock must not stop all requests of a spoke.
 #[test]
 fn a_lock_that_a_panic_left_is_taken() {
