@@ -65,10 +65,11 @@ pub struct Budget {
     taken: AtomicUsize,
     /// Follows `taken` by additions, which leave the right value in whatever order they happen.
     gauge: Gauge,
+    /// Whose turn it is. What the request lacks is all that it needs, and nothing while it does not wait.
     turn: Turn,
-    /// What the request needs that waits in its turn, in bytes; 0 if none waits.
-    waiting: AtomicUsize,
     given_back: Notify,
+    /// Tells those that wait for the shares of their spokes that there may be room.
+    freed: Notify,
     drain: Drain,
     /// What is kept for later requests.
     kept: Arc<Account>,
@@ -89,7 +90,7 @@ impl Budget {
     /// Changes the limit, in bytes; what is taken stays taken.
     pub fn set_limit(&self, limit: usize) {
         self.limit.store(limit, Ordering::Relaxed);
-        self.given_back.notify_one();
+        self.tell();
     }
 
     /// Has `reclaim` called when bytes are short; it should drop the reservations of what no request
@@ -154,7 +155,13 @@ impl Budget {
         self.taken.fetch_sub(bytes, Ordering::AcqRel);
         self.gauge.dec_by(to_i64(bytes));
         self.drain.add(lasting);
+        self.tell();
+    }
+
+    /// Tells those that wait that there may be room.
+    fn tell(&self) {
         self.given_back.notify_one();
+        self.freed.notify_waiters();
     }
 }
 

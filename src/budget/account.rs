@@ -20,8 +20,6 @@ pub struct Account {
     /// Requests that exceeded the limit.
     exceeded: AtomicU64,
     turn: Turn,
-    /// What the request lacks whose turn it is, in bytes.
-    owed: AtomicUsize,
     given_back: Notify,
     drain: Drain,
 }
@@ -34,7 +32,6 @@ impl Default for Account {
             enforced: true.into(),
             exceeded: AtomicU64::new(0),
             turn: Turn::default(),
-            owed: 0.into(),
             given_back: Notify::new(),
             drain: Drain::default(),
         }
@@ -134,26 +131,6 @@ impl Account {
     pub(super) fn turn(&self) -> &Turn {
         &self.turn
     }
-
-    /// What the request lacks whose turn it is, in bytes.
-    pub(super) fn owed(&self) -> usize {
-        let owed = self.owed.load(Relaxed);
-        if owed > 0 && self.turn.goes_on() {
-            owed
-        } else {
-            0
-        }
-    }
-
-    /// The request whose turn it is lacks so many bytes.
-    pub(super) fn owe(&self, bytes: usize) {
-        self.owed.store(bytes, Relaxed);
-    }
-
-    /// It took some of them.
-    pub(super) fn paid(&self, bytes: usize) {
-        self.owe(self.owed().saturating_sub(bytes));
-    }
 }
 
 #[cfg(test)]
@@ -246,7 +223,7 @@ mod tests {
             sleep(Duration::from_secs(1)).await;
             request.grow_in_turn(large / 2).await.unwrap();
             request.end_turn();
-            assert_eq!(account.owed(), 0);
+            assert_eq!(account.turn().lacks(), 0);
             others.shutdown().await;
         }
     }

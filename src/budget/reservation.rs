@@ -1,5 +1,6 @@
 //! What one request holds of the budget, and what it waits for.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -8,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::shares::Share;
 
 use super::{
-    Account, AccountFull, BYTES_BESIDE_A_TURN_MAX, Budget, Full, Overloaded, TURN_TIMEOUT,
+    Account, AccountFull, BYTES_BESIDE_A_TURN_MAX, Budget, Full, Overloaded, TURN_TIMEOUT, Turn,
 };
 
 /// A request that needs no more than one in so many parts of the limit of its spoke does not wait for the
@@ -79,9 +80,13 @@ impl Reservation {
             Err(full) => return Err(self.account_full(full, bytes)),
         }
         let taken = self.budget.take(bytes, held);
-        taken.inspect_err(|_| self.account.untake(bytes))?;
-        if self.has_account_turn() {
-            self.account.paid(bytes);
+        taken.inspect_err(|_| {
+            self.account.untake(bytes);
+            self.budget.tell();
+        })?;
+        let ticket = self.account_turn.load(Ordering::Relaxed);
+        if ticket > 0 {
+            self.account.turn().paid(ticket, bytes);
         }
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
@@ -121,7 +126,7 @@ impl Reservation {
         if self.has_account_turn() || self.bytes() > 0 {
             return 0;
         }
-        self.account.owed()
+        self.account.turn().lacks()
     }
 
     /// Takes more bytes, as far as the share of the spoke goes, and waits for them when it is the turn
@@ -201,7 +206,8 @@ impl Reservation {
             let room = async {
                 match overloaded.full {
                     Full::Budget => self.wait_for_budget(overloaded.needed).await,
-                    Full::Account(_) | Full::Share => self.wait_for_account(&overloaded).await,
+                    Full::Account(_) => self.wait_for_account(overloaded.needed).await,
+                    Full::Share => self.wait_for_share(overloaded.needed).await,
                 }
             };
             if timeout_at(deadline, room).await.is_ok() {
@@ -212,32 +218,53 @@ impl Reservation {
     }
 
     async fn wait_for_budget(&self, needed: usize) {
-        let _waiting = Waiting::begin(&self.budget, needed);
-        loop {
+        let turn = &self.budget.turn;
+        let ticket = self.turn.load(Ordering::Relaxed);
+        let _waiting = Waiting { turn, ticket };
+        let given_back = &self.budget.given_back;
+        while turn.lack(ticket, needed.max(1)) {
             let missing = needed.saturating_sub(self.bytes());
             // Whoever finds the spoke at its limit waits for that next.
             if self.check_account(missing).is_err() || self.check_space(missing).is_ok() {
                 return;
             }
-            self.budget.given_back.notified().await;
+            given_back.notified().await;
+        }
+        // What woke it was for the request whose turn it is.
+        given_back.notify_one();
+    }
+
+    /// Waits for what the other requests of the spoke give back.
+    async fn wait_for_account(&self, needed: usize) {
+        let given_back = self.account.given_back();
+        while let Some(missing) = self.lack_of_account(needed) {
+            if self.check_account(missing).is_ok() {
+                return;
+            }
+            given_back.notified().await;
+        }
+        given_back.notify_one();
+    }
+
+    /// Waits for what others give back: those of other spokes raise the share of this one.
+    async fn wait_for_share(&self, needed: usize) {
+        // Whoever gives something back from here on wakes it.
+        let mut freed = pin!(self.budget.freed.notified());
+        while let Some(missing) = self.lack_of_account(needed) {
+            if self.check_share(missing).is_ok() {
+                return;
+            }
+            freed.as_mut().await;
+            freed.set(self.budget.freed.notified());
         }
     }
 
-    /// Waits for what the other requests of the spoke give back. Those of other spokes may raise its share
-    /// meanwhile; that is seen when one of its own gives something back.
-    async fn wait_for_account(&self, overloaded: &Overloaded) {
-        loop {
-            let missing = overloaded.needed.saturating_sub(self.bytes());
-            self.account.owe(missing);
-            let room = match overloaded.full {
-                Full::Share => self.check_share(missing),
-                Full::Account(_) | Full::Budget => self.check_account(missing),
-            };
-            if room.is_ok() {
-                return;
-            }
-            self.account.given_back().notified().await;
-        }
+    /// Notes what it lacks of the bytes that it needs, for those of its spoke. Returns `None` if its turn
+    /// among them is over.
+    fn lack_of_account(&self, needed: usize) -> Option<usize> {
+        let missing = needed.saturating_sub(self.bytes());
+        let ticket = self.account_turn.load(Ordering::Relaxed);
+        self.account.turn().lack(ticket, missing).then_some(missing)
     }
 
     /// The error of a request that is not to wait here any longer. It says when there will be room.
@@ -256,7 +283,7 @@ impl Reservation {
     /// Fails when another request waits in its turn and this one, or its spoke, would hold too much
     /// beside it.
     fn check_turn(&self, needed: usize) -> Result<(), Overloaded> {
-        let waiting = self.budget.waiting.load(Ordering::Acquire);
+        let waiting = self.budget.turn.lacks();
         if waiting == 0 || self.has_turn() {
             return Ok(());
         }
@@ -300,8 +327,8 @@ impl Reservation {
             self.budget.turn.end(ticket);
         }
         let ticket = self.account_turn.swap(0, Ordering::Relaxed);
-        if ticket > 0 && self.account.turn().end(ticket) {
-            self.account.owe(0);
+        if ticket > 0 {
+            self.account.turn().end(ticket);
         }
     }
 
@@ -339,18 +366,14 @@ impl Drop for Reservation {
 }
 
 /// A request that waits in its turn.
-struct Waiting<'b>(&'b Budget);
-
-impl<'b> Waiting<'b> {
-    fn begin(budget: &'b Budget, needed: usize) -> Self {
-        budget.waiting.store(needed.max(1), Ordering::Release);
-        Self(budget)
-    }
+struct Waiting<'b> {
+    turn: &'b Turn,
+    ticket: u64,
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.waiting.store(0, Ordering::Release);
+        self.turn.lack(self.ticket, 0);
     }
 }
 

@@ -1,8 +1,11 @@
 //! What requests take of the budget, give back, wait for and leave to others.
 
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Mutex;
+use std::task::Poll;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, advance, sleep};
 
 use crate::config::LimitMode;
 
@@ -215,6 +218,71 @@ async fn who_is_refused_is_told_how_long_it_takes() {
         () = work => {}
         () = refusals => {}
     }
+}
+
+/// Has a future go on until it waits, or returns what it is ready with.
+async fn step<T>(future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+    let mut future = future;
+    let poll = poll_fn(|context| Poll::Ready(future.as_mut().poll(context)));
+    match poll.await {
+        Poll::Ready(ready) => Some(ready),
+        Poll::Pending => None,
+    }
+}
+
+/// Its request may notice later than the one that has the next turn.
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_has_lapsed_takes_nothing_from_the_next() {
+    const PART: usize = BYTES_BESIDE_A_TURN_MAX;
+    let budget = Budget::new(10 * PART, Gauge::default());
+    let _held = holding(&budget, 5 * PART).unwrap();
+    let [first, second, third] = [(); 3].map(|()| holding(&budget, 0).unwrap());
+    let mut lapses = pin!(first.grow_in_turn(8 * PART));
+    assert!(step(lapses.as_mut()).await.is_none());
+    advance(TURN_TIMEOUT).await;
+    let mut waits = pin!(second.grow_in_turn(8 * PART));
+    assert!(step(waits.as_mut()).await.is_none());
+    step(lapses).await.unwrap().unwrap_err();
+    let refused = third.grow_in_turn(PART + 1).await;
+    assert_eq!(refused.unwrap_err().full, Full::Budget);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_of_a_spoke_that_has_lapsed_takes_nothing_from_the_next() {
+    let budget = Budget::new(1000, Gauge::default());
+    let account: Arc<Account> = Arc::default();
+    account.set_limit(Some(100), LimitMode::Enforce);
+    let begin = || budget.begin(&account, Share::default());
+    let (held, first, second) = (begin(), begin(), begin());
+    held.grow(60).unwrap();
+    let mut lapses = pin!(first.grow_in_turn(90));
+    assert!(step(lapses.as_mut()).await.is_none());
+    advance(TURN_TIMEOUT).await;
+    let mut waits = pin!(second.grow_in_turn(50));
+    assert!(step(waits.as_mut()).await.is_none());
+    // It wakes the first, which has waited for longer.
+    held.resize(50).unwrap();
+    step(lapses).await.unwrap().unwrap_err();
+    assert_eq!(account.turn().lacks(), 50);
+    step(waits).await.unwrap().unwrap();
+}
+
+/// A spoke that holds much gives something back, and one that waits has a larger share.
+#[tokio::test(start_paused = true)]
+async fn what_another_spoke_gives_back_is_seen_at_once() {
+    let budget = Budget::new(1000, Gauge::default());
+    let share = Share::default();
+    let other = holding(&budget, 700).unwrap();
+    let account = Arc::default();
+    let [held, waits] = [(); 2].map(|()| budget.begin(&account, share));
+    held.grow(200).unwrap();
+    let began = Instant::now();
+    let (grown, ()) = tokio::join!(waits.grow_in_turn(100), async {
+        sleep(Duration::from_secs(1)).await;
+        drop(other);
+    });
+    grown.unwrap();
+    assert_eq!(began.elapsed(), Duration::from_secs(1));
 }
 
 /// Each step of a request may have to wait for room.
