@@ -11,6 +11,7 @@
 //! A line is bounded in number and in time. A request that would not have its turn in time is
 //! refused at once, with the time after which the line will have moved on.
 
+mod pace;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
+use pace::Pace;
+
 /// Most requests of one spoke in a line. They are bounded by the memory that they hold as well.
 const WAITING_MAX: usize = 1024;
 
@@ -31,12 +34,6 @@ const UNIT: u64 = 1 << 20;
 
 /// As many spokes are remembered before some are forgotten.
 const SWEEP_AT: usize = 64;
-
-/// The pace at which places become free is measured over this time at least.
-const PACE_TIME: Duration = Duration::from_secs(1);
-
-/// A pace that is older says nothing any more.
-const PACE_AGE_MAX: Duration = Duration::from_secs(10);
 
 /// Who competes, and with which weight.
 #[derive(Debug, Clone, Copy)]
@@ -110,6 +107,8 @@ pub struct Use {
 #[derive(Debug)]
 struct Lines {
     places: usize,
+    /// Most requests of one spoke in its line.
+    waiting_max: usize,
     taken: usize,
     /// How many spokes hold one.
     holders: usize,
@@ -150,19 +149,6 @@ struct Rank {
     id: u64,
 }
 
-/// How fast places become free while somebody waits.
-#[derive(Debug, Default)]
-struct Pace {
-    /// The time between two places, on average over [`PACE_TIME`] and more.
-    average: Duration,
-    /// When that was measured.
-    measured: Option<Instant>,
-    /// Since when places are counted for the next average.
-    since: Option<Instant>,
-    /// The places that were given since.
-    given: u32,
-}
-
 /// A request that waits.
 struct Waiting<'s> {
     shares: &'s Shares,
@@ -176,8 +162,14 @@ struct Waiting<'s> {
 impl Shares {
     /// Some places that are free.
     pub fn new(places: usize) -> Arc<Self> {
+        Self::with_lines(places, WAITING_MAX)
+    }
+
+    /// Some places that are free, with lines of so many requests at most.
+    pub fn with_lines(places: usize, waiting_max: usize) -> Arc<Self> {
         Arc::new(Self(Mutex::new(Lines {
             places,
+            waiting_max,
             taken: 0,
             holders: 0,
             waiting: 0,
@@ -278,7 +270,7 @@ impl Lines {
         if self.waiting == 0 {
             self.pace.begin(Instant::now());
         }
-        let full = standing.line.len() >= WAITING_MAX;
+        let full = standing.line.len() >= self.waiting_max;
         let retry_after = self.expected(share);
         if full || (self.waiting > 0 && retry_after > patience) {
             return Err(Crowded { retry_after });
@@ -336,7 +328,12 @@ impl Lines {
             self.change(next.id, |standing| waiter = standing.line.pop_front());
             self.take(next.id);
             self.waiting -= 1;
-            self.pace.given(Instant::now());
+            if self.waiting > 0 {
+                self.pace.given(Instant::now(), self.taken);
+            } else {
+                // Places come as fast as they are asked for, whatever was before.
+                self.pace = Pace::default();
+            }
             // Whoever left meanwhile waits for the lock to give the place back.
             let _ = waiter.map(|waiter| waiter.place.send(()));
         }
@@ -385,7 +382,7 @@ impl Lines {
 
     /// The time until the next request of this spoke would have a place, as places become free now.
     fn expected(&self, share: Share) -> Duration {
-        let interval = self.pace.interval(Instant::now());
+        let interval = self.pace.interval(Instant::now(), self.taken);
         if interval.is_zero() {
             return interval;
         }
@@ -408,43 +405,5 @@ impl Standing {
             given: self.given,
             id: self.share.id,
         }
-    }
-}
-
-impl Pace {
-    /// Somebody begins to wait, and nobody did before.
-    fn begin(&mut self, now: Instant) {
-        (self.since, self.given) = (Some(now), 0);
-    }
-
-    /// A place was given to somebody who waited.
-    fn given(&mut self, now: Instant) {
-        self.given = self.given.saturating_add(1);
-        let time = self.time(now);
-        if time >= PACE_TIME {
-            self.average = time / self.given;
-            self.measured = Some(now);
-            (self.since, self.given) = (Some(now), 0);
-        }
-    }
-
-    /// The time between two places: what it was on average not long ago, or what it is now if that is
-    /// more. A moment is no measure: the first of many who come at once would see no place in it.
-    fn interval(&self, now: Instant) -> Duration {
-        let is_recent = |measured| now.duration_since(measured) <= PACE_AGE_MAX;
-        let average = match self.measured.is_some_and(is_recent) {
-            true => self.average,
-            false => Duration::ZERO,
-        };
-        let time = self.time(now);
-        if time < PACE_TIME {
-            return average;
-        }
-        average.max(time / self.given.saturating_add(1))
-    }
-
-    fn time(&self, now: Instant) -> Duration {
-        let time = self.since.map(|since| now.duration_since(since));
-        time.unwrap_or_default()
     }
 }

@@ -55,7 +55,7 @@ async fn a_spoke_alone_has_all_places() {
     let _third = free(&shares, spoke).await;
     assert_eq!(usage(&shares), (3, 3, 0));
     let crowded = shares.enter(spoke, PATIENCE).await.unwrap_err();
-    assert_eq!(crowded.retry_after, PATIENCE);
+    assert_eq!(crowded.retry_after, PATIENCE / 3, "any of them may be next");
     assert_eq!(usage(&shares), (3, 3, 0));
     drop(first);
     let _fourth = free(&shares, spoke).await;
@@ -287,6 +287,62 @@ async fn an_old_pace_refuses_nobody() {
     assert_eq!(usage(&shares), (1, 1, 3));
     drop(held);
     assert!(waiting.join_all().await.iter().all(Result::is_ok));
+}
+
+/// A stall says nothing about the requests behind it, once nobody waits any more.
+#[tokio::test(start_paused = true)]
+async fn a_stall_that_is_over_refuses_nobody() {
+    let shares = Shares::new(1);
+    let spoke = Share::default();
+    let place = free(&shares, spoke).await;
+    let (_, waited) = tokio::join!(
+        async {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            drop(place);
+        },
+        shares.enter(spoke, PATIENCE)
+    );
+    drop(waited.unwrap());
+    let held = free(&shares, spoke).await;
+    let waiting = (0..5).map(|_| async { shares.enter(spoke, PATIENCE).await.map(drop) });
+    let waiting = futures_util::future::join_all(waiting);
+    let (waited, ()) = tokio::join!(waiting, async {
+        assert_eq!(usage(&shares), (1, 1, 5));
+        drop(held);
+    });
+    assert!(waited.iter().all(Result::is_ok), "{waited:?}");
+}
+
+/// Requests that were sent at once are answered at once, and the first answers are no measure.
+#[tokio::test(start_paused = true)]
+async fn many_places_that_become_free_at_once_refuse_nobody() {
+    let shares = Shares::new(32);
+    let spoke = Share::default();
+    let mut held = Vec::new();
+    for _ in 0..32 {
+        held.push(free(&shares, spoke).await);
+    }
+    let wait = || async {
+        let place = shares.enter(spoke, PATIENCE).await?;
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        drop(place);
+        Ok::<_, Crowded>(())
+    };
+    let waiting = futures_util::future::join_all((0..100).map(|_| wait()));
+    let (waited, late) = tokio::join!(waiting, async {
+        tokio::time::sleep(Duration::from_millis(1400)).await;
+        let before = futures_util::future::join_all((0..25).map(|_| wait()));
+        let after = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            drop(held.pop());
+            let after = futures_util::future::join_all((0..25).map(|_| wait()));
+            tokio::join!(after, async { drop(held) }).0
+        };
+        let (before, after) = tokio::join!(before, after);
+        [before, after].concat()
+    });
+    assert!(waited.iter().all(Result::is_ok), "{waited:?}");
+    assert!(late.iter().all(Result::is_ok), "{late:?}");
 }
 
 /// Nobody knows yet how long they take.
