@@ -13,6 +13,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use crate::budget::{Budget, Overloaded, Permit, Reservation};
 use crate::policy::{self, Rules, Verdict};
@@ -36,9 +37,12 @@ const INLINE_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// times the length of the V2 message. The usual one has four times the length.
 const DOWNGRADE_FACTOR: usize = 8;
 
-/// How long a message waits for its turn. Prometheus gives a request up after 30 s
+/// How long a message waits for its turns, all together. Prometheus gives a request up after 30 s
 /// (`remote_timeout`), and a hub has to take it as well.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Most usual messages of one spoke in its line. A small one takes 50 µs, so as many wait for some seconds.
+const USUAL_WAITING_MAX: usize = 1 << 16;
 
 /// Why a message is not rewritten.
 #[derive(Debug, thiserror::Error)]
@@ -105,9 +109,9 @@ pub(crate) struct Rewriter {
     /// A place for each thread: more would only hold more memory at once. Spokes have them in turn, or one
     /// with large messages would hold up those of the others.
     large: Arc<Shares>,
-    /// The same for other messages, which are worked on where requests are received and sent. What waits
+    /// The same for other requests, which are worked on where they are received and sent. What waits
     /// here is in no worker's queue, so work that takes no time does not wait behind it: that of a
-    /// connection whose hub has answered, above all.
+    /// connection whose hub has answered, above all. Steps of a delivery take no place.
     usual: Arc<Shares>,
 }
 
@@ -137,7 +141,7 @@ impl Rewriter {
         Self {
             lender: Lender::new(budget),
             large: Shares::new(threads),
-            usual: Shares::new(threads),
+            usual: Shares::with_lines(threads, USUAL_WAITING_MAX),
         }
     }
 
@@ -149,11 +153,12 @@ impl Rewriter {
     /// Decompresses a request, judges it, and makes the payloads of its targets. When the budget has
     /// no room in between, the work waits and begins again.
     pub(crate) async fn rewrite(&self, request: Request) -> Result<Rewritten, RewriteError> {
+        let deadline = Instant::now() + PATIENCE;
         let request = Arc::new(request);
         let reservation = &request.reservation;
         let held = reservation.bytes();
         let rewritten = loop {
-            match self.attempt(Arc::clone(&request)).await {
+            match self.attempt(Arc::clone(&request), deadline).await {
                 Err(RewriteError::Overloaded(overloaded)) => {
                     reservation.resize(held)?;
                     reservation.wait_for_room(overloaded).await?;
@@ -165,7 +170,11 @@ impl Rewriter {
         rewritten
     }
 
-    async fn attempt(&self, request: Arc<Request>) -> Result<Rewritten, RewriteError> {
+    async fn attempt(
+        &self,
+        request: Arc<Request>,
+        deadline: Instant,
+    ) -> Result<Rewritten, RewriteError> {
         let from = request.protocol;
         let decoded = snappy::checked_len(&request.body, request.decoded_bytes_max)?;
         let targets = request.targets.iter();
@@ -173,12 +182,14 @@ impl Rewriter {
         let size = sizes.max().unwrap_or(decoded);
         let judged = Arc::clone(&request);
         let share = request.reservation.share();
-        let work = self.run(share, size, move |buffers| buffers.rewrite(&judged));
+        let work = self.run(share, size, deadline, move |buffers| {
+            buffers.rewrite(&judged)
+        });
         let (mut rewritten, long) = work.await??;
         let Some(long) = long else {
             return Ok(rewritten);
         };
-        let work = self.run(share, long.v1_bytes, move |buffers| {
+        let work = self.run(share, long.v1_bytes, deadline, move |buffers| {
             buffers.rewrite_long(&request, &mut rewritten, long)?;
             Ok(rewritten)
         });
@@ -232,7 +243,7 @@ impl Rewriter {
     ) -> Result<(Translated, Permit), RewriteError> {
         let mut held = reservation.permit(decoded_len(payload)? + room)?;
         let payload = payload.clone();
-        let work = self.run(reservation.share(), size, move |buffers| {
+        let work = self.step(reservation.share(), size, move |buffers| {
             let translated = buffers.translate(&payload, to, room, &mut held)?;
             let kept = match &translated {
                 Translated::Done(outgoing) => outgoing.bytes(),
@@ -256,7 +267,7 @@ impl Rewriter {
         let room = first_room(protocol, protocol, decoded, &spoke.rules);
         let mut held = reservation.permit(decoded + room)?;
         let payload = payload.clone();
-        self.run(reservation.share(), decoded, move |buffers| {
+        self.step(reservation.share(), decoded, move |buffers| {
             let halves = buffers.halve(&payload, room, &mut held)?;
             let keep = |half: Payload| {
                 let kept = held.split(half.memory);
@@ -277,7 +288,7 @@ impl Rewriter {
         let decoded = decoded_len(payload)?;
         let mut held = reservation.permit(decoded)?;
         let payload = payload.clone();
-        self.run(reservation.share(), decoded, move |buffers| {
+        self.step(reservation.share(), decoded, move |buffers| {
             let units = buffers.units(&payload, &mut held)?;
             let kept = held.split(size_of_val(units.as_slice()));
             Ok((units, kept))
@@ -299,7 +310,7 @@ impl Rewriter {
         let room = first_room(protocol, protocol, decoded, &spoke.rules);
         let mut held = reservation.permit(decoded + room)?;
         let payload = payload.clone();
-        self.run(reservation.share(), decoded, move |buffers| {
+        self.step(reservation.share(), decoded, move |buffers| {
             let cut = buffers.cut(&payload, &parts, room, &mut held)?;
             Ok(cut.map(|cut| {
                 let kept = held.split(cut.memory);
@@ -309,18 +320,45 @@ impl Rewriter {
         .await?
     }
 
-    /// Runs `work` on a message of `size` bytes where that allows, in the turn of its spoke.
+    /// Runs `work` on a message of `size` bytes where that allows, in the turn of its spoke, unless that comes
+    /// too late.
     async fn run<T: Send + 'static>(
+        &self,
+        share: Share,
+        size: usize,
+        deadline: Instant,
+        work: impl FnOnce(&mut Buffers) -> T + Send + 'static,
+    ) -> Result<T, RewriteError> {
+        let patience = deadline.saturating_duration_since(Instant::now());
+        if size <= INLINE_BYTES_MAX {
+            let _place = self.usual.enter(share, patience).await?;
+            return Ok(with_buffers(work));
+        }
+        self.run_large(share, size, patience, work).await
+    }
+
+    /// Like [`run`](Self::run), for a step of a delivery. A hub may have stored a part already, so what takes
+    /// little time is finished before anything begins.
+    async fn step<T: Send + 'static>(
         &self,
         share: Share,
         size: usize,
         work: impl FnOnce(&mut Buffers) -> T + Send + 'static,
     ) -> Result<T, RewriteError> {
         if size <= INLINE_BYTES_MAX {
-            let _place = self.usual.enter(share, PATIENCE).await?;
             return Ok(with_buffers(work));
         }
-        let place = self.large.enter(share, PATIENCE).await?;
+        self.run_large(share, size, PATIENCE, work).await
+    }
+
+    async fn run_large<T: Send + 'static>(
+        &self,
+        share: Share,
+        size: usize,
+        patience: Duration,
+        work: impl FnOnce(&mut Buffers) -> T + Send + 'static,
+    ) -> Result<T, RewriteError> {
+        let place = self.large.enter(share, patience).await?;
         let lender = Arc::clone(&self.lender);
         let work = move || {
             let _place = place;

@@ -2,13 +2,13 @@
 //! it alone makes.
 
 mod reserved;
+mod turns;
 
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use prost::Message;
 use snap::raw::Encoder as SnappyEncoder;
-use tokio::time::Instant;
 
 use super::*;
 use crate::budget::Budget;
@@ -181,6 +181,27 @@ impl Fixture {
         Arc::new(reservation)
     }
 
+    /// A request of the spoke with this share.
+    fn request(
+        &self,
+        share: Share,
+        protocol: Protocol,
+        body: &Bytes,
+        targets: &[Target],
+    ) -> Request {
+        let reservation = self.budget.begin(&Arc::default(), share);
+        reservation.grow(body.len()).unwrap();
+        Request {
+            spoke: Arc::clone(&self.spoke),
+            protocol,
+            body: body.clone(),
+            reservation: Arc::new(reservation),
+            targets: targets.to_vec(),
+            decoded_bytes_max: 32 << 20,
+            watched: OnceLock::new(),
+        }
+    }
+
     /// What becomes of a request, and what it holds afterwards.
     async fn rewrite(
         &self,
@@ -188,16 +209,8 @@ impl Fixture {
         body: &Bytes,
         targets: &[Target],
     ) -> (Result<Rewritten, RewriteError>, Arc<Reservation>) {
-        let reservation = self.begin(body.len());
-        let request = Request {
-            spoke: Arc::clone(&self.spoke),
-            protocol,
-            body: body.clone(),
-            reservation: Arc::clone(&reservation),
-            targets: targets.to_vec(),
-            decoded_bytes_max: 32 << 20,
-            watched: OnceLock::new(),
-        };
+        let request = self.request(Share::default(), protocol, body, targets);
+        let reservation = Arc::clone(&request.reservation);
         (self.rewriter.rewrite(request).await, reservation)
     }
 
@@ -276,58 +289,6 @@ fn decompress(body: &[u8]) -> Vec<u8> {
     snappy::decompress(body, usize::MAX, &mut buffer)
         .unwrap()
         .to_vec()
-}
-
-/// Large requests of a spoke wait for each other, and not those of another spoke for them.
-#[tokio::test]
-async fn a_spoke_with_many_large_requests_does_not_hold_up_another() {
-    let fixture = Fixture::new();
-    let wide: Vec<Labels> = (0..100).map(|place| wide(place, 32 << 10)).collect();
-    let body = compress(&encode_v1(&wide));
-    let busy = Share::default();
-    let rewrite = async |share| {
-        let reservation = fixture.budget.begin(&Arc::default(), share);
-        reservation.grow(body.len()).unwrap();
-        let request = Request {
-            spoke: Arc::clone(&fixture.spoke),
-            protocol: Protocol::V1,
-            body: body.clone(),
-            reservation: Arc::new(reservation),
-            targets: vec![V1],
-            decoded_bytes_max: 32 << 20,
-            watched: OnceLock::new(),
-        };
-        fixture.rewriter.rewrite(request).await
-    };
-    let large = &fixture.rewriter.large;
-    let taken = [0; 2].map(|_| large.enter(busy, Duration::ZERO));
-    let taken = futures_util::future::try_join_all(taken).await.unwrap();
-    let waiting = futures_util::future::join_all((0..5).map(|_| rewrite(busy)));
-    let others = async {
-        // It has its turn although nobody gives a place back.
-        let other = rewrite(Share::default()).await;
-        assert_eq!(large.usage().waiting, 5);
-        drop(taken);
-        other
-    };
-    let (waited, other) = tokio::join!(waiting, others);
-    assert!(other.is_ok(), "{other:?}");
-    assert!(waited.iter().all(Result::is_ok), "{waited:?}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_large_request_does_not_wait_for_ever() {
-    let fixture = Fixture::new();
-    let share = Share::default();
-    let large = &fixture.rewriter.large;
-    let _taken = [0; 2].map(|_| large.enter(share, Duration::ZERO));
-    let _taken = futures_util::future::try_join_all(_taken).await.unwrap();
-    let work = fixture.rewriter.run(share, INLINE_BYTES_MAX + 1, |_| ());
-    let began = Instant::now();
-    assert!(matches!(work.await, Err(RewriteError::Crowded(_))));
-    assert_eq!(began.elapsed(), PATIENCE);
-    let small = fixture.rewriter.run(share, INLINE_BYTES_MAX, |_| ());
-    assert!(small.await.is_ok());
 }
 
 #[test]

@@ -98,8 +98,8 @@ pub enum Refusal {
         /// What is wrong.
         malformed: Malformed,
     },
-    /// Too many large requests of the spoke are worked on.
-    #[error("too many large requests at once; send smaller ones, or try again")]
+    /// So many requests of the spoke wait for the CPU that this one would wait for too long.
+    #[error("too many requests at once wait for the CPU; send it again later")]
     Crowded(Crowded),
     /// A method other than POST.
     #[error("remote write is a POST")]
