@@ -60,6 +60,9 @@ pub(super) enum Sign {
     Served,
     /// It has too much to do.
     Overloaded,
+    /// It closed the connection. It may have too much to do, or be replaced, which says nothing about what it
+    /// can do.
+    Reset,
     /// It cannot be reached, which says nothing about what it can do once it is back.
     Unreachable,
     /// Nothing, as a fault may come from the message.
@@ -142,12 +145,12 @@ impl Concurrency {
                     self.lower(self.limit / 2, now);
                 }
             }
-            Sign::Overloaded => {
+            Sign::Overloaded | Sign::Reset => {
                 if ended.began >= self.lowered {
                     self.failing += (1.0 - self.failing) / FAILING_RESPONSES;
                     if self.failing > FAILING_MAX {
                         self.lower(self.limit / 2, now);
-                        if !self.falling {
+                        if ended.sign == Sign::Overloaded && !self.falling {
                             self.falling = true;
                             self.threshold = self.limit;
                         }

@@ -125,7 +125,8 @@ fn sign(result: &Result<HubResponse, HubFailure>) -> Sign {
             _ => Sign::None,
         },
         // A connection may also be reset for what one message holds.
-        Err(HubFailure::Timeout | HubFailure::Reset) => Sign::Overloaded,
+        Err(HubFailure::Reset) => Sign::Reset,
+        Err(HubFailure::Timeout) => Sign::Overloaded,
         Err(HubFailure::Connect | HubFailure::Tls) => Sign::Unreachable,
         Err(HubFailure::Busy { .. } | HubFailure::Skipped) => Sign::Unheard,
     }

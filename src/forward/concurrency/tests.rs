@@ -75,7 +75,7 @@ fn a_hub_that_is_slow_is_kept_busy_and_not_pushed_over() {
 
 #[test]
 fn a_hub_that_is_back_is_used_again_at_once() {
-    for sign in [Sign::Overloaded, Sign::Unreachable] {
+    for sign in [Sign::Overloaded, Sign::Reset, Sign::Unreachable] {
         let start = Instant::now();
         let mut concurrency = Concurrency::new(start);
         let mut now = start;
@@ -99,6 +99,31 @@ fn a_hub_that_is_back_is_used_again_at_once() {
         assert_eq!(rounds(20, sign, &mut concurrency), LIMIT_MIN);
         assert!(rounds(6, Sign::Served, &mut concurrency) >= LIMIT_MAX / 2);
     }
+}
+
+/// It closes the connections of all requests under way, and says nothing about its limit by that.
+#[test]
+fn a_hub_that_restarts_gets_more_with_each_response() {
+    let start = Instant::now();
+    let mut concurrency = Concurrency::new(start);
+    let mut now = start;
+    let mut round = |sign| {
+        let (began, in_flight) = (now, concurrency.limit());
+        now += Duration::from_millis(200);
+        for _ in 0..in_flight {
+            let ended = Ended {
+                began,
+                bytes: BYTES,
+                sign,
+                in_flight,
+            };
+            concurrency.ended(&ended, now);
+        }
+        concurrency.limit()
+    };
+    assert_eq!(round(Sign::Reset), LIMIT_FIRST / 2);
+    let limits = [(); 3].map(|()| round(Sign::Served));
+    assert_eq!(limits, [LIMIT_FIRST, 2 * LIMIT_FIRST, 4 * LIMIT_FIRST]);
 }
 
 /// A hub whose responses take a while from some day on is used as before, soon after.
