@@ -285,6 +285,13 @@ impl<P: Copy> Templates<P> {
         Some(fit)
     }
 
+    /// The series that a template was found for is no UTF-8, so it was searched in vain.
+    #[cold]
+    pub(super) fn reject(&mut self) {
+        self.fits = self.fits.saturating_sub(1);
+        self.misses = self.misses.saturating_add(1);
+    }
+
     /// The series fits no template. It left one after so many patterns.
     #[inline(never)] // So that the loop over labels stays small.
     fn miss(&mut self, template: usize, fitted: usize) -> Option<Fit> {

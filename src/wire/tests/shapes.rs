@@ -372,6 +372,16 @@ fn searching_is_given_up_where_nothing_is_found() {
         expected.extend(vec![None; misses]);
         expected.push(own.filter(|_| searches));
         check(&all, &expected);
+        // The same with series that fit and are no UTF-8. Those of V2 have no strings of their own.
+        let mark = "####";
+        let text = pairs(&[("__name__", mark), ("cluster", "production")]);
+        all[2..misses + 2].fill(text);
+        let mut message = message(Protocol::V1, &all);
+        let find = |message: &[u8]| message.windows(4).position(|it| it == mark.as_bytes());
+        while let Some(at) = find(&message) {
+            message[at] = 0xff;
+        }
+        assert_eq!(walk(Protocol::V1, &message, &DEMANDS), expected);
     }
 }
 

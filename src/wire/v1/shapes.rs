@@ -233,7 +233,11 @@ impl Shapes {
         let fit = templates.find(start, &mut labels)?;
         *count = labels.count;
         let utf8 = labels.utf8 && is_utf8(message.get(labels.checked..fit.end)?);
-        utf8.then_some(fit)
+        if !utf8 {
+            templates.reject();
+            return None;
+        }
+        Some(fit)
     }
 
     /// Learns a template from a series that fits none, if its labels are clean.
