@@ -115,8 +115,8 @@ struct Job {
 
 impl Endpoint {
     /// Takes bytes from `budget` until `drain` begins, and runs what must be finished in its tasks. The
-    /// runtime has `threads`.
-    /// Who guesses credentials is remembered in `guesses`, and `captures` get what is refused.
+    /// runtime has `threads`. Who guesses credentials is remembered in `guesses`, and `captures` get what
+    /// is refused.
     pub fn new(
         state: Arc<ArcSwap<State>>,
         budget: Arc<Budget>,
