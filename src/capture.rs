@@ -281,6 +281,15 @@ impl Capture {
         self.changed.notify_one();
     }
 
+    /// Ends the capture, and drops what its client has not taken: the client may not see it any more.
+    pub fn revoke(&self) {
+        let mut queue = self.lock();
+        if queue.end.is_none() || !queue.waiting.is_empty() {
+            queue.end = Some(End::Revoked);
+        }
+        queue.waiting.clear();
+    }
+
     /// Why no more are captured, once that is so.
     pub fn end(&self) -> Option<End> {
         self.lock().end

@@ -120,6 +120,30 @@ async fn a_capture_ends_with_its_last_request_its_bytes_or_its_time() {
 }
 
 #[tokio::test]
+async fn what_may_not_be_seen_any_more_is_dropped() {
+    let (captures, _) = captures(usize::MAX);
+    for (sizes, taken, end) in [
+        (&[][..], 0, End::Revoked),
+        (&[1], 0, End::Revoked),
+        // All have come, and some of them were not taken.
+        (&[1, 1, 1], 2, End::Revoked),
+        (&[1, 1, 1], 3, End::Requests),
+    ] {
+        let capture = captures.begin(terms()).unwrap();
+        for size in sizes {
+            capture.add(captured(body(&capture, &[*size])));
+        }
+        for _ in 0..taken {
+            capture.drop_first();
+        }
+        capture.revoke();
+        assert_eq!(capture.end(), Some(end), "{sizes:?}, {taken}");
+        assert!(capture.first(|_| ()).is_none());
+        captures.end(&capture, End::Gone);
+    }
+}
+
+#[tokio::test]
 async fn one_capture_goes_on_at_a_time() {
     let (captures, _) = captures(usize::MAX);
     let first = captures.begin(terms()).unwrap();

@@ -217,6 +217,9 @@ impl Session {
                 }
                 return Some(Ok(part));
             }
+            if !self.may_go_on() {
+                self.capture.revoke();
+            }
             if let Some((sending, part)) = Sending::begin(&self.capture) {
                 self.sending = Some(sending);
                 return Some(Ok(part));
@@ -230,10 +233,7 @@ impl Session {
                 () = self.capture.changed() => {}
                 () = sleep_until(self.capture.terms().until) => self.capture.finish(End::Time),
                 () = self.sources.writes.begins() => self.capture.finish(End::Shutdown),
-                _ = self.signs.tick() => match self.may_go_on() {
-                    true => return Some(Ok(Bytes::from_static(b"\n"))),
-                    false => self.capture.finish(End::Revoked),
-                }
+                _ = self.signs.tick() => return Some(Ok(Bytes::from_static(b"\n"))),
             }
         }
     }

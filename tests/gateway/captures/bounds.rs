@@ -1,7 +1,7 @@
 //! When a capture ends, and what becomes of its memory.
 
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::*;
 use crate::support::metrics::Metrics;
@@ -14,7 +14,10 @@ async fn bytes_in_flight(gate: &Gate) -> f64 {
 
 /// Begins a capture whose client reads nothing.
 async fn begin(gate: &Gate) -> TcpStream {
-    let mut stream = TcpStream::connect(gate.admin_address()).await.unwrap();
+    let socket = TcpSocket::new_v4().unwrap();
+    // What fits into the sockets is as good as read.
+    socket.set_recv_buffer_size(64 * 1024).unwrap();
+    let mut stream = socket.connect(gate.admin_address()).await.unwrap();
     let head = format!(
         "POST /api/v1/spokes/production/capture?requests=1000 HTTP/1.1\r\nHost: localhost\r\n\
          Authorization: Bearer {}\r\nContent-Length: 0\r\n\r\n",
@@ -26,19 +29,20 @@ async fn begin(gate: &Gate) -> TcpStream {
     stream
 }
 
+/// A large body that is no snappy block.
+fn noise() -> Vec<u8> {
+    let byte = |it: u32| (it.wrapping_mul(it) >> 7) as u8;
+    (0..90_000).map(byte).collect()
+}
+
 #[tokio::test]
 async fn a_client_that_goes_away_ends_its_capture_and_frees_its_memory() {
     let (_hub, gate) = start().await;
     let client = begin(&gate).await;
     // More than the buffers of the sockets take.
-    let noise: Vec<u8> = (0..90_000_u32)
-        .map(|it| (it.wrapping_mul(it) >> 7) as u8)
-        .collect();
     let mut held = 0.0;
     for _ in 0..300 {
-        gate.send(write(Protocol::V1, noise.clone()))
-            .await
-            .expect(400);
+        gate.send(write(Protocol::V1, noise())).await.expect(400);
         held = bytes_in_flight(&gate).await;
         if held > 1_000_000.0 {
             break;
@@ -70,6 +74,36 @@ async fn a_client_that_goes_away_ends_its_capture_and_frees_its_memory() {
         lines[1],
         "{\"capture\":\"ended\",\"why\":\"time\",\"requests\":0}"
     );
+}
+
+#[tokio::test]
+async fn a_client_that_reads_slowly_gets_no_body_after_its_credential_went() {
+    let (hub, gate) = start().await;
+    let mut client = begin(&gate).await;
+    // Twice what the sockets hold.
+    let count = 200;
+    for _ in 0..count {
+        gate.send(write(Protocol::V1, noise())).await.expect(400);
+    }
+    let [operator, other] = ["operator", "other"].map(|it| token_sha256(&token(it)));
+    let spokes = [spoke("production", "")];
+    gate.write_config(&guarded(&hub, &spokes).replace(&operator, &other));
+    let reload = Request::new("POST", "/-/reload").token(&token("operator"));
+    gate.admin(reload).await.expect(200);
+    let mut read = Vec::new();
+    let mut part = vec![0; 1 << 20];
+    // The connection may stay open.
+    while !read.ends_with(b"\r\n0\r\n\r\n") {
+        let length = tokio::time::timeout(DEADLINE, client.read(&mut part)).await;
+        let length = length.unwrap().unwrap();
+        assert!(length > 0, "the answer ended early");
+        read.extend_from_slice(&part[..length]);
+    }
+    let text = String::from_utf8(read).unwrap();
+    let requests = text.matches("{\"capture\":\"request\"").count();
+    assert!(requests > 0 && requests < count, "{requests}");
+    let ended = format!("{{\"capture\":\"ended\",\"why\":\"revoked\",\"requests\":{count}}}");
+    assert!(text.contains(&ended));
 }
 
 #[tokio::test]
