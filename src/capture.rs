@@ -4,9 +4,10 @@
 //! admin port asks for it, [`admin`](crate::admin) hands it out once and to nobody else, and no part of a
 //! body reaches the log or the status page.
 //!
-//! At most one capture goes on in the process. Then what captures hold has one bound, however many spokes
-//! and operators there are: [`HELD_BYTES_MAX`], which the budget of bytes in flight has room for or a body
-//! is cut. As long as none goes on, a request costs the load of one atomic.
+//! At most one capture goes on in the process, and what it holds has one bound with what is left of those
+//! before it: [`HELD_BYTES_MAX`]. That is beside the budget of bytes in flight, since requests of other
+//! spokes must find all of it, whatever is captured. As long as no capture goes on, a request costs the load
+//! of one atomic.
 
 mod kept;
 #[cfg(test)]
@@ -24,12 +25,11 @@ use http::StatusCode;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use crate::budget::Budget;
 use crate::wire::Protocol;
 
 pub use kept::Kept;
 
-/// The most bytes that bodies may hold at once, those of requests under way included.
+/// The most bytes that bodies may hold at once in the process, those of requests under way included.
 pub const HELD_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// How long after its end a capture may still be read. A client that reads nothing must not keep the
@@ -119,26 +119,17 @@ impl End {
 }
 
 /// The capture that goes on, if there is one.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Captures {
     /// There is one. Each request looks at it, so it has no lock.
     begun: AtomicBool,
     current: Mutex<Option<Arc<Capture>>>,
     changed: Notify,
-    budget: Arc<Budget>,
+    /// What bodies hold, in bytes. Those of a capture that has ended may do so for a while.
+    held: Arc<AtomicUsize>,
 }
 
 impl Captures {
-    /// None. What they will keep comes out of `budget`.
-    pub fn new(budget: &Arc<Budget>) -> Self {
-        Self {
-            begun: false.into(),
-            current: Mutex::default(),
-            changed: Notify::new(),
-            budget: Arc::clone(budget),
-        }
-    }
-
     /// The capture of a spoke's requests, if one goes on.
     pub fn of(&self, spoke: &str) -> Option<Arc<Capture>> {
         if !self.begun.load(Ordering::Relaxed) {
@@ -156,8 +147,7 @@ impl Captures {
         }
         let capture = Arc::new(Capture {
             terms,
-            budget: Arc::clone(&self.budget),
-            held: 0.into(),
+            held: Arc::clone(&self.held),
             queue: Mutex::default(),
             changed: Notify::new(),
         });
@@ -207,9 +197,8 @@ impl Captures {
 #[derive(Debug)]
 pub struct Capture {
     terms: Terms,
-    budget: Arc<Budget>,
-    /// What bodies hold, in bytes.
-    held: AtomicUsize,
+    /// What the bodies of all captures hold, in bytes.
+    held: Arc<AtomicUsize>,
     queue: Mutex<Queue>,
     changed: Notify,
 }

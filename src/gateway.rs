@@ -95,7 +95,7 @@ impl Gateway {
         let (writes, admin) = (Drain::default(), Drain::default());
         let (reloads, loads) = reload::channel();
         let guesses = Arc::new(Guesses::new());
-        let captures = Arc::new(Captures::new(&budget));
+        let captures = Arc::new(Captures::default());
         let endpoint = Endpoint::new(
             Arc::clone(&state),
             Arc::clone(&budget),

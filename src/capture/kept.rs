@@ -4,15 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::budget::Reservation;
-use crate::shares::Share;
-
 use super::{Capture, HELD_BYTES_MAX};
 
 /// The first bytes of a body, as they came.
 pub struct Kept {
     capture: Arc<Capture>,
-    reservation: Reservation,
     bytes: Vec<u8>,
     /// What the buffer has of the bound of all bodies, in bytes.
     held: usize,
@@ -24,7 +20,6 @@ impl Kept {
     /// Keeps nothing yet.
     pub fn new(capture: &Arc<Capture>) -> Self {
         Self {
-            reservation: capture.budget.begin(&Arc::default(), Share::default()),
             capture: Arc::clone(capture),
             bytes: Vec::new(),
             held: 0,
@@ -69,7 +64,7 @@ impl Kept {
         }
         self.held = wanted;
         let missing = wanted - self.bytes.len();
-        self.reservation.grow(more).is_ok() && self.bytes.try_reserve_exact(missing).is_ok()
+        self.bytes.try_reserve_exact(missing).is_ok()
     }
 }
 

@@ -2,8 +2,6 @@
 
 use std::net::Ipv4Addr;
 
-use crate::metrics::Gauge;
-
 use super::*;
 
 fn terms() -> Terms {
@@ -17,11 +15,9 @@ fn terms() -> Terms {
     }
 }
 
-/// Captures over a budget of so many bytes, and the bytes of it that are taken.
-fn captures(budget: usize) -> (Captures, Gauge) {
-    let gauge = Gauge::default();
-    let captures = Captures::new(&Budget::new(budget, gauge.clone()));
-    (captures, gauge)
+/// What bodies hold.
+fn held(captures: &Captures) -> usize {
+    captures.held.load(Ordering::Relaxed)
 }
 
 /// A body that came in parts of these lengths.
@@ -52,46 +48,46 @@ fn captured(body: Kept) -> Captured {
 }
 
 #[tokio::test]
-async fn a_body_is_cut_at_its_bound_and_at_that_of_the_budget() {
-    for (budget, parts, kept) in [
-        (5000, &[400, 600][..], 1000),
-        (5000, &[400, 601], 1000),
-        (5000, &[1001], 1000),
-        (5000, &[1000, 1], 1000),
-        (901, &[900], 900),
-        // Nothing may follow a gap.
-        (901, &[500, 500, 1], 500),
-        (901, &[1000, 1], 0),
-        (901, &[], 0),
+async fn a_body_is_cut_at_its_bound() {
+    for (parts, kept) in [
+        (&[400, 600][..], 1000),
+        (&[400, 601], 1000),
+        (&[1001], 1000),
+        (&[1000, 1], 1000),
+        (&[], 0),
     ] {
-        let (captures, taken) = captures(budget);
-        // Somebody else holds something, so that nobody may go beyond the budget.
-        let other = captures.budget.begin(&Arc::default(), Default::default());
-        other.grow(1).unwrap();
+        let captures = Captures::default();
         let capture = captures.begin(terms()).unwrap();
         let body = body(&capture, parts);
         assert_eq!(body.bytes().len(), kept, "{parts:?}");
         assert_eq!(body.came(), parts.iter().sum::<usize>());
-        assert!(taken.get() > kept as i64, "{parts:?}");
+        assert_eq!(held(&captures), kept, "{parts:?}");
         drop(body);
-        assert_eq!((taken.get(), capture.held.load(Ordering::Relaxed)), (1, 0));
+        assert_eq!(held(&captures), 0);
     }
 }
 
 #[tokio::test]
-async fn all_bodies_together_have_a_bound() {
-    let (captures, taken) = captures(usize::MAX);
-    let capture = captures.begin(Terms {
+async fn all_bodies_of_the_process_together_have_a_bound() {
+    let captures = Captures::default();
+    let large = Terms {
         body_bytes: HELD_BYTES_MAX,
         ..terms()
-    });
-    let capture = capture.unwrap();
-    let large = body(&capture, &[HELD_BYTES_MAX - 10]);
-    assert_eq!(body(&capture, &[11]).bytes().len(), 0);
-    assert_eq!(body(&capture, &[10]).bytes().len(), 10);
-    drop(large);
-    assert_eq!(body(&capture, &[11]).bytes().len(), 11);
-    assert_eq!(taken.get(), 0);
+    };
+    let capture = captures.begin(large.clone()).unwrap();
+    let first = body(&capture, &[HELD_BYTES_MAX - 10]);
+    let bytes = |capture, parts: &[usize]| body(capture, parts).bytes().len();
+    assert_eq!(bytes(&capture, &[11]), 0);
+    assert_eq!(bytes(&capture, &[10]), 10);
+    // Nothing may follow a gap.
+    assert_eq!(bytes(&capture, &[5, 6, 1]), 5);
+    // A request that is under way outlives its capture.
+    captures.end(&capture, End::Gone);
+    let next = captures.begin(large).unwrap();
+    assert_eq!(bytes(&next, &[11]), 0);
+    drop(first);
+    assert_eq!(bytes(&next, &[11]), 11);
+    assert_eq!(held(&captures), 0);
 }
 
 #[tokio::test]
@@ -103,7 +99,7 @@ async fn a_capture_ends_with_its_last_request_its_bytes_or_its_time() {
         (&[1000, 999], 60, None, 2),
         (&[1], 0, Some(End::Time), 0),
     ] {
-        let (captures, taken) = captures(usize::MAX);
+        let captures = Captures::default();
         let until = Instant::now() + Duration::from_secs(until);
         let capture = captures.begin(Terms { until, ..terms() }).unwrap();
         for size in sizes {
@@ -114,14 +110,14 @@ async fn a_capture_ends_with_its_last_request_its_bytes_or_its_time() {
         assert!(captures.of("staging").is_none());
         captures.end(&capture, End::Gone);
         assert!(capture.first(|_| ()).is_none());
-        assert_eq!(taken.get(), 0);
+        assert_eq!(held(&captures), 0);
         captures.begin(terms()).unwrap();
     }
 }
 
 #[tokio::test]
 async fn what_may_not_be_seen_any_more_is_dropped() {
-    let (captures, _) = captures(usize::MAX);
+    let captures = Captures::default();
     for (sizes, taken, end) in [
         (&[][..], 0, End::Revoked),
         (&[1], 0, End::Revoked),
@@ -145,7 +141,7 @@ async fn what_may_not_be_seen_any_more_is_dropped() {
 
 #[tokio::test]
 async fn one_capture_goes_on_at_a_time() {
-    let (captures, _) = captures(usize::MAX);
+    let captures = Captures::default();
     let first = captures.begin(terms()).unwrap();
     let other = captures.begin(terms()).unwrap_err();
     assert!(Arc::ptr_eq(&first, &other));
@@ -158,7 +154,7 @@ async fn one_capture_goes_on_at_a_time() {
 
 #[test]
 fn reasons_are_chosen_whatever_the_status() {
-    let (captures, _) = captures(usize::MAX);
+    let captures = Captures::default();
     let wants = |chosen: &[&str], status: u16, reasons: &[&'static str]| {
         let reasons_wanted = chosen.iter().map(|it| (*it).to_owned()).collect();
         let mut terms = Terms {
@@ -180,7 +176,7 @@ fn reasons_are_chosen_whatever_the_status() {
 /// A client that reads nothing keeps no memory.
 #[tokio::test(start_paused = true)]
 async fn what_nobody_takes_is_dropped_some_time_after_the_end() {
-    let (captures, taken) = captures(usize::MAX);
+    let captures = Captures::default();
     let expire = captures.expire();
     let client = async {
         let first = captures.begin(terms()).unwrap();
@@ -188,9 +184,9 @@ async fn what_nobody_takes_is_dropped_some_time_after_the_end() {
         let capture = captures.begin(terms()).unwrap();
         capture.add(captured(body(&capture, &[1000])));
         tokio::time::sleep(Duration::from_secs(60)).await;
-        assert_eq!(taken.get(), 1000);
+        assert_eq!(held(&captures), 1000);
         tokio::time::sleep(Duration::from_secs(11)).await;
-        assert_eq!(taken.get(), 0);
+        assert_eq!(held(&captures), 0);
         assert_eq!(capture.end(), Some(End::Time));
         captures.begin(terms()).unwrap();
     };
