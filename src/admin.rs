@@ -30,6 +30,7 @@ use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
 use crate::capture::Captures;
+use crate::config::Credential;
 use crate::identify::{Guesses, NotIdentified, Operator};
 use crate::listener::{Drain, Handler, Peer, ResponseBody, Turn};
 use crate::metrics::{Metrics, PageFormat};
@@ -82,8 +83,7 @@ pub struct Sources {
 /// Who sends a request with a right credential.
 #[derive(Debug, Clone)]
 struct Asker {
-    /// The name of the credential.
-    credential: Arc<str>,
+    credential: Arc<Credential>,
     address: IpAddr,
 }
 

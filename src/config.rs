@@ -263,6 +263,8 @@ pub struct Credential {
     pub secret: Secret,
     /// The last moment at which it proves anything; `None` for no end.
     pub not_after: Option<SystemTime>,
+    /// `captures`: whether an operator with it may capture what spokes send. False for one of a spoke.
+    pub may_capture: bool,
 }
 
 /// What a credential is checked against. No variant holds a secret in the clear.

@@ -145,12 +145,12 @@ impl Proven for Identity {
     }
 }
 
-/// An operator, by the name of the credential.
+/// An operator, by the credential.
 #[derive(Debug, Clone)]
-pub struct Operator(pub Arc<str>);
+pub struct Operator(pub Arc<Credential>);
 
 impl Proven for Operator {
-    /// All of them may do the same.
+    /// Only of certificates and JWTs several can match, and operators have none.
     fn is_same(&self, _: &Self) -> bool {
         true
     }

@@ -62,7 +62,7 @@ impl State {
         let operators = &config.admin.credentials;
         let operators = (!operators.is_empty()).then(|| {
             let credentials = operators.iter().map(|credential| {
-                let operator = Operator(credential.name.as_str().into());
+                let operator = Operator(Arc::new(credential.clone()));
                 (operator, credential)
             });
             Authenticator::new(credentials, &[], &passwords)

@@ -32,7 +32,7 @@ const LINE_BYTES_MAX: usize = 48 << 20;
 const EXIT_TROUBLE: u8 = 2;
 
 const NOTES: &str = "\
-It needs one of admin.credentials, and is off where the configuration has none. hubgate keeps the bodies in \
+It needs one of admin.credentials with captures: allow, and is off where the configuration has none. hubgate keeps the bodies in \
 memory until they are stored, 32 MiB of them at most, and one capture at a time. Ctrl-C ends it.
 
 Exit codes: 0 if a request was captured, 1 if none was, 2 if hubgate could not be asked or fell silent, or a \

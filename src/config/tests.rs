@@ -44,7 +44,7 @@ listen:
   connection_age_max: 1h
 admin:
   address: 127.0.0.1:9481
-  credentials: [basic: {username: operator, password_hash: "$2b$12$EXRkfkdmXn2gzds2SSitu.MW9.gAVqa9eLS1//RYtYCmB1eLHg.9q"}]
+  credentials: [{captures: allow, basic: {username: operator, password_hash: "$2b$12$EXRkfkdmXn2gzds2SSitu.MW9.gAVqa9eLS1//RYtYCmB1eLHg.9q"}}]
 hub:
   url: http://127.0.0.1:9090/api/v1/write
   timeout: 1m30s
@@ -110,6 +110,7 @@ fn a_complete_configuration_is_read() {
         panic!("one credential");
     };
     assert_eq!(operator.name, "basic:operator");
+    assert!(operator.may_capture && !production.credentials[0].may_capture);
     let ends: Vec<_> = production
         .credentials
         .iter()

@@ -91,6 +91,7 @@ mod tests {
                 name: name.to_string(),
                 secret: Secret::Certificate(name),
                 not_after: None,
+                may_capture: false,
             };
             (identity, credential)
         });

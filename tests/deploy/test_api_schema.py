@@ -90,9 +90,10 @@ def captured(hubgate, folder, requests):
     (folder / "admin.token").write_text(secrets.token_urlsafe(32))
     (folder / "spoke.token").write_text(secrets.token_urlsafe(32))
     listen, admin = (f"127.0.0.1:{port}" for port in processes.free_ports(2))
+    credential = {"token_file": "admin.token", "captures": "allow"}
     document = {
         "listen": {"address": listen},
-        "admin": {"address": admin, "credentials": [{"token_file": "admin.token"}]},
+        "admin": {"address": admin, "credentials": [credential]},
         "hub": {"url": "http://127.0.0.1:9/api/v1/write"},
         "spokes": [{"name": "refused", "credentials": [{"token_file": "spoke.token"}]}],
     }

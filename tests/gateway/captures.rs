@@ -14,7 +14,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::{Child, ChildStderr, Command};
 
 use crate::support::body::{Protocol, bare, encode, now, series, snappy};
-use crate::support::config::{config, spoke, token, token_sha256};
+use crate::support::config::{config, sha256, spoke, token, token_sha256};
 use crate::support::eventually_equal;
 use crate::support::gate::Gate;
 use crate::support::hub::ScriptedHub;
@@ -27,10 +27,15 @@ const SECRET: &str = "data-of-another-team";
 
 /// A configuration whose admin port asks for a credential.
 fn guarded(hub: &ScriptedHub, spokes: &[String]) -> String {
-    let credential = token_sha256(&token("operator"));
+    let credential = may_capture(&token("operator"));
     let admin = format!("admin: {{address: \"127.0.0.1:0\", credentials: [{credential}]}}\n");
     let limits = "limits: {body_bytes_max: 100000, decoded_bytes_max: 200000}\n";
     format!("{admin}{limits}{}", config(&hub.url(), spokes))
+}
+
+/// A credential of an operator: the hash of a token.
+fn may_capture(token: &str) -> String {
+    format!("{{token_sha256: {}, captures: allow}}", sha256(token))
 }
 
 async fn start() -> (ScriptedHub, Gate) {
@@ -428,7 +433,7 @@ async fn a_capture_needs_a_credential_and_known_words() {
     let path = "/api/v1/spokes/production/capture";
     let refused = open.admin(Request::new("POST", path)).await.expect(403);
     assert!(refused.text.contains("admin.credentials"), "{refused:?}");
-    let (_hub, gate) = start().await;
+    let (hub, gate) = start().await;
     gate.admin(Request::new("POST", path)).await.expect(401);
     for (path, status, text) in [
         ("/api/v1/spokes/nobody/capture".to_owned(), 404, "no spoke"),
@@ -439,6 +444,18 @@ async fn a_capture_needs_a_credential_and_known_words() {
         let response = gate.admin(request).await.expect(status);
         assert!(response.text.contains(text), "{response:?}");
     }
+    // What scrapes has a credential as well.
+    let scraper = [
+        token_sha256(&token("scraper")),
+        may_capture(&token("operator")),
+    ];
+    let yaml = guarded(&hub, &[spoke("production", "")]);
+    gate.write_config(&yaml.replace(&scraper[1], &scraper.join(", ")));
+    let reload = Request::new("POST", "/-/reload").token(&token("operator"));
+    gate.admin(reload).await.expect(200);
+    let scraper = Request::new("POST", path).token(&token("scraper"));
+    let refused = gate.admin(scraper).await.expect(403);
+    assert!(refused.text.contains("captures: allow"), "{refused:?}");
     let get = Request::get(path).token(&token("operator"));
     gate.admin(get).await.expect(405);
     let foreign = Request::new("POST", path).token(&token("operator"));

@@ -2,8 +2,8 @@
 //!
 //! The answer is a line of JSON for each event: that the capture begins, each request with its body in
 //! base64, and that it ended. An empty line each second finds out whether the client is still there; when
-//! it is not, the capture ends. Whoever asks needs one of `admin.credentials`, also where everybody else may
-//! use the admin port: the bodies belong to another team.
+//! it is not, the capture ends. Whoever asks needs one of `admin.credentials` that says so, also where
+//! everybody else may use the admin port: the bodies belong to another team.
 
 mod lines;
 
@@ -21,7 +21,6 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
 use crate::admin::{Asker, Sources};
 use crate::capture::{Capture, End, Terms};
-use crate::config::Credential;
 use crate::reasons::{Reason, RequestReason};
 
 use lines::{Begin, Ended, Sending};
@@ -39,7 +38,11 @@ const PARAMETERS: [(&str, usize, usize); 4] = [
 
 const NO_CREDENTIAL: &str = "\
 a capture shows what another team sent, so it is off until the admin port asks for a credential; write one \
-into admin.credentials of the configuration, and send it with the request\n";
+with captures: allow into admin.credentials of the configuration, and send it with the request\n";
+
+const NOT_ALLOWED: &str = "\
+a capture shows what another team sent, and this credential may not see that; write captures: allow beside it \
+into admin.credentials of the configuration\n";
 
 pub(super) async fn capture(
     State(sources): State<Sources>,
@@ -51,15 +54,12 @@ pub(super) async fn capture(
     let Some(Extension(asker)) = asker else {
         return (StatusCode::FORBIDDEN, NO_CREDENTIAL).into_response();
     };
+    if !asker.credential.may_capture {
+        return (StatusCode::FORBIDDEN, NOT_ALLOWED).into_response();
+    }
     if state.spoke(&name).is_none() {
         return (StatusCode::NOT_FOUND, "no spoke has this name\n").into_response();
     }
-    let mut credentials = state.config.admin.credentials.iter();
-    let credential = credentials.find(|it| *it.name == *asker.credential);
-    let Some(credential) = credential.cloned() else {
-        // A reload came in between.
-        return (StatusCode::FORBIDDEN, NO_CREDENTIAL).into_response();
-    };
     let asked = match Asked::parse(uri.query().unwrap_or_default()) {
         Ok(asked) => asked,
         Err(text) => return (StatusCode::BAD_REQUEST, text + "\n").into_response(),
@@ -74,7 +74,6 @@ pub(super) async fn capture(
     signs.set_missed_tick_behavior(MissedTickBehavior::Delay);
     signs.reset();
     let session = Session {
-        credential,
         sources,
         capture,
         asker,
@@ -171,8 +170,6 @@ struct Session {
     sources: Sources,
     capture: Arc<Capture>,
     asker: Asker,
-    /// What the client proved itself with.
-    credential: Credential,
     begun: Instant,
     signs: Interval,
     /// The request of which a part was sent.
@@ -241,10 +238,10 @@ impl Session {
     /// A credential that has expired, or that a reload took away, must not show bodies any longer.
     fn may_go_on(&self) -> bool {
         let state = self.sources.state.load();
-        let credentials = &state.config.admin.credentials;
-        let same = credentials.iter().find(|it| **it == self.credential);
+        let credential = &*self.asker.credential;
         let now = SystemTime::now();
-        same.is_some_and(|it| it.not_after.is_none_or(|end| end >= now))
+        state.config.admin.credentials.contains(credential)
+            && credential.not_after.is_none_or(|end| end >= now)
             && state.spoke(&self.capture.terms().spoke).is_some()
     }
 
@@ -262,7 +259,7 @@ impl Session {
         } = &self.asker;
         tracing::info!(
             spoke,
-            credential = %credential,
+            credential = credential.name,
             %address,
             requests,
             seconds = (*until - self.begun).as_secs(),
@@ -279,7 +276,7 @@ impl Drop for Session {
         let why = self.capture.end().map(End::name);
         tracing::info!(
             spoke = self.capture.terms().spoke,
-            credential = %self.asker.credential,
+            credential = self.asker.credential.name,
             address = %self.asker.address,
             requests,
             bytes,

@@ -16,16 +16,33 @@ use super::jwt::jwt;
 use super::visible::check_visible;
 use super::{Check, absolute, advice, value};
 use crate::config::errors::{Report, Reported};
-use crate::config::{Credential, Secret};
-
-/// The kinds of credentials that a spoke can have.
-pub(super) const KINDS: &[&str] = &["token_sha256", "token_file", "basic", "certificate", "jwt"];
+use crate::config::{Credential, Secret, defaults};
 
 /// The kinds that an operator can have, who scrapes or asks with curl.
 pub(super) const ADMIN_KINDS: &[&str] = &["token_sha256", "token_file", "basic"];
 
-/// The key beside the kind.
+/// Keys beside the kind.
 const NOT_AFTER: &str = "not_after";
+const CAPTURES: &str = "captures";
+
+/// The keys of a credential.
+pub(super) struct Keys {
+    kinds: &'static [&'static str],
+    /// What may stand beside the kind.
+    beside: &'static [&'static str],
+}
+
+/// Those of a spoke.
+pub(super) const OF_SPOKE: Keys = Keys {
+    kinds: &["token_sha256", "token_file", "basic", "certificate", "jwt"],
+    beside: &[NOT_AFTER],
+};
+
+/// Those of an operator.
+pub(super) const OF_OPERATOR: Keys = Keys {
+    kinds: ADMIN_KINDS,
+    beside: &[NOT_AFTER, CAPTURES],
+};
 
 const BASIC_KEYS: &[&str] = &["username", "password_hash"];
 
@@ -62,11 +79,11 @@ const BCRYPT_COST_MIN: u32 = 4;
 /// Whoever replaces credentials by hand needs some days.
 const EXPIRES_SOON: Duration = Duration::from_secs(14 * 24 * 3600);
 
-/// Checks a list of credentials of these kinds. Without any, `nobody` says what would follow.
+/// Checks a list of credentials with these keys. Without any, `nobody` says what would follow.
 pub(super) fn credentials(
     check: &mut Check<'_>,
     list: &Entry<'_>,
-    kinds: &[&'static str],
+    keys: &Keys,
     nobody: &str,
 ) -> Result<Vec<Credential>, Reported> {
     let items = list.items(&mut check.report)?;
@@ -76,7 +93,7 @@ pub(super) fn credentials(
     // Every item is checked before the first error is returned.
     let checked: Vec<_> = items
         .iter()
-        .map(|item| credential(check, item, kinds))
+        .map(|item| credential(check, item, keys))
         .collect();
     checked.into_iter().collect()
 }
@@ -84,17 +101,28 @@ pub(super) fn credentials(
 fn credential(
     check: &mut Check<'_>,
     entry: &Entry<'_>,
-    kinds: &[&'static str],
+    keys: &Keys,
 ) -> Result<Credential, Reported> {
-    let keys = [kinds, &[NOT_AFTER]].concat();
-    let fields = entry.fields(&mut check.report, UnknownKeys::Hidden, &keys);
+    let all = [keys.kinds, keys.beside].concat();
+    let fields = entry.fields(&mut check.report, UnknownKeys::Hidden, &all);
     let not_after = not_after(&mut check.report, &fields);
-    let (name, secret) = secret(check, &fields, kinds)?;
+    let default = defaults::MAY_CAPTURE;
+    let may_capture = fields.parse_or(&mut check.report, CAPTURES, may_capture, default);
+    let (name, secret) = secret(check, &fields, keys)?;
     Ok(Credential {
         name,
         secret,
         not_after: not_after?,
+        may_capture: may_capture?,
     })
+}
+
+fn may_capture(text: &str) -> Result<bool, String> {
+    match text {
+        "off" => Ok(false),
+        "allow" => Ok(true),
+        _ => Err("unknown value; allowed: off, allow".to_owned()),
+    }
 }
 
 fn not_after(report: &mut Report, fields: &Fields<'_>) -> Result<Option<SystemTime>, Reported> {
@@ -128,10 +156,12 @@ fn not_after(report: &mut Report, fields: &Fields<'_>) -> Result<Option<SystemTi
 fn secret(
     check: &mut Check<'_>,
     fields: &Fields<'_>,
-    kinds: &[&str],
+    keys: &Keys,
 ) -> Result<(String, Secret), Reported> {
     let entry = fields.entry();
-    let found = fields.found().iter().filter(|(key, _)| *key != NOT_AFTER);
+    let kinds = keys.kinds;
+    let found = fields.found().iter();
+    let found = found.filter(|(key, _)| kinds.contains(key));
     let found: Vec<_> = found.collect();
     match (found.as_slice(), fields.reported()) {
         ([], Some(reported)) => Err(reported),

@@ -73,7 +73,7 @@ fn admin_credentials(
         return Ok(Vec::new());
     };
     let nobody = "is empty; leave the key out to let everybody use the admin port who reaches it";
-    credential::credentials(check, list, credential::ADMIN_KINDS, nobody)
+    credential::credentials(check, list, &credential::OF_OPERATOR, nobody)
 }
 
 /// Checks who may connect to the write listener.

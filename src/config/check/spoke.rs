@@ -100,7 +100,7 @@ fn name(check: &mut Check<'_>, fields: &Fields<'_>) -> Result<String, Reported> 
 fn credentials(check: &mut Check<'_>, fields: &Fields<'_>) -> Result<Vec<Credential>, Reported> {
     let list = fields.require(&mut check.report, "credentials")?;
     let nobody = "is empty, so nobody could write as this spoke; `hubgate token` makes a token";
-    credential::credentials(check, list, credential::KINDS, nobody)
+    credential::credentials(check, list, &credential::OF_SPOKE, nobody)
 }
 
 /// Checks `source_ranges`, which means the same for the listener and for a spoke.

@@ -93,6 +93,7 @@ fn credential(name: &str, secret: Secret) -> (Identity, Credential) {
         name: name.to_owned(),
         secret,
         not_after: None,
+        may_capture: false,
     };
     (identity, credential)
 }

@@ -80,7 +80,7 @@ async fn a_client_that_reads_slowly_gets_no_body_after_its_credential_went() {
     for _ in 0..count {
         gate.send(write(Protocol::V1, noise())).await.expect(400);
     }
-    let [operator, other] = ["operator", "other"].map(|it| token_sha256(&token(it)));
+    let [operator, other] = ["operator", "other"].map(|it| may_capture(&token(it)));
     let spokes = [spoke("production", "")];
     gate.write_config(&guarded(&hub, &spokes).replace(&operator, &other));
     let reload = Request::new("POST", "/-/reload").token(&token("operator"));
@@ -175,7 +175,7 @@ async fn a_reload_that_takes_its_credential_away_and_a_shutdown_end_a_capture() 
         .expect(400);
     assert_eq!(capturing.end().await.0, Some(0));
     let mut capturing = Capturing::start(&gate, &[]).await;
-    let [operator, other] = ["operator", "other"].map(|it| token_sha256(&token(it)));
+    let [operator, other] = ["operator", "other"].map(|it| may_capture(&token(it)));
     reload(guarded(&hub, &spokes).replace(&operator, &other)).await;
     let end = "the credential is no longer valid, or the spoke is gone after 0 requests\n";
     assert_eq!(capturing.line().await, end);
