@@ -11,7 +11,6 @@ mod hash_password;
 mod inspect;
 mod load;
 mod man;
-mod printable;
 mod serve;
 mod status;
 mod token;

@@ -26,7 +26,7 @@
 //! What they stand on: [`state`] (the configuration in force, made ready), [`spoke`] (what is kept of
 //! a spoke at run time), [`config`] (one YAML file, checked whole), [`tls`] (certificates and keys, and
 //! what rustls makes of them), [`jwt`] (JSON Web Tokens, and the keys that verify them), [`jwks`] (these
-//! keys, fetched and kept), [`metrics`] and [`telemetry`] (what operators see), [`reasons`] (every
+//! keys, fetched and kept), [`metrics`] and [`telemetry`] (what operators see), [`printable`] (what a terminal may show), [`reasons`] (every
 //! closed "why"), [`remote_write`] (what both sides of HTTP share).
 //!
 //! Around them: [`capture`] (refused requests, for an operator who asked for them), [`gateway`] (starts, reloads and drains), [`admin`] (the operators' listener), [`demo`]
@@ -111,6 +111,7 @@ pub mod listener;
 pub mod load;
 pub mod metrics;
 pub mod policy;
+pub mod printable;
 pub mod reasons;
 pub mod remote_write;
 pub mod rewrite;

@@ -8,9 +8,9 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 
 use crate::load::client::{Client, Opened, Response, Server};
+use crate::printable::clean;
 
 use super::access::Access;
-use super::printable::clean;
 
 /// The admin port at a URL.
 pub(super) struct AdminPort {

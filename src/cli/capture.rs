@@ -18,9 +18,10 @@ use hyper::body::Incoming;
 use serde::Deserialize;
 use tokio::time::timeout;
 
+use crate::printable::clean;
+
 use super::access::Access;
 use super::admin_port::{AdminPort, path_segment};
-use super::printable::clean;
 
 /// hubgate sends something each second while a capture goes on.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(15);

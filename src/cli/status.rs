@@ -21,9 +21,10 @@ use http::Uri;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::printable::{self, clean};
+
 use super::access::Access;
 use super::admin_port::{AdminPort, path_segment};
-use super::printable::clean;
 use answers::{Reasons, Spoke, Spokes};
 use fleet::Told;
 
@@ -187,8 +188,11 @@ async fn ask_all(
     };
     if args.output == Output::Json {
         let json = match &jsons[..] {
-            [only] if args.admin.len() == 1 => String::from_utf8_lossy(only).into_owned(),
-            _ => serde_json::to_string(&Fleet::new(&told, &troubles, &spokes))? + "\n",
+            [only] if args.admin.len() == 1 => printable::safe_json(&String::from_utf8_lossy(only)),
+            _ => {
+                let json = printable::json(&Fleet::new(&told, &troubles, &spokes))?;
+                String::from_utf8(json)? + "\n"
+            }
         };
         return Ok((json, finding));
     }

@@ -6,9 +6,10 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::printable::clean;
 use crate::wire::Protocol;
 
-use super::shown::{Text, Time, readable};
+use super::shown::{LINE_BYTES_MAX, Text, Time};
 
 /// How a line of a capture begins. No body begins like this: it is neither a snappy block nor a message.
 pub const LINE_START: &[u8] = b"{\"capture\":";
@@ -121,7 +122,8 @@ impl Captured {
             }
         }
         lines.push(sender);
-        lines.push(format!("told: {}", readable(&self.text)));
+        let told = &self.text[..self.text.floor_char_boundary(LINE_BYTES_MAX)];
+        lines.push(format!("told: {}", clean(told)));
         lines
     }
 }

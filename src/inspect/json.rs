@@ -4,9 +4,9 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 use serde_json::Serializer;
-use serde_json::ser::Formatter;
 
-use super::shown::escape_json;
+use crate::printable::Safe;
+
 use super::summary::End;
 use super::view::{Head, MetadataView, SeriesView};
 use super::{Counted, Printer};
@@ -24,19 +24,6 @@ pub(super) struct Json<W> {
 enum List {
     Series,
     Metadata,
-}
-
-/// Escapes what a terminal could obey.
-struct Safe;
-
-impl Formatter for Safe {
-    fn write_string_fragment<W: ?Sized + Write>(
-        &mut self,
-        writer: &mut W,
-        fragment: &str,
-    ) -> io::Result<()> {
-        writer.write_all(escape_json(fragment).as_bytes())
-    }
 }
 
 impl<W: Write> Printer for Json<W> {

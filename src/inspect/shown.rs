@@ -3,7 +3,7 @@
 //! A sender chose the texts, so what a terminal could obey is escaped: control characters, changes of
 //! direction, and everything else that cannot be printed.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde::{Serialize, Serializer};
@@ -79,18 +79,6 @@ fn cut(text: &[u8], bytes_max: usize) -> &[u8] {
         .map_or(cut, |end| &text[..end])
 }
 
-/// A text that stands alone in a line, so that quotes in it need no escapes.
-pub(super) fn readable(text: &str) -> String {
-    let mut readable = String::new();
-    for character in text.chars().take(LINE_BYTES_MAX) {
-        match character {
-            '"' | '\'' | '\\' => readable.push(character),
-            _ => readable.extend(character.escape_debug()),
-        }
-    }
-    readable
-}
-
 fn rest(text: &[u8]) -> String {
     format!("... ({} bytes)", text.len())
 }
@@ -143,23 +131,6 @@ impl Serialize for Time {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_i64(self.0)
     }
-}
-
-/// Escapes in JSON what a terminal could obey. The text has none of what JSON itself escapes.
-pub(super) fn escape_json(fragment: &str) -> String {
-    let mut escaped = String::with_capacity(fragment.len());
-    for character in fragment.chars() {
-        let usual = character.is_ascii_graphic() || character == ' ';
-        if usual || character.escape_debug().len() == 1 {
-            escaped.push(character);
-            continue;
-        }
-        for unit in character.encode_utf16(&mut [0; 2]) {
-            // A string accepts all that is written.
-            let _ = write!(escaped, "\\u{unit:04x}");
-        }
-    }
-    escaped
 }
 
 #[cfg(test)]
@@ -233,14 +204,5 @@ mod tests {
         ] {
             assert_eq!(Time(millis).to_string(), shown);
         }
-    }
-
-    #[test]
-    fn json_escapes_what_cannot_be_printed() {
-        let text = "a é🚀\u{202e}\u{7f}\u{e0041}'";
-        let escaped = escape_json(text);
-        assert_eq!(escaped, "a é🚀\\u202e\\u007f\\udb40\\udc41'");
-        let parsed: String = serde_json::from_str(&format!("\"{escaped}\"")).unwrap();
-        assert_eq!(parsed, text);
     }
 }

@@ -286,6 +286,8 @@ async fn a_stored_request_is_inspected_as_the_gate_met_it() {
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["body"]["captured"]["reasons"][0], "mismatched_label");
     assert_eq!(json["series"].as_array().unwrap().len(), 2);
+    let stored = std::fs::read_to_string(&files[1]).unwrap();
+    assert!(stored.contains("x\\u009b31m\\u202ey"), "{stored}");
     let text = inspect(folder, &files[1], &[]);
     assert!(text.contains("# refused: malformed: "), "{text}");
     assert!(text.contains("x\\u{9b}31m\\u{202e}y"), "{text}");

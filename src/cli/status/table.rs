@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::answers::{Limit, Reasons, Refusal, Spoke, worst_first};
-use crate::cli::printable::clean;
+use crate::printable::clean;
 use crate::telemetry::words;
 
 /// The seconds for which a refusal counts as one of now, as for the conditions.

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::admin::api::unix_seconds;
 use crate::capture::{Capture, Captured, End, Terms};
+use crate::printable;
 use crate::wire::Protocol;
 
 /// The part of a body that is encoded at once, in bytes. Base64 takes three at a time.
@@ -88,7 +89,7 @@ impl Ended {
     }
 }
 
-/// Encodes a line.
+/// Encodes a line, as a terminal may show it: whoever asks with curl sees what strangers wrote.
 pub(super) fn line(line: &impl Serialize) -> Bytes {
     let mut json = json(line);
     json.push(b'\n');
@@ -96,7 +97,7 @@ pub(super) fn line(line: &impl Serialize) -> Bytes {
 }
 
 fn json(line: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(line).unwrap_or_else(|error| {
+    printable::json(line).unwrap_or_else(|error| {
         tracing::error!(%error, "cannot encode a line of a capture");
         Vec::new()
     })
