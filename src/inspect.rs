@@ -108,13 +108,15 @@ impl Asked {
     }
 }
 
-/// What came out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What came out, from good to bad.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Finding {
     /// The body is well-formed, and the policy refuses nothing of it, if it was asked.
     Sound,
     /// The body is refused, or something of it.
     Refused,
+    /// Only a part of the body was captured, which cannot be read.
+    Cut,
 }
 
 /// Why nothing came out.
@@ -167,7 +169,7 @@ fn print(
         let mut end = End::new(0, &Counts::default(), &Times::default());
         end.cut = true;
         printer.end(&end)?;
-        return Ok(Finding::Refused);
+        return Ok(Finding::Cut);
     }
     let opened = match open(body, question.limits, question.encoding, question.protocol) {
         Ok(opened) => opened,

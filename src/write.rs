@@ -93,6 +93,10 @@ fn outside(rules: &ConnectionRules, address: IpAddr, refusal: Refusal) -> Refusa
 
 /// What is captured of a request that is refused whole, if something is.
 fn refused(aside: Option<Box<Aside>>, progress: &Progress, refusal: &Refusal) -> Option<Refused> {
+    // What had come of a body when the drain began is lost.
+    if matches!(refusal, Refusal::Draining) {
+        return None;
+    }
     aside?.refused(progress.protocol, progress.status(refusal), refusal)
 }
 
@@ -164,9 +168,13 @@ impl Handler for Endpoint {
             Ok(job) => self.finish(state, job, &progress, aside).await,
             Err(refusal) => {
                 let captured = refused(aside, &progress, &refusal);
-                // Of what a stranger sends, the listener reads a little when it closes.
-                let foreign = matches!(refusal, Refusal::SourceRange { .. });
-                if progress.spoke.is_some() && !foreign {
+                // Of what a stranger sends, the listener reads a little when it closes. What is broken
+                // has no rest.
+                let has_rest = !matches!(
+                    refusal,
+                    Refusal::SourceRange { .. } | Refusal::BodyTruncated | Refusal::BodyFraming
+                );
+                if progress.spoke.is_some() && has_rest {
                     body::discard_in_background(&head, body, &state.config.limits, captured);
                 } else {
                     // It must not fill buffers while the response is held back.
@@ -224,6 +232,7 @@ impl Endpoint {
         let body = body.map_err(|unread| progress.unread(unread))?;
         if let Some(aside) = &mut progress.aside {
             aside.add(&body);
+            aside.end();
         }
         Ok(Job {
             spoke,

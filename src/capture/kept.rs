@@ -14,6 +14,8 @@ pub struct Kept {
     held: usize,
     /// All that came, in bytes.
     came: usize,
+    /// The end of the body has come.
+    complete: bool,
 }
 
 impl Kept {
@@ -24,6 +26,7 @@ impl Kept {
             bytes: Vec::new(),
             held: 0,
             came: 0,
+            complete: false,
         }
     }
 
@@ -36,6 +39,16 @@ impl Kept {
         if whole && self.make_room(taken.len()) {
             self.bytes.extend_from_slice(taken);
         }
+    }
+
+    /// The body ends here.
+    pub fn end(&mut self) {
+        self.complete = true;
+    }
+
+    /// Whether the end of the body has come. Without it, nobody knows how long the body is.
+    pub fn is_complete(&self) -> bool {
+        self.complete
     }
 
     /// What is kept.

@@ -88,6 +88,7 @@ pub(super) fn run(args: &InspectArgs) -> ExitCode {
     match inspect_file(args) {
         Ok(Finding::Sound) => ExitCode::SUCCESS,
         Ok(Finding::Refused) => ExitCode::FAILURE,
+        Ok(Finding::Cut) => ExitCode::from(EXIT_TROUBLE),
         Err(error) => {
             // `head` has seen enough.
             if !is_closed_pipe(&error) {
@@ -137,9 +138,7 @@ fn inspect_file(args: &InspectArgs) -> anyhow::Result<Finding> {
             && let Some((captured, body)) = read_line(&line)?
         {
             let question = question(args, limits, spoke, Some(&captured));
-            if inspect(&body, &question, &mut out)? == Finding::Refused {
-                finding = Finding::Refused;
-            }
+            finding = finding.max(inspect(&body, &question, &mut out)?);
             // The next request may come much later.
             out.flush().map_err(InspectError::from)?;
         }

@@ -43,6 +43,8 @@ pub struct Captured {
     content_encoding: Option<String>,
     /// The bytes of the body that came, which may be more than were kept.
     body_bytes: usize,
+    /// All of the body came.
+    complete: bool,
 }
 
 /// A line of a capture.
@@ -92,9 +94,9 @@ impl Captured {
             .find(|protocol| protocol.name() == name)
     }
 
-    /// True if more of the body came than these bytes.
+    /// True if the body has more than these bytes, or may have.
     pub(super) fn is_cut(&self, body: &[u8]) -> bool {
-        body.len() < self.body_bytes
+        !self.complete || body.len() < self.body_bytes
     }
 
     /// The lines that say how it came here.

@@ -93,7 +93,7 @@ impl<W: Write> Printer for Plain<W> {
 
     fn end(&mut self, end: &End) -> io::Result<()> {
         if end.cut {
-            let advice = "capture it with a larger --body-bytes";
+            let advice = "if all of it came, capture it with a larger --body-bytes";
             return writeln!(self.0, "# the body is cut, so it cannot be read; {advice}");
         }
         if end.refusal.is_none() || end.series + end.metadata > 0 {

@@ -70,6 +70,11 @@ impl Aside {
         self.body.add(bytes);
     }
 
+    /// No more of the body comes.
+    pub(super) fn end(&mut self) {
+        self.body.end();
+    }
+
     /// The whole request is refused. `None` if that is of no interest.
     pub(super) fn refused(
         self: Box<Self>,
@@ -123,7 +128,12 @@ impl Refused {
         self.captured.body.add(bytes);
     }
 
-    /// No more of it comes.
+    /// No more of the body comes.
+    pub(super) fn end(&mut self) {
+        self.captured.body.end();
+    }
+
+    /// Nothing more is read of it.
     pub(super) fn store(self) {
         self.capture.add(self.captured);
     }

@@ -179,7 +179,12 @@ pub(super) fn discard_in_background(
 async fn discard(body: &mut Incoming, bytes_max: usize, mut captured: Option<&mut Refused>) {
     let mut left = bytes_max;
     let discarded = timeout(DISCARD_TIMEOUT, async {
-        while let Some(Ok(frame)) = body.frame().await {
+        loop {
+            let frame = match body.frame().await {
+                Some(Ok(frame)) => frame,
+                Some(Err(_)) => return,
+                None => break,
+            };
             if let (Some(captured), Some(data)) = (&mut captured, frame.data_ref()) {
                 captured.add(data);
             }
@@ -188,6 +193,9 @@ async fn discard(body: &mut Incoming, bytes_max: usize, mut captured: Option<&mu
                 Some(rest) => left = rest,
                 None => return,
             }
+        }
+        if let Some(captured) = captured {
+            captured.end();
         }
     });
     // What is not read by now is cut off.

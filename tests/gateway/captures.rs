@@ -1,5 +1,6 @@
 //! `hubgate capture`: what an operator sees of the refused requests of a spoke, and who may see it.
 
+mod access;
 mod bounds;
 
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,7 +11,8 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStderr, Command};
 
 use crate::support::body::{Protocol, bare, encode, now, series, snappy};
@@ -115,11 +117,26 @@ fn body_of(captured: &Value) -> Vec<u8> {
 
 /// Runs `hubgate inspect` on a file.
 fn inspect(folder: &Path, file: &Path, arguments: &[&str]) -> String {
+    let (code, text) = inspect_any(folder, file, arguments);
+    assert!(code < 2, "{text}");
+    text
+}
+
+/// Runs `hubgate inspect` on a file. Returns the exit code as well.
+fn inspect_any(folder: &Path, file: &Path, arguments: &[&str]) -> (i32, String) {
     let mut command = Blocking::new(env!("CARGO_BIN_EXE_hubgate"));
     command.arg("inspect").arg(file).args(arguments);
     let output = command.current_dir(folder).output().unwrap();
-    assert!(output.status.code().unwrap() < 2, "{output:?}");
-    String::from_utf8(output.stdout).unwrap()
+    let text = String::from_utf8(output.stdout).unwrap();
+    (output.status.code().unwrap(), text)
+}
+
+/// Expects that only a part of a body is in a file.
+fn expect_cut(capturing: &Capturing, file: &Path) {
+    let (code, shown) = inspect_any(capturing.folder.path(), file, &[]);
+    assert_eq!(code, 2, "{shown}");
+    let cut = "# the body is cut, so it cannot be read; ";
+    assert!(shown.contains(cut), "{shown}");
 }
 
 /// A write of a label that names another spoke.
@@ -238,6 +255,7 @@ async fn each_refused_request_is_stored_as_it_came() {
         assert_eq!(captured["user_agent"], "Prometheus/2.42.0");
         assert!(body_of(&captured) == *body, "{reason}");
         assert_eq!(captured["body_bytes"], body.len());
+        assert_eq!(captured["complete"], true, "{reason}");
         let text = std::fs::read_to_string(file).unwrap();
         assert!(!text.contains(&token("production")) && !text.contains("authorization"));
         let mode = file.metadata().unwrap().permissions().mode();
@@ -388,82 +406,31 @@ async fn a_request_from_outside_the_source_ranges_is_stored_without_its_body() {
         (&captured["body_bytes"], &captured["body"]),
         (&0.into(), &"".into())
     );
+    expect_cut(&capturing, &capturing.files()[0]);
 }
 
+/// What came of it is no malformed body.
 #[tokio::test]
-async fn the_log_says_who_captures_and_for_how_long() {
+async fn a_body_that_breaks_off_is_stored_as_cut() {
     let (_hub, gate) = start().await;
-    let mut capturing =
-        Capturing::start(&gate, &["--requests=1", "--reason=mismatched_label"]).await;
-    gate.send(write(Protocol::V2, mismatched()))
-        .await
-        .expect(400);
+    let chosen = ["--requests=1", "--reason=body_truncated"];
+    let mut capturing = Capturing::start(&gate, &chosen).await;
+    let body = mismatched();
+    let head = format!(
+        "POST /api/v1/write HTTP/1.1\r\nHost: gate\r\nAuthorization: Bearer {}\r\n\
+         Content-Type: application/x-protobuf\r\nContent-Encoding: snappy\r\n\
+         Content-Length: {}\r\n\r\n",
+        token("production"),
+        body.len()
+    );
+    let mut stream = TcpStream::connect(gate.write_address()).await.unwrap();
+    let request = [head.as_bytes(), &body[..body.len() - 1]].concat();
+    stream.write_all(&request).await.unwrap();
+    stream.shutdown().await.unwrap();
     assert_eq!(capturing.end().await.0, Some(0));
-    let json = |line: String| serde_json::from_str::<Value>(&line).unwrap();
-    let begins = json(
-        gate.wait_for_log(&["a capture of refused requests begins"])
-            .await,
-    );
-    let ended = json(
-        gate.wait_for_log(&["a capture of refused requests ended"])
-            .await,
-    );
-    for line in [&begins, &ended] {
-        assert_eq!(
-            (&line["level"], &line["spoke"]),
-            (&"INFO".into(), &"production".into())
-        );
-        assert_eq!(line["address"], "127.0.0.1");
-        let credential = line["credential"].as_str().unwrap();
-        assert!(credential.starts_with("token"), "{line}");
-    }
-    assert_eq!(begins["reasons"], "mismatched_label");
-    assert_eq!(
-        (&begins["requests"], &begins["seconds"]),
-        (&1.into(), &300.into())
-    );
-    assert_eq!(
-        (&ended["requests"], &ended["why"]),
-        (&1.into(), &"requests".into())
-    );
-}
-
-#[tokio::test]
-async fn a_capture_needs_a_credential_and_known_words() {
-    let hub = ScriptedHub::start().await;
-    let open = Gate::start(&config(&hub.url(), &[spoke("production", "")])).await;
-    let path = "/api/v1/spokes/production/capture";
-    let refused = open.admin(Request::new("POST", path)).await.expect(403);
-    assert!(refused.text.contains("admin.credentials"), "{refused:?}");
-    let (hub, gate) = start().await;
-    gate.admin(Request::new("POST", path)).await.expect(401);
-    for (path, status, text) in [
-        ("/api/v1/spokes/nobody/capture".to_owned(), 404, "no spoke"),
-        (format!("{path}?requests=0"), 400, "from 1 to 1000"),
-        (format!("{path}?reason=none"), 400, "reason must be one of"),
-    ] {
-        let request = Request::new("POST", &path).token(&token("operator"));
-        let response = gate.admin(request).await.expect(status);
-        assert!(response.text.contains(text), "{response:?}");
-    }
-    // What scrapes has a credential as well.
-    let scraper = [
-        token_sha256(&token("scraper")),
-        may_capture(&token("operator")),
-    ];
-    let yaml = guarded(&hub, &[spoke("production", "")]);
-    gate.write_config(&yaml.replace(&scraper[1], &scraper.join(", ")));
-    let reload = Request::new("POST", "/-/reload").token(&token("operator"));
-    gate.admin(reload).await.expect(200);
-    let scraper = Request::new("POST", path).token(&token("scraper"));
-    let refused = gate.admin(scraper).await.expect(403);
-    assert!(refused.text.contains("captures: allow"), "{refused:?}");
-    let get = Request::get(path).token(&token("operator"));
-    gate.admin(get).await.expect(405);
-    let foreign = Request::new("POST", path).token(&token("operator"));
-    let foreign = foreign.header("origin", "http://example.com");
-    gate.admin(foreign).await.expect(403);
-    // Nothing of this has begun one.
-    let log = gate.log().concat();
-    assert!(!log.contains("a capture of refused requests"), "{log}");
+    let file = &capturing.files()[0];
+    let captured = read(file);
+    assert_eq!(captured["complete"], false);
+    assert_eq!(body_of(&captured), body[..body.len() - 1]);
+    expect_cut(&capturing, file);
 }

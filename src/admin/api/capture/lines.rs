@@ -51,6 +51,8 @@ struct RequestHead<'r> {
     content_encoding: Option<&'r str>,
     /// The bytes of the body that were read. It is cut where `body` has fewer.
     body_bytes: usize,
+    /// All of the body was read.
+    complete: bool,
     /// In base64; empty here.
     body: &'static str,
 }
@@ -149,6 +151,7 @@ fn head(captured: &Captured, spoke: &str) -> Vec<u8> {
         content_type: sender.content_type.as_deref(),
         content_encoding: sender.content_encoding.as_deref(),
         body_bytes: captured.body.came(),
+        complete: captured.body.is_complete(),
         body: "",
     });
     // The empty body is still open.
