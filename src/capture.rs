@@ -9,6 +9,7 @@
 //! spokes must find all of it, whatever is captured. As long as no capture goes on, a request costs the load
 //! of one atomic.
 
+pub mod bounds;
 mod kept;
 #[cfg(test)]
 mod tests;
@@ -42,7 +43,7 @@ pub struct Terms {
     /// The name of the spoke.
     pub spoke: String,
     /// The reasons of refusals that are of interest. Without any, each request with a 4xx is.
-    pub reasons: Vec<String>,
+    pub reasons: Vec<&'static str>,
     /// The most requests.
     pub requests: usize,
     /// The most bytes of one body.
@@ -225,8 +226,7 @@ impl Capture {
         if self.terms.reasons.is_empty() {
             return status.is_client_error();
         }
-        let wanted = |reason: &&str| self.terms.reasons.iter().any(|it| it == reason);
-        reasons.iter().any(wanted)
+        reasons.iter().any(|it| self.terms.reasons.contains(it))
     }
 
     /// Adds a request, unless the capture is over.

@@ -155,13 +155,12 @@ async fn one_capture_goes_on_at_a_time() {
 #[test]
 fn reasons_are_chosen_whatever_the_status() {
     let captures = Captures::default();
-    let wants = |chosen: &[&str], status: u16, reasons: &[&'static str]| {
-        let reasons_wanted = chosen.iter().map(|it| (*it).to_owned()).collect();
-        let mut terms = Terms {
+    let wants = |chosen: &[&'static str], status: u16, reasons: &[&'static str]| {
+        let terms = Terms {
+            reasons: chosen.to_vec(),
             until: Instant::now(),
             ..terms()
         };
-        terms.reasons = reasons_wanted;
         let capture = captures.begin(terms).unwrap();
         captures.end(&capture, End::Gone);
         capture.wants(StatusCode::from_u16(status).unwrap(), reasons)

@@ -3,12 +3,13 @@
 //! Each request becomes a file of its own, which only its owner may read: what is in it belongs to the team
 //! of the spoke. With `--out -` the requests go to stdout, for `hubgate inspect -`.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::ExitCode;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail, ensure};
 use bytesize::ByteSize;
@@ -18,6 +19,7 @@ use hyper::body::Incoming;
 use serde::Deserialize;
 use tokio::time::timeout;
 
+use crate::capture::bounds::{self, Bound};
 use crate::printable::clean;
 
 use super::access::Access;
@@ -28,6 +30,9 @@ const SILENCE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The longest line, in bytes: the largest body in base64, and what is said of it.
 const LINE_BYTES_MAX: usize = 48 << 20;
+
+/// The last second of the year 9999, since the Unix epoch; there RFC 3339 ends.
+const RFC_3339_END_SECONDS: u64 = 253_402_300_799;
 
 /// The exit code when nothing could be captured, or not to the end.
 const EXIT_TROUBLE: u8 = 2;
@@ -48,19 +53,38 @@ pub(super) struct CaptureArgs {
     spoke: String,
     /// Only requests of which something is refused for this reason, whatever their status; may be given
     /// more than once. Without it, all with a status 4xx
-    #[arg(long, value_name = "REASON")]
-    reason: Vec<String>,
+    #[arg(long, value_name = "REASON", value_parser = bounds::reason)]
+    reason: Vec<&'static str>,
     /// End after so many requests, 1000 at most
-    #[arg(long, value_name = "NUMBER", default_value_t = 10)]
-    requests: u32,
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        value_parser = requests,
+        default_value_t = bounds::REQUESTS.default
+    )]
+    requests: usize,
     /// End after this time, an hour at most
-    #[arg(long, default_value = "5m", value_parser = humantime::parse_duration)]
-    duration: Duration,
+    #[arg(
+        long,
+        value_parser = duration,
+        default_value_t = Duration::from_secs(bounds::SECONDS.default as u64).into()
+    )]
+    duration: humantime::Duration,
     /// Cut each body to this size, 32MiB at most. What is cut cannot be inspected
-    #[arg(long, value_name = "SIZE", default_value = "1MiB")]
+    #[arg(
+        long,
+        value_name = "SIZE",
+        value_parser = |text: &str| size(text, &bounds::BODY_BYTES),
+        default_value_t = ByteSize(bounds::BODY_BYTES.default as u64)
+    )]
     body_bytes: ByteSize,
     /// End when the bodies have this size together, 1GiB at most
-    #[arg(long, value_name = "SIZE", default_value = "64MiB")]
+    #[arg(
+        long,
+        value_name = "SIZE",
+        value_parser = |text: &str| size(text, &bounds::BYTES),
+        default_value_t = ByteSize(bounds::BYTES.default as u64)
+    )]
     bytes: ByteSize,
     /// The folder for the files, or - to print the requests
     #[arg(long, value_name = "FOLDER|-", default_value = ".")]
@@ -70,6 +94,34 @@ pub(super) struct CaptureArgs {
     admin: Uri,
     #[command(flatten)]
     access: Access,
+}
+
+fn requests(text: &str) -> Result<usize, String> {
+    let bound = &bounds::REQUESTS;
+    let number = text.parse().ok().filter(|it| bound.allows(*it));
+    number.ok_or_else(|| format!("wanted a number from 1 to {}", bound.most))
+}
+
+/// hubgate counts in seconds.
+fn duration(text: &str) -> Result<humantime::Duration, String> {
+    let bound = &bounds::SECONDS;
+    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let whole = duration.subsec_nanos() == 0;
+    let seconds = usize::try_from(duration.as_secs()).unwrap_or(usize::MAX);
+    if whole && bound.allows(seconds) {
+        return Ok(duration.into());
+    }
+    let most = humantime::Duration::from(Duration::from_secs(bound.most as u64));
+    Err(format!("wanted whole seconds, from 1s to {most}"))
+}
+
+fn size(text: &str, bound: &Bound) -> Result<ByteSize, String> {
+    let size: ByteSize = text.parse()?;
+    let bytes = usize::try_from(size.as_u64()).unwrap_or(usize::MAX);
+    match bound.allows(bytes) {
+        true => Ok(size),
+        false => Err(format!("wanted 1 B to {}", ByteSize(bound.most as u64))),
+    }
 }
 
 /// Runs `hubgate capture`.
@@ -84,7 +136,8 @@ pub(super) fn run(args: &CaptureArgs) -> ExitCode {
         Ok(1..) => ExitCode::SUCCESS,
         Ok(0) => ExitCode::FAILURE,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "hubgate capture: {error:#}");
+            let error = clean(&format!("{error:#}"));
+            let _ = writeln!(io::stderr(), "hubgate capture: {error}");
             EXIT_TROUBLE.into()
         }
     }
@@ -96,14 +149,17 @@ async fn capture(args: &CaptureArgs) -> anyhow::Result<u64> {
     let mut admin = AdminPort::new(&args.admin, &args.access)?;
     let body = admin.open(&path(args)).await?;
     let mut lines = Lines::new(body);
+    let mut interrupt = pin!(tokio::signal::ctrl_c());
     loop {
         let line = tokio::select! {
-            line = lines.next() => line?,
-            interrupted = tokio::signal::ctrl_c() => {
+            biased;
+            // There may always be a line.
+            interrupted = &mut interrupt => {
                 interrupted.context("wait for Ctrl-C")?;
                 store.say(&format!("interrupted after {} requests", store.stored));
                 return Ok(store.stored);
             }
+            line = lines.next() => line?,
         };
         let event: Event = serde_json::from_slice(&line).with_context(|| UNKNOWN)?;
         match event {
@@ -182,8 +238,7 @@ impl Begins {
             requests,
             end_timestamp_seconds: end,
         } = self;
-        let end = Duration::try_from_secs_f64(*end).unwrap_or_default();
-        let end = humantime::format_rfc3339_seconds(UNIX_EPOCH + end);
+        let end = humantime::format_rfc3339_seconds(time(*end));
         format!(
             "waiting for refused requests of {}: {requests} at most, until {end}; Ctrl-C ends it",
             clean(spoke)
@@ -264,8 +319,7 @@ impl<'s> Store<'s> {
 fn write_file(folder: &Path, request: &Request, line: &[u8]) -> io::Result<PathBuf> {
     let safe = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
     let spoke = request.spoke.replace(|letter| !safe(letter), "_");
-    let since = Duration::try_from_secs_f64(request.timestamp_seconds).unwrap_or_default();
-    let time = humantime::format_rfc3339_millis(UNIX_EPOCH + since).to_string();
+    let time = humantime::format_rfc3339_millis(time(request.timestamp_seconds)).to_string();
     let time = time.replace([':', '-'], "");
     for number in 0..=u16::MAX {
         let number = match number {
@@ -278,18 +332,29 @@ fn write_file(folder: &Path, request: &Request, line: &[u8]) -> io::Result<PathB
         options.write(true).create_new(true).mode(0o600);
         match options.open(&path) {
             Ok(mut file) => {
-                file.write_all(line)?;
-                file.write_all(b"\n")?;
+                let written = file.write_all(line).and_then(|()| file.write_all(b"\n"));
+                if let Err(error) = written {
+                    // A part of a request would be taken for one that is malformed.
+                    let _ = fs::remove_file(&path);
+                    return Err(of_file(&path, &error));
+                }
                 return Ok(path);
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => {
-                let text = format!("{}: {error}", path.display());
-                return Err(io::Error::new(error.kind(), text));
-            }
+            Err(error) => return Err(of_file(&path, &error)),
         }
     }
     Err(io::ErrorKind::AlreadyExists.into())
+}
+
+fn of_file(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+/// A time that a server names, as far as it can be printed.
+fn time(seconds: f64) -> SystemTime {
+    let since = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+    UNIX_EPOCH + since.min(Duration::from_secs(RFC_3339_END_SECONDS))
 }
 
 /// The lines of a body that goes on.

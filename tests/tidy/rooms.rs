@@ -25,7 +25,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("metrics", &["config", "reasons", "shares", "wire"]),
     ("admission", &["config", "reasons"]),
     ("budget", &["config", "metrics", "shares"]),
-    ("capture", &["wire"]),
+    ("capture", &["reasons", "wire"]),
     ("suspects", &["wire"]),
     ("series", &["policy", "wire"]),
     (
@@ -144,6 +144,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "cli",
         &[
             "admin",
+            "capture",
             "config",
             "demo",
             "gateway",

@@ -20,20 +20,20 @@ use http::{HeaderValue, Response, StatusCode, Uri};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
 use crate::admin::{Asker, Sources};
+use crate::capture::bounds::{self, Bound};
 use crate::capture::{Capture, End, Terms};
-use crate::reasons::{Reason, RequestReason};
 
 use lines::{Begin, Ended, Sending};
 
 /// The time between two empty lines. After the end of a client, the second of them fails.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 
-/// What may be asked, as the names of the parameters, the values without them, and the highest values.
-const PARAMETERS: [(&str, usize, usize); 4] = [
-    ("requests", 10, 1000),
-    ("seconds", 300, 3600),
-    ("body_bytes", 1 << 20, 32 << 20),
-    ("bytes", 64 << 20, 1 << 30),
+/// The numbers that may be asked for.
+const PARAMETERS: [Bound; 4] = [
+    bounds::REQUESTS,
+    bounds::SECONDS,
+    bounds::BODY_BYTES,
+    bounds::BYTES,
 ];
 
 const NO_CREDENTIAL: &str = "\
@@ -112,35 +112,35 @@ fn taken(other: &Capture) -> String {
 struct Asked {
     /// In the order of [`PARAMETERS`].
     numbers: [usize; 4],
-    reasons: Vec<String>,
+    reasons: Vec<&'static str>,
 }
 
 impl Asked {
     /// Reads a query. The values need no percent-encoding.
     fn parse(query: &str) -> Result<Self, String> {
         let mut asked = Self {
-            numbers: PARAMETERS.map(|(_, default, _)| default),
+            numbers: PARAMETERS.map(|it| it.default),
             reasons: Vec::new(),
         };
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             if name == "reason" {
-                if !reasons().any(|it| it == value) {
-                    let known: Vec<_> = reasons().collect();
-                    return Err(format!("reason must be one of {}", known.join(", ")));
-                }
-                asked.reasons.push(value.to_owned());
+                let reason = bounds::reason(value).map_err(|error| format!("reason: {error}"))?;
+                asked.reasons.push(reason);
                 continue;
             }
-            let place = PARAMETERS.iter().position(|(known, ..)| *known == name);
+            let place = PARAMETERS.iter().position(|it| it.name == name);
             let Some(place) = place else {
-                let names = PARAMETERS.map(|(name, ..)| name).join(", ");
+                let names = PARAMETERS.map(|it| it.name).join(", ");
                 return Err(format!("the parameters are {names} and reason"));
             };
-            let (_, _, most) = PARAMETERS[place];
+            let bound = PARAMETERS[place];
             asked.numbers[place] = match value.parse() {
-                Ok(number) if (1..=most).contains(&number) => number,
-                _ => return Err(format!("{name} must be a number from 1 to {most}")),
+                Ok(number) if bound.allows(number) => number,
+                _ => {
+                    let most = bound.most;
+                    return Err(format!("{name} must be a number from 1 to {most}"));
+                }
             };
         }
         Ok(asked)
@@ -157,12 +157,6 @@ impl Asked {
             until: begun + Duration::from_secs(seconds as u64),
         }
     }
-}
-
-/// The names of all reasons for which something of a request is refused or fails.
-fn reasons() -> impl Iterator<Item = &'static str> {
-    let of_requests = RequestReason::ALL.into_iter().map(RequestReason::name);
-    of_requests.chain(Reason::ALL.into_iter().map(Reason::name))
 }
 
 /// A capture and the client that asked for it. It ends with whichever goes first.
@@ -318,9 +312,6 @@ mod tests {
             assert_eq!(Asked::parse(query), Err(text.to_owned()), "{query}");
         }
         let unknown = Asked::parse("reason=maleformed").unwrap_err();
-        assert!(
-            unknown.starts_with("reason must be one of auth_busy, "),
-            "{unknown}"
-        );
+        assert!(unknown.starts_with("reason: must be one of "), "{unknown}");
     }
 }

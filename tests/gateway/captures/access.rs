@@ -52,7 +52,12 @@ async fn a_capture_needs_a_credential_and_known_words() {
     for (path, status, text) in [
         ("/api/v1/spokes/nobody/capture".to_owned(), 404, "no spoke"),
         (format!("{path}?requests=0"), 400, "from 1 to 1000"),
-        (format!("{path}?reason=none"), 400, "reason must be one of"),
+        (
+            format!("{path}?reason=unauthenticated"),
+            400,
+            "whose spoke is not known",
+        ),
+        (format!("{path}?reason=none"), 400, "reason: must be one of"),
     ] {
         let request = Request::new("POST", &path).token(&token("operator"));
         let response = gate.admin(request).await.expect(status);
@@ -78,4 +83,23 @@ async fn a_capture_needs_a_credential_and_known_words() {
     // Nothing of this has begun one.
     let log = gate.log().concat();
     assert!(!log.contains("a capture of refused requests"), "{log}");
+}
+
+#[test]
+fn flags_that_cannot_be_met_are_named() {
+    for (flag, value, text) in [
+        ("--requests", "0", "from 1 to 1000"),
+        ("--duration", "500ms", "from 1s to 1h"),
+        ("--duration", "61m", "from 1s to 1h"),
+        ("--body-bytes", "33MiB", "1 B to 32.0 MiB"),
+        ("--bytes", "many", "many"),
+        ("--reason", "unauthenticated", "whose spoke is not known"),
+    ] {
+        let mut command = Blocking::new(env!("CARGO_BIN_EXE_hubgate"));
+        command.args(["capture", "--spoke=production", flag, value]);
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{flag} {value}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains(flag) && said.contains(text), "{said}");
+    }
 }

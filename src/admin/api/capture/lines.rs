@@ -27,7 +27,7 @@ pub(super) struct Begin<'t> {
     body_bytes: usize,
     /// The bytes of all bodies after which it ends.
     bytes: usize,
-    reasons: &'t [String],
+    reasons: &'t [&'static str],
     /// When it ends at the latest.
     end_timestamp_seconds: f64,
 }
