@@ -54,7 +54,7 @@ impl HistogramView {
             Some(ZeroCount::ZeroCountInt(count)) => count as f64,
             Some(ZeroCount::ZeroCountFloat(count)) => count,
         };
-        let mut buckets = side(
+        let (mut buckets, beyond) = side(
             histogram,
             &histogram.negative_spans,
             &histogram.negative_deltas,
@@ -72,13 +72,14 @@ impl HistogramView {
                 count: Number(zero_count),
             });
         }
-        buckets.extend(side(
+        let (positive, further) = side(
             histogram,
             &histogram.positive_spans,
             &histogram.positive_deltas,
             &histogram.positive_counts,
-        ));
-        let more = buckets.len().saturating_sub(BUCKETS_MAX);
+        );
+        buckets.extend(positive);
+        let more = buckets.len().saturating_sub(BUCKETS_MAX) + beyond + further;
         buckets.truncate(BUCKETS_MAX);
         let start = histogram.start_timestamp;
         Self {
@@ -107,14 +108,14 @@ impl Bucket {
     }
 }
 
-/// The buckets of one side that are not empty, as if it were the positive one. The last of them ends
-/// where the spans or the counts end.
+/// The buckets of one side that are not empty, as if it were the positive one: the first of them, and how
+/// many follow. The last of them ends where the spans or the counts end.
 fn side(
     histogram: &Histogram,
     spans: &[BucketSpan],
     deltas: &[i64],
     counts: &[f64],
-) -> Vec<Bucket> {
+) -> (Vec<Bucket>, usize) {
     let mut absolute = 0_i64;
     let of_deltas = deltas.iter().map(|delta| {
         absolute = absolute.wrapping_add(*delta);
@@ -127,7 +128,7 @@ fn side(
         next = first.wrapping_add(span.length.into());
         first..next
     });
-    let buckets = indexes.zip(counts).filter(|(_, count)| *count != 0.0);
+    let mut buckets = indexes.zip(counts).filter(|(_, count)| *count != 0.0);
     let bucket = |(index, count)| {
         let bound = |index| Number(upper_bound(histogram, index));
         Bucket {
@@ -138,7 +139,8 @@ fn side(
             count: Number(count),
         }
     };
-    buckets.map(bucket).collect()
+    let shown = buckets.by_ref().take(BUCKETS_MAX).map(bucket).collect();
+    (shown, buckets.count())
 }
 
 /// The upper bound of the bucket with an index.

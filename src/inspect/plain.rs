@@ -54,6 +54,10 @@ impl<W: Write> Printer for Plain<W> {
             self.times(histogram.item.timestamp, histogram.item.start_timestamp)?;
             self.refused(histogram.refused.as_ref())?;
         }
+        if series.long_histograms > 0 {
+            let (count, what) = (series.long_histograms, "too long to be shown");
+            writeln!(self.0, "  # and histograms that are {what}: {count}")?;
+        }
         for exemplar in &series.exemplars {
             write!(self.0, "  exemplar ")?;
             self.labels(&exemplar.item.labels, exemplar.item.more_labels)?;

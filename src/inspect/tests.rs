@@ -135,6 +135,29 @@ fn the_output_is_bounded_within_a_series() {
     }
 }
 
+/// Its millions of buckets would take gigabytes.
+#[test]
+fn a_long_histogram_is_not_decoded() {
+    let histogram = Histogram {
+        positive_deltas: vec![0; 2 << 20],
+        ..Histogram::default()
+    };
+    let short = Histogram::default();
+    let message = long_series(TimeSeries {
+        labels_refs: vec![1, 2],
+        histograms: vec![histogram, short],
+        ..TimeSeries::default()
+    });
+    let (_, text) = ask(&message, &question(Format::Text));
+    let lines: Vec<_> = text.lines().collect();
+    let shown = lines.iter().filter(|it| it.starts_with("  {schema:"));
+    assert_eq!(shown.count(), 1, "{text}");
+    let rest = "  # and histograms that are too long to be shown: 1";
+    assert!(lines.contains(&rest), "{text}");
+    let (_, json) = ask(&message, &question(Format::Json));
+    assert!(json.contains("\"long_histograms\":1"), "{json}");
+}
+
 /// Nothing panics, nothing reaches a terminal, JSON is JSON, and the policy is asked or not.
 fn check(message: &[u8], protocol: Protocol) {
     let body = Encoder::new().compress_vec(message).unwrap();

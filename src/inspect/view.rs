@@ -58,6 +58,9 @@ pub(super) struct SeriesView<'v> {
     pub(super) histograms: Vec<Judged<HistogramView>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) exemplars: Vec<Judged<ExemplarView<'v>>>,
+    /// Histograms that are too long to be shown.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(super) long_histograms: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) metadata: Option<MetadataView<'v>>,
     /// Samples, histograms and exemplars beyond those that are shown.
@@ -209,6 +212,7 @@ impl<'v> SeriesView<'v> {
             samples: Vec::new(),
             histograms: Vec::new(),
             exemplars: Vec::new(),
+            long_histograms: 0,
             metadata: None,
             more_items: 0,
             decision,
@@ -251,6 +255,7 @@ impl<'v> SeriesView<'v> {
                 }
                 self.histograms.push(Judged { item, refused });
             }
+            Content::LongHistogram => self.long_histograms += 1,
             Content::Exemplar(exemplar) => {
                 let (labels, more) = LabelView::of(exemplar.labels.list(), room);
                 let item = ExemplarView {

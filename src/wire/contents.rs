@@ -12,6 +12,10 @@ use super::{Labels, Protocol, SampleFault, Sieve, proto, v1, v2};
 /// of them together.
 const EXEMPLAR_LABELS_MAX: usize = 256;
 
+/// The longest histogram that is decoded, in bytes. A byte becomes up to sixteen in memory, and no sender
+/// has a thousandth of this.
+const HISTOGRAM_BYTES_MAX: usize = 1 << 20;
+
 /// The types of metrics by their numbers, which both versions share.
 const METRIC_TYPES: [&str; 8] = [
     "unknown",
@@ -31,6 +35,8 @@ pub enum Content<'a> {
     Sample(proto::v2::Sample),
     /// A native histogram.
     Histogram(Box<proto::v2::Histogram>),
+    /// A native histogram that is too long to be decoded.
+    LongHistogram,
     /// An exemplar.
     Exemplar(Exemplar<'a>),
     /// What V2 says of the metric.
@@ -98,6 +104,9 @@ impl<'s, 'a> Contents<'s, 'a> {
         while let Some(item) = Item::next(&mut self.reader, protocol)? {
             let content = match item {
                 Item::Sample(bytes) => Content::Sample(sample(bytes, protocol)?),
+                Item::Histogram(bytes) if bytes.len() > HISTOGRAM_BYTES_MAX => {
+                    Content::LongHistogram
+                }
                 Item::Histogram(bytes) => Content::Histogram(Box::new(histogram(bytes, protocol)?)),
                 Item::Exemplar(bytes) => Content::Exemplar(exemplar(bytes, self.symbols)?),
                 Item::Metadata(bytes) => {
