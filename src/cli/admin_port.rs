@@ -1,16 +1,22 @@
 //! The admin port of a running hubgate, as commands ask it.
 
+use std::time::Duration;
+
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use tokio::time::timeout;
 
 use crate::load::client::{Client, Opened, Response, Server};
 use crate::printable::clean;
 
 use super::access::Access;
+
+/// Whoever asks waits in front of a terminal, maybe while a replica is down.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The admin port at a URL.
 pub(super) struct AdminPort {
@@ -38,7 +44,8 @@ impl AdminPort {
     /// The whole answer to a GET.
     pub(super) async fn ask(&mut self, path: &str) -> anyhow::Result<Bytes> {
         let request = self.request(Method::GET, path)?;
-        let response = self.client.send(request).await;
+        let response = timeout(ANSWER_TIMEOUT, self.client.send(request)).await;
+        let response = response.with_context(|| self.silent())?;
         let response = response.with_context(|| self.silent())?;
         match response.status {
             StatusCode::OK => Ok(response.body),
@@ -49,7 +56,8 @@ impl AdminPort {
     /// The answer to a POST, which goes on.
     pub(super) async fn open(&mut self, path: &str) -> anyhow::Result<Incoming> {
         let request = self.request(Method::POST, path)?;
-        match self.client.open(request).await {
+        let opened = timeout(ANSWER_TIMEOUT, self.client.open(request)).await;
+        match opened.with_context(|| self.silent())? {
             Ok(Opened::Success(body)) => Ok(body),
             Ok(Opened::Other(response)) => self.refused(&response),
             Err(error) => Err(error).with_context(|| self.silent()),

@@ -100,7 +100,8 @@ pub(super) fn run(args: &StatusArgs) -> ExitCode {
         .and_then(|runtime| runtime.block_on(show(args)));
     shown.map_or_else(
         |error| {
-            let _ = writeln!(io::stderr(), "hubgate status: {error:#}");
+            let error = clean(&format!("{error:#}"));
+            let _ = writeln!(io::stderr(), "hubgate status: {error}");
             EXIT_UNKNOWN.into()
         },
         ExitCode::from,
@@ -109,7 +110,14 @@ pub(super) fn run(args: &StatusArgs) -> ExitCode {
 
 /// Prints the status, once or again and again.
 async fn show(args: &StatusArgs) -> anyhow::Result<Finding> {
-    let admins = args.admin.iter();
+    // What a replica says counts once.
+    let mut urls: Vec<&Uri> = Vec::new();
+    for url in &args.admin {
+        if !urls.contains(&url) {
+            urls.push(url);
+        }
+    }
+    let admins = urls.iter();
     let admins = admins.map(|url| AdminPort::new(url, &args.access));
     let mut admins = admins.collect::<anyhow::Result<Vec<_>>>()?;
     let terminal = io::stdout().is_terminal();
@@ -117,7 +125,7 @@ async fn show(args: &StatusArgs) -> anyhow::Result<Finding> {
     loop {
         let (text, finding) = match ask_all(&mut admins, args, colour).await {
             // It may be back soon.
-            Err(error) if args.watch => (format!("{error:#}\n"), Finding::Unknown),
+            Err(error) if args.watch => (clean(&format!("{error:#}")) + "\n", Finding::Unknown),
             shown => shown?,
         };
         let text = if args.watch && terminal {
@@ -156,14 +164,16 @@ async fn ask_all(
     colour: bool,
 ) -> anyhow::Result<(String, Finding)> {
     let spoke = args.spoke.as_deref();
+    let urls: Vec<_> = admins.iter().map(|it| it.url().to_string()).collect();
     let asked = join_all(admins.iter_mut().map(|admin| ask(admin, spoke))).await;
     let (mut answers, mut troubles) = (Vec::new(), Vec::new());
-    for (url, answer) in args.admin.iter().zip(asked) {
+    let replicas = urls.len();
+    for (admin, answer) in urls.into_iter().zip(asked) {
         match answer {
             Ok(answer) => answers.push(answer),
-            Err(error) if args.admin.len() == 1 => return Err(error),
+            Err(error) if replicas == 1 => return Err(error),
             Err(error) => troubles.push(Trouble {
-                admin: url.to_string(),
+                admin,
                 error: format!("{error:#}"),
             }),
         }
@@ -177,18 +187,15 @@ async fn ask_all(
     let told: Vec<_> = answers.into_iter().map(|it| it.told).collect();
     let spokes = fleet::spokes(&told);
     let (now, started) = fleet::times(&told);
-    let writes = |spoke: &&Spoke| {
-        let last = spoke.last_write_timestamp_seconds;
-        now - last.unwrap_or(started) <= SILENT_SECONDS
-    };
-    let finding = match spokes.iter().all(|it| writes(&it)) {
+    let writes = |it: &Spoke| writes(it.last_write_timestamp_seconds, now, started);
+    let finding = match spokes.iter().all(writes) {
         _ if !troubles.is_empty() => Finding::Unknown,
         true => Finding::AllWrite,
         false => Finding::SomeDoNot,
     };
     if args.output == Output::Json {
         let json = match &jsons[..] {
-            [only] if args.admin.len() == 1 => printable::safe_json(&String::from_utf8_lossy(only)),
+            [only] if replicas == 1 => printable::safe_json(&String::from_utf8_lossy(only)),
             _ => {
                 let json = printable::json(&Fleet::new(&told, &troubles, &spokes))?;
                 String::from_utf8(json)? + "\n"
@@ -197,7 +204,8 @@ async fn ask_all(
         return Ok((json, finding));
     }
     let shown = Shown {
-        args,
+        wide: args.output == Output::Wide,
+        replicas,
         told: &told,
         troubles: &troubles,
         spokes: &spokes,
@@ -211,9 +219,16 @@ async fn ask_all(
     Ok((text, finding))
 }
 
+/// Whether a spoke writes, or may not have come yet since hubgate started.
+fn writes(last: Option<f64>, now: f64, started: f64) -> bool {
+    now - last.map_or(started, |it| it.max(started)) <= SILENT_SECONDS
+}
+
 /// What is shown in a terminal.
 struct Shown<'s> {
-    args: &'s StatusArgs,
+    wide: bool,
+    /// Those that were asked.
+    replicas: usize,
     told: &'s [Told],
     troubles: &'s [Trouble],
     /// Those of all replicas together.
@@ -225,7 +240,7 @@ struct Shown<'s> {
 impl Shown<'_> {
     fn spokes(&self) -> String {
         let mut text = match self.told {
-            [only] if self.args.admin.len() == 1 => clean(&only.status.summary),
+            [only] if self.replicas == 1 => clean(&only.status.summary),
             _ => {
                 let written = |it: &Spoke| it.last_write_timestamp_seconds;
                 let writes =
@@ -237,15 +252,14 @@ impl Shown<'_> {
         text.push('\n');
         text += &self.of_replicas();
         if !self.spokes.is_empty() {
-            let wide = self.args.output == Output::Wide;
             text.push('\n');
-            text += &table::spokes(self.spokes, self.now, wide, self.colour);
+            text += &table::spokes(self.spokes, self.now, self.wide, self.colour);
         }
         text
     }
 
     fn spoke(&self, spoke: &Spoke, reasons: &Reasons) -> String {
-        let mut text = match self.args.admin.len() {
+        let mut text = match self.replicas {
             1 => String::new(),
             _ => self.of_replicas(),
         };
@@ -259,7 +273,7 @@ impl Shown<'_> {
     fn of_replicas(&self) -> String {
         let mut lines: Vec<_> = self.troubles.iter().map(|it| it.error.clone()).collect();
         for Told { admin, status, .. } in self.told {
-            let place = match self.args.admin.len() {
+            let place = match self.replicas {
                 1 => String::new(),
                 _ => format!("{admin}: "),
             };
@@ -352,4 +366,27 @@ impl<'f> Fleet<'f> {
 
 fn parse<T: DeserializeOwned>(json: &[u8]) -> anyhow::Result<T> {
     serde_json::from_slice(json).context("the answer is not that of a hubgate of this version")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::writes;
+
+    #[test]
+    fn a_spoke_has_time_to_come_after_a_start() {
+        for (last, started, expected) in [
+            (Some(900.0), 0.0, true),
+            (Some(600.0), 0.0, false),
+            (None, 0.0, false),
+            (None, 900.0, true),
+            // It wrote through another replica, long before this one started.
+            (Some(600.0), 900.0, true),
+        ] {
+            assert_eq!(
+                writes(last, 1000.0, started),
+                expected,
+                "{last:?} {started}"
+            );
+        }
+    }
 }

@@ -60,6 +60,7 @@ pub(super) struct Spoke {
     pub(super) protocol: Option<String>,
     pub(super) user_agent: String,
     pub(super) source_addresses: Vec<String>,
+    pub(super) address_source: Option<String>,
     pub(super) refusals: Vec<Refusal>,
     pub(super) active_series: Option<ActiveSeries>,
     pub(super) limits: Vec<Limit>,

@@ -6,6 +6,7 @@
 //! to it, and has limits of its own.
 
 use std::cmp::Reverse;
+use std::mem;
 
 use super::answers::{
     ActiveSeries, Credential, Growing, Limit, Refusal, Spoke, Status, worst_first,
@@ -95,6 +96,11 @@ fn add(spoke: &mut Spoke, other: &Spoke) {
     {
         spoke.protocol.clone_from(&other.protocol);
         spoke.user_agent.clone_from(&other.user_agent);
+        spoke.address_source.clone_from(&other.address_source);
+        let older = mem::replace(&mut spoke.source_addresses, other.source_addresses.clone());
+        add_addresses(&mut spoke.source_addresses, &older);
+    } else {
+        add_addresses(&mut spoke.source_addresses, &other.source_addresses);
     }
     spoke.last_write_timestamp_seconds = later(
         spoke.last_write_timestamp_seconds,
@@ -108,11 +114,6 @@ fn add(spoke: &mut Spoke, other: &Spoke) {
         (Some(one), Some(other)) => Some(one.min(other)),
         (one, other) => one.or(other),
     };
-    for address in &other.source_addresses {
-        if !spoke.source_addresses.contains(address) {
-            spoke.source_addresses.push(address.clone());
-        }
-    }
     for refusal in &other.refusals {
         add_refusal(&mut spoke.refusals, refusal);
     }
@@ -183,6 +184,15 @@ fn later(one: Option<f64>, other: Option<f64>) -> Option<f64> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.max(other)),
         (one, other) => one.or(other),
+    }
+}
+
+/// The newest stand first, and `address_source` is that of the first.
+fn add_addresses(addresses: &mut Vec<String>, older: &[String]) {
+    for address in older {
+        if !addresses.contains(address) {
+            addresses.push(address.clone());
+        }
     }
 }
 
@@ -308,7 +318,7 @@ mod tests {
     fn counts_add_up_and_the_last_sight_stands() {
         let one = json!({
             "last_write_timestamp_seconds": 100.0, "samples_per_second": 30.0, "protocol": "v1",
-            "user_agent": "old", "source_addresses": ["10.0.0.1"], "rejected_ratio": 0.25,
+            "user_agent": "old", "source_addresses": ["10.0.0.1"], "address_source": "socket", "rejected_ratio": 0.25,
             "refusals": [{"reason": "hub", "count": 2, "example": "a", "last_timestamp_seconds": 90.0}],
             "limits": [{"name": "samples_per_second", "mode": "enforce", "limit": 100.0, "used": 90.0,
                 "exceeded": 1}],
@@ -317,7 +327,8 @@ mod tests {
         });
         let other = json!({
             "last_write_timestamp_seconds": 200.0, "samples_per_second": 10.0, "protocol": "v2",
-            "user_agent": "new", "source_addresses": ["10.0.0.1", "10.0.0.2"],
+            "user_agent": "new", "source_addresses": ["10.0.0.2", "10.0.0.1"],
+            "address_source": "proxy_protocol",
             "refusals": [{"reason": "hub", "count": 3, "example": "b", "last_timestamp_seconds": 95.0}],
             "limits": [{"name": "samples_per_second", "mode": "enforce", "limit": 100.0, "used": 20.0,
                 "exceeded": 2}],
@@ -329,7 +340,8 @@ mod tests {
             assert_eq!(merged.last_write_timestamp_seconds, Some(200.0));
             assert_eq!(merged.user_agent, "new");
             assert_eq!(merged.protocol.as_deref(), Some("v2"));
-            assert_eq!(merged.source_addresses.len(), 2);
+            assert_eq!(merged.source_addresses, ["10.0.0.2", "10.0.0.1"]);
+            assert_eq!(merged.address_source.as_deref(), Some("proxy_protocol"));
             // 10 of 50 samples a second.
             assert_eq!(merged.rejected_ratio, 0.2);
             let refusal = &merged.refusals[0];
