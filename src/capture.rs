@@ -140,6 +140,11 @@ impl Captures {
         (capture.terms.spoke == spoke && capture.end().is_none()).then_some(capture)
     }
 
+    /// The capture that goes on, of whichever spoke.
+    pub fn current(&self) -> Option<Arc<Capture>> {
+        self.lock().clone()
+    }
+
     /// Begins a capture, or returns the one that goes on.
     pub fn begin(&self, terms: Terms) -> Result<Arc<Capture>, Arc<Capture>> {
         let mut current = self.lock();

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
+use tokio::time::Instant;
 
 use crate::admin::Sources;
 use crate::admin::reload::LoadError;
@@ -35,6 +36,17 @@ pub(super) struct Status {
     bytes_in_flight: InUseStatus,
     connections: InUseStatus,
     certificates: Vec<Certificate>,
+    /// Null where none goes on.
+    capture: Option<CaptureStatus>,
+}
+
+/// A capture that goes on.
+#[derive(Debug, Serialize)]
+struct CaptureStatus {
+    /// The spoke whose refused requests are captured.
+    spoke: String,
+    /// When it ends at the latest.
+    end_timestamp_seconds: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -106,6 +118,14 @@ impl Status {
             bytes_in_flight: InUseStatus::of(sources.metrics.bytes_in_use()),
             connections: InUseStatus::of(sources.metrics.connections_in_use()),
             certificates: certificates.collect(),
+            capture: sources.captures.current().map(|it| {
+                let terms = it.terms();
+                let left = terms.until.saturating_duration_since(Instant::now());
+                CaptureStatus {
+                    spoke: terms.spoke.clone(),
+                    end_timestamp_seconds: unix_seconds(now + left),
+                }
+            }),
         }
     }
 }

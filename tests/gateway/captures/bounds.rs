@@ -46,6 +46,14 @@ async fn a_client_that_goes_away_ends_its_capture() {
         bytes_in_flight(&gate).await
     })
     .await;
+    let status = async || {
+        let request = Request::get("/api/v1/status").token(&token("operator"));
+        let answer = gate.admin(request).await.expect(200);
+        serde_json::from_str::<Value>(&answer.text).unwrap()
+    };
+    let shown = status().await["capture"].take();
+    assert_eq!(shown["spoke"], "production");
+    assert!(shown["end_timestamp_seconds"].as_f64().unwrap() > 1.7e9);
     // One goes on at a time.
     let second = || {
         let path = "/api/v1/spokes/staging/capture?seconds=1";
@@ -60,6 +68,7 @@ async fn a_client_that_goes_away_ends_its_capture() {
         .await;
     assert!(ended.contains("\"why\":\"gone\""), "{ended}");
     assert!(!ended.contains("\"requests\":0,"), "{ended}");
+    assert!(status().await["capture"].is_null());
     // The next one ends with its time.
     let last = gate.admin(second()).await.expect(200);
     let lines: Vec<_> = last.text.lines().filter(|it| !it.is_empty()).collect();
