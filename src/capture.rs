@@ -88,6 +88,14 @@ pub struct Sender {
     pub content_encoding: Option<String>,
 }
 
+impl Captured {
+    /// Adds it to its capture, unless that is over.
+    pub fn store(self) {
+        let capture = Arc::clone(self.body.capture());
+        capture.add(self);
+    }
+}
+
 /// Why a capture ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {

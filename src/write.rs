@@ -28,7 +28,7 @@ use hyper::body::Incoming;
 
 use crate::admission::Admitted;
 use crate::budget::{Budget, Reservation};
-use crate::capture::Captures;
+use crate::capture::{Captured, Captures};
 use crate::config::ConnectionRules;
 use crate::forward::outcome::Outcome;
 use crate::forward::{Plan, Sending, Terms};
@@ -43,7 +43,7 @@ use crate::state::State;
 use crate::wire::{Protocol, snappy};
 
 use answer::Answer;
-use aside::{Aside, Refused};
+use aside::Aside;
 use finishing::Finishing;
 use record::{Progress, Recorder};
 use refusal::Refusal;
@@ -92,7 +92,7 @@ fn outside(rules: &ConnectionRules, address: IpAddr, refusal: Refusal) -> Refusa
 }
 
 /// What is captured of a request that is refused whole, if something is.
-fn refused(aside: Option<Box<Aside>>, progress: &Progress, refusal: &Refusal) -> Option<Refused> {
+fn refused(aside: Option<Box<Aside>>, progress: &Progress, refusal: &Refusal) -> Option<Captured> {
     // What had come of a body when the drain began is lost.
     if matches!(refusal, Refusal::Draining) {
         return None;
@@ -101,7 +101,7 @@ fn refused(aside: Option<Box<Aside>>, progress: &Progress, refusal: &Refusal) ->
 }
 
 /// Stores what is captured of a request, when no more of it comes.
-fn store(captured: Option<Refused>) {
+fn store(captured: Option<Captured>) {
     if let Some(captured) = captured {
         captured.store();
     }

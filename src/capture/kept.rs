@@ -30,6 +30,11 @@ impl Kept {
         }
     }
 
+    /// What it is kept for.
+    pub fn capture(&self) -> &Arc<Capture> {
+        &self.capture
+    }
+
     /// Adds the bytes that follow. What has no room is left out, with all that comes after it.
     pub fn add(&mut self, bytes: &[u8]) {
         let whole = self.bytes.len() == self.came;

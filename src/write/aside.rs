@@ -3,13 +3,12 @@
 //! The body is copied, since what the request reserved for it is given back before a hub has answered. What
 //! a refusal leaves unread is kept as it is discarded.
 
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderName, StatusCode};
 
-use crate::capture::{Capture, Captured, Captures, Kept, Sender};
+use crate::capture::{Captured, Captures, Kept, Sender};
 use crate::listener::Peer;
 use crate::wire::Protocol;
 
@@ -23,16 +22,8 @@ const HEADER_BYTES_MAX: usize = 256;
 /// A request that may be refused.
 #[derive(Debug)]
 pub(super) struct Aside {
-    capture: Arc<Capture>,
     sender: Sender,
     body: Kept,
-}
-
-/// A request that was refused.
-#[derive(Debug)]
-pub(super) struct Refused {
-    capture: Arc<Capture>,
-    captured: Captured,
 }
 
 impl Aside {
@@ -58,11 +49,7 @@ impl Aside {
             content_encoding: header(CONTENT_ENCODING),
         };
         let body = Kept::new(&capture);
-        Some(Box::new(Self {
-            capture,
-            sender,
-            body,
-        }))
+        Some(Box::new(Self { sender, body }))
     }
 
     /// A part of the body has come.
@@ -81,17 +68,17 @@ impl Aside {
         protocol: Option<Protocol>,
         status: StatusCode,
         refusal: &Refusal,
-    ) -> Option<Refused> {
+    ) -> Option<Captured> {
         let reasons = vec![refusal.reason().name()];
-        let text = respond::text(Some(&self.capture.terms().spoke), refusal);
+        let text = respond::text(Some(&self.body.capture().terms().spoke), refusal);
         self.told(protocol, status, reasons, text)
     }
 
     /// The request has its answer.
     pub(super) fn answered(self: Box<Self>, protocol: Option<Protocol>, answer: &Answer) {
         let reasons = answer.reasons.clone();
-        if let Some(refused) = self.told(protocol, answer.status, reasons, answer.text.clone()) {
-            refused.store();
+        if let Some(captured) = self.told(protocol, answer.status, reasons, answer.text.clone()) {
+            captured.store();
         }
     }
 
@@ -101,40 +88,16 @@ impl Aside {
         status: StatusCode,
         reasons: Vec<&'static str>,
         text: String,
-    ) -> Option<Refused> {
-        let Self {
-            capture,
+    ) -> Option<Captured> {
+        let Self { sender, body } = *self;
+        body.capture().wants(status, &reasons).then(|| Captured {
+            time: SystemTime::now(),
+            status,
+            reasons,
+            text,
+            protocol,
             sender,
             body,
-        } = *self;
-        capture.wants(status, &reasons).then(|| Refused {
-            capture,
-            captured: Captured {
-                time: SystemTime::now(),
-                status,
-                reasons,
-                text,
-                protocol,
-                sender,
-                body,
-            },
         })
-    }
-}
-
-impl Refused {
-    /// A part of the body has come that nothing else needs.
-    pub(super) fn add(&mut self, bytes: &[u8]) {
-        self.captured.body.add(bytes);
-    }
-
-    /// No more of the body comes.
-    pub(super) fn end(&mut self) {
-        self.captured.body.end();
-    }
-
-    /// Nothing more is read of it.
-    pub(super) fn store(self) {
-        self.capture.add(self.captured);
     }
 }

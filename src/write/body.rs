@@ -13,10 +13,10 @@ use snap::raw::max_compress_len;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::budget::{Full, Overloaded, Reservation};
+use crate::capture::Captured;
 use crate::config::Limits;
 use crate::wire::snappy::{self, SnappyError};
 
-use super::aside::Refused;
 use super::refusal::Refusal;
 
 /// The time for a whole body. Prometheus gives a request up after 30 s (`remote_timeout`), so no
@@ -163,7 +163,7 @@ pub(super) fn discard_in_background(
     head: &Parts,
     mut body: Incoming,
     limits: &Limits,
-    mut captured: Option<Refused>,
+    mut captured: Option<Captured>,
 ) {
     // Polling the body would send `100 Continue` to a sender that waits for it.
     if expects_continue(head) {
@@ -176,7 +176,7 @@ pub(super) fn discard_in_background(
     });
 }
 
-async fn discard(body: &mut Incoming, bytes_max: usize, mut captured: Option<&mut Refused>) {
+async fn discard(body: &mut Incoming, bytes_max: usize, mut captured: Option<&mut Captured>) {
     let mut left = bytes_max;
     let discarded = timeout(DISCARD_TIMEOUT, async {
         loop {
@@ -186,7 +186,7 @@ async fn discard(body: &mut Incoming, bytes_max: usize, mut captured: Option<&mu
                 None => break,
             };
             if let (Some(captured), Some(data)) = (&mut captured, frame.data_ref()) {
-                captured.add(data);
+                captured.body.add(data);
             }
             let length = frame.data_ref().map_or(0, Buf::remaining);
             match left.checked_sub(length) {
@@ -195,7 +195,7 @@ async fn discard(body: &mut Incoming, bytes_max: usize, mut captured: Option<&mu
             }
         }
         if let Some(captured) = captured {
-            captured.end();
+            captured.body.end();
         }
     });
     // What is not read by now is cut off.
