@@ -76,7 +76,7 @@ async fn all_bodies_of_the_process_together_have_a_bound() {
     };
     let capture = captures.begin(large.clone()).unwrap();
     let first = body(&capture, &[HELD_BYTES_MAX - 10]);
-    let bytes = |capture, parts: &[usize]| body(capture, parts).bytes().len();
+    let bytes = |capture: &Arc<Capture>, parts: &[usize]| body(capture, parts).bytes().len();
     assert_eq!(bytes(&capture, &[11]), 0);
     assert_eq!(bytes(&capture, &[10]), 10);
     // Nothing may follow a gap.
