@@ -179,7 +179,8 @@ pub(super) fn discard_in_background(
 async fn discard(body: &mut Incoming, bytes_max: usize, mut captured: Option<&mut Captured>) {
     let mut left = bytes_max;
     let discarded = timeout(DISCARD_TIMEOUT, async {
-        loop {
+        // Where the length is known, nothing has to say that the end has come.
+        while !body.is_end_stream() {
             let frame = match body.frame().await {
                 Some(Ok(frame)) => frame,
                 Some(Err(_)) => return,

@@ -14,7 +14,7 @@ a => 1:22: admin.credentials => wanted a list
 [{token_sha256: a}] => 1:38: admin.credentials[0].token_sha256 => 64 hex digits
 [{not_after: never, basic: {username: b, password_hash: BCRYPT}}] => 1:35: admin.credentials[0].not_after => is not a time
 [{captures: true, basic: {username: b, password_hash: BCRYPT}}] => 1:34: admin.credentials[0].captures => unknown value; allowed: off, allow
-[{captures: allow}] => 1:24: admin.credentials[0] => give one of: token_sha256, token_file, basic
+[{captures: allow}] => 1:23: admin.credentials[0] => give one of: token_sha256, token_file, basic
 [{token_sha256: DIGEST}] => 5:31: spokes[0].credentials[0].token_sha256 => is already used at config:1:38 (admin.credentials[0].token_sha256)
 ";
     refuses_each(table, |credentials| {
