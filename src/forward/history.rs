@@ -48,7 +48,7 @@ pub struct Step {
 }
 
 /// The last hour of a hub.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct History(Mutex<Kept>);
 
 #[derive(Debug, Default)]
@@ -112,6 +112,15 @@ impl Step {
 }
 
 impl History {
+    /// An hour that begins now. What the metrics have counted before is of a hub at another URL.
+    pub(super) fn new(metrics: &HubMetrics) -> Self {
+        let kept = Kept {
+            before: Totals::of(metrics),
+            ..Kept::default()
+        };
+        Self(Mutex::new(kept))
+    }
+
     /// Notices what the places are used for.
     pub(super) fn see(&self, places: Use) {
         let most = &mut self.lock().most;
@@ -190,6 +199,11 @@ mod tests {
 
     use super::*;
 
+    fn begin() -> (History, HubMetrics) {
+        let metrics = HubMetrics::new("hub", None);
+        (History::new(&metrics), metrics)
+    }
+
     fn count(metrics: &HubMetrics, codes: &[&str], seconds: u64) {
         for code in codes {
             let duration = Some(Duration::from_secs(seconds));
@@ -207,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_step_has_what_happened_since_the_one_before() {
-        let (history, metrics) = (History::default(), HubMetrics::new("hub", None));
+        let (history, metrics) = begin();
         count(&metrics, &["204"; 15], 1);
         history.see(used(5, 1));
         history.see(used(3, 0));
@@ -247,8 +261,20 @@ mod tests {
     }
 
     #[test]
+    fn what_was_counted_at_another_url_is_not_of_the_first_step() {
+        let (_, metrics) = begin();
+        count(&metrics, &["503"; 1000], 1);
+        let history = History::new(&metrics);
+        count(&metrics, &["204"; 15], 2);
+        history.record(7, &metrics);
+        let first = history.shown().steps[0];
+        let shown = (first.requests, first.failed, first.duration);
+        assert_eq!(shown, (1.0, 0.0, 2.0));
+    }
+
+    #[test]
     fn an_hour_takes_the_bytes_that_are_promised() {
-        let (history, metrics) = (History::default(), HubMetrics::new("hub", None));
+        let (history, metrics) = begin();
         for number in 0..1000 {
             history.record(number, &metrics);
         }

@@ -103,7 +103,10 @@ impl Hub {
             places: same.map_or_else(Arc::default, |it| Arc::clone(&it.places)),
             discovery,
             backlog: same.map_or_else(Arc::default, |it| Arc::clone(&it.backlog)),
-            history: same.map_or_else(Arc::default, |it| Arc::clone(&it.history)),
+            history: same.map_or_else(
+                || Arc::new(History::new(metrics)),
+                |it| Arc::clone(&it.history),
+            ),
             recorder,
         })
     }
