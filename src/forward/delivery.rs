@@ -68,6 +68,7 @@ impl Delivery {
             slowest: Duration::ZERO,
             waited: Duration::ZERO,
             gave_up: false,
+            not_understood: 0,
             pending: Vec::with_capacity(1),
             settled: Settled::default(),
             ahead: None,
@@ -100,6 +101,8 @@ pub(super) struct Run<'d> {
     waited: Duration,
     /// The time did not suffice for more halves, and the spoke is not to retry any more.
     gave_up: bool,
+    /// How many messages went on in the other version, since the hub did not understand them.
+    not_understood: u64,
     /// The messages to send; the last one is next.
     pending: Vec<Pending>,
     pub(super) settled: Settled,
@@ -130,8 +133,14 @@ impl Run<'_> {
                     self.stored(&pending).await;
                 }
                 Reaction::Inquire => Box::pin(self.inquire(&pending, Some(&response))).await?,
-                Reaction::Fail(failed) => return Err(failed),
-                Reaction::Translate => Box::pin(self.translate(&pending)).await?,
+                Reaction::Fail(failed) => {
+                    hub.history().failed(&response, self.not_understood);
+                    return Err(failed);
+                }
+                Reaction::Translate => {
+                    self.not_understood += 1;
+                    Box::pin(self.translate(&pending)).await?;
+                }
                 Reaction::Halve if Box::pin(self.halve(&pending)).await? => {}
                 Reaction::Halve => {
                     Box::pin(self.check_newest(&pending, &response)).await?;

@@ -1,14 +1,16 @@
 //! The last hour of a hub: how much it was sent, how it answered, and how many requests waited.
 //!
-//! It takes at most [`BYTES_MAX`] bytes. A request does not know it: what it has is counted by the metrics
-//! anyway, and the places are looked at once a second.
+//! It takes at most [`BYTES_MAX`] bytes. What a request has is counted by the metrics anyway, and
+//! the places are looked at once a second. Only a request that failed tells it so, where its code does not.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::metrics::{HubMetrics, Requests};
+use crate::metrics::HubMetrics;
 use crate::shares::Use;
 use crate::spoke::hour::{self, Hour, STEPS, Steps};
+
+use super::response::HubResponse;
 
 /// The most bytes that the history of a hub takes.
 pub const BYTES_MAX: usize = size_of::<History>() + STEPS * size_of::<Step>();
@@ -55,6 +57,8 @@ pub struct History(Mutex<Kept>);
 struct Kept {
     hour: Hour<Step>,
     before: Totals,
+    /// The requests since the last step that failed although their codes do not say so.
+    unsaid: u64,
     /// The most of each since the last step.
     most: Places,
 }
@@ -129,6 +133,13 @@ impl History {
         most.limit = places.places;
     }
 
+    /// A write failed with this response, after as many requests that the hub did not understand. If their
+    /// codes say that the hub does well, it does not.
+    pub(super) fn failed(&self, response: &HubResponse, not_understood: u64) {
+        let said = is_failure(response.status.as_str());
+        self.lock().unsaid += not_understood + u64::from(!said);
+    }
+
     /// Ends the step of this number, with what was counted until then.
     pub(super) fn record(&self, number: u64, metrics: &HubMetrics) {
         let mut kept = self.lock();
@@ -136,7 +147,12 @@ impl History {
             return;
         };
         let totals = Totals::of(metrics);
-        let Kept { before, most, .. } = *kept;
+        let Kept {
+            before,
+            most,
+            unsaid,
+            ..
+        } = *kept;
         let seconds = hour::seconds(missed);
         let rate = |now: u64, before: u64| now.saturating_sub(before) as f32 / seconds;
         let sent = totals.sent.saturating_sub(before.sent);
@@ -145,7 +161,7 @@ impl History {
         let mean = Duration::try_from_secs_f64(mean);
         let step = Step {
             requests: rate(totals.requests, before.requests),
-            failed: rate(totals.failed, before.failed),
+            failed: rate(totals.failed + unsaid, before.failed),
             duration: mean.map_or(f32::NAN, |mean| mean.as_secs_f32()),
             in_flight: most.in_flight as f32,
             limit: most.limit as f32,
@@ -153,6 +169,7 @@ impl History {
         };
         kept.hour.push(number, missed, Step::UNKNOWN, step);
         kept.before = totals;
+        kept.unsaid = 0;
         kept.most = Places {
             limit: most.limit,
             ..Places::default()
@@ -179,7 +196,7 @@ impl Totals {
             requests: ended.map(|it| it.count).sum(),
             failed: requests
                 .iter()
-                .filter(|it| failed(it))
+                .filter(|it| is_failure(&it.code))
                 .map(|it| it.count)
                 .sum(),
             sent,
@@ -188,13 +205,14 @@ impl Totals {
     }
 }
 
-fn failed(requests: &Requests) -> bool {
-    let code = requests.code.as_str();
+fn is_failure(code: &str) -> bool {
     !code.starts_with('2') && !NO_FAILURES.contains(&code)
 }
 
 #[cfg(test)]
 mod tests {
+    use http::StatusCode;
+
     use crate::wire::Protocol;
 
     use super::*;
@@ -258,6 +276,26 @@ mod tests {
         let last = history.shown().steps[4];
         assert_eq!(last.state(), Some(HubState::Idle));
         assert!(last.duration.is_nan());
+    }
+
+    #[test]
+    fn a_write_that_failed_is_a_failure_whatever_its_code_says() {
+        let (history, metrics) = begin();
+        let response = |status| HubResponse {
+            status,
+            written: None,
+            retry_after: None,
+            text: String::new(),
+        };
+        count(&metrics, &["204", "503", "415", "415"], 1);
+        history.failed(&response(StatusCode::NO_CONTENT), 0);
+        history.failed(&response(StatusCode::SERVICE_UNAVAILABLE), 0);
+        history.failed(&response(StatusCode::UNSUPPORTED_MEDIA_TYPE), 1);
+        history.record(0, &metrics);
+        count(&metrics, &["204"], 1);
+        history.record(1, &metrics);
+        let states: Vec<_> = history.shown().steps.iter().map(Step::state).collect();
+        assert_eq!(states, [Some(HubState::Down), Some(HubState::Up)]);
     }
 
     #[test]

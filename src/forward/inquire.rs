@@ -341,6 +341,7 @@ impl Run<'_> {
         }
         case.used = now;
         docket.put(digest, case);
+        self.delivery.hub.history().failed(&response, 0);
         Err(Failed::ahead(&response))
     }
 

@@ -2,6 +2,7 @@
 
 mod command;
 mod fleet;
+mod hubs;
 
 use std::process::Command;
 
