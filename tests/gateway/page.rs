@@ -5,7 +5,7 @@ mod hostile_texts;
 mod picture;
 
 use crate::api::{HOSTILE, start_with_all_conditions, start_with_all_conditions_and_silence};
-use crate::support::body::{Protocol, series};
+use crate::support::body::{Protocol, bare, series};
 use crate::support::browser::Browser;
 use crate::support::config::{config, spoke};
 use crate::support::gate::Gate;
@@ -193,6 +193,35 @@ async fn the_page_follows_what_happens_and_says_when_it_cannot() {
     let findings = browser.accessibility_findings("no hubgate").await;
     assert!(findings.is_empty(), "{findings:#?}");
     browser.expect_complaint("ERR_CONNECTION_REFUSED").await;
+}
+
+/// A fault of the page is none of hubgate.
+#[tokio::test]
+async fn a_fault_of_the_page_is_not_taken_for_a_gate_that_is_gone() {
+    let (_hub, gate) = start_with_all_conditions().await;
+    let mut browser = open(&gate, "").await;
+    browser.expect_no_complaint().await;
+    browser
+        .value("document.querySelector('#summary').remove()")
+        .await;
+    browser
+        .until_text("This page has a fault, of which the console of the browser says more.")
+        .await;
+    browser.expect_complaint("TypeError").await;
+}
+
+#[tokio::test]
+async fn a_sample_of_a_time_that_no_calendar_has_breaks_nothing() {
+    let hub = ScriptedHub::start().await;
+    let gate = Gate::start(&config(&hub.url(), &[spoke("production", "")])).await;
+    let old = [bare("__name__=up").sample(1.0, -9_000_000_000_000_000)];
+    gate.write(Protocol::V2, &old).await.expect(204);
+    let mut browser = open(&gate, "").await;
+    browser.go(&url(&gate, "#/spokes/production")).await;
+    browser.until_text("remote_write:").await;
+    let text = browser.text().await;
+    assert!(text.contains("newest sample of –"), "{text}");
+    browser.expect_no_complaint().await;
 }
 
 #[tokio::test]

@@ -32,18 +32,28 @@ let asking = new AbortController();
 async function ask(path, signal) {
   const known = answers.get(path);
   const headers = known ? { 'If-None-Match': known.tag } : {};
-  const within = AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT)]);
-  const response = await fetch(`api/v1/${path}`, { headers, cache: 'no-store', signal: within });
+  const { response, text } = await receive(path, headers, AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT)]));
   if (response.status === 304) return known.answer;
-  if (!response.ok) throw new Failure(response.status, (await response.text()).trim());
-  const answer = await response.json();
+  if (!response.ok) throw new Failure(`hubgate answers with ${response.status}: ${text.trim()}`, response.status);
+  const answer = JSON.parse(text);
   const tag = response.headers.get('ETag');
   if (tag && !path.includes('?')) answers.set(path, { tag, answer });
   return answer;
 }
 
+/** Sends a question, and receives the whole response. */
+async function receive(path, headers, signal) {
+  try {
+    const response = await fetch(`api/v1/${path}`, { headers, cache: 'no-store', signal });
+    return { response, text: await response.text() };
+  } catch {
+    throw new Failure('hubgate cannot be reached');
+  }
+}
+
+/** Why there is no answer; any other error is a fault of the page. */
 class Failure extends Error {
-  constructor(status, text) {
+  constructor(text, status = null) {
     super(text);
     this.status = status;
   }
@@ -108,10 +118,12 @@ function gate(status) {
 }
 
 function lost(failure) {
-  const text = failure.status
-    ? `hubgate answers with ${failure.status}: ${visible(failure.message)}`
-    : 'hubgate cannot be reached';
-  old(text);
+  if (failure instanceof Failure) {
+    old(visible(failure.message));
+  } else {
+    console.error(failure);
+    old('This page has a fault, of which the console of the browser says more');
+  }
 }
 
 /** Says that what is shown is not of now. */

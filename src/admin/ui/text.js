@@ -91,9 +91,11 @@ export function ago(timestamp, now) {
   return timestamp == null ? 'never' : `${duration(Math.max(0, now - timestamp))} ago`;
 }
 
-/** A point in time, for a tool tip and for machines. */
+/** A point in time, for a tool tip and for machines. A spoke may write a sample of a time that no calendar has. */
 export function moment(timestamp) {
-  return new Date(timestamp * 1000).toISOString().replace('T', ' ').replace(/\.\d+Z/, ' UTC');
+  const date = new Date(timestamp * 1000);
+  if (Number.isNaN(date.getTime())) return '–';
+  return date.toISOString().replace('T', ' ').replace(/\.\d+Z/, ' UTC');
 }
 
 /** A number in three or four digits, with k, M or G. */
