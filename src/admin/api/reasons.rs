@@ -58,6 +58,8 @@ fn row(line: &str, refuses: &'static str) -> Option<Explained> {
         [name, status, meaning, remedy] => (name, Some(status.to_owned()), meaning, remedy),
         _ => return None,
     };
+    // Where else to read means nothing without the link.
+    let remedy = remedy.split(" See [").next().unwrap_or_default();
     Some(Explained {
         name: name.trim_end_matches('`').to_owned(),
         refuses,
@@ -108,6 +110,9 @@ mod tests {
                 texts.iter().all(|text| text.ends_with('.')),
                 "{explained:?}"
             );
+            let remedy = explained.remedy.as_str();
+            let advises = remedy.len() > 1 && !remedy.to_lowercase().contains("see ");
+            assert!(advises, "{explained:?}");
             assert_eq!(explained.status.is_some(), explained.refuses == "request");
         }
     }
