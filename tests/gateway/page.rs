@@ -225,6 +225,28 @@ async fn a_sample_of_a_time_that_no_calendar_has_breaks_nothing() {
 }
 
 #[tokio::test]
+async fn a_limit_is_shown_in_its_unit() {
+    let hub = ScriptedHub::start().await;
+    let limits =
+        "limits: {bytes_in_flight_max: 128MiB, samples_age_max: 7d, samples_per_second: 50000}";
+    let gate = Gate::start(&config(&hub.url(), &[spoke("production", limits)])).await;
+    let mut browser = open(&gate, "").await;
+    browser.go(&url(&gate, "#/spokes/production")).await;
+    browser.until_text("samples_age_max").await;
+    let text = browser.text().await;
+    for (limit, shown) in [
+        ("bytes_in_flight_max", "128 MiB"),
+        ("samples_age_max", "7 d"),
+        ("samples_per_second", "50 k"),
+    ] {
+        let mut lines = text.lines();
+        let found = lines.any(|it| it.starts_with(limit) && it.contains(shown));
+        assert!(found, "{limit} of {shown} in\n{text}");
+    }
+    browser.expect_no_complaint().await;
+}
+
+#[tokio::test]
 async fn nothing_is_cut_off_on_a_telephone() {
     let (_hub, gate) = start_with_all_conditions().await;
     let mut browser = open(&gate, "").await;

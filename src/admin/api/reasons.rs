@@ -6,6 +6,8 @@ use std::sync::LazyLock;
 
 use serde::Serialize;
 
+use crate::reasons::{Reason, RequestReason};
+
 const PAGE: &str = include_str!("../../../docs/responses.md");
 
 /// The sections with a table of reasons: the heading, and what the reasons refuse.
@@ -26,6 +28,8 @@ struct Explained {
     name: String,
     /// What it refuses: a `request`, or some `series` or samples of one.
     refuses: &'static str,
+    /// What the count of its refusals counts: `requests`, `series` or `samples`.
+    counts: &'static str,
     /// The status of a request that is refused for it; null where the other reasons of the request decide.
     status: Option<String>,
     meaning: String,
@@ -60,13 +64,27 @@ fn row(line: &str, refuses: &'static str) -> Option<Explained> {
     };
     // Where else to read means nothing without the link.
     let remedy = remedy.split(" See [").next().unwrap_or_default();
+    let name = name.trim_end_matches('`');
     Some(Explained {
-        name: name.trim_end_matches('`').to_owned(),
+        name: name.to_owned(),
         refuses,
+        counts: counts(name),
         status,
         meaning: without_links(meaning),
         remedy: without_links(remedy),
     })
+}
+
+/// What the count of refusals for the reason of this name counts.
+fn counts(name: &str) -> &'static str {
+    let of_series = Reason::ALL.into_iter().find(|it| it.name() == name);
+    match of_series {
+        Some(reason) if reason.is_of_samples() => "samples",
+        Some(_) => "series",
+        // The request itself was all right.
+        None if name == RequestReason::HubFailed.name() => "samples",
+        None => "requests",
+    }
 }
 
 /// The text with the words of links in place of the links.
@@ -90,7 +108,6 @@ fn without_links(markdown: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reasons::{Reason, RequestReason};
 
     #[test]
     fn each_reason_has_its_meaning_and_remedy() {
@@ -114,6 +131,17 @@ mod tests {
             let advises = remedy.len() > 1 && !remedy.to_lowercase().contains("see ");
             assert!(advises, "{explained:?}");
             assert_eq!(explained.status.is_some(), explained.refuses == "request");
+        }
+    }
+
+    #[test]
+    fn each_count_has_its_unit() {
+        let all = Reasons::all().reasons.iter();
+        let of = |name| all.clone().find(|it| it.name == name).unwrap().counts;
+        assert_eq!(of("rate_limited"), "requests");
+        assert_eq!(of("mismatched_label"), "series");
+        for name in ["hub", "hub_failed", "hub_protocol", "too_old"] {
+            assert_eq!(of(name), "samples", "{name}");
         }
     }
 

@@ -1,7 +1,7 @@
 // Everything about one spoke.
 
 import { chart } from './charts.js';
-import { ago, bytes, condition, duration, el, foreign, moment, number, render, share, visible, withCode } from './text.js';
+import { ago, bytes, condition, duration, el, foreign, moment, number, quantity, render, share, visible, withCode } from './text.js';
 
 const KINDS = ['float', 'histogram', 'exemplar', 'metadata'];
 
@@ -12,7 +12,7 @@ export function drawSpoke(section, spoke, reasons, now) {
     el('p', {}, spoke.conditions.map((it) => el('span', { class: `state ${it}` }, condition(it)))),
     facts(spoke, now),
     el('h2', {}, 'Last hour'),
-    charts(spoke.history),
+    charts(spoke.history, reasons),
     el('h2', {}, 'Refusals'),
     refusals(spoke, reasons, now),
     el('h2', {}, 'Limits'),
@@ -52,7 +52,8 @@ function list(pairs) {
   return el('dl', { class: 'facts' }, pairs.flatMap(([name, value]) => [el('dt', {}, name), el('dd', {}, value)]));
 }
 
-function charts(history) {
+function charts(history, reasons) {
+  const unit = (reason) => reasons.get(reason)?.counts ?? 'refusals';
   return el(
     'div', { class: 'charts' },
     chart('Written, samples a second', [['', history.written_per_second]], number),
@@ -63,7 +64,7 @@ function charts(history) {
       chart(`Used of ${limit}`, [['', used]], (part) => (part == null ? '–' : share(part)), 1)
     )),
     Object.entries(history.refusals_per_second).filter(([, rates]) => rates.some((rate) => rate > 0)).map(
-      ([reason, rates]) => chart(`${reason}, refusals a second`, [['', rates]], number),
+      ([reason, rates]) => chart(`${reason}, ${unit(reason)} a second`, [['', rates]], number),
     ),
   );
 }
@@ -92,7 +93,7 @@ function refusals(spoke, reasons, now) {
     const known = reasons.get(it.reason);
     const advice = known ? [...withCode(known.meaning), ' ', ...withCode(known.remedy)] : [];
     const example = el('code', {}, foreign(it.example));
-    return [it.reason, number(it.count), ago(it.last_timestamp_seconds, now), advice, example];
+    return [it.reason, `${number(it.count)} ${known?.counts ?? ''}`, ago(it.last_timestamp_seconds, now), advice, example];
   }));
 }
 
@@ -104,7 +105,7 @@ function limits(all) {
     const meter = part == null ? '–' : [
       el('meter', { min: 0, max: 1, high: 0.8, value: Math.min(1, part), 'aria-label': it.name }), ` ${share(part)}`,
     ];
-    return [it.name, number(it.used), number(it.limit), meter, number(it.exceeded), it.mode];
+    return [it.name, quantity(it.name, it.used), quantity(it.name, it.limit), meter, number(it.exceeded), it.mode];
   }));
 }
 

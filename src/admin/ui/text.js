@@ -122,6 +122,13 @@ export function bytes(value) {
   return `${value} B`;
 }
 
+/** A number of a limit, in the unit that its name says. */
+export function quantity(limit, value) {
+  if (value == null) return '–';
+  if (limit.includes('bytes')) return bytes(value);
+  return ['samples_age_max', 'samples_ahead_max'].includes(limit) ? duration(value) : number(value);
+}
+
 /** A share in percent. Only nothing is 0 %, and only all is 100 %. */
 export function share(value) {
   const percent = value * 100;
