@@ -12,8 +12,8 @@ use crate::reasons::{Limit, Reason, RequestReason};
 
 use super::hour::{self, Hour, STEP, STEPS, Steps};
 
-/// Refusals that are kept: three reasons in each step of an hour. With more, the hour of refusals is
-/// shorter.
+/// Refusals that are kept: three reasons in each step of an hour. With more, those of the beginning
+/// are not known.
 const REFUSALS_MAX: usize = 3 * STEPS;
 
 /// The reasons that there are.
@@ -82,6 +82,9 @@ struct Kept {
     reasons: Vec<Counted>,
     /// What was refused in the last hour, the newest last.
     refused: VecDeque<Refused>,
+    /// The number of the newest step of which a refusal had to make room. Until then, what is not among
+    /// [`Self::refused`] is not known.
+    forgotten: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -175,8 +178,13 @@ impl History {
     pub fn shown(&self) -> Shown {
         let kept = self.lock();
         let steps = kept.hour.since(None);
-        let nothing = |step: &Step| if step.written.is_nan() { f32::NAN } else { 0.0 };
-        let nothing: Vec<f32> = steps.steps.iter().map(nothing).collect();
+        let numbers = (0..=steps.newest).rev();
+        let nothing = |(step, number): (&Step, u64)| {
+            let is_known = kept.forgotten.is_none_or(|it| number > it) && !step.written.is_nan();
+            if is_known { 0.0 } else { f32::NAN }
+        };
+        let mut nothing: Vec<f32> = steps.steps.iter().rev().zip(numbers).map(nothing).collect();
+        nothing.reverse();
         let each = kept.reasons.iter().enumerate();
         let refusals = each.map(|(place, counted)| {
             let mut rates = nothing.clone();
@@ -249,8 +257,10 @@ impl Kept {
             if self.refused.capacity() == 0 {
                 self.refused.reserve_exact(REFUSALS_MAX);
             }
-            if self.refused.len() == REFUSALS_MAX {
-                self.refused.pop_front();
+            if self.refused.len() == REFUSALS_MAX
+                && let Some(oldest) = self.refused.pop_front()
+            {
+                self.forgotten = number.checked_sub(oldest.age(number).into());
             }
             self.refused.push_back(Refused {
                 step: low_bits(number),
@@ -360,6 +370,32 @@ mod tests {
                 .all(|(_, rates)| rates.iter().all(|it| *it == 0.0))
         );
         assert!(history.lock().refused.is_empty());
+    }
+
+    #[test]
+    fn what_had_to_make_room_is_not_known() {
+        let history = History::default();
+        let names = ["a", "b", "c", "d"];
+        for number in 0..STEPS as u64 {
+            let all = names.map(|name| (name, 15 * (number + 1)));
+            // One reason in each of the first steps, and four in the others.
+            history.record(number, refused(if number < 60 { &all[..1] } else { &all }));
+        }
+        // 60 refusals of 60 steps, and 720 of 180 steps, are 60 too many.
+        let shown = history.shown().refusals;
+        let [("a", a), .., ("d", d)] = &shown[..] else {
+            panic!("{shown:?}");
+        };
+        assert!(a[..60].iter().chain(&d[..60]).all(|it| it.is_nan()));
+        assert!(a[60..].iter().all(|it| *it == 1.0));
+        history.record(STEPS as u64, refused(&[("a", 15 * 241)]));
+        let shown = history.shown().refusals;
+        // The oldest of the four that were refused in a step made room; the others of it are known.
+        let first = shown.iter().map(|(_, rates)| rates[59]);
+        let known: Vec<_> = first.map(|it| !it.is_nan()).collect();
+        assert_eq!(known, [false, true, true, true]);
+        assert!(shown.iter().all(|(_, rates)| rates[58].is_nan()));
+        assert_eq!((shown[1].1[239], shown[1].1[60]), (0.0, 1.0));
     }
 
     #[test]
