@@ -4,25 +4,24 @@ import { duration, el, svg } from './text.js';
 
 const POINTS = 240;
 
-/** The path of a line through values, the newest at the right edge; gaps stay open. */
+/** The path of a line through values, the newest at the right edge; gaps stay open. A value between two of
+ * them is a dot. */
 function path(values, width, height, max) {
   let line = '';
-  let pen = 'M';
   values.forEach((value, place) => {
-    if (value == null) {
-      pen = 'M';
-      return;
-    }
+    if (value == null) return;
     const x = width - (values.length - 1 - place) * (width / (POINTS - 1));
     const y = height - 1 - (max > 0 ? (value / max) * (height - 2) : 0);
-    line += `${pen}${x.toFixed(1)} ${y.toFixed(1)}`;
-    pen = 'L';
+    const begins = values[place - 1] == null;
+    line += `${begins ? 'M' : 'L'}${x.toFixed(1)} ${y.toFixed(1)}`;
+    if (begins && values[place + 1] == null) line += 'h0';
   });
   return line;
 }
 
+/** The largest of the known values, if there is one. */
 function largest(values) {
-  return values.reduce((max, value) => (value != null && value > max ? value : max), 0);
+  return values.reduce((max, value) => (value != null && (max == null || value > max) ? value : max), null);
 }
 
 /** A line without axes, for a row of a table. */
@@ -38,13 +37,13 @@ export function spark() {
 export function drawSpark({ element, line }, values, format) {
   const max = largest(values);
   line.setAttribute('d', path(values, 120, 24, max));
-  element.setAttribute('aria-label', values.length ? `at most ${format(max)} a second` : 'no history yet');
+  element.setAttribute('aria-label', max == null ? 'no history yet' : `at most ${format(max)} a second`);
 }
 
 /** A chart of lines of one unit, each with its last and its largest value. The first line is the main one.
  * `lines`: names and values; `most`: what the chart is at least as high as. */
 export function chart(title, lines, format, most = 0) {
-  const max = Math.max(most, ...lines.map(([, values]) => largest(values)));
+  const max = Math.max(most, ...lines.map(([, values]) => largest(values) ?? 0));
   const said = lines.map(([name, values]) => {
     const now = `now ${format(values.at(-1))}, at most ${format(largest(values))}`;
     return el('span', {}, name ? `${name}: ${now}` : now);
