@@ -1,5 +1,6 @@
 //! The status page in a real browser.
 
+mod charts;
 mod figures;
 mod hostile_texts;
 mod picture;
