@@ -4,6 +4,7 @@ mod charts;
 mod figures;
 mod hostile_texts;
 mod picture;
+mod place;
 
 use crate::api::{HOSTILE, start_with_all_conditions, start_with_all_conditions_and_silence};
 use crate::support::body::{Protocol, bare, series};
@@ -332,36 +333,6 @@ async fn the_keyboard_is_enough() {
     browser.expect_no_complaint().await;
 }
 
-#[tokio::test]
-async fn an_update_keeps_the_place_and_the_focus() {
-    let hub = ScriptedHub::start().await;
-    let spokes: Vec<_> = (0..200)
-        .map(|number| spoke(&format!("spoke-{number:03}"), ""))
-        .collect();
-    let gate = Gate::start(&config(&hub.url(), &spokes)).await;
-    let mut browser = open(&gate, "").await;
-    browser
-        .until("document.querySelectorAll('#rows tr').length === 200")
-        .await;
-    browser
-        .value("document.querySelector('[data-name=spoke-150] a').focus()")
-        .await;
-    let place = browser.value("scrollY").await;
-    assert!(place.as_f64().unwrap() > 1000.0, "{place}");
-    gate.send(Request::up().spoke("spoke-010"))
-        .await
-        .expect(204);
-    browser.until_text("1 of 200 spokes writes").await;
-    assert_eq!(browser.value("scrollY").await, place);
-    let focused = browser.value("document.activeElement.innerText").await;
-    assert_eq!(focused, "spoke-150");
-    browser.value("document.activeElement.blur()").await;
-    browser
-        .until("document.querySelector('#rows tr:last-child').dataset.name === 'spoke-010'")
-        .await;
-    browser.expect_no_complaint().await;
-}
-
 /// What the other tests rely on: the policy of the page keeps out what is not of hubgate, and says so.
 #[tokio::test]
 async fn a_file_from_elsewhere_and_a_script_in_the_page_are_kept_out() {
@@ -379,26 +350,4 @@ async fn a_file_from_elsewhere_and_a_script_in_the_page_are_kept_out() {
     browser.expect_complaint("Content Security Policy").await;
     let markup = "(() => { try { document.body.innerHTML = '<p>'; return 'taken'; } catch { return 'refused'; } })()";
     assert_eq!(browser.value(markup).await, "refused");
-}
-
-/// What is read, selected or scrolled stays under whoever does it.
-#[tokio::test]
-async fn a_spoke_s_view_goes_on_while_somebody_is_in_it() {
-    let (_hub, gate) = start_with_all_conditions().await;
-    let mut browser = open(&gate, "").await;
-    browser.resize(360, 740).await;
-    browser.go(&url(&gate, "#/spokes/refused")).await;
-    browser.until_text("rejected: mismatched_label").await;
-    let table = "document.querySelectorAll('#spoke .scroll')[0]";
-    browser.value(&format!("{table}.focus()")).await;
-    browser.value(&format!("{table}.scrollLeft = 100")).await;
-    gate.send(Request::up().spoke("refused")).await.expect(204);
-    let written = "[...document.querySelectorAll('#spoke tr')].find((it) => it.innerText.startsWith('written')).innerText";
-    browser
-        .until(&format!("{written}.split(/\\s+/)[1] === '3'"))
-        .await;
-    assert_eq!(browser.value(&format!("{table}.scrollLeft")).await, 100);
-    let focused = format!("document.activeElement === {table}");
-    assert_eq!(browser.value(&focused).await, true);
-    browser.expect_no_complaint().await;
 }

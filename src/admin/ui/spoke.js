@@ -7,7 +7,8 @@ const KINDS = ['float', 'histogram', 'exemplar', 'metadata'];
 
 /** Draws a spoke into a section. */
 export function drawSpoke(section, spoke, reasons, now) {
-  const parts = [
+  render(
+    section,
     el('h1', { id: 'spoke-title' }, foreign(spoke.name)),
     el('p', {}, spoke.conditions.map((it) => el('span', { class: `state ${it}` }, condition(it)))),
     facts(spoke, now),
@@ -29,8 +30,7 @@ export function drawSpoke(section, spoke, reasons, now) {
     el('h2', {}, 'For its Prometheus'),
     el('p', { class: 'quiet' }, 'HUBGATE is the name or address by which the spoke reaches hubgate; the secret is in the file.'),
     el('pre', { tabindex: '0', 'aria-label': 'remote_write' }, el('code', {}, visible(spoke.remote_write).replaceAll('\\u{a}', '\n'))),
-  ];
-  render(section, ...parts.filter((part) => part != null));
+  );
 }
 
 function facts(spoke, now) {
@@ -109,10 +109,12 @@ function limits(all) {
   }));
 }
 
-/** The metrics that use up a limit of active series. */
+/** The metrics that use up a limit of active series. The paragraph is there without any as well, or what is
+ * below would be built again when it appears. */
 function activeSeries(all) {
-  if (!all?.growing.length) return null;
-  const names = all.growing.map((it) => [foreign(it.metric), ` ${number(it.new)}`]);
+  const growing = all?.growing ?? [];
+  if (!growing.length) return el('p', { hidden: true });
+  const names = growing.map((it) => [foreign(it.metric), ` ${number(it.new)}`]);
   const text = names.flatMap((name, place) => (place ? [', ', ...name] : name));
   return el('p', {}, 'Most new series lately: ', text);
 }

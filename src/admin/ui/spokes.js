@@ -246,8 +246,12 @@ export class SpokesView {
     for (const [name, row] of this.rows) row.element.hidden = !names.has(name);
     const all = `${this.spokes.length} ${this.spokes.length === 1 ? 'spoke' : 'spokes'}`;
     put(this.count, shown.length === this.spokes.length ? all : `${shown.length} of ${all}`);
-    // A row that moves loses the focus, so the order waits while somebody is in the table.
-    if (this.body.contains(document.activeElement) && this.placed) return;
+    // A row that moves loses the focus, so the order waits while somebody is in the table; new rows go to its end.
+    if (this.body.contains(document.activeElement) && this.placed) {
+      const elements = shown.map(({ name }) => this.rows.get(name)?.element);
+      this.body.append(...elements.filter((it) => it && !it.isConnected));
+      return;
+    }
     this.placed = true;
     let next = this.body.firstElementChild;
     for (const { name } of shown) {
