@@ -1,7 +1,8 @@
 //! What a thousand spokes cost the browser and the gate. The figures are printed, and decide nothing.
 //!
-//! With `HUBGATE_BIN`, a release build, they are those of an hour in which all spokes wrote.
+//! With `HUBGATE_RELEASE`, a release build, they are those of an hour in which all spokes wrote.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -10,10 +11,13 @@ use super::open;
 use crate::api::ask;
 use crate::support::body::{Protocol, bare};
 use crate::support::config::{config, spoke};
-use crate::support::gate::{Gate, PROGRAM_VARIABLE};
+use crate::support::gate::Gate;
 use crate::support::hub::ScriptedHub;
 use crate::support::sender::Request;
 use crate::support::{DEADLINE, eventually};
+
+/// The variable of the environment that names the release build, by its whole path.
+const RELEASE_VARIABLE: &str = "HUBGATE_RELEASE";
 
 const SPOKES: usize = 1000;
 
@@ -40,13 +44,14 @@ async fn write_as_all(gate: &Gate) {
 
 #[tokio::test]
 async fn a_thousand_spokes_are_shown() {
-    let whole = std::env::var_os(PROGRAM_VARIABLE).is_some();
+    let release = std::env::var_os(RELEASE_VARIABLE).map(PathBuf::from);
+    let whole = release.is_some();
     let hub = ScriptedHub::start().await;
     let spokes: Vec<_> = (0..SPOKES).map(|it| spoke(&name(it), "")).collect();
     let yaml = config(&hub.url(), &spokes);
-    let gate = match whole {
-        true => Gate::start_with_fast_clock(&yaml, SPEED).await,
-        false => Gate::start(&yaml).await,
+    let gate = match release {
+        Some(program) => Gate::start_program(&program, &yaml, SPEED).await,
+        None => Gate::start(&yaml).await,
     };
     if whole {
         write_as_all(&gate).await;

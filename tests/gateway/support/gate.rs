@@ -6,7 +6,8 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
 
@@ -49,8 +50,8 @@ impl Flags {
     };
 }
 
-/// The variable of the environment that names another program than the one built with the tests.
-pub(crate) const PROGRAM_VARIABLE: &str = "HUBGATE_BIN";
+/// The file of a gate's folder that leads to another program than the one built with the tests, if it exists.
+const PROGRAM_FILE: &str = "hubgate";
 
 /// The file of a gate's folder that is its `/etc/hosts`, if it exists.
 const HOSTS_FILE: &str = "hosts";
@@ -140,8 +141,18 @@ impl Gate {
         Self::start_with_clock_file(yaml, &clock::fast(speed)).await
     }
 
-    async fn start_with_clock_file(yaml: &str, clock: &str) -> Self {
+    /// The same with another program than the one built with the tests.
+    pub(crate) async fn start_program(program: &Path, yaml: &str, speed: u32) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        symlink(program, dir.path().join(PROGRAM_FILE)).unwrap();
+        Self::start_with_clock_in(dir, yaml, &clock::fast(speed)).await
+    }
+
+    async fn start_with_clock_file(yaml: &str, clock: &str) -> Self {
+        Self::start_with_clock_in(tempfile::tempdir().unwrap(), yaml, clock).await
+    }
+
+    async fn start_with_clock_in(dir: TempDir, yaml: &str, clock: &str) -> Self {
         std::fs::write(dir.path().join("hubgate.yaml"), complete(yaml, None)).unwrap();
         std::fs::write(dir.path().join(clock::FILE), clock).unwrap();
         Self::start_process(dir, Flags::USUAL).await
@@ -497,8 +508,13 @@ impl Process {
         if clock.exists() {
             clock::apply(&mut command, &clock);
         }
+        let other = dir.path().join(PROGRAM_FILE);
+        let program = match other.exists() {
+            true => other,
+            false => env!("CARGO_BIN_EXE_hubgate").into(),
+        };
         let mut child = command
-            .arg(std::env::var_os(PROGRAM_VARIABLE).unwrap_or(env!("CARGO_BIN_EXE_hubgate").into()))
+            .arg(program)
             .arg("serve")
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--config.auto-reload-interval={reload_interval}"))
