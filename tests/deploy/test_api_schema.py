@@ -6,6 +6,7 @@ import json
 import secrets
 import subprocess
 import threading
+import time
 
 import jsonschema
 import pytest
@@ -79,9 +80,21 @@ def admin(hubgate_bin, tmp_path_factory):
     connection.request("POST", "/-/reload")
     assert connection.getresponse().status == 500
     connection.close()
+    wait_for_a_step(admin)
     yield admin
     gate.stop()
     hub.shutdown()
+
+
+def wait_for_a_step(admin):
+    """A step of the history, in which refusals are first shown, takes 15 s."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        history = json.loads(processes.get(admin, "/api/v1/spokes/refused")[1])["history"]
+        if history["refusals_per_second"]:
+            return
+        time.sleep(0.5)
+    pytest.fail("no refusal in the history")
 
 
 def captured(hubgate, folder, requests):
@@ -129,7 +142,7 @@ def schema(project):
 
 
 def closed(part):
-    if part.get("type") == "object" and "properties" in part:
+    if "properties" in part:
         part["additionalProperties"] = False
     return part
 
@@ -171,6 +184,7 @@ def test_the_answers_show_what_the_schema_is_held_to(admin):
     for part in ("credentials", "limits", "refusals", "requests", "source_addresses"):
         assert spoke[part], part
     assert spoke["active_series"]["growing"] and spoke["samples"]["rejected"]
-    assert spoke["history"]["written_per_second"] and spoke["history"]["limits_used_ratio"]
+    for part in ("written_per_second", "limits_used_ratio", "refusals_per_second"):
+        assert spoke["history"][part], part
     [hub] = ask("hubs")["hubs"]
     assert hub["requests"] and hub["history"]["state"]
