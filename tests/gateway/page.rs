@@ -77,7 +77,7 @@ async fn every_condition_is_seen_and_the_worst_come_first() {
     }
     // The test may take a while.
     for (part, element) in [
-        ("silent is silent for \\d+ min", "#summary"),
+        ("silent has been silent for \\d+ min; ", "#summary"),
         ("\\d+ min", "[data-name=late] td:nth-child(5)"),
     ] {
         let found = format!("/{part}/.test(document.querySelector('{element}').innerText)");

@@ -188,7 +188,7 @@ impl Seen {
             Condition::Writing => return None,
             Condition::NeverCame => format!("{name} never came"),
             Condition::Silent => match self.silent {
-                Some(time) => format!("{name} is silent for {}", words::time(time)),
+                Some(time) => format!("{name} has been silent for {}", words::time(time)),
                 None => format!("{name} has not written yet"),
             },
             Condition::Refused if self.rejected_ratio > 0.0 => {
@@ -268,16 +268,16 @@ mod tests {
             (2, "All 2 spokes write; b is 25 min behind."),
             (
                 3,
-                "2 of 3 spokes write; c is silent for 12 min; b is 25 min behind.",
+                "2 of 3 spokes write; c has been silent for 12 min; b is 25 min behind.",
             ),
             (
                 4,
-                "3 of 4 spokes write; c is silent for 12 min; 0.1 % of d is refused (some_reason); \
+                "3 of 4 spokes write; c has been silent for 12 min; 0.1 % of d is refused (some_reason); \
                  b is 25 min behind.",
             ),
             (
                 6,
-                "4 of 6 spokes write; f never came; c is silent for 12 min; 0.1 % of d is refused \
+                "4 of 6 spokes write; f never came; c has been silent for 12 min; 0.1 % of d is refused \
                  (some_reason); 2 more have trouble.",
             ),
         ];

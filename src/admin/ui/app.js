@@ -210,7 +210,8 @@ async function refreshSpoke(name, signal) {
     drawSpoke(element('spoke'), spoke, reasons, clock);
   } catch (failure) {
     if (failure.status !== 404) throw failure;
-    element('spoke').replaceChildren(
+    render(
+      element('spoke'),
       el('h1', { id: 'spoke-title' }, visible(name)), el('p', {}, 'No spoke of this name is configured.'),
     );
   }

@@ -151,6 +151,6 @@ function rules(rules) {
     ['Label of another spoke', rules.mismatch],
     ['Source ranges', rules.source_ranges.join(', ')],
     ['Weight', String(rules.weight)],
-    ['Response of a limit that will pass', String(rules.limit_answer)],
+    ['Status where a limit refuses for now', String(rules.limit_answer)],
   ]);
 }
