@@ -25,6 +25,8 @@ let reached = null;
 let answered = 0;
 let conditions = null;
 let shown = null;
+/** The view of a spoke that was opened from the list, and how far that was scrolled. */
+let opened = null;
 let timer = null;
 let asking = new AbortController();
 
@@ -134,9 +136,11 @@ function old(why) {
   document.body.classList.add('stale');
 }
 
-/** Shows the view of the URL, and moves the focus to it when it is another one than before. */
+/** Shows the view of the URL, and moves the focus to it when it is another one than before. Who comes back from
+ * a spoke is where the list was left. */
 function show() {
   const { view, name, parameters } = route();
+  const scrolled = scrollY;
   for (const section of document.querySelectorAll('main > section')) section.hidden = section.id !== view;
   for (const link of document.querySelectorAll('nav a[data-view]')) {
     if (link.dataset.view === view || (view === 'spoke' && link.dataset.view === 'spokes')) link.setAttribute('aria-current', 'page');
@@ -147,8 +151,11 @@ function show() {
   if (view === 'spokes') list.restore(parameters);
   const key = `${view}/${name ?? ''}`;
   if (shown !== null && shown !== key) {
+    const back = view === 'spokes' && opened?.key === shown ? opened : null;
+    if (view === 'spoke' && shown === 'spokes/') opened = { key, name, scrolled };
     element('main').focus({ preventScroll: true });
-    scrollTo(0, 0);
+    if (back) list.focus(back.name);
+    scrollTo(0, back?.scrolled ?? 0);
   }
   if (shown !== key && view === 'spoke') {
     element('spoke').replaceChildren(el('h1', { id: 'spoke-title' }, visible(name)));
@@ -231,5 +238,7 @@ element('skip').addEventListener('click', (event) => {
   event.preventDefault();
   element('main').focus();
 });
+// The browser would scroll before the rows are there.
+history.scrollRestoration = 'manual';
 show();
 refresh();

@@ -93,6 +93,11 @@ export class SpokesView {
     this.arrange();
   }
 
+  /** Moves the focus to a spoke, as far as it is shown. */
+  focus(name) {
+    this.rows.get(name)?.element.querySelector('a').focus({ preventScroll: true });
+  }
+
   /** Takes an answer of the API. */
   update(spokes, now) {
     this.now = now;

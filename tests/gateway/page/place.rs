@@ -39,6 +39,33 @@ async fn an_update_keeps_the_place_and_the_focus() {
 }
 
 #[tokio::test]
+async fn who_comes_back_from_a_spoke_is_where_the_list_was_left() {
+    let hub = ScriptedHub::start().await;
+    let spokes: Vec<_> = (0..200)
+        .map(|number| spoke(&format!("spoke-{number:03}"), ""))
+        .collect();
+    let gate = Gate::start(&config(&hub.url(), &spokes)).await;
+    let mut browser = open(&gate, "").await;
+    browser
+        .until("document.querySelectorAll('#rows tr').length === 200")
+        .await;
+    browser
+        .value("document.querySelector('[data-name=spoke-150] a').focus()")
+        .await;
+    let place = browser.value("scrollY").await;
+    assert!(place.as_f64().unwrap() > 1000.0, "{place}");
+    browser.press("Enter").await;
+    browser.until_text("remote_write:").await;
+    assert_eq!(browser.value("scrollY").await, 0);
+    browser.value("history.back()").await;
+    browser
+        .until("document.activeElement.innerText === 'spoke-150'")
+        .await;
+    assert_eq!(browser.value("scrollY").await, place);
+    browser.expect_no_complaint().await;
+}
+
+#[tokio::test]
 async fn a_new_spoke_is_shown_while_somebody_is_in_the_table() {
     let hub = ScriptedHub::start().await;
     let spokes = ["a", "c"].map(|name| spoke(name, ""));
