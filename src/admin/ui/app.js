@@ -16,7 +16,10 @@ const list = new SpokesView((wanted) => {
 
 /** The last answer to each question, with its tag. */
 const answers = new Map();
+/** The number of the newest step of the history, when it ended, and the time of a step. */
 let since = null;
+let ended = 0;
+let step = 0;
 let started = null;
 let reasons = new Map();
 let clock = 0;
@@ -204,9 +207,13 @@ async function refreshSpokes(signal) {
   list.update(spokes, clock);
   performance.clearMeasures();
   performance.measure('update', { start });
+  // There is no new step yet.
+  if (since !== null && clock >= ended && clock < ended + step) return;
   const steps = await ask(since === null ? 'history' : `history?since=${since}`, signal);
   if (steps.end_timestamp_seconds != null && steps.newest !== since) {
     since = steps.newest;
+    ended = steps.end_timestamp_seconds;
+    step = steps.step_seconds;
     list.updateHistory(steps.spokes);
   }
 }
