@@ -7,6 +7,7 @@
 //! A client that asks again sends the `ETag` of the last answer as `If-None-Match`, and gets 304 as long as
 //! nothing changed; of the history it gets the steps that it does not have yet (`since`).
 
+mod ahead;
 mod capture;
 mod gate;
 mod history;

@@ -174,6 +174,11 @@ impl History {
         self.lock().hour.since(number)
     }
 
+    /// The newest step.
+    pub fn newest(&self) -> Option<Step> {
+        self.lock().hour.newest_first().next().copied()
+    }
+
     /// All that is kept.
     pub fn shown(&self) -> Shown {
         let kept = self.lock();

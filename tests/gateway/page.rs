@@ -5,6 +5,7 @@ mod figures;
 mod hostile_texts;
 mod picture;
 mod place;
+mod questions;
 
 use serde_json::json;
 

@@ -9,12 +9,14 @@ use tokio::time::Instant;
 use crate::admin::Sources;
 use crate::admin::reload::LoadError;
 use crate::metrics::InUse;
+use crate::reasons::Limit;
 use crate::spoke::Spoke;
 use crate::spoke::condition::{Condition, SILENT_AFTER, lag};
 use crate::telemetry::words;
 
+use super::ahead::{self, Ahead};
 use super::spokes::rejected_ratio;
-use super::unix_seconds;
+use super::{ever, unix_seconds};
 
 /// The troubles that the sentence names. The rest is a number.
 const NAMED_MAX: usize = 3;
@@ -36,6 +38,8 @@ pub(super) struct Status {
     bytes_in_flight: InUseStatus,
     connections: InUseStatus,
     certificates: Vec<Certificate>,
+    /// A sentence for each thing that ends soon or is nearly full, the most urgent first.
+    ahead: Vec<String>,
     /// Null where none goes on.
     capture: Option<CaptureStatus>,
 }
@@ -103,6 +107,24 @@ impl Status {
             shown_to,
             expiry_timestamp_seconds: unix_seconds(expiry),
         });
+        let certificates: Vec<_> = certificates.collect();
+        let bytes_in_flight = InUseStatus::of(sources.metrics.bytes_in_use());
+        let connections = InUseStatus::of(sources.metrics.connections_in_use());
+        let mut ahead = Ahead::new(unix_seconds(now));
+        for it in &certificates {
+            let what = || format!("certificate for {}", it.shown_to);
+            ahead.ends(what, it.expiry_timestamp_seconds);
+        }
+        for spoke in &state.spokes {
+            look_ahead(spoke, &mut ahead);
+        }
+        for (what, in_use, most) in [
+            ("bytes in flight", &bytes_in_flight, ahead::BYTES_SHARE),
+            ("connections", &connections, ahead::CONNECTIONS_SHARE),
+        ] {
+            let what = || format!("the {what} that may be are");
+            ahead.fills(what, in_use.share(), most);
+        }
         Self {
             summary: sentence(&spokes),
             version: env!("CARGO_PKG_VERSION"),
@@ -115,9 +137,10 @@ impl Status {
                 errors: load.errors.clone(),
             },
             spokes: by_condition,
-            bytes_in_flight: InUseStatus::of(sources.metrics.bytes_in_use()),
-            connections: InUseStatus::of(sources.metrics.connections_in_use()),
-            certificates: certificates.collect(),
+            bytes_in_flight,
+            connections,
+            certificates,
+            ahead: ahead.sentences(),
             capture: sources.captures.current().map(|it| {
                 let terms = it.terms();
                 let left = terms.until.saturating_duration_since(Instant::now());
@@ -133,6 +156,27 @@ impl Status {
 impl InUseStatus {
     fn of(InUse { used, limit }: InUse) -> Self {
         Self { used, limit }
+    }
+
+    fn share(&self) -> f64 {
+        self.used as f64 / self.limit as f64
+    }
+}
+
+/// Notices which credential of a spoke ends, and which of its limits were nearly full when the last step of
+/// its history ended.
+fn look_ahead(spoke: &Spoke, ahead: &mut Ahead) {
+    for times in spoke.metrics.credential_times() {
+        if let Some(expiry) = ever(times.expiry) {
+            ahead.credential_ends(&spoke.name, times.name, times.last_used, expiry);
+        }
+    }
+    let Some(step) = spoke.history.newest() else {
+        return;
+    };
+    for limit in Limit::ALL {
+        let what = || format!("{} of {} is", limit.name(), spoke.name);
+        ahead.fills(what, step.limit(limit).into(), ahead::LIMIT_SHARE);
     }
 }
 

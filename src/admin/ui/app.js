@@ -88,7 +88,6 @@ function gate(status) {
   if (conditions !== null && conditions !== now) put(element('news'), visible(status.summary));
   conditions = now;
   const config = status.configuration;
-  const soonest = [...status.certificates].sort((a, b) => a.expiry_timestamp_seconds - b.expiry_timestamp_seconds)[0];
   const facts = [
     ['Version', status.version + (status.revision ? ` (${status.revision.slice(0, 8)})` : '')],
     ['Up', duration(clock - status.start_timestamp_seconds)],
@@ -96,9 +95,9 @@ function gate(status) {
     ['Bytes in flight', `${bytes(status.bytes_in_flight.used)} of ${bytes(status.bytes_in_flight.limit)}`],
     ['Connections', `${number(status.connections.used)} of ${number(status.connections.limit)}`],
   ];
-  if (soonest) {
-    const left = soonest.expiry_timestamp_seconds - clock;
-    facts.push([`Certificate (${visible(soonest.shown_to)})`, left < 0 ? 'expired' : `expires in ${duration(left)}`]);
+  for (const it of status.certificates) {
+    const left = it.expiry_timestamp_seconds - clock;
+    facts.push([`Certificate (${visible(it.shown_to)})`, left < 0 ? 'expired' : `expires in ${duration(left)}`]);
   }
   const holder = element('gate');
   if (holder.children.length !== facts.length) {
@@ -109,6 +108,9 @@ function gate(status) {
     put(title, name);
     put(text, value);
   });
+  const ahead = element('ahead');
+  ahead.hidden = !status.ahead.length;
+  render(ahead, ...status.ahead.map((it) => el('li', {}, visible(it))));
   const faults = element('faults');
   faults.hidden = !config.errors.length;
   if (config.errors.length) {
