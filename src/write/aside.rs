@@ -64,7 +64,7 @@ impl Aside {
 
     /// The whole request is refused. `None` if that is of no interest.
     pub(super) fn refused(
-        self: Box<Self>,
+        self,
         protocol: Option<Protocol>,
         status: StatusCode,
         refusal: &Refusal,
@@ -75,7 +75,7 @@ impl Aside {
     }
 
     /// The request has its answer.
-    pub(super) fn answered(self: Box<Self>, protocol: Option<Protocol>, answer: &Answer) {
+    pub(super) fn answered(self, protocol: Option<Protocol>, answer: &Answer) {
         let reasons = answer.reasons.clone();
         if let Some(captured) = self.told(protocol, answer.status, reasons, answer.text.clone()) {
             captured.store();
@@ -83,13 +83,13 @@ impl Aside {
     }
 
     fn told(
-        self: Box<Self>,
+        self,
         protocol: Option<Protocol>,
         status: StatusCode,
         reasons: Vec<&'static str>,
         text: String,
     ) -> Option<Captured> {
-        let Self { sender, body } = *self;
+        let Self { sender, body } = self;
         body.capture().wants(status, &reasons).then(|| Captured {
             time: SystemTime::now(),
             status,
