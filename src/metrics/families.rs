@@ -139,7 +139,7 @@ families! {
         /// Series whose cluster label named another spoke, by labels.mismatch, which says what became
         /// of them.
         label_mismatches: Each<Mismatch, LateCounter>,
-        /// When something of the spoke was last written; 0 means never.
+        /// When a sample of the spoke was last written; 0 means never.
         last_write_timestamp_seconds: Timestamp,
         /// The limits of the spoke by their keys, in bytes and seconds where they have units; those
         /// that are configured or were exceeded.

@@ -164,6 +164,8 @@ mod tests {
         let status = Status::default();
         assert_eq!(now(&status), ["never_came"]);
         sent(&status);
+        let first = status.record_written(&Counts::one(Kind::Metadata), None);
+        assert!(!first);
         assert_eq!(now(&status), ["never_came"]);
         wrote(&status, Duration::from_secs(1));
         assert_eq!(now(&status), ["writing"]);

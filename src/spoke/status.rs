@@ -79,11 +79,11 @@ impl Status {
     }
 
     /// Remembers what the hub wrote, and the newest timestamp in it. Returns true the first time that
-    /// something was written.
+    /// a sample was written: metadata that passes is no sign that a spoke writes.
     pub fn record_written(&self, counts: &Counts, newest: Option<i64>) -> bool {
         let mut state = self.lock();
-        state.rate.add(counts.total());
-        if counts.is_empty() {
+        state.rate.add(counts.samples());
+        if counts.samples() == 0 {
             return false;
         }
         state.newest_sample = state.newest_sample.max(newest);

@@ -155,4 +155,10 @@ async fn a_body_of_v1_metadata_alone_is_a_204_and_counted() {
     gate.send(request).await.expect(204);
     assert_eq!(gate.samples("received", "metadata").await, 1.0);
     gate.expect_balanced_counts("production").await;
+    // It names no cluster, so it is no sign that the samples of the spoke pass.
+    let metrics = gate.metrics().await;
+    assert_eq!(
+        metrics.sum("hubgate_last_write_timestamp_seconds", &[]),
+        0.0
+    );
 }
