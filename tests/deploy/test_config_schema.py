@@ -18,6 +18,7 @@ SPOKE = re.compile(r'# spokes\.d/\w+\.yaml\n|name: "')
 
 HUB = "hub: {url: 'http://hub/api/v1/write'}"
 DIGEST = "71702dfa945f5ca9703660d621d56688a4fc0e153c0e0c1cf9ac36a7aeeda7ed"
+OTHER = DIGEST[::-1]
 TOKEN = f"{{token_sha256: {DIGEST}}}"
 
 
@@ -60,8 +61,8 @@ VALUES = [
     (f"{spoke()}\nlisten: {{proxy_protocol: off}}", True),
     (f"{spoke()}\nlisten: {{proxy_protocol: false}}", False),
     (f"{spoke()}\nadmin: {{credentials: []}}", False),
-    (f"{spoke()}\nadmin: {{credentials: [{{token_sha256: {DIGEST}, captures: allow}}]}}", True),
-    (f"{spoke()}\nadmin: {{credentials: [{{token_sha256: {DIGEST}, captures: true}}]}}", False),
+    (f"{spoke()}\nadmin: {{credentials: [{{token_sha256: {OTHER}, captures: allow}}]}}", True),
+    (f"{spoke()}\nadmin: {{credentials: [{{token_sha256: {OTHER}, captures: true}}]}}", False),
     (f"{spoke()}\nspoke_files:", True),
     (f"{spoke()}\nlimits: {{body_bytes_max: 1MiB}}", True),
     (f"{spoke()}\nacks: any", False),
