@@ -24,7 +24,8 @@ pub mod v1;
 pub mod v2;
 
 pub use histogram::HistogramFault;
-pub use labels::{Label, Labels};
+pub use labels::{Label, Labels, text_bytes_max};
+pub use leaf::ExemplarFault;
 pub use protobuf::Malformed;
 pub use sieve::{SampleFault, Sieve};
 pub(crate) use templates::METRIC_NAME;
@@ -232,8 +233,8 @@ pub struct Series<'a> {
     pub times: Times,
     /// The timestamps of its exemplars.
     pub exemplar_times: Times,
-    /// How many of its histograms are faulty.
-    pub faulty_histograms: u64,
+    /// How many of its histograms and exemplars are faulty.
+    pub faulty: u64,
     /// How many of its histograms have custom buckets.
     pub custom_buckets: u64,
     /// True when it holds fields that the message does not define, here or in its labels.
@@ -262,7 +263,7 @@ impl<'a> Series<'a> {
             counts: Counts::default(),
             times: Times::default(),
             exemplar_times: Times::default(),
-            faulty_histograms: 0,
+            faulty: 0,
             custom_buckets: 0,
             foreign: false,
             fault: None,
@@ -282,12 +283,16 @@ impl<'a> Series<'a> {
         self.times.add(histogram.timestamp);
         self.counts.add(Kind::Histogram, 1);
         self.custom_buckets += u64::from(histogram.custom_buckets);
-        self.faulty_histograms += u64::from(histogram.fault.is_some());
+        self.faulty += u64::from(histogram.fault.is_some());
     }
 
-    fn add_exemplar(&mut self, timestamp: i64) {
-        self.exemplar_times.add(timestamp);
+    fn add_exemplar(&mut self, exemplar: &leaf::Exemplar) {
+        self.exemplar_times.add(exemplar.timestamp);
         self.counts.add(Kind::Exemplar, 1);
+        self.faulty += u64::from(exemplar.fault.is_some());
+        if let Some(fault) = exemplar.ambiguity {
+            self.fail(fault);
+        }
     }
 
     fn fail(&mut self, fault: SeriesFault) {

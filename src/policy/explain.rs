@@ -81,6 +81,7 @@ pub fn describe_fault(fault: SampleFault, now_millis: i64) -> String {
             format!("{seconds} s old")
         }
         SampleFault::Histogram(fault) => fault.to_string(),
+        SampleFault::Exemplar(fault) => fault.to_string(),
     }
 }
 

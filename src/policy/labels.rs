@@ -5,7 +5,8 @@ mod limits;
 use crate::config::{Absent, LabelPolicy, LimitMode, LimitSet, Mismatch, SpokeLimits};
 use crate::reasons::{Limit, Reason};
 use crate::wire::{
-    Clean, Demands, Label, Labels, METRIC_NAME, SampleFault, Series, SeriesFault, limited,
+    Clean, Demands, ExemplarFault, Label, Labels, METRIC_NAME, SampleFault, Series, SeriesFault,
+    limited,
 };
 
 use super::decisions::{Decision, Edit};
@@ -116,7 +117,8 @@ impl Rules {
             return (Decision::Refuse(Reason::LabelsPerSeries), None);
         }
         labels.compare_names();
-        if labels.compared_name_bytes() > self.name_bytes_max() {
+        let too_long = labels.compared_name_bytes() > self.name_bytes_max();
+        if too_long || labels.exceeds_text() {
             return (Decision::Refuse(Reason::LabelLength), None);
         }
         let (found, sorted) = match self.scan_sorted(labels.list()) {
@@ -398,6 +400,11 @@ impl From<SampleFault> for Reason {
             SampleFault::Ahead(_) => Self::TooFarInFuture,
             SampleFault::Behind(_) => Self::TooOld,
             SampleFault::Histogram(_) => Self::InvalidHistogram,
+            SampleFault::Exemplar(fault) => match fault {
+                ExemplarFault::InvalidUtf8 => Self::InvalidUtf8,
+                ExemplarFault::Length => Self::LabelLength,
+                ExemplarFault::SymbolReference => Self::SymbolReference,
+            },
         }
     }
 }

@@ -77,7 +77,7 @@ impl<'e, 'a> Output<'e, 'a> {
         let (mut series, mut piece) = (series, Piece::WHOLE);
         let left;
         if sieve.catches(series) {
-            left = sieve.sift(series, source.protocol(), |_, _| {})?;
+            left = sieve.sift(series, source, |_, _| {})?;
             (series, piece) = (&left, Piece::sifted(*sieve));
         }
         for encoder in &mut **encoders {

@@ -3,7 +3,7 @@
 use crate::config::LimitSet;
 use crate::reasons::{Limit, Reason};
 use crate::wire::encoder::Source;
-use crate::wire::{Counts, Kind, Labels, Malformed, Protocol, SampleFault, Series, Sieve, v1, v2};
+use crate::wire::{Counts, Kind, Labels, Malformed, SampleFault, Series, Sieve, v1, v2};
 
 use super::census::Lookout;
 use super::decisions::{Decision, Decisions};
@@ -64,13 +64,13 @@ impl<'a> Judging<'_, 'a> {
     fn watch_samples(
         &mut self,
         series: &Series<'a>,
-        protocol: Protocol,
+        source: Source<'_, 'a>,
     ) -> Result<bool, Malformed> {
         let exceeded = &mut self.verdict.exceeded;
-        self.watch.sift(series, protocol, |fault, _| match fault {
+        self.watch.sift(series, source, |fault, _| match fault {
             SampleFault::Ahead(_) => exceeded.count(Limit::SamplesAhead),
             SampleFault::Behind(_) => exceeded.count(Limit::SamplesAge),
-            SampleFault::Histogram(_) => {}
+            SampleFault::Histogram(_) | SampleFault::Exemplar(_) => {}
         })?;
         Ok(self.decisions.sieve().catches(series))
     }
@@ -92,7 +92,7 @@ impl<'a> Judging<'_, 'a> {
         let labels = &*labels;
         let mut last = None;
         let sieve = self.decisions.sieve();
-        let sifted = sieve.sift(series, source.protocol(), |fault, kind| {
+        let sifted = sieve.sift(series, source, |fault, kind| {
             let reason = Reason::from(fault);
             let describe = || {
                 let labels = rules.describe(labels.list());
@@ -192,7 +192,7 @@ impl<'a> Visitor<'a> for Judging<'_, 'a> {
         }
         let refused = matches!(decision, Decision::Refuse(_));
         if !refused && self.watch.catches(series) {
-            let sifts = self.watch_samples(series, source.protocol())?;
+            let sifts = self.watch_samples(series, source)?;
             if sifts {
                 return self.put_sifted(series, labels, decision, source);
             }

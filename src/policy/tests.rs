@@ -2,6 +2,8 @@
 
 mod census;
 mod decisions;
+mod exemplars;
+mod expansion;
 mod fixtures;
 mod histograms;
 mod hostile;

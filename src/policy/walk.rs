@@ -40,7 +40,7 @@ pub(super) fn walk<'a>(
     visitor: &mut impl Visitor<'a>,
 ) -> Result<(), Malformed> {
     let spare = std::mem::take(&mut scratch.labels);
-    let mut labels = Labels::new(spare, rules.labels_max());
+    let mut labels = Labels::new(spare, rules.labels_max()).of_message(message.len());
     let demands = rules.demands();
     let walked = match protocol {
         Protocol::V1 => {

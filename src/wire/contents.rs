@@ -3,6 +3,7 @@
 
 use prost::Message;
 
+use super::encoder::Source;
 use super::item::Item;
 use super::leaf::{EXEMPLAR_LABELS, EXEMPLAR_TIMESTAMP, EXEMPLAR_VALUE};
 use super::protobuf::{Malformed, Reader, varints};
@@ -97,10 +98,11 @@ impl<'s, 'a> Contents<'s, 'a> {
     }
 
     fn read(&mut self) -> Result<Option<(Content<'a>, Option<SampleFault>)>, Malformed> {
-        let protocol = match self.symbols {
-            None => Protocol::V1,
-            Some(_) => Protocol::V2,
+        let source = match self.symbols {
+            None => Source::V1(None),
+            Some(symbols) => Source::V2(symbols, &[]),
         };
+        let protocol = source.protocol();
         while let Some(item) = Item::next(&mut self.reader, protocol)? {
             let content = match item {
                 Item::Sample(bytes) => Content::Sample(sample(bytes, protocol)?),
@@ -116,7 +118,7 @@ impl<'s, 'a> Contents<'s, 'a> {
                 }
                 Item::Other => continue,
             };
-            return Ok(Some((content, self.sieve.fault(item, protocol)?)));
+            return Ok(Some((content, self.sieve.fault(item, source)?)));
         }
         let Some((metadata, symbols)) = self.metadata.take().zip(self.symbols) else {
             return Ok(None);

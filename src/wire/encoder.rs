@@ -316,10 +316,10 @@ impl<'a> Put<'_, 'a> {
         let mut place = 0;
         let piece = self.piece;
         let has_last = piece.contains(self.series.units() - 1);
-        let protocol = self.source.protocol();
+        let source = self.source;
         std::iter::from_fn(move || {
             loop {
-                let item = match Item::next(&mut reader, protocol) {
+                let item = match Item::next(&mut reader, source.protocol()) {
                     Ok(None) => return None,
                     Ok(Some(item)) => item,
                     Err(malformed) => return Some(Err(malformed)),
@@ -335,7 +335,7 @@ impl<'a> Put<'_, 'a> {
                 if !wanted {
                     continue;
                 }
-                match piece.sieve.map(|sieve| sieve.stops(item, protocol)) {
+                match piece.sieve.map(|sieve| sieve.stops(item, source)) {
                     Some(Ok(true)) => {}
                     Some(Err(malformed)) => return Some(Err(malformed)),
                     Some(Ok(false)) | None => return Some(Ok(item)),

@@ -12,6 +12,13 @@ pub struct Label<'a> {
     pub value: &'a [u8],
 }
 
+/// Most bytes of the names and values of a message's labels for each of its own bytes, where it holds long
+/// ones once and its series refer to them. With the labels of clusters it is five.
+const TEXT_FACTOR: u64 = 64;
+
+/// Further bytes of names and values, which suffice for small messages.
+const TEXT_BYTES_SHARED: u64 = 96 << 20;
+
 /// The labels of a series, in a list that is used for one series after the other.
 #[derive(Debug, Default)]
 pub struct Labels<'a> {
@@ -19,6 +26,15 @@ pub struct Labels<'a> {
     max: usize,
     overflow: bool,
     compared_name_bytes: u64,
+    /// The bytes of all names and values that it was told of so far, and most of them.
+    text_bytes: u64,
+    text_bytes_max: u64,
+}
+
+/// Most bytes of the names and values of all labels of a V2 message with so many bytes. A reference of one
+/// byte may stand for a string of any length, and a hub writes all of them out.
+pub fn text_bytes_max(message_len: usize) -> u64 {
+    TEXT_BYTES_SHARED.saturating_add((message_len as u64).saturating_mul(TEXT_FACTOR))
 }
 
 impl<'a> Labels<'a> {
@@ -28,6 +44,14 @@ impl<'a> Labels<'a> {
             list: recycle(spare.list),
             max,
             ..Self::default()
+        }
+    }
+
+    /// The same for the labels of a message of `message_len` bytes.
+    pub fn of_message(self, message_len: usize) -> Self {
+        Self {
+            text_bytes_max: text_bytes_max(message_len),
+            ..self
         }
     }
 
@@ -59,10 +83,21 @@ impl<'a> Labels<'a> {
         self.compared_name_bytes
     }
 
-    /// Takes notice that the names will be compared.
+    /// True when the names and values that it was [told](Self::compare_names) of so far are
+    /// [too long](text_bytes_max) together.
+    pub fn exceeds_text(&self) -> bool {
+        self.text_bytes > self.text_bytes_max
+    }
+
+    /// Takes notice that the names will be compared, and the labels kept.
     pub fn compare_names(&mut self) {
-        let names = self.list.iter().map(|label| label.name.len() as u64);
-        self.compared_name_bytes += names.sum::<u64>();
+        let (mut names, mut values) = (0, 0);
+        for label in &self.list {
+            names += label.name.len() as u64;
+            values += label.value.len() as u64;
+        }
+        self.compared_name_bytes += names;
+        self.text_bytes += names + values;
     }
 
     /// True when the series had more labels than are kept.

@@ -4,8 +4,8 @@
 //! a stale marker is a NaN that arithmetic could change. V2 defines one more field in samples and
 //! histograms, the start timestamp. Histograms of custom buckets exist in V2 only.
 
-use super::Protocol;
 use super::protobuf::{Malformed, Reader, WireType, expect, put_key, put_varint, varint_len};
+use super::{Protocol, SeriesFault};
 
 const SAMPLE_VALUE: u32 = 1;
 const SAMPLE_TIMESTAMP: u32 = 2;
@@ -86,18 +86,73 @@ pub(super) fn exemplar<'a>(
     }
 }
 
-/// The timestamp of an exemplar that was walked before, in milliseconds since the Unix epoch.
-pub(super) fn exemplar_timestamp(bytes: &[u8]) -> Result<i64, Malformed> {
-    let mut reader = Reader::new(bytes);
-    let mut timestamp = 0;
-    while let Some((field, wire_type)) = reader.key()? {
-        if field == EXEMPLAR_TIMESTAMP {
-            timestamp = reader.varint()?.cast_signed();
-        } else {
-            reader.skip(wire_type)?;
+/// Most bytes of the names and values of an exemplar's labels. OpenMetrics allows 128 characters, and
+/// hubs drop what has more. Some of them allocate all of it before they count it, and a reference of one
+/// byte may stand for a megabyte.
+const EXEMPLAR_BYTES_MAX: usize = 4096;
+
+/// Why an exemplar may not travel on. Of several, the last in this order counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+pub enum ExemplarFault {
+    /// Its names and values are too long together.
+    #[error("an exemplar's labels may have {EXEMPLAR_BYTES_MAX} bytes together")]
+    Length,
+    /// A string that is not UTF-8.
+    #[error("an exemplar's labels must be UTF-8")]
+    InvalidUtf8,
+    /// A symbol reference out of range, or an odd number of them.
+    #[error("an exemplar's references must be pairs within the symbol table")]
+    SymbolReference,
+}
+
+/// An exemplar after its walk.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Exemplar {
+    /// Milliseconds since the Unix epoch.
+    pub timestamp: i64,
+    /// Why it may not travel on, if it may not.
+    pub fault: Option<ExemplarFault>,
+    /// Why its series may not travel on either: decoders would not agree on what it says.
+    pub ambiguity: Option<SeriesFault>,
+    bytes: usize,
+}
+
+impl Exemplar {
+    /// Walks an `Exemplar`, whose labels `labels` reads and tells to it.
+    pub(super) fn walk<'a>(
+        bytes: &'a [u8],
+        mut labels: impl FnMut(&mut Self, &mut Reader<'a>, WireType) -> Result<(), Malformed>,
+    ) -> Result<Self, Malformed> {
+        let mut exemplar = Self::default();
+        let mut reader = Reader::new(bytes);
+        while let Some((field, wire_type)) = reader.key()? {
+            match field {
+                EXEMPLAR_LABELS => labels(&mut exemplar, &mut reader, wire_type)?,
+                EXEMPLAR_VALUE => {
+                    expect(wire_type, WireType::Fixed64)?;
+                    reader.fixed64()?;
+                }
+                EXEMPLAR_TIMESTAMP => {
+                    expect(wire_type, WireType::Varint)?;
+                    exemplar.timestamp = reader.varint()?.cast_signed();
+                }
+                _ => reader.skip(wire_type)?,
+            }
+        }
+        Ok(exemplar)
+    }
+
+    /// Takes in a name or a value.
+    pub(super) fn take(&mut self, text: &[u8]) {
+        self.bytes = self.bytes.saturating_add(text.len());
+        if self.bytes > EXEMPLAR_BYTES_MAX {
+            self.fail(ExemplarFault::Length);
         }
     }
-    Ok(timestamp)
+
+    pub(super) fn fail(&mut self, fault: ExemplarFault) {
+        self.fault = self.fault.max(Some(fault));
+    }
 }
 
 /// A sample after its walk.

@@ -1,9 +1,11 @@
 //! Which samples of a series may travel on, where not all of them may.
 
+use super::encoder::Source;
 use super::histogram::{HistogramFault, histogram};
 use super::item::Item;
+use super::leaf::ExemplarFault;
 use super::protobuf::{Malformed, Reader};
-use super::{Counts, Kind, Protocol, Series, Times, leaf};
+use super::{Counts, Kind, Series, Times, leaf, v1, v2};
 
 /// Why a sample, a histogram or an exemplar may not travel on, where its series may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,9 +16,11 @@ pub enum SampleFault {
     Behind(i64),
     /// It is a histogram that cannot be.
     Histogram(HistogramFault),
+    /// It is an exemplar whose labels cannot be.
+    Exemplar(ExemplarFault),
 }
 
-/// Leaves out what is too far ahead or behind, and histograms that are faulty. A start timestamp is not
+/// Leaves out what is too far ahead or behind, and histograms and exemplars that are faulty. A start timestamp is not
 /// looked at: hubs use none that is not before its sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sieve {
@@ -43,7 +47,7 @@ impl Sieve {
     pub fn catches(self, series: &Series<'_>) -> bool {
         self.stops_some(&series.times)
             || self.stops_some(&series.exemplar_times)
-            || series.faulty_histograms > 0
+            || series.faulty > 0
     }
 
     #[inline]
@@ -51,11 +55,11 @@ impl Sieve {
         times.newest > self.newest_max || times.oldest < self.oldest_min
     }
 
-    /// What is left of a series that came as `protocol`. What is left out is told to `each`.
+    /// What is left of a series that comes from `source`. What is left out is told to `each`.
     pub fn sift<'a>(
         self,
         series: &Series<'a>,
-        protocol: Protocol,
+        source: Source<'_, 'a>,
         mut each: impl FnMut(SampleFault, Kind),
     ) -> Result<Series<'a>, Malformed> {
         let metadata = series.counts.of(Kind::Metadata);
@@ -63,15 +67,15 @@ impl Sieve {
             counts: Counts::one(Kind::Metadata).times(metadata),
             times: Times::default(),
             exemplar_times: Times::default(),
-            faulty_histograms: 0,
+            faulty: 0,
             custom_buckets: 0,
             samples: None,
             metadata: &[],
             ..*series
         };
         let mut reader = Reader::new(series.raw);
-        while let Some(item) = Item::next(&mut reader, protocol)? {
-            let Some(looked) = self.look(item, protocol)? else {
+        while let Some(item) = Item::next(&mut reader, source.protocol())? {
+            let Some(looked) = self.look(item, source)? else {
                 continue;
             };
             match looked.fault {
@@ -83,22 +87,23 @@ impl Sieve {
     }
 
     /// True when it leaves an item out.
-    pub(super) fn stops(self, item: Item<'_>, protocol: Protocol) -> Result<bool, Malformed> {
-        Ok(self.fault(item, protocol)?.is_some())
+    pub(super) fn stops(self, item: Item<'_>, source: Source<'_, '_>) -> Result<bool, Malformed> {
+        Ok(self.fault(item, source)?.is_some())
     }
 
     /// Why it leaves an item out, if it does.
     pub(super) fn fault(
         self,
         item: Item<'_>,
-        protocol: Protocol,
+        source: Source<'_, '_>,
     ) -> Result<Option<SampleFault>, Malformed> {
-        let looked = self.look(item, protocol)?;
+        let looked = self.look(item, source)?;
         Ok(looked.and_then(|looked| looked.fault))
     }
 
     /// Looks at an item that has a timestamp.
-    fn look(self, item: Item<'_>, protocol: Protocol) -> Result<Option<Looked>, Malformed> {
+    fn look(self, item: Item<'_>, source: Source<'_, '_>) -> Result<Option<Looked>, Malformed> {
+        let protocol = source.protocol();
         let (mut fault, mut custom_buckets) = (None, false);
         let (kind, timestamp) = match item {
             Item::Sample(bytes) => (Kind::Float, leaf::sample(bytes, protocol)?.timestamp),
@@ -108,7 +113,14 @@ impl Sieve {
                 custom_buckets = histogram.custom_buckets;
                 (Kind::Histogram, histogram.timestamp)
             }
-            Item::Exemplar(bytes) => (Kind::Exemplar, leaf::exemplar_timestamp(bytes)?),
+            Item::Exemplar(bytes) => {
+                let exemplar = match source {
+                    Source::V1(_) => v1::exemplar(bytes)?,
+                    Source::V2(symbols, _) => v2::exemplar(bytes, symbols)?,
+                };
+                fault = exemplar.fault.map(SampleFault::Exemplar);
+                (Kind::Exemplar, exemplar.timestamp)
+            }
             Item::Metadata(_) | Item::Other => return Ok(None),
         };
         if timestamp > self.newest_max {

@@ -3,7 +3,7 @@
 mod shapes;
 
 use super::histogram::histogram;
-use super::leaf::{self, EXEMPLAR_LABELS, EXEMPLAR_TIMESTAMP, EXEMPLAR_VALUE};
+use super::leaf::{self, Exemplar, ExemplarFault};
 use super::protobuf::{Malformed, Reader, WireType, expect};
 use super::utf8::{is_ascii, is_utf8};
 use super::{Kind, Label, Labels, Protocol, Series, SeriesFault};
@@ -180,13 +180,7 @@ fn read_any_items<'a>(
                 series.counts.add(Kind::Float, 1);
                 continue;
             }
-            EXEMPLARS => {
-                let exemplar = exemplar(bytes)?;
-                if !exemplar.utf8 {
-                    series.fail(SeriesFault::InvalidUtf8);
-                }
-                series.add_exemplar(exemplar.timestamp);
-            }
+            EXEMPLARS => series.add_exemplar(&exemplar(bytes)?),
             _ => {
                 series.add_histogram(histogram(bytes, Protocol::V1)?);
             }
@@ -298,34 +292,19 @@ pub(super) fn label(bytes: &[u8]) -> Result<WalkedLabel<'_>, Malformed> {
     })
 }
 
-struct WalkedExemplar {
-    /// Milliseconds since the Unix epoch.
-    timestamp: i64,
-    /// Every string of its labels is UTF-8.
-    utf8: bool,
-}
-
 /// Walks an `Exemplar`. Its labels are no part of the series' identity, so no policy looks at them.
-fn exemplar(bytes: &[u8]) -> Result<WalkedExemplar, Malformed> {
-    let mut reader = Reader::new(bytes);
-    let mut timestamp = 0;
-    let mut utf8 = true;
-    while let Some((field, wire_type)) = reader.key()? {
-        match field {
-            EXEMPLAR_LABELS => {
-                expect(wire_type, WireType::Len)?;
-                utf8 &= label(reader.bytes()?)?.utf8;
-            }
-            EXEMPLAR_VALUE => {
-                expect(wire_type, WireType::Fixed64)?;
-                reader.fixed64()?;
-            }
-            EXEMPLAR_TIMESTAMP => {
-                expect(wire_type, WireType::Varint)?;
-                timestamp = reader.varint()?.cast_signed();
-            }
-            _ => reader.skip(wire_type)?,
+pub(super) fn exemplar(bytes: &[u8]) -> Result<Exemplar, Malformed> {
+    Exemplar::walk(bytes, |exemplar, reader, wire_type| {
+        expect(wire_type, WireType::Len)?;
+        let label = label(reader.bytes()?)?;
+        if label.repeated {
+            exemplar.ambiguity = Some(SeriesFault::RepeatedLabelField);
         }
-    }
-    Ok(WalkedExemplar { timestamp, utf8 })
+        if !label.utf8 {
+            exemplar.fail(ExemplarFault::InvalidUtf8);
+        }
+        exemplar.take(label.label.name);
+        exemplar.take(label.label.value);
+        Ok(())
+    })
 }

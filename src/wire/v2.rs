@@ -9,7 +9,7 @@ mod shapes;
 mod symbols;
 
 use super::histogram::histogram;
-use super::leaf::{self, EXEMPLAR_LABELS, EXEMPLAR_TIMESTAMP, EXEMPLAR_VALUE};
+use super::leaf::{self, Exemplar, ExemplarFault};
 use super::protobuf::{Malformed, Reader, WireType, expect, varints};
 use super::{Kind, Labels, Protocol, Series, SeriesFault};
 
@@ -193,11 +193,7 @@ fn read_any_items<'a>(
             }
             EXEMPLARS => {
                 expect(wire_type, WireType::Len)?;
-                let exemplar = exemplar(reader.bytes()?, symbols)?;
-                if let Err(fault) = exemplar.references {
-                    series.fail(fault);
-                }
-                series.add_exemplar(exemplar.timestamp);
+                series.add_exemplar(&exemplar(reader.bytes()?, symbols)?);
             }
             METADATA => {
                 expect(wire_type, WireType::Len)?;
@@ -306,42 +302,26 @@ impl Metadata {
     }
 }
 
-struct WalkedExemplar {
-    /// Milliseconds since the Unix epoch.
-    timestamp: i64,
-    /// Whether the references of its labels hold.
-    references: Result<(), SeriesFault>,
-}
-
-/// Walks an `Exemplar`. Its labels are no part of the series' identity, so no policy looks at
-/// them; their references must hold.
-fn exemplar(bytes: &[u8], symbols: &Symbols<'_>) -> Result<WalkedExemplar, Malformed> {
-    let mut reader = Reader::new(bytes);
-    let mut timestamp = 0;
+/// Walks an `Exemplar`. Its labels are no part of the series' identity, so no policy looks at them; their
+/// references must hold.
+pub(super) fn exemplar(bytes: &[u8], symbols: &Symbols<'_>) -> Result<Exemplar, Malformed> {
     let mut references = 0usize;
-    let mut result = Ok(());
-    while let Some((field, wire_type)) = reader.key()? {
-        match field {
-            EXEMPLAR_LABELS => varints(&mut reader, wire_type, |reference| {
-                references += 1;
-                result = result.and(symbols.get(reference).map(drop));
-            })?,
-            EXEMPLAR_VALUE => {
-                expect(wire_type, WireType::Fixed64)?;
-                reader.fixed64()?;
+    let mut exemplar = Exemplar::walk(bytes, |exemplar, reader, wire_type| {
+        varints(reader, wire_type, |reference| {
+            references += 1;
+            // Some decoders keep the low 32 bits.
+            if u32::try_from(reference).is_err() {
+                exemplar.ambiguity = Some(SeriesFault::SymbolReference);
             }
-            EXEMPLAR_TIMESTAMP => {
-                expect(wire_type, WireType::Varint)?;
-                timestamp = reader.varint()?.cast_signed();
+            match symbols.get(reference) {
+                Ok(text) => exemplar.take(text),
+                Err(SeriesFault::InvalidUtf8) => exemplar.fail(ExemplarFault::InvalidUtf8),
+                Err(_) => exemplar.fail(ExemplarFault::SymbolReference),
             }
-            _ => reader.skip(wire_type)?,
-        }
-    }
+        })
+    })?;
     if !references.is_multiple_of(2) {
-        result = result.and(Err(SeriesFault::SymbolReference));
+        exemplar.fail(ExemplarFault::SymbolReference);
     }
-    Ok(WalkedExemplar {
-        timestamp,
-        references: result,
-    })
+    Ok(exemplar)
 }

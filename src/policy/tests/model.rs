@@ -103,21 +103,12 @@ pub(super) fn keeps_metadata(entry: &[u8]) -> bool {
 /// Symbol references and UTF-8. Which of the two is found first depends on where they lie.
 fn check_strings(series: &PlainSeries) -> Result<(), Vec<Reason>> {
     let mut reasons = Vec::new();
-    let exemplars = series
-        .payload
-        .exemplars
-        .iter()
-        .map(|(labels, ..)| labels.as_ref());
-    for labels in exemplars.chain([series.labels.as_ref()]) {
-        match labels {
-            None => reasons.push(Reason::SymbolReference),
-            Some(labels) => {
-                let strings = labels.iter().flat_map(|(name, value)| [name, value]);
-                reasons.extend(
-                    strings
-                        .filter(|text| !is_utf8(text))
-                        .map(|_| Reason::InvalidUtf8),
-                );
+    match &series.labels {
+        None => reasons.push(Reason::SymbolReference),
+        Some(labels) => {
+            let mut strings = labels.iter().flat_map(|(name, value)| [name, value]);
+            if !strings.all(|text| is_utf8(text)) {
+                reasons.push(Reason::InvalidUtf8);
             }
         }
     }

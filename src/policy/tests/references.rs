@@ -40,12 +40,6 @@ fn v2_message(change: impl FnOnce(&mut v2::TimeSeries)) -> Vec<u8> {
 
 #[test]
 fn refuses_invalid_v2_references() {
-    let exemplar = |refs: &[u32]| {
-        vec![v2::Exemplar {
-            labels_refs: refs.to_vec(),
-            ..v2::Exemplar::default()
-        }]
-    };
     let metadata = |help_ref, unit_ref| {
         Some(v2::Metadata {
             r#type: 0,
@@ -80,24 +74,6 @@ fn refuses_invalid_v2_references() {
             Box::new(|series| series.labels_refs.extend([5, 2])),
             Reason::InvalidUtf8,
             unreadable,
-        ),
-        (
-            "exemplar out of range",
-            Box::new(|series| series.exemplars = exemplar(&[1, 6])),
-            Reason::SymbolReference,
-            own,
-        ),
-        (
-            "exemplar odd",
-            Box::new(|series| series.exemplars = exemplar(&[1, 2, 3])),
-            Reason::SymbolReference,
-            own,
-        ),
-        (
-            "exemplar no UTF-8",
-            Box::new(|series| series.exemplars = exemplar(&[1, 5])),
-            Reason::InvalidUtf8,
-            own,
         ),
         (
             "help out of range",

@@ -4,7 +4,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::mirror::{Payload, PlainHistogram};
+use super::mirror::{Payload, PlainExemplar, PlainHistogram};
 use crate::reasons::Reason;
 use crate::wire::{Counts, Kind};
 
@@ -15,13 +15,13 @@ pub(crate) fn sift(
     times: RangeInclusive<i64>,
 ) -> (Payload, Vec<(Kind, Reason)>) {
     let mut refused = Vec::new();
-    let mut keeps = |kind, timestamp: i64, faulty| {
+    let mut keeps = |kind, timestamp: i64, fault: Option<Reason>| {
         let reason = if timestamp > *times.end() {
             Reason::TooFarInFuture
         } else if timestamp < *times.start() {
             Reason::TooOld
-        } else if faulty {
-            Reason::InvalidHistogram
+        } else if let Some(fault) = fault {
+            fault
         } else {
             return true;
         };
@@ -30,13 +30,14 @@ pub(crate) fn sift(
     };
     payload
         .samples
-        .retain(|sample| keeps(Kind::Float, sample.timestamp, false));
-    payload
-        .histograms
-        .retain(|it| keeps(Kind::Histogram, it.timestamp, is_faulty(it)));
+        .retain(|sample| keeps(Kind::Float, sample.timestamp, None));
+    payload.histograms.retain(|it| {
+        let fault = is_faulty(it).then_some(Reason::InvalidHistogram);
+        keeps(Kind::Histogram, it.timestamp, fault)
+    });
     payload
         .exemplars
-        .retain(|exemplar| keeps(Kind::Exemplar, exemplar.2, false));
+        .retain(|exemplar| keeps(Kind::Exemplar, exemplar.2, exemplar_fault(exemplar)));
     if !refused.is_empty() && is_void(&payload) {
         payload.metadata = None;
     }
@@ -60,6 +61,21 @@ pub(crate) fn counts(refused: &[(Kind, Reason)], reason: Reason) -> Counts {
     let of_reason = refused.iter().filter(|(_, given)| *given == reason);
     of_reason.for_each(|(kind, _)| counts.add(*kind, 1));
     counts
+}
+
+/// Why an exemplar's labels may not travel on.
+fn exemplar_fault((labels, ..): &PlainExemplar) -> Option<Reason> {
+    let Some(labels) = labels else {
+        return Some(Reason::SymbolReference);
+    };
+    let texts: Vec<&Vec<u8>> = labels.iter().flat_map(|it| [&it.0, &it.1]).collect();
+    let length: usize = texts.iter().map(|text| text.len()).sum();
+    let utf8 = texts.iter().all(|text| str::from_utf8(text).is_ok());
+    match utf8 {
+        false => Some(Reason::InvalidUtf8),
+        true if length > 4096 => Some(Reason::LabelLength),
+        true => None,
+    }
 }
 
 /// True for a histogram that no hub stores right.

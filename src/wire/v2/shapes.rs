@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use crate::wire::protobuf::Reader;
 use crate::wire::templates::{Clean, Demands, Fit, Fits, LABELS_MAX, Name, Templates};
-use crate::wire::{Labels, Series};
+use crate::wire::{Labels, Series, text_bytes_max};
 
 use super::{Pair, Symbols, Traits, read_items, usual_refs};
 
@@ -46,6 +46,8 @@ pub struct Shapes {
     pairs: Vec<Pair>,
     /// How many they are.
     count: usize,
+    /// The bytes of the values of all series that did fit, or more.
+    text_bytes: u64,
 }
 
 /// The references of a series.
@@ -57,6 +59,8 @@ struct Fitted<'m> {
     /// Where the references are recorded.
     pairs: &'m mut [Pair],
     count: usize,
+    /// See [`Shapes`].
+    text_bytes: u64,
 }
 
 impl Fits for Fitted<'_> {
@@ -88,6 +92,7 @@ impl Fits for Fitted<'_> {
         if !traits.has(pattern.value) || end > self.end {
             return None;
         }
+        self.text_bytes += traits.length();
         if let Some(pair) = self.pairs.get_mut(self.count) {
             *pair = Pair {
                 name: pattern.reference,
@@ -111,6 +116,7 @@ impl Shapes {
         self.metadata = 0..0;
         self.pairs.clear();
         self.count = 0;
+        self.text_bytes = 0;
         if records {
             self.pairs.resize(LABELS_MAX, Pair::default());
         }
@@ -139,6 +145,10 @@ impl Shapes {
         demands: &Demands<'_>,
         labels: &mut Labels<'a>,
     ) -> bool {
+        // Then it is for the policy to count them.
+        if self.text_bytes > text_bytes_max(message.len()) {
+            return false;
+        }
         let Some((refs, rest)) = usual_refs(series.raw) else {
             return false;
         };
@@ -174,9 +184,10 @@ impl Shapes {
             traits: &symbols.traits,
             pairs: &mut self.pairs,
             count: 0,
+            text_bytes: self.text_bytes,
         };
         let fit = self.templates.find(start, &mut labels)?;
-        self.count = labels.count;
+        (self.count, self.text_bytes) = (labels.count, labels.text_bytes);
         Some(fit)
     }
 

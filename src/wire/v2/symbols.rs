@@ -28,6 +28,12 @@ pub(in crate::wire) struct Place {
     pub(in crate::wire) length: u32,
 }
 
+/// Where [`Traits`] hold the length of the text: as many bits as the number has.
+const LENGTH_SHIFT: u32 = 3;
+
+/// The most that fits there. No message has a text of 2 GiB.
+const LENGTH_MAX: u32 = 31;
+
 /// What is known of a symbol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Traits(u8);
@@ -47,6 +53,18 @@ impl Traits {
 
     pub(super) const fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0
+    }
+
+    /// The same of a text of so many bytes.
+    fn with_length(self, length: usize) -> Self {
+        let bits = usize::BITS - length.leading_zeros();
+        Self(self.0 | (bits.min(LENGTH_MAX) as u8) << LENGTH_SHIFT)
+    }
+
+    /// As many bytes as the text has, and up to twice as many.
+    #[inline]
+    pub(super) const fn length(self) -> u64 {
+        1 << (self.0 >> LENGTH_SHIFT)
     }
 }
 
@@ -117,6 +135,7 @@ impl<'a> Symbols<'a> {
                 let own = text == demands.own.value;
                 traits = traits.and(if good { Traits::GOOD } else { Traits::NONE });
                 traits = traits.and(if own { Traits::OWN } else { Traits::NONE });
+                traits = traits.with_length(text.len());
             }
         }
         self.invalid |= traits == Traits::NONE;
