@@ -13,6 +13,7 @@ mod gate;
 mod history;
 mod hubs;
 mod reasons;
+mod sentence;
 mod spoke;
 mod spokes;
 

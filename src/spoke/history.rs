@@ -16,6 +16,9 @@ use super::hour::{self, Hour, STEP, STEPS, Steps};
 /// are not known.
 const REFUSALS_MAX: usize = 3 * STEPS;
 
+/// The steps between two lags that are compared.
+const TREND_STEPS_MIN: usize = 4;
+
 /// The reasons that there are.
 const REASONS_MAX: usize = Reason::ALL.len() + RequestReason::ALL.len();
 
@@ -55,6 +58,17 @@ pub struct Step {
     pub lag: f32,
     /// The parts of its limits that were used at the end of the step, in the order of [`Limit::ALL`].
     limits: [Part; Limit::ALL.len()],
+}
+
+/// What became of the lag of a spoke in some minutes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LagTrend {
+    /// It catches up.
+    Falling,
+    /// It falls behind.
+    Rising,
+    /// It keeps up with its samples, at the distance that it has.
+    Steady,
 }
 
 /// A part of a limit, in ten-thousandths.
@@ -117,6 +131,17 @@ impl Step {
         let known = Limit::ALL.into_iter().zip(self.limits);
         let mut known = known.filter(|(of, _)| *of == limit);
         known.next().map_or(f32::NAN, |(_, part)| part.get())
+    }
+}
+
+impl LagTrend {
+    /// The name that the API uses.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Falling => "falling",
+            Self::Rising => "rising",
+            Self::Steady => "steady",
+        }
     }
 }
 
@@ -223,6 +248,28 @@ impl History {
         }
     }
 
+    /// Whether the lag fell or rose in this last time, as far as a minute of it is known. A spoke that sends once
+    /// in a step has a lag of up to a step anyway.
+    pub fn lag_trend(&self, time: Duration) -> Option<LagTrend> {
+        let steps = usize::try_from(time.as_secs() / STEP.as_secs()).unwrap_or(usize::MAX);
+        let kept = self.lock();
+        let recent = kept.hour.newest_first().take(steps).enumerate();
+        let mut known = recent.filter(|(_, step)| step.lag.is_finite());
+        let (newest, now) = known.next()?;
+        let (oldest, then) = known.last()?;
+        if oldest - newest < TREND_STEPS_MIN {
+            return None;
+        }
+        let rise = now.lag - then.lag;
+        Some(if rise.abs() <= STEP.as_secs_f32() {
+            LagTrend::Steady
+        } else if rise > 0.0 {
+            LagTrend::Rising
+        } else {
+            LagTrend::Falling
+        })
+    }
+
     fn lock(&self) -> MutexGuard<'_, Kept> {
         // Nothing under the lock can leave it half done.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -282,163 +329,4 @@ fn low_bits(number: u64) -> u16 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn written(total: u64) -> Totals {
-        Totals {
-            written: total,
-            ..Totals::default()
-        }
-    }
-
-    fn refused(refusals: &[(&'static str, u64)]) -> Totals {
-        Totals {
-            refusals: refusals.to_vec(),
-            ..Totals::default()
-        }
-    }
-
-    #[test]
-    fn a_step_has_what_was_counted_since_the_one_before() {
-        let history = History::default();
-        let totals = Totals {
-            written: 150,
-            rejected: 15,
-            failed: 30,
-            lag: Some(Duration::from_millis(2500)),
-            limits: vec![(Limit::SamplesPerSecond, 0.25)],
-            refusals: Vec::new(),
-        };
-        history.record(7, totals.clone());
-        let without = Totals {
-            lag: None,
-            limits: Vec::new(),
-            ..totals
-        };
-        history.record(8, without);
-        let [first, second] = history.since(None).steps[..] else {
-            panic!("two steps");
-        };
-        assert_eq!(
-            (first.written, first.rejected, first.failed, first.lag),
-            (10.0, 1.0, 2.0, 2.5)
-        );
-        assert_eq!(first.limit(Limit::SamplesPerSecond), 0.25);
-        assert!(first.limit(Limit::ActiveSeries).is_nan());
-        assert_eq!(
-            (second.written, second.rejected, second.failed),
-            (0.0, 0.0, 0.0)
-        );
-        assert!(second.lag.is_nan() && second.limit(Limit::SamplesPerSecond).is_nan());
-    }
-
-    #[test]
-    fn what_was_counted_in_missed_steps_is_spread_over_them() {
-        let history = History::default();
-        history.record(0, written(15));
-        history.record(3, written(60));
-        let steps = history.since(None).steps;
-        assert_eq!((steps[0].written, steps[3].written), (1.0, 1.0));
-        assert!(steps[1].written.is_nan() && steps[2].written.is_nan());
-    }
-
-    #[test]
-    fn a_limit_that_is_exceeded_is_more_than_used_and_never_unknown() {
-        assert_eq!(Part::new(1.5).get(), 1.5);
-        assert_eq!(Part::new(1e9).get(), 6.5534);
-    }
-
-    #[test]
-    fn refusals_are_known_by_step_and_reason_for_an_hour() {
-        let history = History::default();
-        history.record(65_535, refused(&[("a", 15)]));
-        history.record(65_536, refused(&[("a", 15), ("b", 30)]));
-        history.record(65_538, refused(&[("a", 45), ("b", 30)]));
-        let shown = history.shown().refusals;
-        let [("a", a), ("b", b)] = &shown[..] else {
-            panic!("{shown:?}");
-        };
-        assert_eq!((a[0], a[1], a[3]), (1.0, 0.0, 1.0));
-        assert_eq!((b[0], b[1], b[3]), (0.0, 2.0, 0.0));
-        assert!(a[2].is_nan() && b[2].is_nan());
-        for number in 65_539..65_538 + STEPS as u64 {
-            history.record(number, refused(&[("a", 45), ("b", 30)]));
-        }
-        let shown = history.shown().refusals;
-        assert_eq!((shown[0].1[0], shown[0].1.len()), (1.0, STEPS));
-        history.record(65_538 + STEPS as u64, refused(&[("a", 45), ("b", 30)]));
-        let shown = history.shown().refusals;
-        assert!(
-            shown
-                .iter()
-                .all(|(_, rates)| rates.iter().all(|it| *it == 0.0))
-        );
-        assert!(history.lock().refused.is_empty());
-    }
-
-    #[test]
-    fn what_had_to_make_room_is_not_known() {
-        let history = History::default();
-        let names = ["a", "b", "c", "d"];
-        for number in 0..STEPS as u64 {
-            let all = names.map(|name| (name, 15 * (number + 1)));
-            // One reason in each of the first steps, and four in the others.
-            history.record(number, refused(if number < 60 { &all[..1] } else { &all }));
-        }
-        // 60 refusals of 60 steps, and 720 of 180 steps, are 60 too many.
-        let shown = history.shown().refusals;
-        let [("a", a), .., ("d", d)] = &shown[..] else {
-            panic!("{shown:?}");
-        };
-        assert!(a[..60].iter().chain(&d[..60]).all(|it| it.is_nan()));
-        assert!(a[60..].iter().all(|it| *it == 1.0));
-        history.record(STEPS as u64, refused(&[("a", 15 * 241)]));
-        let shown = history.shown().refusals;
-        // The oldest of the four that were refused in a step made room; the others of it are known.
-        let first = shown.iter().map(|(_, rates)| rates[59]);
-        let known: Vec<_> = first.map(|it| !it.is_nan()).collect();
-        assert_eq!(known, [false, true, true, true]);
-        assert!(shown.iter().all(|(_, rates)| rates[58].is_nan()));
-        assert_eq!((shown[1].1[239], shown[1].1[60]), (0.0, 1.0));
-    }
-
-    #[test]
-    fn the_ratio_is_of_the_last_steps() {
-        let history = History::default();
-        assert_eq!(history.rejected_ratio(2 * STEP), 0.0);
-        let totals = |rejected, written| Totals {
-            written,
-            rejected,
-            failed: 1000,
-            ..Totals::default()
-        };
-        history.record(0, totals(1000, 0));
-        history.record(1, totals(1000, 300));
-        history.record(2, totals(1100, 300));
-        assert_eq!(history.rejected_ratio(2 * STEP), 0.25);
-    }
-
-    /// A thousand spokes, each refused for all reasons in each step.
-    #[test]
-    fn a_thousand_spokes_take_at_most_16_mib() {
-        let series = Reason::ALL.map(Reason::name);
-        let reasons: Vec<_> = series
-            .into_iter()
-            .chain(RequestReason::ALL.map(RequestReason::name))
-            .collect();
-        let history = History::default();
-        for number in 0..1000 {
-            let each: Vec<_> = reasons.iter().map(|it| (*it, number + 1)).collect();
-            history.record(number, refused(&each));
-        }
-        let kept = history.lock();
-        let bytes = size_of::<History>()
-            + kept.hour.bytes()
-            + kept.refused.capacity() * size_of::<Refused>()
-            + kept.reasons.capacity() * size_of::<Counted>();
-        assert_eq!(kept.refused.len(), REFUSALS_MAX);
-        assert!(bytes <= BYTES_MAX, "{bytes} of {BYTES_MAX}");
-        const { assert!(BYTES_MAX * 1000 <= 16 << 20) };
-    }
-}
+mod tests;

@@ -117,7 +117,12 @@ impl Status {
 
     /// A copy for the status page.
     pub fn snapshot(&self) -> Snapshot {
-        self.lock().clone()
+        self.look(Clone::clone)
+    }
+
+    /// Looks at it without a copy. Requests of the spoke wait meanwhile.
+    pub fn look<T>(&self, at: impl FnOnce(&Snapshot) -> T) -> T {
+        at(&self.lock())
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Snapshot> {

@@ -13,13 +13,14 @@ pub fn time(time: Duration) -> String {
     }
 }
 
-/// A share in percent, such as `0.1 %`. Only nothing is 0 %, and only all is 100 %.
+/// A share in percent, such as `0.1 %`. Only nothing is 0 %, and only all is 100 %; what is beyond a limit is
+/// more.
 pub fn share(share: f64) -> String {
     let percent = share * 100.0;
     match percent {
         ..=0.0 => "0 %".to_owned(),
         ..0.1 => "less than 0.1 %".to_owned(),
-        100.0.. => "100 %".to_owned(),
+        100.0.. => format!("{percent:.0} %"),
         ..10.0 => format!("{percent:.1} %"),
         _ => format!("{:.0} %", percent.min(99.0)),
     }
@@ -49,5 +50,6 @@ mod tests {
         assert_eq!(share(0.5), "50 %");
         assert_eq!(share(0.9999), "99 %");
         assert_eq!(share(1.0), "100 %");
+        assert_eq!(share(2.4), "240 %");
     }
 }

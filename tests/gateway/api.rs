@@ -111,7 +111,7 @@ async fn each_condition_of_a_spoke_is_shown() {
     }
     let status = ask(&gate, "/api/v1/status").await;
     let summary = status["summary"].as_str().unwrap();
-    let expected = "4 of 6 spokes write; never came never came; ";
+    let expected = "4 of 6 spokes write; never came has not come in the ";
     assert!(summary.starts_with(expected), "{summary}");
     assert!(
         summary.contains("refused (mismatched_label); "),

@@ -195,7 +195,7 @@ async fn the_page_follows_what_happens_and_says_when_it_cannot() {
     browser.until_text("0 of 2 spokes write").await;
     gate.send(Request::up().spoke("staging")).await.expect(204);
     browser
-        .until_text("1 of 2 spokes writes; production never came.")
+        .until_text("1 of 2 spokes writes; production has not come in the ")
         .await;
     gate.write(Protocol::V2, &[series("__name__=up")])
         .await

@@ -111,7 +111,7 @@ mod tests {
             "The certificate for write ended 12 h ago.",
             "The credential new of spoke production ends in 24 h.",
             "The certificate for write ends in 13 d.",
-            "100 % of the connections are in use.",
+            "150 % of the connections are in use.",
             "80 % of the connections are in use.",
         ];
         assert_eq!(ahead.sentences(), expected);

@@ -1,25 +1,22 @@
 //! `GET /api/v1/status`: hubgate itself, and how its spokes are in one sentence.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::admin::Sources;
 use crate::admin::reload::LoadError;
+use crate::config::LimitMode;
 use crate::metrics::InUse;
 use crate::reasons::Limit;
 use crate::spoke::Spoke;
-use crate::spoke::condition::{Condition, SILENT_AFTER, lag};
-use crate::telemetry::words;
+use crate::spoke::condition::Condition;
 
 use super::ahead::{self, Ahead};
-use super::spokes::rejected_ratio;
+use super::sentence::{self, Seen};
 use super::{ever, unix_seconds};
-
-/// The troubles that the sentence names. The rest is a number.
-const NAMED_MAX: usize = 3;
 
 /// The body of the response.
 #[derive(Debug, Serialize)]
@@ -82,6 +79,7 @@ impl Status {
         let state = sources.state.load();
         let now = SystemTime::now();
         let spokes: Vec<_> = state.spokes.iter().map(|it| Seen::of(it, now)).collect();
+        let up = now.duration_since(sources.started).unwrap_or_default();
         let mut by_condition: BTreeMap<_, _> = Condition::ALL
             .into_iter()
             .map(|it| (it.name(), 0))
@@ -126,7 +124,7 @@ impl Status {
             ahead.fills(what, in_use.share(), most);
         }
         Self {
-            summary: sentence(&spokes),
+            summary: sentence::of(&spokes, up),
             version: env!("CARGO_PKG_VERSION"),
             revision: env!("HUBGATE_REVISION"),
             start_timestamp_seconds: unix_seconds(sources.started),
@@ -175,162 +173,13 @@ fn look_ahead(spoke: &Spoke, ahead: &mut Ahead) {
         return;
     };
     for limit in Limit::ALL {
-        let what = || format!("{} of {} is", limit.name(), spoke.name);
-        ahead.fills(what, step.limit(limit).into(), ahead::LIMIT_SHARE);
-    }
-}
-
-/// What the sentence needs of a spoke.
-#[derive(Debug)]
-struct Seen {
-    name: String,
-    conditions: Vec<Condition>,
-    /// The time since something of it was last written.
-    silent: Option<Duration>,
-    lag: Option<Duration>,
-    /// The reason of its worst condition, if a refusal is one.
-    reason: Option<&'static str>,
-    rejected_ratio: f64,
-}
-
-impl Seen {
-    fn of(spoke: &Spoke, now: SystemTime) -> Self {
-        let snapshot = spoke.status.snapshot();
-        let conditions = Condition::of(&snapshot, now);
-        let causes = snapshot.refusals.iter();
-        let causes =
-            causes.filter(|it| conditions.first() == Some(&Condition::of_reason(it.reason)));
-        let last = causes.max_by_key(|it| it.last);
-        let since = |time| now.duration_since(time).unwrap_or_default();
-        Self {
-            silent: snapshot.last_write.map(since),
-            lag: lag(&snapshot, now),
-            reason: last.map(|it| it.reason),
-            rejected_ratio: rejected_ratio(spoke),
-            name: spoke.name.clone(),
-            conditions,
-        }
-    }
-
-    /// What an operator should know first.
-    fn worst(&self) -> Condition {
-        self.conditions
-            .first()
-            .copied()
-            .unwrap_or(Condition::Writing)
-    }
-
-    fn writes(&self) -> bool {
-        self.silent.is_some_and(|it| it <= SILENT_AFTER)
-    }
-
-    /// Its trouble in a few words; none where there is none.
-    fn trouble(&self) -> Option<String> {
-        let Self { name, .. } = self;
-        let reason = self.reason.unwrap_or_default();
-        Some(match self.worst() {
-            Condition::Writing => return None,
-            Condition::NeverCame => format!("{name} never came"),
-            Condition::Silent => match self.silent {
-                Some(time) => format!("{name} has been silent for {}", words::time(time)),
-                None => format!("{name} has not written yet"),
-            },
-            Condition::Refused if self.rejected_ratio > 0.0 => {
-                let share = words::share(self.rejected_ratio);
-                format!("{share} of {name} is refused ({reason})")
-            }
-            Condition::Refused => format!("requests of {name} are refused ({reason})"),
-            Condition::Failing => format!("requests of {name} fail ({reason})"),
-            Condition::Limited => format!("{name} is held back ({reason})"),
-            Condition::Late => {
-                let lag = words::time(self.lag.unwrap_or_default());
-                format!("{name} is {lag} behind")
-            }
-        })
-    }
-}
-
-/// How the spokes are: how many write, and the worst troubles first.
-fn sentence(spokes: &[Seen]) -> String {
-    let writing = spokes.iter().filter(|it| it.writes()).count();
-    let all = spokes.len();
-    let mut sentence = match (writing, all) {
-        (_, 0) => return "No spoke is configured.".to_owned(),
-        (0, 1) => "The only spoke does not write".to_owned(),
-        (1, 1) => "The only spoke writes".to_owned(),
-        (_, _) if writing == all => format!("All {all} spokes write"),
-        (1, _) => format!("1 of {all} spokes writes"),
-        (_, _) => format!("{writing} of {all} spokes write"),
-    };
-    let mut troubled: Vec<_> = spokes.iter().collect();
-    troubled.sort_by_key(|it| it.worst());
-    let troubles: Vec<_> = troubled.iter().filter_map(|it| it.trouble()).collect();
-    for trouble in troubles.iter().take(NAMED_MAX) {
-        sentence = sentence + "; " + trouble;
-    }
-    match troubles.len().saturating_sub(NAMED_MAX) {
-        0 => {}
-        1 => sentence += "; 1 more has trouble",
-        more => sentence += &format!("; {more} more have trouble"),
-    }
-    sentence + "."
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn seen(name: &str, condition: Condition) -> Seen {
-        let silent = match condition {
-            Condition::NeverCame => None,
-            Condition::Silent => Some(Duration::from_secs(720)),
-            _ => Some(Duration::from_secs(5)),
+        let what = || {
+            let observed = match spoke.limits.mode(limit) {
+                LimitMode::Enforce => "",
+                LimitMode::Observe => ", which is only observed,",
+            };
+            format!("{} of {}{observed} is", limit.name(), spoke.name)
         };
-        Seen {
-            name: name.to_owned(),
-            conditions: vec![condition],
-            silent,
-            lag: Some(Duration::from_secs(1500)),
-            reason: Some("some_reason"),
-            rejected_ratio: 0.001,
-        }
-    }
-
-    #[test]
-    fn one_sentence_says_how_the_spokes_are() {
-        let all = [
-            seen("a", Condition::Writing),
-            seen("b", Condition::Late),
-            seen("c", Condition::Silent),
-            seen("d", Condition::Refused),
-            seen("e", Condition::Limited),
-            seen("f", Condition::NeverCame),
-        ];
-        let expected = [
-            (0, "No spoke is configured."),
-            (1, "The only spoke writes."),
-            (2, "All 2 spokes write; b is 25 min behind."),
-            (
-                3,
-                "2 of 3 spokes write; c has been silent for 12 min; b is 25 min behind.",
-            ),
-            (
-                4,
-                "3 of 4 spokes write; c has been silent for 12 min; 0.1 % of d is refused (some_reason); \
-                 b is 25 min behind.",
-            ),
-            (
-                6,
-                "4 of 6 spokes write; f never came; c has been silent for 12 min; 0.1 % of d is refused \
-                 (some_reason); 2 more have trouble.",
-            ),
-        ];
-        for (count, text) in expected {
-            assert_eq!(sentence(&all[..count]), text);
-        }
-        assert_eq!(
-            sentence(&all[5..]),
-            "The only spoke does not write; f never came."
-        );
+        ahead.fills(what, step.limit(limit).into(), ahead::LIMIT_SHARE);
     }
 }

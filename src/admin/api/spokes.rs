@@ -36,6 +36,8 @@ pub(super) struct Row {
     newest_sample_timestamp_seconds: Option<f64>,
     /// How far the newest sample is behind the current time.
     lag_seconds: Option<f64>,
+    /// What became of that in the last 5 minutes: it catches up, falls behind or keeps its distance.
+    lag_trend: Option<&'static str>,
     /// Samples of all kinds that were written, averaged over about a minute.
     samples_per_second: f64,
     /// The part of its samples that was refused for good in the last 5 minutes, from 0 to 1.
@@ -122,6 +124,7 @@ impl Row {
             last_write_timestamp_seconds: status.last_write.map(unix_seconds),
             newest_sample_timestamp_seconds: newest,
             lag_seconds: newest.map(|newest| unix_seconds(now) - newest),
+            lag_trend: lag_trend(spoke),
             samples_per_second: status.samples_per_second(),
             rejected_ratio: rejected_ratio(spoke),
             bytes_in_flight: spoke.account.bytes(),
@@ -181,4 +184,10 @@ impl RefusalStatus {
 /// The part of the samples of a spoke that was refused for good in the last 5 minutes.
 pub(super) fn rejected_ratio(spoke: &Spoke) -> f64 {
     spoke.history.rejected_ratio(SILENT_AFTER)
+}
+
+/// What became of the lag of a spoke in the last 5 minutes.
+pub(super) fn lag_trend(spoke: &Spoke) -> Option<&'static str> {
+    let trend = spoke.history.lag_trend(SILENT_AFTER)?;
+    Some(trend.name())
 }

@@ -206,7 +206,7 @@ async function refresh() {
 async function refreshSpokes(signal) {
   const { spokes } = await ask('spokes', signal);
   const start = performance.now();
-  list.update(spokes, clock);
+  list.update(spokes, clock, clock - started);
   performance.clearMeasures();
   performance.measure('update', { start });
   // There is no new step yet.
@@ -223,7 +223,7 @@ async function refreshSpokes(signal) {
 async function refreshSpoke(name, signal) {
   try {
     const spoke = await ask(`spokes/${encodeURIComponent(name)}`, signal);
-    drawSpoke(element('spoke'), spoke, reasons, clock);
+    drawSpoke(element('spoke'), spoke, reasons, clock, clock - started);
   } catch (failure) {
     if (failure.status !== 404) throw failure;
     render(

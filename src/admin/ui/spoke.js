@@ -1,16 +1,19 @@
 // Everything about one spoke.
 
 import { chart } from './charts.js';
-import { ago, bytes, condition, duration, el, foreign, moment, number, quantity, render, share, visible, withCode } from './text.js';
+import { ago, bytes, condition, course, duration, el, foreign, moment, number, quantity, render, share, visible, withCode } from './text.js';
 
 const KINDS = ['float', 'histogram', 'exemplar', 'metadata'];
 
 /** Draws a spoke into a section. */
-export function drawSpoke(section, spoke, reasons, now) {
+export function drawSpoke(section, spoke, reasons, now, up) {
   render(
     section,
     el('h1', { id: 'spoke-title' }, foreign(spoke.name)),
-    el('p', {}, spoke.conditions.map((it) => el('span', { class: `state ${it}` }, condition(it)))),
+    el(
+      'p', {}, spoke.conditions.map((it) => el('span', { class: `state ${it}` }, condition(it))),
+      el('span', { class: 'quiet' }, course(spoke, up)),
+    ),
     facts(spoke, now),
     el('h2', {}, 'Last hour'),
     charts(spoke.history, reasons),
@@ -69,7 +72,8 @@ function charts(history, reasons) {
   );
 }
 
-function table(titles, rows) {
+/** A table with these titles, each with a class for its column, and rows of which the first cell is a heading. */
+export function table(titles, rows) {
   const heads = titles.map(([title, kind]) => el('th', { scope: 'col', class: kind }, title));
   const cells = (row) => row.map((cell, place) => {
     const kind = titles[place][1];
@@ -105,7 +109,7 @@ function limits(all) {
     const meter = part == null ? '–' : [
       el('meter', { min: 0, max: 1, high: 0.8, value: Math.min(1, part), 'aria-label': it.name }), ` ${share(part)}`,
     ];
-    return [it.name, quantity(it.name, it.used), quantity(it.name, it.limit), meter, number(it.exceeded), it.mode];
+    return [it.name, quantity(it.name, it.used), quantity(it.name, it.limit), meter, number(it.exceeded), it.mode === 'observe' ? 'observe: counted, not refused' : it.mode];
   }));
 }
 

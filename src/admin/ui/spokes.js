@@ -1,7 +1,7 @@
 // The table of the spokes.
 
 import { drawSpark, spark } from './charts.js';
-import { ago, condition, duration, el, foreign, moment, number, put, share, visible } from './text.js';
+import { ago, condition, course, duration, el, foreign, moment, number, put, share, visible } from './text.js';
 
 const CONDITIONS = ['never_came', 'silent', 'refused', 'failing', 'limited', 'late', 'writing'];
 
@@ -98,9 +98,10 @@ export class SpokesView {
     this.rows.get(name)?.element.querySelector('a').focus({ preventScroll: true });
   }
 
-  /** Takes an answer of the API. */
-  update(spokes, now) {
+  /** Takes the spokes as they are now, at a hubgate that runs for this time. */
+  update(spokes, now, up) {
     this.now = now;
+    this.up = up;
     this.spokes = spokes;
     const names = new Set(spokes.map((it) => it.name));
     for (const [name, row] of this.rows) {
@@ -184,11 +185,13 @@ export class SpokesView {
   draw(row) {
     const { spoke, cells } = row;
     row.stale = false;
-    const conditions = spoke.conditions.join();
-    if (row.conditions !== conditions) {
-      row.conditions = conditions;
+    const said = course(spoke, this.up);
+    const state = [...spoke.conditions, said].join();
+    if (row.state !== state) {
+      row.state = state;
       cells.state.replaceChildren(
         ...spoke.conditions.map((it) => el('span', { class: `state ${it}` }, condition(it))),
+        ...(said ? [el('span', { class: 'quiet' }, said)] : []),
       );
     }
     put(cells.rate, number(spoke.samples_per_second));
@@ -201,7 +204,8 @@ export class SpokesView {
     const part = spoke.rejected_ratio > 0 ? `${share(spoke.rejected_ratio)} ` : '';
     put(cells.refused, recent.length ? part + recent.map((it) => it.reason).join(', ') : '');
     const tight = [...spoke.limits].sort((a, b) => (b.used ?? 0) / b.limit - (a.used ?? 0) / a.limit)[0];
-    put(cells.limits, tight?.used != null ? `${share(tight.used / tight.limit)} ${tight.name}` : '');
+    const observed = tight?.mode === 'observe' ? ', only observed' : '';
+    put(cells.limits, tight?.used != null ? `${share(tight.used / tight.limit)} ${tight.name}${observed}` : '');
     const sender = [spoke.protocol, spoke.user_agent, spoke.source_addresses[0]].filter(Boolean).map(visible).join(' ');
     put(cells.sender, sender);
     cells.sender.title = sender;

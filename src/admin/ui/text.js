@@ -129,18 +129,27 @@ export function quantity(limit, value) {
   return ['samples_age_max', 'samples_ahead_max'].includes(limit) ? duration(value) : number(value);
 }
 
-/** A share in percent. Only nothing is 0 %, and only all is 100 %. */
+/** A share in percent. Only nothing is 0 %, and only all is 100 %; what is beyond a limit is more. */
 export function share(value) {
   const percent = value * 100;
   if (percent <= 0) return '0 %';
   if (percent < 0.1) return '< 0.1 %';
-  if (percent >= 100) return '100 %';
+  if (percent >= 100) return `${Math.round(percent)} %`;
   return percent < 10 ? `${percent.toFixed(1)} %` : `${Math.min(99, Math.round(percent))} %`;
 }
 
 /** The text of a condition. */
 export function condition(name) {
   return name.replace('_', ' ');
+}
+
+/** How a spoke that is late or held back goes on, or why one may still come at a hubgate that runs for this time. */
+export function course(spoke, up) {
+  const is = (...names) => names.some((it) => spoke.conditions.includes(it));
+  if (is('never_came') && up <= 300) return `hubgate runs for ${duration(up)}`;
+  if (!is('limited', 'late')) return '';
+  if (spoke.lag_trend === 'steady') return is('late') ? 'does not catch up' : 'keeps up';
+  return { falling: 'catches up', rising: 'falls behind' }[spoke.lag_trend] ?? '';
 }
 
 /** Text in which code stands between backticks. */

@@ -36,7 +36,7 @@ async fn all_spokes_are_a_table_the_worst_first() {
     let printed = text(&output.stdout);
     let lines: Vec<_> = printed.lines().collect();
     assert!(
-        lines[0].starts_with("4 of 6 spokes write; never came never came; "),
+        lines[0].starts_with("4 of 6 spokes write; never came has not come in the "),
         "{printed}"
     );
     assert!(
