@@ -55,7 +55,7 @@ pub use jwks::JwksMetrics;
 pub use listener::ListenerMetrics;
 pub use page::PageText;
 pub use prometheus_client::metrics::gauge::Gauge;
-pub use shown::{CredentialTimes, InUse, Requests};
+pub use shown::{CredentialTimes, Durations, InUse, Requests};
 pub use spoke::SpokeMetrics;
 
 /// Status codes of requests whose sender is not identified. These exist at 0 from the start, for

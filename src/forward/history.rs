@@ -6,14 +6,18 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::metrics::HubMetrics;
+use crate::metrics::{Durations, HubMetrics};
 use crate::shares::Use;
 use crate::spoke::hour::{self, Hour, STEPS, Steps};
 
 use super::response::HubResponse;
 
 /// The most bytes that the history of a hub takes.
-pub const BYTES_MAX: usize = size_of::<History>() + STEPS * size_of::<Step>();
+pub const BYTES_MAX: usize =
+    size_of::<History>() + STEPS * size_of::<Step>() + BUCKETS_MAX * size_of::<u64>();
+
+/// The buckets of durations that there is room for.
+const BUCKETS_MAX: usize = 32;
 
 /// Codes of requests that say nothing bad of the hub: it refuses what is in the message, or the request is
 /// counted again with what comes of it.
@@ -41,6 +45,10 @@ pub struct Step {
     pub failed: f32,
     /// The mean time of those that were sent, in seconds; NaN without one.
     pub duration: f32,
+    /// The time in which half of them ended, as far as the buckets of the metric tell.
+    pub median: f32,
+    /// The time in which 99 of 100 ended.
+    pub p99: f32,
     /// The most requests under way at the end of a second.
     pub in_flight: f32,
     /// The most that it was sent at once, at the end of the step.
@@ -64,12 +72,11 @@ struct Kept {
 }
 
 /// What was counted since the start.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 struct Totals {
     requests: u64,
     failed: u64,
-    sent: u64,
-    seconds: f64,
+    durations: Durations,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -96,6 +103,8 @@ impl Step {
         requests: f32::NAN,
         failed: f32::NAN,
         duration: f32::NAN,
+        median: f32::NAN,
+        p99: f32::NAN,
         in_flight: f32::NAN,
         limit: f32::NAN,
         waiting: f32::NAN,
@@ -140,6 +149,14 @@ impl History {
         self.lock().unsaid += not_understood + u64::from(!said);
     }
 
+    /// The hub answered a probe, which says nothing of the writes of spokes. If all of them fail, the hub is
+    /// down, though it answers; and without any it is idle.
+    pub(super) fn probed(&self, response: &HubResponse) {
+        if !is_failure(response.status.as_str()) {
+            self.lock().before.requests += 1;
+        }
+    }
+
     /// Ends the step of this number, with what was counted until then.
     pub(super) fn record(&self, number: u64, metrics: &HubMetrics) {
         let mut kept = self.lock();
@@ -152,26 +169,32 @@ impl History {
             most,
             unsaid,
             ..
-        } = *kept;
+        } = &*kept;
         let seconds = hour::seconds(missed);
         let rate = |now: u64, before: u64| now.saturating_sub(before) as f32 / seconds;
-        let sent = totals.sent.saturating_sub(before.sent);
+        let durations = totals.durations.since(&before.durations);
         // Without any this is no number, and no duration.
-        let mean = (totals.seconds - before.seconds) / sent as f64;
-        let mean = Duration::try_from_secs_f64(mean);
+        let mean = Duration::try_from_secs_f64(durations.sum / durations.count() as f64);
+        let quantile = |part| {
+            let time = Duration::try_from_secs_f64(durations.quantile(part));
+            time.map_or(f32::NAN, |time| time.as_secs_f32())
+        };
         let step = Step {
             requests: rate(totals.requests, before.requests),
             failed: rate(totals.failed + unsaid, before.failed),
             duration: mean.map_or(f32::NAN, |mean| mean.as_secs_f32()),
+            median: quantile(0.5),
+            p99: quantile(0.99),
             in_flight: most.in_flight as f32,
             limit: most.limit as f32,
             waiting: most.waiting as f32,
         };
+        let limit = most.limit;
         kept.hour.push(number, missed, Step::UNKNOWN, step);
         kept.before = totals;
         kept.unsaid = 0;
         kept.most = Places {
-            limit: most.limit,
+            limit,
             ..Places::default()
         };
     }
@@ -191,7 +214,6 @@ impl Totals {
     fn of(metrics: &HubMetrics) -> Self {
         let requests = metrics.requests();
         let ended = requests.iter().filter(|it| it.code != "resent");
-        let (sent, seconds) = metrics.durations();
         Self {
             requests: ended.map(|it| it.count).sum(),
             failed: requests
@@ -199,8 +221,7 @@ impl Totals {
                 .filter(|it| is_failure(&it.code))
                 .map(|it| it.count)
                 .sum(),
-            sent,
-            seconds,
+            durations: metrics.durations(),
         }
     }
 }
@@ -255,6 +276,9 @@ mod tests {
             requests: 1.0,
             failed: 0.0,
             duration: 1.0,
+            // All of them are in the bucket from half a second to one.
+            median: 0.75,
+            p99: 0.995,
             in_flight: 5.0,
             limit: 32.0,
             waiting: 1.0,
@@ -276,6 +300,37 @@ mod tests {
         let last = history.shown().steps[4];
         assert_eq!(last.state(), Some(HubState::Idle));
         assert!(last.duration.is_nan());
+    }
+
+    #[test]
+    fn a_probe_is_no_write() {
+        let (history, metrics) = begin();
+        let response = |status| HubResponse {
+            status,
+            written: None,
+            retry_after: None,
+            text: String::new(),
+        };
+        let not_understood = response(StatusCode::UNSUPPORTED_MEDIA_TYPE);
+        let probe = |response: &HubResponse| {
+            count(&metrics, &[response.status.as_str()], 1);
+            history.probed(response);
+        };
+        probe(&not_understood);
+        history.record(0, &metrics);
+        // Each write goes on in the other version, and fails there.
+        probe(&not_understood);
+        count(&metrics, &["415", "415"], 1);
+        history.failed(&not_understood, 1);
+        history.record(1, &metrics);
+        probe(&response(StatusCode::SERVICE_UNAVAILABLE));
+        history.record(2, &metrics);
+        probe(&response(StatusCode::NO_CONTENT));
+        count(&metrics, &["204"], 1);
+        history.record(3, &metrics);
+        let states: Vec<_> = history.shown().steps.iter().map(Step::state).collect();
+        let expected = [HubState::Idle, HubState::Down, HubState::Down, HubState::Up];
+        assert_eq!(states, expected.map(Some));
     }
 
     #[test]
@@ -316,8 +371,10 @@ mod tests {
         for number in 0..1000 {
             history.record(number, &metrics);
         }
-        let bytes = size_of::<History>() + history.lock().hour.bytes();
-        assert_eq!(bytes, BYTES_MAX);
-        const { assert!(BYTES_MAX <= 6 << 10) };
+        let kept = history.lock();
+        let buckets = kept.before.durations.counts.capacity() * size_of::<u64>();
+        let bytes = size_of::<History>() + kept.hour.bytes() + buckets;
+        assert!(bytes <= BYTES_MAX, "{bytes} of {BYTES_MAX}");
+        const { assert!(BYTES_MAX <= 8 << 10) };
     }
 }

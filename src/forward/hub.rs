@@ -245,6 +245,9 @@ impl Hub {
         }
         let took = started.elapsed();
         self.recorder.request(protocol, &result, took);
+        if let (true, Ok(response)) = (probing, &result) {
+            self.history.probed(response);
+        }
         if let (Protocol::V2, Ok(response)) = (protocol, &result)
             && let Some(found) = self.discovery.learn(response, probing)
         {

@@ -346,18 +346,23 @@ impl<B: Bounds> Distribution<B> {
         self.histogram.observe(value);
     }
 
-    /// How many values it has, and their sum. The crate tells them to nobody but an encoder; this is asked
-    /// seldom.
-    pub(super) fn count_and_sum(&self) -> (u64, f64) {
+    /// The bounds of its buckets but the last one, which has none, the values in each, and the sum of all. The
+    /// crate tells them to nobody but an encoder; this is asked seldom.
+    pub(super) fn counted(&self) -> (&'static [f64], Vec<u64>, f64) {
         let mut registry = Registry::default();
         registry.register("it", "", self.histogram.clone());
         let mut text = String::new();
         // Writing to a string cannot fail.
         let _ = text::encode(&mut text, &registry);
-        let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
-        let count = value("it_count ").and_then(|count| count.parse().ok());
-        let sum = value("it_sum ").and_then(|sum| sum.parse().ok());
-        (count.unwrap_or_default(), sum.unwrap_or_default())
+        let values = |name| text.lines().filter_map(move |line| line.strip_prefix(name));
+        let number = |line: &str| line.rsplit(' ').next()?.parse::<u64>().ok();
+        // They are in the order of their bounds, and each has those before it in it.
+        let upto = values("it_bucket{").filter_map(number);
+        let each = upto.scan(0, |before, upto| {
+            Some(upto.saturating_sub(std::mem::replace(before, upto)))
+        });
+        let sum = values("it_sum ").next().and_then(|sum| sum.parse().ok());
+        (B::BOUNDS, each.collect(), sum.unwrap_or_default())
     }
 }
 

@@ -32,6 +32,17 @@ pub struct CredentialTimes<'m> {
     pub expiry: f64,
 }
 
+/// How long requests took, in seconds.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Durations {
+    /// Up to which time each bucket has them, but the last one, which has all that took longer.
+    pub bounds: &'static [f64],
+    /// How many are in each bucket.
+    pub counts: Vec<u64>,
+    /// All of them together.
+    pub sum: f64,
+}
+
 /// Something that is in use, and how much of it there may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InUse {
@@ -39,6 +50,45 @@ pub struct InUse {
     pub used: i64,
     /// The most that may be.
     pub limit: i64,
+}
+
+impl Durations {
+    /// Those that were not there before.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        let old = before.counts.iter().copied().chain(std::iter::repeat(0));
+        let new = self.counts.iter().zip(old);
+        Self {
+            bounds: self.bounds,
+            counts: new
+                .map(|(now, before)| now.saturating_sub(before))
+                .collect(),
+            sum: self.sum - before.sum,
+        }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// The time in which this part of them ended, from 0 to 1, as `histogram_quantile` of Prometheus estimates
+    /// it: within a bucket they are taken to lie evenly, and what took longer than the last bound took as long
+    /// as that. NaN without any.
+    pub fn quantile(&self, part: f64) -> f64 {
+        let rank = part * self.count() as f64;
+        let mut before = 0.0;
+        let mut lower = 0.0;
+        for (count, upper) in self.counts.iter().zip(self.bounds) {
+            let count = *count as f64;
+            if count > 0.0 && before + count >= rank {
+                return lower + (upper - lower) * (rank - before) / count;
+            }
+            before += count;
+            lower = *upper;
+        }
+        if self.count() == 0 { f64::NAN } else { lower }
+    }
 }
 
 impl Metrics {
@@ -120,6 +170,11 @@ impl HubMetrics {
         LostPart::ALL.into_iter().map(lost)
     }
 
+    /// What was refused because it answered it alone with a fault.
+    pub fn isolated(&self) -> Counts {
+        counts(&self.families.hub_samples_isolated)
+    }
+
     /// The requests to it by their outcome.
     pub fn requests(&self) -> Vec<Requests> {
         let each = [Protocol::V1, Protocol::V2];
@@ -128,9 +183,15 @@ impl HubMetrics {
             .concat()
     }
 
-    /// How many requests were sent to it and ended, and the time that all of them took, in seconds.
-    pub fn durations(&self) -> (u64, f64) {
-        self.families.hub_request_duration_seconds.count_and_sum()
+    /// How long the requests took that were sent to it and ended.
+    pub fn durations(&self) -> Durations {
+        let durations = &self.families.hub_request_duration_seconds;
+        let (bounds, counts, sum) = durations.counted();
+        Durations {
+            bounds,
+            counts,
+            sum,
+        }
     }
 
     /// The requests that are under way, and the most that may be at present.
@@ -159,4 +220,42 @@ fn requests(protocol: Option<Protocol>, codes: &Codes) -> Vec<Requests> {
         count,
     })
     .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quantile_lies_in_its_bucket() {
+        let durations = |counts: [u64; 3]| Durations {
+            bounds: &[0.1, 0.5],
+            counts: counts.to_vec(),
+            sum: 0.0,
+        };
+        assert!(durations([0; 3]).quantile(0.5).is_nan());
+        assert_eq!(durations([10, 0, 0]).quantile(0.5), 0.05);
+        assert_eq!(durations([50, 50, 0]).quantile(0.5), 0.1);
+        assert_eq!(durations([0, 4, 0]).quantile(0.75), 0.4);
+        assert_eq!(durations([0, 0, 1]).quantile(0.99), 0.5);
+    }
+
+    #[test]
+    fn what_took_how_long_is_known_since_a_moment() {
+        let metrics = HubMetrics::new("hub", None);
+        let count = |milliseconds| {
+            let duration = Some(std::time::Duration::from_millis(milliseconds));
+            metrics.count_request(Protocol::V2, "204", duration);
+        };
+        assert_eq!(metrics.durations().count(), 0);
+        count(4000);
+        let before = metrics.durations();
+        count(2);
+        count(60_000);
+        let since = metrics.durations().since(&before);
+        assert_eq!(since.count(), 2);
+        assert!((since.sum - 60.002).abs() < 1e-9);
+        assert_eq!((since.counts[1], since.counts.last()), (1, Some(&1)));
+        assert_eq!(since.bounds.len() + 1, since.counts.len());
+    }
 }

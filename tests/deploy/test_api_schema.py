@@ -72,7 +72,8 @@ def admin(hubgate_bin, tmp_path_factory):
         subprocess.run(
             [hubgate_bin, "load", "--url", f"http://{listen}/api/v1/write", "--cluster", name,
              "--token-file", folder / f"{name}.token", "--connections", "1", "--duration", "1s",
-             "--bodies-per-connection", "1", "--series-per-request", "10", "--rate", "100"],
+             "--bodies-per-connection", "1", "--series-per-request", "10", "--rate", "100",
+             "--protocol", "v2" if name == "writing" else "v1"],
             capture_output=True,
         )  # fmt: skip
     config.write_text("hub: nowhere\n")
@@ -188,4 +189,4 @@ def test_the_answers_show_what_the_schema_is_held_to(admin):
     for part in ("written_per_second", "limits_used_ratio", "refusals_per_second"):
         assert spoke["history"][part], part
     [hub] = ask("hubs")["hubs"]
-    assert hub["requests"] and hub["history"]["state"]
+    assert hub["requests"] and hub["history"]["state"] and hub["left_out"]

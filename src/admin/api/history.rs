@@ -66,6 +66,10 @@ pub(super) struct HubHistory {
     failed_per_second: Vec<Option<f32>>,
     /// The mean time of a request.
     duration_seconds: Vec<Option<f32>>,
+    /// The time in which half of the requests ended.
+    duration_p50_seconds: Vec<Option<f32>>,
+    /// The time in which 99 of 100 requests ended.
+    duration_p99_seconds: Vec<Option<f32>>,
     /// The most requests under way.
     requests_in_flight: Vec<Option<f32>>,
     /// The most that it was sent at once.
@@ -133,6 +137,8 @@ impl HubHistory {
             requests_per_second: column(steps, |step| step.requests),
             failed_per_second: column(steps, |step| step.failed),
             duration_seconds: column(steps, |step| step.duration),
+            duration_p50_seconds: column(steps, |step| step.median),
+            duration_p99_seconds: column(steps, |step| step.p99),
             requests_in_flight: column(steps, |step| step.in_flight),
             requests_in_flight_limit: column(steps, |step| step.limit),
             requests_waiting: column(steps, |step| step.waiting),

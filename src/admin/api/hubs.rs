@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::forward::Hub;
+use crate::metrics::LostPart;
 use crate::state::State;
+use crate::wire::Protocol;
 
 use super::history::HubHistory;
 use super::spoke::{RequestCount, by_kind};
@@ -35,8 +37,23 @@ struct HubStatus {
     written: BTreeMap<&'static str, u64>,
     /// What its protocol had no place for since the start.
     lost: BTreeMap<&'static str, u64>,
+    /// The same with why and what to do; what was lost.
+    left_out: Vec<LeftOut>,
+    /// What was refused since the start because it answered it alone with a fault, by kind.
+    isolated: BTreeMap<&'static str, u64>,
     /// Its last hour.
     history: HubHistory,
+}
+
+/// A part that was left out.
+#[derive(Debug, Serialize)]
+struct LeftOut {
+    part: &'static str,
+    count: u64,
+    /// Why it cannot travel on.
+    meaning: &'static str,
+    /// What to do.
+    remedy: &'static str,
 }
 
 impl Hubs {
@@ -66,7 +83,50 @@ impl HubStatus {
                 .collect(),
             written: by_kind(metrics.written()),
             lost: lost.map(|(part, count)| (part.name(), count)).collect(),
+            left_out: LeftOut::all(metrics.lost(), hub.speaks()),
+            isolated: by_kind(metrics.isolated()),
             history: HubHistory::of(&hub.history().shown()),
         }
+    }
+}
+
+impl LeftOut {
+    /// What was lost at a hub that speaks this.
+    fn all(lost: impl Iterator<Item = (LostPart, u64)>, speaks: Option<Protocol>) -> Vec<Self> {
+        let lost = lost.filter(|(_, count)| *count > 0);
+        let each = lost.map(|(part, count)| {
+            let (meaning, remedy) = explain(part, speaks);
+            Self {
+                part: part.name(),
+                count,
+                meaning,
+                remedy,
+            }
+        });
+        each.collect()
+    }
+}
+
+/// Why a hub that speaks this does not get a part, and what to do.
+fn explain(part: LostPart, speaks: Option<Protocol>) -> (&'static str, &'static str) {
+    const SPEAK_V2: &str = "Let the hub take remote write 2.0, as a Prometheus does from 2.54 on.";
+    match (part, speaks) {
+        (LostPart::CustomBuckets, _) => (
+            "Remote write 1.0 has no place for native histograms with custom buckets; the spoke is told that \
+             these samples are refused.",
+            SPEAK_V2,
+        ),
+        (LostPart::Metadata, Some(Protocol::V2)) => (
+            "Metadata of a spoke that sends remote write 1.0 has no form in 2.0.",
+            "Set `metadata: forward_v1` for the hub, or let the spoke send 2.0.",
+        ),
+        (LostPart::Metadata, _) => (
+            "Remote write 1.0 has no place for the metadata of a series, such as its type and unit.",
+            SPEAK_V2,
+        ),
+        (LostPart::StartTimestamp, _) => (
+            "Remote write 1.0 has no place for the time at which a counter started. The samples are written.",
+            SPEAK_V2,
+        ),
     }
 }

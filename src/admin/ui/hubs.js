@@ -1,6 +1,7 @@
 // The hubs, and the reasons.
 
 import { band, chart } from './charts.js';
+import { table } from './spoke.js';
 import { el, foreign, number, render, time, withCode } from './text.js';
 
 /** Draws the hubs into a section. */
@@ -27,8 +28,27 @@ export function drawHubs(section, hubs) {
       'div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'Table of the hubs' },
       el('table', {}, el('thead', {}, el('tr', {}, titles.map((it) => el('th', { scope: 'col' }, it)))), el('tbody', {}, rows)),
     ),
+    el('h2', {}, 'Left out on the way, since the start'),
+    ...leftOut(hubs),
     ...hubs.flatMap((hub) => [el('h2', {}, 'Last hour of ', foreign(hub.name)), lastHour(hub.history)]),
   );
+}
+
+/** What does not reach a hub, why, and what to do. */
+function leftOut(hubs) {
+  const isolated = (hub) => Object.entries(hub.isolated).filter(([, count]) => count).map(([kind, count]) => [
+    foreign(hub.name), `${kind}, refused`, number(count), 'The hub answers each of these alone with a fault (500).',
+    'See the refusals of the spokes: they name a sample.',
+  ]);
+  const parts = (hub) => hub.left_out.map((it) => (
+    [foreign(hub.name), it.part, number(it.count), withCode(it.meaning), withCode(it.remedy)]
+  ));
+  const rows = hubs.flatMap((hub) => [...parts(hub), ...isolated(hub)]);
+  const titles = [['Hub', 'long'], ['What'], ['Count', 'number'], ['Why', 'long'], ['What to do', 'long']];
+  return [
+    rows.length ? table(titles, rows) : el('p', { class: 'quiet' }, 'Nothing: each hub has a place for all that was sent.'),
+    el('p', { class: 'quiet' }, 'What a hub refuses is among the refusals of each spoke, with the reason ', el('code', {}, 'hub'), '.'),
+  ];
 }
 
 function lastHour(history) {
@@ -37,7 +57,7 @@ function lastHour(history) {
     band('State', history.state, history.step_seconds),
     chart('Requests a second', [['', history.requests_per_second]], number),
     chart('Failed, requests a second', [['', history.failed_per_second]], number),
-    chart('Mean time of a request', [['', history.duration_seconds]], time),
+    chart('Time of a request', [['half', history.duration_p50_seconds], ['99 of 100', history.duration_p99_seconds]], time),
     chart('Requests under way', [['', history.requests_in_flight], ['limit', history.requests_in_flight_limit]], number),
     chart('Requests waiting', [['', history.requests_waiting]], number),
   );

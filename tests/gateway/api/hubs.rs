@@ -55,6 +55,21 @@ async fn a_hub_through_which_no_write_goes_is_down_whatever_it_answers() {
     }
 }
 
+/// It answers the probes, as it answers everything.
+#[tokio::test]
+async fn a_hub_that_understands_neither_version_is_down_and_does_not_only_fail() {
+    let hub = ScriptedHub::start().await;
+    hub.reply_always(Reply::status(415));
+    hub.reply_to_probes(Reply::status(415));
+    let gate = Gate::start_with_fast_clock(&yaml(&hub.url(), ""), SPEED).await;
+    hub.wait_for_probes(1).await;
+    write(&gate).await.expect(502);
+    let history = history(&gate, |state| *state == "down").await;
+    let states = history["state"].as_array().unwrap().iter();
+    let mut other = states.filter(|it| !it.is_null() && **it != "down" && **it != "idle");
+    assert_eq!(other.next(), None, "{history}");
+}
+
 #[tokio::test]
 async fn a_hub_at_another_url_begins_with_an_hour_of_its_own() {
     let hub = ScriptedHub::start().await;

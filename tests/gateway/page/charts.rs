@@ -93,7 +93,7 @@ async fn look(gate: &Gate) {
             &[
                 "Requests a second",
                 "Failed, requests a second",
-                "Mean time of a request",
+                "Time of a request",
                 "Requests under way",
                 "Requests waiting",
             ],
