@@ -155,7 +155,7 @@ pub async fn serve<H: Handler>(
         let admitted = match admit(stream, address, &access, &places).await {
             Ok(admitted) => admitted,
             Err(refusal) => {
-                access.count_refusal(refusal);
+                access.count_refusal_of(Some(address.ip()), refusal);
                 continue;
             }
         };

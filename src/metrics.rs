@@ -19,6 +19,7 @@
 //! declaration. Its histograms take a lock. A request makes three observations, each of which takes
 //! about 20 ns, two of them under locks that all requests share, so atomics would gain nothing.
 
+mod door;
 mod families;
 mod format;
 mod hub;
@@ -33,6 +34,7 @@ mod spoke;
 mod tests;
 
 use std::fmt::{self, Debug};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::StatusCode;
@@ -44,11 +46,13 @@ use prometheus_client::registry::Registry;
 use crate::reasons::{AuthFailure, ConnectionRefusal, UNKNOWN};
 use crate::wire::{Counts, Kind};
 
+use door::Door;
 use families::{GateFamilies, SenderFamilies, encode_families};
 use page::Spare;
 use process::ProcessCollector;
 use series::Each;
 
+pub use door::{DoorReason, DoorRefusals};
 pub use format::PageFormat;
 pub use hub::{HubMetrics, LostPart};
 pub use jwks::JwksMetrics;
@@ -89,6 +93,7 @@ pub trait Live: Debug + Send + Sync + 'static {
 pub struct Metrics {
     gate: Arc<GateFamilies>,
     unidentified: Arc<SenderFamilies>,
+    door: Arc<Door>,
     spare: Spare,
 }
 
@@ -101,6 +106,7 @@ impl Metrics {
         Self {
             gate: Arc::default(),
             unidentified: Arc::new(unidentified),
+            door: Arc::default(),
             spare: Spare::default(),
         }
     }
@@ -136,9 +142,11 @@ impl Metrics {
         requests.count(status.as_str());
     }
 
-    /// Counts a sender that was not identified.
-    pub fn count_auth_failure(&self, reason: AuthFailure) {
+    /// Counts a sender at this address that was not identified.
+    pub fn count_auth_failure(&self, reason: AuthFailure, address: IpAddr) {
         self.gate.auth_failures.of(reason).inc();
+        let reason = DoorReason::Unidentified(reason);
+        self.door.add(reason, Some(address));
     }
 
     /// Counts a sender that was not identified on the admin listener.
@@ -146,9 +154,10 @@ impl Metrics {
         self.gate.admin_auth_failures.of(reason).inc();
     }
 
-    /// Counts a request that is refused because too many passwords wait to be checked.
-    pub fn count_auth_busy(&self) {
+    /// Counts a request from this address that is refused because too many passwords wait to be checked.
+    pub fn count_auth_busy(&self, address: IpAddr) {
         self.gate.auth_busy.inc();
+        self.door.add(DoorReason::AuthBusy, Some(address));
     }
 
     /// Counts a response that is held back because its sender may be guessing credentials.
@@ -156,14 +165,22 @@ impl Metrics {
         self.gate.auth_delayed.inc();
     }
 
-    /// Counts a request that is refused because the keys that judge its JWT are not known.
-    pub fn count_auth_keys_unavailable(&self) {
+    /// Counts a request from this address that is refused because the keys that judge its JWT are not known.
+    pub fn count_auth_keys_unavailable(&self, address: IpAddr) {
         self.gate.auth_keys_unavailable.inc();
+        self.door.add(DoorReason::KeysUnavailable, Some(address));
     }
 
-    /// Counts a connection that was refused, or closed because of its sender.
-    pub fn count_refused_connection(&self, reason: ConnectionRefusal) {
+    /// Counts a connection that was refused, or closed because of its sender, who is at this address as far as
+    /// that is known.
+    pub fn count_refused_connection(&self, reason: ConnectionRefusal, address: Option<IpAddr>) {
         self.gate.connections_refused.of(reason).inc();
+        self.door.add(DoorReason::Connection(reason), address);
+    }
+
+    /// What was refused in the last hour before it was known which spoke sends, the most frequent first.
+    pub fn refused_at_the_door(&self) -> Vec<DoorRefusals> {
+        self.door.shown()
     }
 
     /// Records the sizes of a body as it was sent and after decompression, in bytes.

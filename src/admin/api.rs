@@ -9,6 +9,7 @@
 
 mod ahead;
 mod capture;
+mod door;
 mod gate;
 mod history;
 mod hubs;

@@ -31,10 +31,11 @@ const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
 /// The files: path, media type and content.
-const FILES: [(&str, &str, &str); 9] = [
+const FILES: [(&str, &str, &str); 10] = [
     ("/", HTML, include_str!("ui/index.html")),
     ("/ui/app.js", JAVASCRIPT, include_str!("ui/app.js")),
     ("/ui/charts.js", JAVASCRIPT, include_str!("ui/charts.js")),
+    ("/ui/door.js", JAVASCRIPT, include_str!("ui/door.js")),
     ("/ui/hubs.js", JAVASCRIPT, include_str!("ui/hubs.js")),
     ("/ui/icon.svg", SVG, include_str!("ui/icon.svg")),
     ("/ui/spoke.js", JAVASCRIPT, include_str!("ui/spoke.js")),

@@ -6,7 +6,7 @@
 //! `establish`.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,8 +67,13 @@ impl fmt::Debug for Access {
 impl Access {
     /// Counts a connection that is refused, or closed because of its sender.
     pub(super) fn count_refusal(&self, reason: ConnectionRefusal) {
+        self.count_refusal_of(None, reason);
+    }
+
+    /// The same of a peer at this address.
+    pub(super) fn count_refusal_of(&self, address: Option<IpAddr>, reason: ConnectionRefusal) {
         if let Some(metrics) = &self.metrics {
-            metrics.count_refused_connection(reason);
+            metrics.count_refused_connection(reason, address);
         }
     }
 }

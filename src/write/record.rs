@@ -139,7 +139,7 @@ impl Recorder {
     /// A sender is not identified. What it sent may be almost a credential, so it is not logged, but
     /// for the names in a certificate, which prove nothing without it.
     fn unidentified(&self, peer: &Peer, failure: AuthFailure, code: StatusCode) {
-        self.metrics.count_auth_failure(failure);
+        self.metrics.count_auth_failure(failure, peer.ip());
         if let Some(count) = self.unidentified.add() {
             let (failure, code) = (failure.name(), code.as_u16());
             let address = peer.ip();
@@ -162,7 +162,7 @@ impl Recorder {
 
     /// Too many passwords wait, so the one of this sender is not checked.
     fn busy(&self, peer: &Peer, reason: &str, code: StatusCode) {
-        self.metrics.count_auth_busy();
+        self.metrics.count_auth_busy(peer.ip());
         if let Some(count) = self.busy.add() {
             let (address, code) = (peer.ip(), code.as_u16());
             tracing::warn!(%address, reason, code, count, "a password is not checked");
@@ -171,7 +171,7 @@ impl Recorder {
 
     /// The keys that judge a JWT are not known. The log says of each place of keys why.
     fn keys_unavailable(&self, peer: &Peer, reason: &str, code: StatusCode) {
-        self.metrics.count_auth_keys_unavailable();
+        self.metrics.count_auth_keys_unavailable(peer.ip());
         if let Some(count) = self.keys_unavailable.add() {
             let (address, code) = (peer.ip(), code.as_u16());
             tracing::warn!(%address, reason, code, count, "a JWT is not judged");

@@ -76,6 +76,11 @@ def admin(hubgate_bin, tmp_path_factory):
              "--protocol", "v2" if name == "writing" else "v1"],
             capture_output=True,
         )  # fmt: skip
+    # One whom nobody knows.
+    connection = http.client.HTTPConnection(listen)
+    connection.request("POST", "/api/v1/write")
+    assert connection.getresponse().status == 401
+    connection.close()
     config.write_text("hub: nowhere\n")
     connection = http.client.HTTPConnection(admin)
     connection.request("POST", "/-/reload")
@@ -181,7 +186,7 @@ def test_the_answers_show_what_the_schema_is_held_to(admin):
     conditions = {it["name"]: it["conditions"][0] for it in ask("spokes")["spokes"]}
     assert conditions == {it: it.replace(" ", "_") for it in SPOKES}
     status = ask("status")
-    assert status["configuration"]["errors"] and status["ahead"]
+    assert status["configuration"]["errors"] and status["ahead"] and status["door"]
     spoke = ask("spokes/refused")
     for part in ("credentials", "limits", "refusals", "requests", "source_addresses"):
         assert spoke[part], part

@@ -1,6 +1,7 @@
 //! The status page in a real browser.
 
 mod charts;
+mod door;
 mod figures;
 mod hostile_texts;
 mod picture;
@@ -22,10 +23,11 @@ fn url(gate: &Gate, fragment: &str) -> String {
 }
 
 /// The views, and a text that each has once it has its data.
-const VIEWS: [(&str, &str); 4] = [
+const VIEWS: [(&str, &str); 5] = [
     ("#/spokes", "rate_limited"),
     ("#/spokes/refused", "remote_write:"),
     ("#/hubs", "Requests under way"),
+    ("#/door", "Nothing was refused."),
     ("#/reasons", "mismatched_label"),
 ];
 

@@ -15,6 +15,7 @@ use crate::spoke::Spoke;
 use crate::spoke::condition::Condition;
 
 use super::ahead::{self, Ahead};
+use super::door::AtTheDoor;
 use super::sentence::{self, Seen};
 use super::{ever, unix_seconds};
 
@@ -37,6 +38,8 @@ pub(super) struct Status {
     certificates: Vec<Certificate>,
     /// A sentence for each thing that ends soon or is nearly full, the most urgent first.
     ahead: Vec<String>,
+    /// What was refused in the last hour before it was known which spoke sends, the most frequent first.
+    door: Vec<AtTheDoor>,
     /// Null where none goes on.
     capture: Option<CaptureStatus>,
 }
@@ -139,6 +142,10 @@ impl Status {
             connections,
             certificates,
             ahead: ahead.sentences(),
+            door: {
+                let refused = sources.metrics.refused_at_the_door().into_iter();
+                refused.filter_map(AtTheDoor::of).collect()
+            },
             capture: sources.captures.current().map(|it| {
                 let terms = it.terms();
                 let left = terms.until.saturating_duration_since(Instant::now());

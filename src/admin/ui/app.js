@@ -1,5 +1,6 @@
 // The status page: asks the API, and shows its answers.
 
+import { drawDoor, refusedAtTheDoor } from './door.js';
 import { drawHubs, drawReasons } from './hubs.js';
 import { drawSpoke } from './spoke.js';
 import { SpokesView } from './spokes.js';
@@ -64,13 +65,13 @@ class Failure extends Error {
   }
 }
 
-/** The view and its parameters in the URL: `#/spokes?q=…`, `#/spokes/NAME`, `#/hubs`, `#/reasons`. */
+/** The view and its parameters in the URL: `#/spokes?q=…`, `#/spokes/NAME`, `#/hubs`, `#/door`, `#/reasons`. */
 function route() {
   const [path, query] = location.hash.replace(/^#\/?/, '').split('?');
   const [view, name] = path.split('/');
   const parameters = new URLSearchParams(query);
   if (view === 'spokes' && name) return { view: 'spoke', name: decoded(name), parameters };
-  return { view: ['hubs', 'reasons'].includes(view) ? view : 'spokes', parameters };
+  return { view: ['hubs', 'door', 'reasons'].includes(view) ? view : 'spokes', parameters };
 }
 
 function decoded(text) {
@@ -108,6 +109,9 @@ function gate(status) {
     put(title, name);
     put(text, value);
   });
+  const refused = refusedAtTheDoor(status.door);
+  element('door-count').hidden = !refused;
+  put(element('door-count').firstElementChild, `Refused at the door in the last hour: ${refused}`);
   const ahead = element('ahead');
   ahead.hidden = !status.ahead.length;
   render(ahead, ...status.ahead.map((it) => el('li', {}, visible(it))));
@@ -151,7 +155,7 @@ function show() {
     if (link.dataset.view === view || (view === 'spoke' && link.dataset.view === 'spokes')) link.setAttribute('aria-current', 'page');
     else link.removeAttribute('aria-current');
   }
-  const title = { spokes: 'hubgate', hubs: 'Hubs – hubgate', reasons: 'Reasons – hubgate' };
+  const title = { spokes: 'hubgate', hubs: 'Hubs – hubgate', door: 'Door – hubgate', reasons: 'Reasons – hubgate' };
   document.title = title[view] ?? `${visible(name)} – hubgate`;
   if (view === 'spokes') list.restore(parameters);
   const key = `${view}/${name ?? ''}`;
@@ -190,6 +194,7 @@ async function refresh() {
     if (view === 'spokes') await refreshSpokes(signal);
     if (view === 'spoke') await refreshSpoke(name, signal);
     if (view === 'hubs') drawHubs(element('hubs'), (await ask('hubs', signal)).hubs);
+    if (view === 'door') drawDoor(element('door'), status.door, clock);
     if (view === 'reasons') drawReasons(element('reasons'), [...reasons.values()]);
     reached = clock;
     answered = Date.now();
