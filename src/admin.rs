@@ -12,7 +12,7 @@ mod ui;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use axum::Router;
@@ -78,6 +78,8 @@ pub struct Sources {
     pub last_load: Arc<ArcSwap<LastLoad>>,
     /// When hubgate started.
     pub started: SystemTime,
+    /// The same by a clock that only goes forward.
+    pub begun: Instant,
 }
 
 /// Who sends a request with a right credential.

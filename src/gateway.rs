@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
@@ -149,6 +149,7 @@ impl Gateway {
             reloads,
             last_load: Arc::clone(&last_load),
             started: SystemTime::now(),
+            begun: Instant::now(),
         };
         let pages = Admin::new(sources, admin_address);
         let admin_access = Access {

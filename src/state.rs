@@ -34,6 +34,8 @@ pub struct State {
     pub authenticator: Authenticator<Identity>,
     /// The credentials for the admin listener; `None` lets everybody in.
     pub operators: Option<Authenticator<Operator>>,
+    /// Which one it is since the start: each that is put in force has a number of its own.
+    pub generation: u64,
     passwords: Arc<Passwords>,
     /// The metrics of its listeners with TLS.
     listeners: Vec<ListenerMetrics>,
@@ -90,6 +92,7 @@ impl State {
             jwks,
             authenticator,
             operators,
+            generation: before.map_or(0, |before| before.generation + 1),
             passwords,
             config,
         })

@@ -5,10 +5,12 @@
 //! an event that never happened is null.
 //!
 //! A client that asks again sends the `ETag` of the last answer as `If-None-Match`, and gets 304 as long as
-//! nothing changed; of the history it gets the steps that it does not have yet (`since`).
+//! nothing changed. With `since` it gets of the history the steps that it does not have yet, and of the spokes what
+//! changed.
 
 mod ahead;
 mod capture;
+mod changes;
 mod door;
 mod gate;
 mod history;
@@ -54,8 +56,15 @@ async fn status(State(sources): State<Sources>, headers: HeaderMap) -> Response<
     answer(headers, move || gate::Status::of(&sources)).await
 }
 
-async fn list(State(sources): State<Sources>, headers: HeaderMap) -> Response<Body> {
-    answer(headers, move || spokes::Spokes::of(&sources.state.load())).await
+async fn list(State(sources): State<Sources>, uri: Uri, headers: HeaderMap) -> Response<Body> {
+    let Ok(since) = since(&uri) else {
+        return only_since("the version of an answer");
+    };
+    let since = since.map(str::to_owned);
+    answer(headers, move || {
+        changes::Answer::of(&sources, since.as_deref())
+    })
+    .await
 }
 
 async fn one(
@@ -75,19 +84,25 @@ async fn all_histories(
     uri: Uri,
     headers: HeaderMap,
 ) -> Response<Body> {
-    // The number of the newest step that the client has.
-    let since = uri
-        .query()
-        .map(|query| query.strip_prefix("since=")?.parse().ok());
-    if since == Some(None) {
-        let text = "the only parameter is since, the number of a step\n";
-        return (StatusCode::BAD_REQUEST, text).into_response();
-    }
-    let since = since.flatten();
+    let since = since(&uri).and_then(|since| since.map(str::parse).transpose().map_err(drop));
+    let Ok(since) = since else {
+        return only_since("the number of a step");
+    };
     answer(headers, move || {
         history::Histories::of(&sources.state.load(), since)
     })
     .await
+}
+
+/// What the client has already, if it says so.
+fn since(uri: &Uri) -> Result<Option<&str>, ()> {
+    let parameter = uri.query().map(|query| query.strip_prefix("since="));
+    parameter.map(|it| it.ok_or(())).transpose()
+}
+
+fn only_since(what: &str) -> Response<Body> {
+    let text = format!("the only parameter is since, {what}\n");
+    (StatusCode::BAD_REQUEST, text).into_response()
 }
 
 async fn all_hubs(State(sources): State<Sources>, headers: HeaderMap) -> Response<Body> {

@@ -38,6 +38,8 @@ pub struct Snapshot {
     pub address_source: Option<&'static str>,
     /// What was refused, one entry for each reason.
     pub refusals: Vec<Refusals>,
+    /// When anything of this changed but what each write changes, and the order of the addresses.
+    pub changed: Option<Instant>,
     rate: Rate,
 }
 
@@ -65,16 +67,24 @@ impl Status {
         address_source: &'static str,
     ) {
         let mut state = self.lock();
-        state.address_source = Some(address_source);
-        state.protocol = Some(protocol);
+        let sent = (Some(protocol), Some(address_source));
+        let mut changes = (state.protocol, state.address_source) != sent;
+        (state.protocol, state.address_source) = sent;
         let cut = user_agent.floor_char_boundary(USER_AGENT_BYTES_MAX);
         if state.user_agent != user_agent[..cut] {
             user_agent[..cut].clone_into(&mut state.user_agent);
+            changes = true;
         }
         if state.addresses.front() != Some(&address) {
+            let before = state.addresses.len();
             state.addresses.retain(|known| *known != address);
+            // The servers of a pair take turns.
+            changes |= state.addresses.len() == before;
             state.addresses.push_front(address);
             state.addresses.truncate(ADDRESSES_MAX);
+        }
+        if changes {
+            state.changed = Some(Instant::now());
         }
     }
 
@@ -108,11 +118,13 @@ impl Status {
             });
             state.refusals.len() - 1
         });
+        let now = Instant::now();
+        state.changed = Some(now);
         let refusals = &mut state.refusals[place];
         refusals.count += count;
         refusals.last = SystemTime::now();
         example.clone_into(&mut refusals.example);
-        refusals.repeats.add(count, Instant::now())
+        refusals.repeats.add(count, now)
     }
 
     /// A copy for the status page.
@@ -160,5 +172,48 @@ impl Rate {
             .updated
             .map_or(Duration::ZERO, |updated| updated.elapsed());
         self.decayed * (-elapsed.as_secs_f64() / RATE_WINDOW.as_secs_f64()).exp()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use crate::reasons::RequestReason;
+    use crate::wire::Kind;
+
+    use super::*;
+
+    /// Whether this changes something but what each write changes.
+    fn changes(status: &Status, change: impl FnOnce(&Status)) -> bool {
+        status.lock().changed = None;
+        change(status);
+        status.look(|it| it.changed.is_some())
+    }
+
+    #[test]
+    fn a_spoke_that_only_writes_does_not_change() {
+        let status = Status::default();
+        let sends = |protocol, user_agent: &str, last, source| {
+            changes(&status, |status| {
+                let address = IpAddr::V4(Ipv4Addr::new(203, 0, 113, last));
+                status.record_request(protocol, user_agent, address, source);
+                status.record_written(&Counts::one(Kind::Float), Some(1));
+            })
+        };
+        assert!(sends(Protocol::V1, "a", 1, "socket"));
+        assert!(!sends(Protocol::V1, "a", 1, "socket"));
+        assert!(sends(Protocol::V2, "a", 1, "socket"));
+        assert!(sends(Protocol::V2, "b", 1, "socket"));
+        assert!(sends(Protocol::V2, "b", 2, "socket"));
+        assert!(!sends(Protocol::V2, "b", 1, "socket"));
+        assert!(sends(Protocol::V2, "b", 1, "proxy_protocol"));
+        let reason = RequestReason::Snappy.name();
+        for _ in 0..2 {
+            let refused = changes(&status, |status| {
+                status.record_refusal(reason, 1, "");
+            });
+            assert!(refused);
+        }
     }
 }

@@ -169,6 +169,17 @@ def test_an_answer_is_as_its_schema_says(admin, schema, path, answer):
     assert errors(schema, answer, document | {"undocumented": 1}) != []
 
 
+def test_what_changed_is_as_its_schema_says(admin, schema):
+    version = json.loads(processes.get(admin, "/api/v1/spokes")[1])["version"]
+    document = json.loads(processes.get(admin, f"/api/v1/spokes?since={version}")[1])
+    assert errors(schema, "changes", document) == []
+    assert errors(schema, "changes", document | {"undocumented": 1}) != []
+    columns = document["columns"]
+    assert errors(schema, "changes", document | {"columns": columns | {"other": []}}) != []
+    described = schema["$defs"]["row"]["properties"]
+    assert set(columns) - set(described) == {"limits_used"}
+
+
 def test_the_lines_of_a_capture_are_as_their_schema_says(hubgate_bin, tmp_path, schema):
     lines = captured(hubgate_bin, tmp_path, [b"", b"no snappy"])
     assert [it["capture"] for it in lines] == ["begins", "request", "request", "ended"]

@@ -1,5 +1,6 @@
 //! The API of the admin port, and `hubgate status`, which shows it in a terminal.
 
+mod changes;
 mod command;
 mod fleet;
 mod hubs;

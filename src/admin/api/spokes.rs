@@ -1,4 +1,4 @@
-//! `GET /api/v1/spokes`: the status of each hub and each spoke, as JSON.
+//! `GET /api/v1/spokes`: the status of each hub and each spoke, as JSON; with `?since=VERSION` what changed.
 
 use std::net::IpAddr;
 use std::time::SystemTime;
@@ -10,11 +10,14 @@ use crate::spoke::condition::{Condition, SILENT_AFTER};
 use crate::spoke::{LimitInUse, Refusals, Spoke};
 use crate::state::State;
 
+use super::changes::Version;
 use super::unix_seconds;
 
 /// The body of the response.
 #[derive(Debug, Serialize)]
 pub(super) struct Spokes {
+    /// `since` of the next question.
+    version: String,
     hubs: Vec<HubStatus>,
     spokes: Vec<Row>,
 }
@@ -98,12 +101,13 @@ struct RefusalStatus {
 }
 
 impl Spokes {
-    pub(super) fn of(state: &State) -> Self {
+    pub(super) fn of(state: &State, version: &Version) -> Self {
         let hubs = state.hubs.iter().map(|hub| HubStatus {
             name: hub.name().to_owned(),
             protocol: hub.speaks().map(|protocol| protocol.name()),
         });
         Self {
+            version: version.to_string(),
             hubs: hubs.collect(),
             spokes: state.spokes.iter().map(|spoke| Row::of(spoke)).collect(),
         }

@@ -3,10 +3,11 @@
 import { drawDoor, refusedAtTheDoor } from './door.js';
 import { drawHubs, drawReasons } from './hubs.js';
 import { drawSpoke } from './spoke.js';
-import { SpokesView } from './spokes.js';
+import { merged, SpokesView } from './spokes.js';
 import { ago, bytes, duration, el, moment, number, put, render, visible } from './text.js';
 
 const INTERVAL = 5000;
+const NEEDS_REASONS = ['spoke', 'reasons'];
 const TIMEOUT = 10000;
 
 const element = (id) => document.getElementById(id);
@@ -22,6 +23,8 @@ let since = null;
 let ended = 0;
 let step = 0;
 let started = null;
+/** The spokes as they were last answered, and the version of the answer. */
+let fleet = { version: null, spokes: [] };
 let reasons = new Map();
 let clock = 0;
 /** When the last answers came, by the clock of the server and by that of the browser. */
@@ -43,7 +46,8 @@ async function ask(path, signal) {
   if (!response.ok) throw new Failure(`hubgate answers with ${response.status}: ${text.trim()}`, response.status);
   const answer = JSON.parse(text);
   const tag = response.headers.get('ETag');
-  if (tag && !path.includes('?')) answers.set(path, { tag, answer });
+  // Of the others, only what changed is asked for.
+  if (tag && !/^(spokes|history)(\?|$)/.test(path)) answers.set(path, { tag, answer });
   return answer;
 }
 
@@ -178,8 +182,17 @@ async function refresh() {
   asking.abort();
   asking = new AbortController();
   const { signal } = asking;
+  const { view, name } = route();
+  // All is asked at once, and shown as it comes: how the spokes are before the spokes.
+  const explains = NEEDS_REASONS.includes(view) && !reasons.size ? 'reasons' : null;
+  const [first, explained, content] = ['status', explains, question(view, name)].map((path) => {
+    const answer = path === null ? Promise.resolve(null) : ask(path, signal);
+    // It is told where it is waited for.
+    answer.catch(() => {});
+    return answer;
+  });
   try {
-    const status = await ask('status', signal);
+    const status = await first;
     clock = status.timestamp_seconds;
     if (started !== status.start_timestamp_seconds) {
       started = status.start_timestamp_seconds;
@@ -187,13 +200,12 @@ async function refresh() {
       list.forget();
     }
     gate(status);
-    const { view, name } = route();
-    if (!reasons.size) {
-      reasons = new Map((await ask('reasons', signal)).reasons.map((it) => [it.name, it]));
-    }
-    if (view === 'spokes') await refreshSpokes(signal);
-    if (view === 'spoke') await refreshSpoke(name, signal);
-    if (view === 'hubs') drawHubs(element('hubs'), (await ask('hubs', signal)).hubs);
+    if (!performance.getEntriesByName('sentence').length) performance.mark('sentence');
+    const all = await explained;
+    if (all) reasons = new Map(all.reasons.map((it) => [it.name, it]));
+    if (view === 'spokes') await refreshSpokes(content, signal);
+    if (view === 'spoke') await refreshSpoke(name, content);
+    if (view === 'hubs') drawHubs(element('hubs'), (await content).hubs);
     if (view === 'door') drawDoor(element('door'), status.door, clock);
     if (view === 'reasons') drawReasons(element('reasons'), [...reasons.values()]);
     reached = clock;
@@ -208,10 +220,18 @@ async function refresh() {
   if (!document.hidden) timer = setTimeout(refresh, INTERVAL);
 }
 
-async function refreshSpokes(signal) {
-  const { spokes } = await ask('spokes', signal);
+/** What a view asks for, beside what all of them do. */
+function question(view, name) {
+  if (view === 'spoke') return `spokes/${encodeURIComponent(name)}`;
+  if (view === 'spokes') return fleet.version === null ? 'spokes' : `spokes?since=${fleet.version}`;
+  return view === 'hubs' ? view : null;
+}
+
+async function refreshSpokes(content, signal) {
+  const answer = await content;
   const start = performance.now();
-  list.update(spokes, clock, clock - started);
+  fleet = { version: answer.version, spokes: answer.columns ? merged(fleet.spokes, answer) : answer.spokes };
+  list.update(fleet.spokes, clock, clock - started);
   performance.clearMeasures();
   performance.measure('update', { start });
   // There is no new step yet.
@@ -225,10 +245,9 @@ async function refreshSpokes(signal) {
   }
 }
 
-async function refreshSpoke(name, signal) {
+async function refreshSpoke(name, content) {
   try {
-    const spoke = await ask(`spokes/${encodeURIComponent(name)}`, signal);
-    drawSpoke(element('spoke'), spoke, reasons, clock, clock - started);
+    drawSpoke(element('spoke'), await content, reasons, clock, clock - started);
   } catch (failure) {
     if (failure.status !== 404) throw failure;
     render(

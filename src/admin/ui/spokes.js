@@ -6,7 +6,18 @@ import { ago, condition, course, duration, el, foreign, moment, number, put, sha
 const CONDITIONS = ['never_came', 'silent', 'refused', 'failing', 'limited', 'late', 'writing'];
 
 /** The rows that are built before the first paint; the others follow while nothing else is to be done. */
-const FIRST_ROWS = 60;
+const FIRST_ROWS = 40;
+
+/** The spokes with what changed of them: columns for all of them, and those that changed as a whole. */
+export function merged(spokes, { columns, spokes: changed }) {
+  const { limits_used: used, ...fields } = columns;
+  const whole = new Map(changed.map((it) => [it.name, it]));
+  return spokes.map((spoke, place) => {
+    const values = Object.entries(fields).map(([name, column]) => [name, column[place]]);
+    const limits = spoke.limits.map((it) => ({ ...it, used: used[place][it.name] ?? null }));
+    return whole.get(spoke.name) ?? { ...spoke, ...Object.fromEntries(values), limits };
+  });
+}
 
 const worst = (spoke) => CONDITIONS.indexOf(spoke.conditions[0]);
 const usage = (spoke) => Math.max(0, ...spoke.limits.map((it) => (it.used ?? 0) / it.limit));
