@@ -4,9 +4,11 @@ mod charts;
 mod door;
 mod figures;
 mod hostile_texts;
+mod news;
 mod picture;
 mod place;
 mod questions;
+mod wall;
 
 use serde_json::json;
 
