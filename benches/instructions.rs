@@ -7,18 +7,21 @@
 
 use std::hint::black_box;
 use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
 use bytes::Bytes;
+use hubgate::capture::Captures;
 use hubgate::config::{Absent, LabelPolicy, Mismatch, SpokeLimits};
 use hubgate::load::bodies;
 use hubgate::load::shape::{Extra, Mix, Shape};
 use hubgate::policy::{self, Census, Rules, Scratch};
 use hubgate::series::{ActiveSeries, Watching};
+use hubgate::spoke::Status;
 use hubgate::wire::encoder::{Encoder, Form, Metadata};
-use hubgate::wire::{Protocol, snappy};
+use hubgate::wire::{Counts, Kind, Protocol, snappy};
 
 /// The allocator of the binary.
 #[global_allocator]
@@ -145,10 +148,12 @@ enum Work {
     Compress,
     /// Compress what [`Self::Translate`] encodes.
     CompressTranslated,
+    /// Note what the status page shows of a request.
+    Note,
 }
 
 impl Work {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Decode,
         Self::Inspect,
         Self::InspectFar,
@@ -158,6 +163,7 @@ impl Work {
         Self::Translate,
         Self::Compress,
         Self::CompressTranslated,
+        Self::Note,
     ];
 
     fn name(self, from: Protocol) -> &'static str {
@@ -173,6 +179,7 @@ impl Work {
             (Self::Compress, _) => "compress",
             (Self::CompressTranslated, Protocol::V1) => "compress-upgraded",
             (Self::CompressTranslated, Protocol::V2) => "compress-downgraded",
+            (Self::Note, _) => "note",
         }
     }
 }
@@ -237,6 +244,8 @@ impl Case {
             Work::Replay | Work::Compress | Work::CompressTranslated => {
                 matches!(self.body.source, Source::Captured(_))
             }
+            // It does not depend on the body.
+            Work::Note => self.body.suffix == "v1",
         }
     }
 
@@ -265,6 +274,7 @@ impl Case {
             _ => Known::nothing(),
         };
         let mut compressor = snappy::Encoder::default();
+        let (status, captures) = (Status::default(), Captures::default());
         for _ in 0..count {
             let memory = (&mut scratch, &mut encoder);
             match self.work {
@@ -287,6 +297,7 @@ impl Case {
                     let encoded = black_box(&encoded);
                     black_box(snappy::compress(&mut compressor, encoded, &mut buffer));
                 }
+                Work::Note => note(protocol, &status, &captures),
             }
         }
     }
@@ -404,6 +415,15 @@ fn replay(
     let encoders = std::slice::from_mut(encoder);
     policy::replay(protocol, black_box(message), rules, scratch, encoders).expect("it was judged");
     black_box(encoder.finish().expect("an honest body"));
+}
+
+/// What a request leaves for the status page, and the question whether it is captured.
+fn note(protocol: Protocol, status: &Status, captures: &Captures) {
+    let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    status.record_request(protocol, black_box("Prometheus/3.12.0"), address, "socket");
+    assert!(captures.of(black_box("production")).is_none());
+    let written = Counts::one(Kind::Float);
+    black_box(status.record_written(&written, Some(NOW_MILLIS)));
 }
 
 /// A time after those of all captured bodies, in milliseconds since the Unix epoch.
