@@ -36,6 +36,9 @@ const PLACES_INTERVAL: Duration = Duration::from_secs(1);
 /// An empty message as a snappy block.
 const EMPTY_MESSAGE: &[u8] = b"\0";
 
+/// No snappy block: a length that does not end. Every receiver refuses it.
+const BROKEN_MESSAGE: &[u8] = b"\xff";
+
 /// The name of the spoke in the headers of a probe; no spoke may have it.
 const PROBING_SPOKE: &str = UNKNOWN;
 
@@ -186,7 +189,7 @@ impl Hub {
     /// Finds out what the hub speaks, and again whenever a response makes it doubtful, closes idle
     /// connections, and looks whether the hub is silent. Does not return.
     pub async fn run(&self) -> Infallible {
-        let probe = || self.probe(self.deadline());
+        let probe = |protocol| self.ask(protocol, self.deadline());
         tokio::select! {
             never = self.discovery.run(self.name(), probe) => never,
             never = self.connections.sweep() => never,
@@ -211,9 +214,18 @@ impl Hub {
     /// Asks whether the hub speaks V2: the response to an empty message must carry the Written
     /// headers and arrive by `deadline`.
     pub async fn probe(&self, deadline: Instant) -> Result<HubResponse, HubFailure> {
+        self.ask(Protocol::V2, deadline).await
+    }
+
+    /// Sends an empty message of V2, or a broken one of V1.
+    async fn ask(&self, protocol: Protocol, deadline: Instant) -> Result<HubResponse, HubFailure> {
+        let body = match protocol {
+            Protocol::V1 => BROKEN_MESSAGE,
+            Protocol::V2 => EMPTY_MESSAGE,
+        };
         let request = HubRequest {
-            protocol: Protocol::V2,
-            body: Bytes::from_static(EMPTY_MESSAGE),
+            protocol,
+            body: Bytes::from_static(body),
             spoke: None,
             retry_attempt: None,
             deadline,

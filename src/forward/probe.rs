@@ -3,9 +3,13 @@
 //! A hub that speaks V2 responds to an empty V2 message with the Written headers. VictoriaMetrics and
 //! Prometheus before 2.54 respond to V2 with 204 as well, but without these headers, and store nothing.
 //! A hub that was not found to speak V2 is asked again now and then: it may be upgraded.
+//!
+//! Something that stands before a hub, such as a balancer in maintenance, may take everything in that
+//! way, V1 too. So a hub that spoke V2 is believed to speak V1 only when it says so with 415, or when it
+//! is silent for a while and refuses a broken V1 message all the time, which only a receiver does.
 
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -25,6 +29,12 @@ const INTERVAL_MIN: Duration = Duration::from_millis(500);
 /// Time between two probes of a hub that was not found to speak V2.
 const INTERVAL_MAX: Duration = Duration::from_secs(30);
 
+/// Time between two probes of a hub that spoke V2 and is silent.
+const INTERVAL_SILENT: Duration = Duration::from_secs(5);
+
+/// A hub that spoke V2 is silent for so long before it is believed to speak V1. Its spokes retry meanwhile.
+const SILENCE: Duration = Duration::from_secs(30);
+
 /// What one hub was found to speak.
 #[derive(Debug)]
 pub(super) struct Discovery {
@@ -34,6 +44,8 @@ pub(super) struct Discovery {
     found: AtomicU8,
     /// Wakes [`Self::run`] when a response makes doubtful what was found.
     doubt: Notify,
+    /// The hub spoke V2 and was silent for so long that the next silent probe is believed.
+    silent_for_long: AtomicBool,
 }
 
 impl Discovery {
@@ -48,6 +60,7 @@ impl Discovery {
             negotiates: configured == HubProtocol::Auto,
             found: code(found).into(),
             doubt: Notify::new(),
+            silent_for_long: false.into(),
         }
     }
 
@@ -69,14 +82,19 @@ impl Discovery {
     ///
     /// A success with a text says nothing: no receiver of remote write has anything to say, so it
     /// may be a page of something that stands before the hub. If such a page made the hub V1, V1
-    /// would be sent, which the page seems to take, and the samples would be lost.
+    /// would be sent, which the page seems to take, and the samples would be lost. A success that says
+    /// nothing at all may come from there as well, if the hub was found to speak V2.
     pub(super) fn learn(&self, response: &HubResponse, probing: bool) -> Option<Protocol> {
         if !self.negotiates {
             return None;
         }
+        let believes_silence = self.found() != Some(Protocol::V2)
+            || (probing && self.silent_for_long.load(Ordering::Relaxed));
         let found = if response.written.is_some() {
             Protocol::V2
-        } else if response.status == StatusCode::UNSUPPORTED_MEDIA_TYPE || response.took_nothing() {
+        } else if response.status == StatusCode::UNSUPPORTED_MEDIA_TYPE
+            || (response.took_nothing() && believes_silence)
+        {
             Protocol::V1
         } else {
             if !probing && !response.status.is_server_error() {
@@ -89,8 +107,8 @@ impl Discovery {
     }
 
     /// Sends probes for ever, whenever there is cause. `probe` sends one and has its response
-    /// [learned](Self::learn).
-    pub(super) async fn run<F>(&self, hub: &str, probe: impl Fn() -> F) -> Infallible
+    /// [learned](Self::learn) if it is V2: an empty message of V2, or a broken one of V1.
+    pub(super) async fn run<F>(&self, hub: &str, probe: impl Fn(Protocol) -> F) -> Infallible
     where
         F: Future<Output = Result<HubResponse, HubFailure>>,
     {
@@ -99,14 +117,33 @@ impl Discovery {
         }
         let mut interval = INTERVAL_MIN;
         let mut doubted = false;
+        let mut was_silent = false;
+        let mut silent: Option<Instant> = None;
         loop {
-            if doubted || self.found() != Some(Protocol::V2) {
-                let result = probe().await;
+            if doubted || silent.is_some() || self.found() != Some(Protocol::V2) {
+                let long = silent.is_some_and(|since| since.elapsed() >= SILENCE);
+                self.silent_for_long.store(long, Ordering::Relaxed);
+                let result = probe(Protocol::V2).await;
                 self.log(hub, &result);
+                let is_silent = self.found() == Some(Protocol::V2)
+                    && result.is_ok_and(|response| response.took_nothing());
+                if is_silent && !was_silent {
+                    tracing::warn!(
+                        hub,
+                        "a hub that speaks remote write 2.0 does not say any more what it wrote; does \
+                         something before it respond?"
+                    );
+                }
+                was_silent = is_silent;
+                silent = match is_silent && refuses(probe(Protocol::V1).await) {
+                    true => silent.or_else(|| Some(Instant::now())),
+                    false => None,
+                };
             }
             let probed = Instant::now();
             interval = match self.found() {
                 None => INTERVAL_MAX.min(interval * 2),
+                Some(_) if silent.is_some() => INTERVAL_SILENT,
                 Some(_) => INTERVAL_MAX,
             };
             doubted = tokio::select! {
@@ -144,6 +181,11 @@ impl Discovery {
     }
 }
 
+/// True for the response to a broken message of something that reads it.
+fn refuses(result: Result<HubResponse, HubFailure>) -> bool {
+    result.is_ok_and(|response| !response.status.is_success())
+}
+
 fn code(protocol: Option<Protocol>) -> u8 {
     match protocol {
         None => 0,
@@ -154,6 +196,7 @@ fn code(protocol: Option<Protocol>) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicU16;
     use std::sync::{Arc, Mutex};
 
     use crate::wire::Counts;
@@ -209,19 +252,28 @@ mod tests {
     }
 
     #[test]
-    fn a_page_before_the_hub_changes_nothing() {
+    fn what_something_before_the_hub_says_changes_nothing() {
         let discovery = Discovery::new(HubProtocol::Auto);
         discovery.learn(&response(204, true), true);
-        discovery.learn(&page(200), false);
+        for response in [page(200), response(204, false), response(200, false)] {
+            for probing in [false, true] {
+                assert_eq!(discovery.learn(&response, probing), None, "{response:?}");
+            }
+        }
         assert_eq!(discovery.found(), Some(Protocol::V2));
+        // A hub says this of itself.
+        discovery.learn(&response(415, false), false);
+        assert_eq!(discovery.found(), Some(Protocol::V1));
     }
 
-    /// Runs a discovery whose hub gives the responses in turn, the last one again and again.
+    /// Runs a discovery whose hub gives the responses to V2 in turn, the last one again and again, and one
+    /// response to all of V1.
     struct Run {
         discovery: Arc<Discovery>,
         started: Instant,
         probes: Arc<Mutex<Vec<Duration>>>,
         responses: Arc<Mutex<Vec<Result<HubResponse, HubFailure>>>>,
+        to_v1: Arc<AtomicU16>,
         _task: tokio_util::task::AbortOnDropHandle<Infallible>,
     }
 
@@ -231,11 +283,16 @@ mod tests {
             let started = Instant::now();
             let probes = Arc::new(Mutex::new(Vec::new()));
             let responses = Arc::new(Mutex::new(responses));
+            let to_v1 = Arc::new(AtomicU16::new(400));
             let task = tokio::spawn({
                 let (discovery, probes) = (Arc::clone(&discovery), Arc::clone(&probes));
-                let responses = Arc::clone(&responses);
+                let (responses, to_v1) = (Arc::clone(&responses), Arc::clone(&to_v1));
                 async move {
-                    let probe = || {
+                    let probe = |protocol| {
+                        if protocol == Protocol::V1 {
+                            let status = to_v1.load(Ordering::Relaxed);
+                            return std::future::ready(Ok(response(status, false)));
+                        }
                         probes.lock().unwrap().push(started.elapsed());
                         let mut responses = responses.lock().unwrap();
                         let result = match responses.len() {
@@ -255,6 +312,7 @@ mod tests {
                 started,
                 probes,
                 responses,
+                to_v1,
                 _task: tokio_util::task::AbortOnDropHandle::new(task),
             }
         }
@@ -297,6 +355,50 @@ mod tests {
         run.discovery.learn(&response(404, false), false);
         assert_eq!(run.probes_by(41).await, [0, 40_000]);
         assert_eq!(run.discovery.found(), Some(Protocol::V1));
+    }
+
+    /// A run that found V2, and then a hub that is silent.
+    async fn silenced(to_v1: u16) -> Run {
+        let run = Run::start(vec![Ok(response(204, true))]);
+        assert_eq!(run.probes_by(10).await, [0]);
+        run.to_v1.store(to_v1, Ordering::Relaxed);
+        run.responses.lock().unwrap()[0] = Ok(response(204, false));
+        run.discovery.learn(&response(204, false), false);
+        run
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hub_that_was_replaced_by_an_older_one_is_believed_after_30_s() {
+        let run = silenced(400).await;
+        run.probes_by(39).await;
+        assert_eq!(run.discovery.found(), Some(Protocol::V2));
+        let probes = run.probes_by(41).await;
+        assert_eq!(run.discovery.found(), Some(Protocol::V1));
+        assert_eq!(probes.len(), 1 + 7, "{probes:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hub_that_speaks_again_must_be_silent_from_the_start() {
+        let run = silenced(400).await;
+        run.probes_by(35).await;
+        run.responses.lock().unwrap()[0] = Ok(response(204, true));
+        run.probes_by(43).await;
+        run.responses.lock().unwrap()[0] = Ok(response(204, false));
+        run.discovery.learn(&response(204, false), false);
+        run.probes_by(72).await;
+        assert_eq!(run.discovery.found(), Some(Protocol::V2));
+        run.probes_by(74).await;
+        assert_eq!(run.discovery.found(), Some(Protocol::V1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_takes_a_broken_message_is_no_hub() {
+        let run = silenced(204).await;
+        for second in 10..1000 {
+            run.discovery.learn(&response(204, false), false);
+            run.probes_by(second).await;
+        }
+        assert_eq!(run.discovery.found(), Some(Protocol::V2));
     }
 
     #[tokio::test(start_paused = true)]

@@ -48,8 +48,7 @@ pub(super) enum Reaction {
     Translate,
     /// Send the message in two halves. A message that cannot be halved, because it holds one sample
     /// or no further requests are left, is refused: the spoke gets 413 if that was the hub's status,
-    /// and else 400. Without time for the halves the spoke gets 503, but not more than twice in a
-    /// row.
+    /// and else 400. Without time for the halves the spoke gets 503, but not for ever.
     Halve,
     /// The hub refused samples of the message for good; the spoke gets 400, or 413.
     Refuse,
@@ -81,7 +80,13 @@ pub(super) fn react(sent: &Sent, response: &HubResponse, known: Known) -> Reacti
             // Nothing of it was understood (remote write 2.0, "Required Written Response Headers"),
             // though something on the way may have set the headers.
             Some(0) if translatable => Reaction::Translate,
-            None if translatable && response.took_nothing() => Reaction::Translate,
+            // What responds in this way for a hub that speaks V2 would seem to take V1 as well.
+            None if translatable
+                && response.took_nothing()
+                && known.speaks != Some(Protocol::V2) =>
+            {
+                Reaction::Translate
+            }
             Some(0) | None => Reaction::Fail(Failed::silent(response)),
         },
         // A hub that stored something of V2 would say so. This one may decode V2 as V1, or find the
@@ -255,6 +260,21 @@ mod tests {
         ];
         for (row, sent, response, expected) in rows {
             assert_eq!(step(react(&sent, &response, KNOWN)), expected, "{row}");
+        }
+    }
+
+    #[test]
+    fn a_v2_hub_that_says_nothing_is_not_sent_v1() {
+        let silent = response(204, None, "");
+        let sent = translatable(Protocol::V2);
+        let rows = [
+            (Some(Protocol::V2), "fail"),
+            (Some(Protocol::V1), "translate"),
+            (None, "translate"),
+        ];
+        for (speaks, expected) in rows {
+            let known = Known { speaks, ..KNOWN };
+            assert_eq!(step(react(&sent, &silent, known)), expected, "{speaks:?}");
         }
     }
 

@@ -60,26 +60,56 @@ async fn the_protocol_of_a_hub_is_found_at_the_start() {
 /// An older hub replaced it. The write that shows this is repeated as V1, and so is every later one.
 #[tokio::test]
 async fn a_downgraded_hub_gets_v1_within_the_same_write() {
-    for v2 in [V2::Ignores, V2::Refuses] {
-        for protocol in Protocol::BOTH {
-            let (hub, gate) = start_hub_and_gate("").await;
-            gate.wait_for_protocol(None, Protocol::V2).await;
-            hub.set_v2(v2);
-            let response = gate.write(protocol, &unchanged()).await.expect(204);
-            let expected = success_headers(protocol, (1, 0, 0));
-            assert_eq!(response.written(), expected, "{v2:?}, {protocol:?}");
-            assert_eq!(
-                protocols(&hub.take_received()),
-                [Protocol::V2, Protocol::V1],
-                "{v2:?}, {protocol:?}"
-            );
-            assert_eq!(hub.take_stored().len(), 1, "stored once");
-            gate.wait_for_protocol(None, Protocol::V1).await;
-            gate.write(protocol, &unchanged()).await.expect(204);
-            assert_eq!(hub.take_one().protocol, Protocol::V1, "the next write");
-            gate.expect_balanced_counts("production").await;
-        }
+    for protocol in Protocol::BOTH {
+        let (hub, gate) = start_hub_and_gate("").await;
+        gate.wait_for_protocol(None, Protocol::V2).await;
+        hub.set_v2(V2::Refuses);
+        let response = gate.write(protocol, &unchanged()).await.expect(204);
+        let expected = success_headers(protocol, (1, 0, 0));
+        assert_eq!(response.written(), expected, "{protocol:?}");
+        assert_eq!(
+            protocols(&hub.take_received()),
+            [Protocol::V2, Protocol::V1],
+            "{protocol:?}"
+        );
+        assert_eq!(hub.take_stored().len(), 1, "stored once");
+        gate.wait_for_protocol(None, Protocol::V1).await;
+        gate.write(protocol, &unchanged()).await.expect(204);
+        assert_eq!(hub.take_one().protocol, Protocol::V1, "the next write");
+        gate.expect_balanced_counts("production").await;
     }
+}
+
+/// A balancer in maintenance takes everything, and nothing of it is stored. An older hub that replaced
+/// this one looks the same to V2.
+#[tokio::test]
+async fn an_empty_success_for_a_v2_hub_is_no_success() {
+    let (hub, gate) = start_hub_and_gate("").await;
+    gate.wait_for_protocol(None, Protocol::V2).await;
+    for status in [204, 200] {
+        hub.reply_always(Reply::status(status));
+        hub.reply_to_probes(Reply::status(status));
+        let probes = hub.probes();
+        for count in 1..=3 {
+            for protocol in Protocol::BOTH {
+                let response = gate.write(protocol, &unchanged()).await;
+                response.expect_retryable(502);
+            }
+            hub.wait_for_probes(probes + count).await;
+        }
+        let sent = protocols(&hub.take_received());
+        assert!(sent.iter().all(|it| *it == Protocol::V2), "{sent:?}");
+        hub.reply_as_usual();
+        hub.reply_to_probes_as_usual();
+        for protocol in Protocol::BOTH {
+            gate.write(protocol, &unchanged()).await.expect(204);
+            assert_eq!(hub.take_one().protocol, Protocol::V2);
+        }
+        assert_eq!(hub.take_stored().len(), 2, "what was answered 204");
+    }
+    gate.wait_for_log(&["does not say any more what it wrote"])
+        .await;
+    gate.expect_balanced_counts("production").await;
 }
 
 #[tokio::test]

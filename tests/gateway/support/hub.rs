@@ -233,7 +233,8 @@ impl ScriptedHub {
         self.state.script.lock().unwrap().clear();
     }
 
-    /// Sets the reply to every request from now on, except those of [`Self::reply_once`].
+    /// Sets the reply to every request from now on, except those of [`Self::reply_once`]. What cannot be
+    /// read gets it as well.
     pub(crate) fn reply_always(&self, reply: Reply) {
         *self.state.always.lock().unwrap() = Some(reply);
     }
@@ -377,8 +378,10 @@ async fn respond(
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
     let Some(received) = read(&head, body) else {
+        let scripted = state.always.lock().unwrap().clone();
+        let scripted = scripted.filter(|it| it.status.is_some() && it.fault.is_none());
         let reply = Reply::status(400).text("the hub cannot read this");
-        return Ok(reply.into_response());
+        return Ok(scripted.unwrap_or(reply).into_response());
     };
     let required = state.authorizations.lock().unwrap().clone();
     let shown = received.header("authorization").unwrap_or_default();
