@@ -217,7 +217,7 @@ impl Endpoint {
         if !spoke.source_ranges.contains(address) {
             return Err(outside(rules, address, Refusal::SourceRange { address }));
         }
-        turn.stay();
+        turn.stay(&spoke.name);
         record::identified(&identity);
         let protocol = negotiate::negotiate(&head.headers)?;
         progress.protocol = Some(protocol);

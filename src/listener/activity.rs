@@ -133,7 +133,7 @@ impl Activity {
                 false
             }
             _ => {
-                self.turn.idle();
+                self.turn.rest();
                 *phase = Phase::Idle(Instant::now());
                 self.ending()
             }

@@ -1,9 +1,10 @@
 //! The places of a listener: how many connections are open, who holds them, and which gives way when
 //! all are taken.
 //!
-//! A connection stays once its handler knows who sends. One of a stranger, who may open many to keep
-//! others out, gives way to a new one. To send a request is not enough to stay: a stranger can have one
-//! in flight for long, by a password that waits to be checked or by a response that it does not read.
+//! A connection stays once its handler knows who sends, unless its sender has more than a fair part of all
+//! places (see `known`). One of a stranger, who may open many to keep others out, gives way to a new one. To
+//! send a request is not enough to stay: a stranger can have one in flight for long, by a password that waits
+//! to be checked or by a response that it does not read.
 //!
 //! The oldest connection of the address with most of them is first. Otherwise a stranger who opens
 //! connections faster than heads travel would have new ones give way. When one address has as many as
@@ -11,10 +12,12 @@
 //! steps in trees, however many connections are open.
 
 mod holders;
+mod known;
 #[cfg(test)]
 mod tests;
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,6 +29,7 @@ use crate::metrics::Gauge;
 use crate::reasons::ConnectionRefusal;
 
 use holders::{Holder, Open};
+use known::Connection;
 
 use super::pace::Pace;
 
@@ -39,7 +43,8 @@ const LINGERING_MAX: usize = 64;
 /// Which connections give way to new ones when all places are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GivesWay {
-    /// Those whose handler has not told them to stay, requests in flight included.
+    /// Those whose handler has not told them to stay, requests in flight included. If there are none, one
+    /// of the sender that has most connections, and more than its part.
     Unknown,
     /// Those without a request that is being handled, where the handler knows nobody. A response that
     /// is not read keeps no place.
@@ -96,7 +101,12 @@ impl Places {
         self.lock().change(holder, |held| held.open += 1);
         let turn = Arc::new(Turn {
             places: Arc::clone(self),
-            standing: Mutex::new(Standing { holder, order: 0 }),
+            standing: Mutex::new(Standing {
+                holder,
+                order: 0,
+                known: None,
+            }),
+            busy: Arc::default(),
             over: CancellationToken::new(),
         });
         turn.wait();
@@ -113,7 +123,7 @@ impl Places {
     /// Has the first of the waiting connections give way, and takes its place.
     async fn evict(&self, holder: Holder) -> Option<OwnedSemaphorePermit> {
         self.pace.turn().await;
-        let evicted = self.lock().pop_first();
+        let evicted = self.lock().pop_first(self.limit);
         if let Some(over) = &evicted {
             over.cancel();
         }
@@ -180,10 +190,14 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.turn.over.cancel();
-        self.turn.stay();
+        self.turn.leave_line();
         let Turn { places, .. } = &*self.turn;
-        let holder = self.turn.standing().holder;
-        places.lock().change(holder, |held| held.open -= 1);
+        let mut standing = self.turn.standing();
+        let mut open = places.lock();
+        if let Some((sender, number)) = standing.known.take() {
+            open.known.remove(&sender, number);
+        }
+        open.change(standing.holder, |held| held.open -= 1);
         if let Some(gauge) = &self.gauge {
             gauge.dec();
         }
@@ -196,6 +210,8 @@ pub struct Turn {
     places: Arc<Places>,
     /// Locked before `places`.
     standing: Mutex<Standing>,
+    /// The connection has a request.
+    busy: Arc<AtomicBool>,
     /// Cancelled when the connection gives way or has ended.
     over: CancellationToken,
 }
@@ -205,11 +221,34 @@ struct Standing {
     holder: Holder,
     /// The order of the connection while it waits, else 0.
     order: u64,
+    /// The sender once it is known, and the number of the connection among those with a known one.
+    known: Option<(Arc<str>, u64)>,
 }
 
 impl Turn {
-    /// The connection stays: the handler knows who sends.
-    pub fn stay(&self) {
+    /// The connection stays while its sender has no more than its part: the handler knows who sends. What
+    /// others send over it counts for the first one.
+    pub fn stay(&self, sender: &str) {
+        if self.standing().known.is_some() {
+            return;
+        }
+        self.leave_line();
+        let mut standing = self.standing();
+        if standing.known.is_some() || self.over.is_cancelled() {
+            return;
+        }
+        let mut open = self.places.lock();
+        let number = open.next_number();
+        let connection = Connection {
+            over: self.over.clone(),
+            busy: Arc::clone(&self.busy),
+        };
+        let sender = open.known.add(sender, number, connection);
+        standing.known = Some((sender, number));
+    }
+
+    /// The connection does not give way as one of a stranger.
+    fn leave_line(&self) {
         let mut standing = self.standing();
         let order = standing.order;
         if order > 0 {
@@ -221,9 +260,16 @@ impl Turn {
 
     /// A request of the connection is being handled.
     pub(super) fn busy(&self) {
+        self.busy.store(true, Ordering::Relaxed);
         if self.places.gives_way == GivesWay::Idle {
-            self.stay();
+            self.leave_line();
         }
+    }
+
+    /// No request of the connection is in flight any more.
+    pub(super) fn rest(&self) {
+        self.busy.store(false, Ordering::Relaxed);
+        self.idle();
     }
 
     /// A request of the connection has its response, or has ended without one, or is kept waiting for

@@ -44,7 +44,7 @@ impl Handler for Paths {
         let body = body.map_err(|never| match never {}).boxed_unsync();
         let mut response = Response::new(body);
         if path != "/unknown" {
-            turn.stay();
+            turn.stay(path);
         }
         match path {
             "/long" | "/unknown" => sleep(LONG).await,

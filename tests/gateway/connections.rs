@@ -14,17 +14,13 @@ use crate::support::{DEADLINE, eventually};
 #[tokio::test]
 async fn connections_beyond_connections_max_get_no_response() {
     let hub = ScriptedHub::start().await;
-    let listen = "listen: {address: \"127.0.0.1:0\", connections_max: 3}\n";
-    let yaml = format!("{listen}{}", config(&hub.url(), &[spoke("production", "")]));
-    let gate = Gate::start(&yaml).await;
-    let request = Request::up().spoke("production");
+    let spokes = ["first", "second", "third"];
+    let gate = start_with_three_places(&hub, &spokes).await;
     let mut held = Vec::new();
-    for _ in 0..3 {
-        let opened = Connection::open(gate.write_address(), None, false).await;
-        let mut connection = opened.unwrap();
-        connection.send(request.clone()).await.unwrap().expect(204);
-        held.push(connection);
+    for spoke in spokes {
+        held.push((hold_connection(&gate, spoke).await, spoke));
     }
+    let request = Request::up().spoke("first");
     gate.wait_for_metric("hubgate_connections", &[], 3.0).await;
     assert_eq!(gate.sum("hubgate_connections_limit", &[]).await, 3.0);
     gate.try_send(request.clone())
@@ -35,12 +31,55 @@ async fn connections_beyond_connections_max_get_no_response() {
     assert_eq!(refused, 1.0);
     gate.wait_for_log(&["all connections", "\"refused\":1", "127.0.0.1: 3"])
         .await;
-    for connection in &mut held {
-        connection.send(request.clone()).await.unwrap().expect(204);
+    for (connection, spoke) in &mut held {
+        let request = Request::up().spoke(spoke);
+        connection.send(request).await.unwrap().expect(204);
     }
     drop(held);
     gate.wait_for_metric("hubgate_connections", &[], 0.0).await;
     gate.send(request).await.expect(204);
+}
+
+/// It opens ever more, as through a proxy, and each is used again before it is idle for long.
+#[tokio::test]
+async fn a_spoke_with_all_connections_does_not_keep_others_out() {
+    let hub = ScriptedHub::start().await;
+    let gate = start_with_three_places(&hub, &["storm", "other"]).await;
+    let mut storm = Vec::new();
+    for _ in 0..3 {
+        storm.push(hold_connection(&gate, "storm").await);
+    }
+    let mut other = hold_connection(&gate, "other").await;
+    let evicted = [("reason", "evicted")];
+    gate.wait_for_metric("hubgate_connections_refused_total", &evicted, 1.0)
+        .await;
+    let storms = Request::up().spoke("storm");
+    storm[0]
+        .send(storms.clone())
+        .await
+        .expect_err("it is closed");
+    for connection in &mut storm[1..] {
+        connection.send(storms.clone()).await.unwrap().expect(204);
+    }
+    let others = Request::up().spoke("other");
+    other.send(others).await.unwrap().expect(204);
+}
+
+/// Starts with these spokes and three connections at most.
+async fn start_with_three_places(hub: &ScriptedHub, spokes: &[&str]) -> Gate {
+    let listen = "listen: {address: \"127.0.0.1:0\", connections_max: 3}\n";
+    let spokes: Vec<_> = spokes.iter().map(|name| spoke(name, "")).collect();
+    let yaml = format!("{listen}{}", config(&hub.url(), &spokes));
+    Gate::start(&yaml).await
+}
+
+/// A connection that this spoke has used.
+async fn hold_connection(gate: &Gate, spoke: &str) -> Connection {
+    let opened = Connection::open(gate.write_address(), None, false).await;
+    let mut connection = opened.unwrap();
+    let request = Request::up().spoke(spoke);
+    connection.send(request).await.unwrap().expect(204);
+    connection
 }
 
 /// The start of a request line.

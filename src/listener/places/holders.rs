@@ -13,6 +13,7 @@ use crate::telemetry::Repeats;
 
 use super::super::peer::network;
 use super::Taker;
+use super::known::Known;
 
 /// The number of holders that the log names.
 const HOLDERS_LOGGED: usize = 3;
@@ -22,6 +23,8 @@ const HOLDERS_LOGGED: usize = 3;
 pub(super) struct Open {
     /// Those with open connections.
     holders: HashMap<Holder, Held>,
+    /// The connections whose sender is known.
+    pub(super) known: Known,
     /// Those with connections that give way. The last one has most of them, and of those with as
     /// many, the oldest.
     crowd: BTreeSet<(usize, Reverse<u64>, Holder)>,
@@ -100,10 +103,12 @@ impl Open {
         result
     }
 
-    /// Takes the first connection that gives way.
-    pub(super) fn pop_first(&mut self) -> Option<CancellationToken> {
-        let (_, _, holder) = *self.crowd.last()?;
-        self.pop_first_of(holder)
+    /// Takes the first connection that gives way, now that all of `limit` places are taken.
+    pub(super) fn pop_first(&mut self, limit: usize) -> Option<CancellationToken> {
+        match self.crowd.last() {
+            Some((_, _, holder)) => self.pop_first_of(*holder),
+            None => self.known.pop(limit),
+        }
     }
 
     fn pop_first_of(&mut self, holder: Holder) -> Option<CancellationToken> {
@@ -138,7 +143,7 @@ impl Open {
     /// Tells whether nobody holds anything.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.crowd.is_empty() && self.holders.is_empty()
+        self.crowd.is_empty() && self.holders.is_empty() && self.known.is_empty()
     }
 }
 

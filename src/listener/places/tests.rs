@@ -20,7 +20,7 @@ fn hold(place: Place) -> tokio::task::JoinHandle<()> {
 async fn the_oldest_connection_that_is_not_told_to_stay_gives_way() {
     let places = Places::new(3, GivesWay::Unknown);
     let served = take(&places, 1).await.unwrap();
-    served.turn().stay();
+    served.turn().stay("first");
     let oldest = take(&places, 2).await.unwrap();
     // A request alone does not keep it.
     oldest.turn().busy();
@@ -29,15 +29,85 @@ async fn the_oldest_connection_that_is_not_told_to_stay_gives_way() {
     let third = take(&places, 4).await.unwrap();
     oldest.await.unwrap();
     assert!(!second.is_finished());
-    third.turn().stay();
+    third.turn().stay("second");
     let fourth = take(&places, 5).await.unwrap();
     second.await.unwrap();
-    fourth.turn().stay();
+    fourth.turn().stay("third");
     assert!(take(&places, 6).await.is_none());
     fourth.turn().idle();
     assert!(take(&places, 6).await.is_none());
     drop(served);
     assert!(take(&places, 6).await.is_some());
+}
+
+/// Takes a place for a connection of this sender, which has a request.
+async fn take_known(places: &Arc<Places>, sender: &str) -> Place {
+    let place = take(places, 1).await.unwrap();
+    place.turn().busy();
+    place.turn().stay(sender);
+    place
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_known_sender_does_not_keep_others_out() {
+    let places = Places::new(6, GivesWay::Unknown);
+    let mut storm = Vec::new();
+    for _ in 0..6 {
+        storm.push(take_known(&places, "storm").await);
+    }
+    storm[1].turn().rest();
+    storm[2].turn().rest();
+    storm[2].turn().busy();
+    let turns: Vec<_> = storm.iter().map(|it| Arc::clone(it.turn())).collect();
+    let mut storm: Vec<_> = storm.into_iter().map(hold).collect();
+    // The one without a request is first, then the newest.
+    let mut others = vec![hold(take_known(&places, "other").await)];
+    storm.remove(1).await.unwrap();
+    others.push(hold(take_known(&places, "other").await));
+    storm.pop().unwrap().await.unwrap();
+    others.push(hold(take_known(&places, "other").await));
+    storm.pop().unwrap().await.unwrap();
+    let third = take_known(&places, "third").await;
+    storm.extend(others);
+    tokio::task::yield_now().await;
+    let left = storm.iter().filter(|it| !it.is_finished()).count();
+    assert_eq!(left, 5, "either lost one of three");
+    // A request may end after its connection.
+    turns[1].stay("storm");
+    drop(third);
+    for task in storm {
+        task.abort();
+        let _ = task.await;
+    }
+    assert!(places.lock().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn strangers_give_way_before_any_known_sender() {
+    let places = Places::new(4, GivesWay::Unknown);
+    let mut known = Vec::new();
+    for _ in 0..4 {
+        known.push(hold(take_known(&places, "spoke").await));
+    }
+    let mut stranger = hold(take(&places, 2).await.unwrap());
+    for address in 3..20 {
+        let next = hold(take(&places, address).await.unwrap());
+        stranger.await.unwrap();
+        stranger = next;
+    }
+    known.retain(|it| !it.is_finished());
+    assert_eq!(known.len(), 3, "all strangers together cost one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_only_connection_of_a_sender_stays() {
+    let places = Places::new(2, GivesWay::Unknown);
+    let first = take_known(&places, "first").await;
+    let second = take_known(&places, "second").await;
+    first.turn().rest();
+    assert!(take(&places, 3).await.is_none());
+    drop((first, second));
+    assert!(places.lock().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -79,7 +149,7 @@ async fn the_address_with_most_connections_that_give_way_is_first() {
     for gives_way in crowd.drain(..2) {
         let new = take(&places, 3).await.unwrap();
         gives_way.await.unwrap();
-        new.turn().stay();
+        new.turn().stay("spoke");
         stay.push(new);
     }
     // Both have one left, and this one is older.
@@ -120,8 +190,8 @@ async fn beyond_its_limit_an_address_has_only_its_own_connections_give_way() {
     let second = takes(network[1]).await.unwrap();
     let third = takes(network[2]).await.unwrap();
     first.await.unwrap();
-    second.turn().stay();
-    third.turn().stay();
+    second.turn().stay("spoke");
+    third.turn().stay("spoke");
     let refused = takes(network[0]).await.map(|_| ());
     assert_eq!(refused, Err(ConnectionRefusal::ConnectionsPerAddressMax));
     takes("2001:db8:0:1::1").await.unwrap();
@@ -156,7 +226,7 @@ async fn a_place_passes_to_whoever_is_behind_the_proxy() {
     let mut passed = Vec::new();
     for _ in 0..3 {
         let place = places.take(Taker::Behind(address(9)), None).await.unwrap();
-        place.turn().stay();
+        place.turn().stay("spoke");
         passed.push(place);
     }
     passed[0].pass_to(sender).unwrap();
@@ -168,7 +238,7 @@ async fn a_place_passes_to_whoever_is_behind_the_proxy() {
     let waiting = places.take(Taker::Behind(address(9)), None).await.unwrap();
     waiting.pass_to(sender).unwrap();
     assert!(waiting.turn().waits());
-    waiting.turn().stay();
+    waiting.turn().stay("spoke");
     drop(waiting);
     assert!(places.lock().is_empty());
 }
