@@ -6,7 +6,7 @@
 //! the message is halved as well, again and again, until the bad sample is alone. The pieces are
 //! sent one after the other, in the order of the request, so that the samples of a series stay in
 //! order. All of them have the time of one request. When the time does not suffice for more halves,
-//! the spoke retries, at most twice in a row; then what is left is refused. A message that a hub
+//! the spoke retries, for ten minutes and more; then what is left is refused. A message that a hub
 //! answers with a fault is looked into apart, see `inquire`.
 
 use std::sync::{Arc, Mutex};
@@ -281,7 +281,7 @@ impl Run<'_> {
                 false => (PutOff::Slow, Failed::slow()),
             };
             // Asked once for each request: every answer counts as one.
-            self.gave_up = self.gave_up || !self.docket().put_off_salvage(&self.digest(), cause);
+            self.gave_up = self.gave_up || !self.put_off(cause);
             return if self.gave_up { Ok(false) } else { Err(failed) };
         }
         self.salvage_requests -= 2;
@@ -293,6 +293,13 @@ impl Run<'_> {
             });
         }
         Ok(true)
+    }
+
+    /// Records that there is no time for the salvage. Returns true when the spoke is to retry.
+    fn put_off(&self, cause: PutOff) -> bool {
+        let digest = self.digest();
+        let now = Instant::now();
+        self.docket().put_off_salvage(&digest, cause, now)
     }
 
     /// What tells the request from others of the spoke.

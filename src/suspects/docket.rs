@@ -35,8 +35,13 @@ pub enum PutOff {
     Slow = 10,
 }
 
-/// A request is put off twice in a row when the hub is too slow, and 20 times when it waits for others.
+/// A request is put off twice in a row at least when the hub is too slow, and 20 times when it waits for
+/// others.
 const PUT_OFF_MAX: u32 = 20;
+
+/// A request is put off for so long at least. A hub may be slow for minutes, as while it compacts or restarts,
+/// and the spoke keeps two hours of what it could not send.
+const PUT_OFF_TIME: Duration = Duration::from_secs(600);
 
 /// What tells a message from others: a part of the SHA-256 of its bytes.
 pub type Digest = [u8; 16];
@@ -57,8 +62,17 @@ pub struct Docket {
     last_stored: Option<Instant>,
     unreliable: Option<Instant>,
     control: Option<Control>,
-    /// Requests for whose salvage the hub was too slow, and how many times in a row.
-    put_off: Vec<(Digest, u32)>,
+    /// The last one was put off last.
+    put_off: Vec<(Digest, Delayed)>,
+}
+
+/// A request for whose salvage there was no time.
+#[derive(Debug, Clone, Copy)]
+struct Delayed {
+    /// How many times in a row, by what each counts.
+    times: u32,
+    /// When it was put off first.
+    since: Instant,
 }
 
 impl Docket {
@@ -171,19 +185,23 @@ impl Docket {
     }
 
     /// Records that there was no time to salvage a request, and returns true when the spoke is to retry
-    /// it. After some times the rest is refused instead; otherwise the spoke would send the same
-    /// request for ever.
-    pub fn put_off_salvage(&mut self, digest: &Digest, cause: PutOff) -> bool {
+    /// it. After some times and ten minutes the rest is refused instead; otherwise the spoke would send
+    /// the same request for ever.
+    pub fn put_off_salvage(&mut self, digest: &Digest, cause: PutOff, now: Instant) -> bool {
         let place = self.put_off.iter().position(|(known, _)| known == digest);
-        let (_, times) = place.map_or((*digest, 0), |place| self.put_off.remove(place));
-        let times = times + cause as u32;
-        if times > PUT_OFF_MAX {
+        let first = Delayed {
+            times: 0,
+            since: now,
+        };
+        let delayed = place.map_or(first, |place| self.put_off.remove(place).1);
+        let times = delayed.times.saturating_add(cause as u32);
+        if times > PUT_OFF_MAX && now.duration_since(delayed.since) >= PUT_OFF_TIME {
             return false;
         }
         if self.put_off.len() >= CASES_MAX {
             self.put_off.remove(0);
         }
-        self.put_off.push((*digest, times));
+        self.put_off.push((*digest, Delayed { times, ..delayed }));
         true
     }
 
@@ -204,31 +222,54 @@ mod tests {
 
     #[test]
     fn a_request_that_waits_for_others_is_put_off_more_often() {
+        let start = Instant::now();
         let mut docket = Docket::default();
         let stuck = digest(b"stuck");
-        for _ in 0..20 {
-            assert!(docket.put_off_salvage(&stuck, PutOff::Crowded));
+        for number in 0..20 {
+            let now = start + PUT_OFF_TIME * number;
+            assert!(docket.put_off_salvage(&stuck, PutOff::Crowded, now));
         }
-        assert!(!docket.put_off_salvage(&stuck, PutOff::Crowded));
-        assert!(docket.put_off_salvage(&stuck, PutOff::Slow));
+        let now = start + PUT_OFF_TIME * 20;
+        assert!(!docket.put_off_salvage(&stuck, PutOff::Crowded, now));
+        assert!(docket.put_off_salvage(&stuck, PutOff::Slow, now));
     }
 
     #[test]
     fn each_request_is_put_off_twice_whatever_becomes_of_others() {
+        let start = Instant::now();
         let mut docket = Docket::default();
         let (stuck, other) = (digest(b"stuck"), digest(b"other"));
-        for _ in 0..2 {
-            assert!(docket.put_off_salvage(&stuck, PutOff::Slow));
+        for number in 0..2 {
+            let now = start + PUT_OFF_TIME * number;
+            assert!(docket.put_off_salvage(&stuck, PutOff::Slow, now));
             // Another shard of the spoke is salvaged in time.
-            assert!(docket.put_off_salvage(&other, PutOff::Slow));
+            assert!(docket.put_off_salvage(&other, PutOff::Slow, now));
             docket.record_salvage(&other);
         }
-        assert!(!docket.put_off_salvage(&stuck, PutOff::Slow));
+        let now = start + PUT_OFF_TIME * 2;
+        assert!(!docket.put_off_salvage(&stuck, PutOff::Slow, now));
         assert!(!docket.has_put_off());
         for request in 0..1000_u32 {
-            docket.put_off_salvage(&digest(&request.to_le_bytes()), PutOff::Slow);
+            docket.put_off_salvage(&digest(&request.to_le_bytes()), PutOff::Slow, now);
         }
         assert_eq!(docket.put_off.len(), CASES_MAX);
+    }
+
+    /// Senders retry a request each half minute or sooner.
+    #[test]
+    fn a_hub_that_is_slow_for_some_minutes_costs_nothing() {
+        let start = Instant::now();
+        let mut docket = Docket::default();
+        let stuck = digest(b"stuck");
+        let step = Duration::from_millis(100);
+        let attempts = PUT_OFF_TIME.as_millis() / step.as_millis();
+        let attempts = u32::try_from(attempts).unwrap();
+        for number in 0..attempts {
+            let now = start + step * number;
+            assert!(docket.put_off_salvage(&stuck, PutOff::Slow, now));
+        }
+        let now = start + PUT_OFF_TIME;
+        assert!(!docket.put_off_salvage(&stuck, PutOff::Slow, now));
     }
 
     #[test]

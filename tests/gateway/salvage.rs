@@ -292,53 +292,22 @@ async fn refusals_by_the_gate_and_by_the_hub_add_up() {
     gate.expect_balanced_counts("production").await;
 }
 
-/// A hub that is slow for a while costs no sample. When it stays slow, salvage ends early and good
-/// samples are lost, because the spoke would repeat the write for ever.
+/// A hub that is slow for some attempts costs no sample, however many are bad.
 #[tokio::test]
-async fn salvage_is_put_off_twice_while_the_hub_is_too_slow() {
+async fn salvage_is_put_off_while_the_hub_is_too_slow() {
     let hub = hub_that_refuses_bad().await;
-    let gate = Gate::start_for(&hub.url(), "protocol: v1, timeout: 4s").await;
-    let slow = Reply::as_usual().after(Duration::from_millis(900));
-    let sent = batch(1000, &[3]);
-    hub.reply_always(slow.clone());
-    for _ in 0..2 {
+    let gate = Gate::start_for(&hub.url(), "protocol: v1, timeout: 2s").await;
+    let sent = batch(1000, &[3, 900]);
+    hub.reply_always(Reply::as_usual().after(Duration::from_millis(450)));
+    for _ in 0..4 {
         let response = gate.write(Protocol::V1, &sent).await.expect_retryable(503);
         assert!(response.text.contains("too slow"), "{response:?}");
     }
+    hub.reply_as_usual();
     hub.take_stored();
-    hub.take_received();
     let response = gate.write(Protocol::V1, &sent).await.expect(400);
-    let stored = hub.take_stored();
-    assert_eq!(
-        response.written(),
-        Some((stored.len(), 0, 0)),
-        "{response:?}"
-    );
-    assert!((500..999).contains(&stored.len()), "{}", stored.len());
-    let requests = hub.take_received().len();
-    assert!((3..=5).contains(&requests), "{requests} requests");
-    // After a complete salvage it is put off twice again.
-    hub.reply_as_usual();
-    let response = gate.write(Protocol::V1, &sent).await.expect(400);
-    assert_eq!(response.written(), Some((999, 0, 0)), "{response:?}");
-    hub.reply_always(slow);
-    for _ in 0..2 {
-        gate.write(Protocol::V1, &sent).await.expect(503);
-    }
-    hub.reply_as_usual();
-    gate.write(Protocol::V1, &sent).await.expect(400);
-    gate.expect_balanced_counts("production").await;
-}
-
-#[tokio::test]
-async fn salvage_of_several_bad_samples_is_put_off_twice_and_not_for_ever() {
-    let hub = hub_that_refuses_bad().await;
-    let gate = Gate::start_for(&hub.url(), "protocol: v1, timeout: 4s").await;
-    hub.reply_always(Reply::as_usual().after(Duration::from_millis(900)));
-    let sent = batch(1000, &[3, 900]);
-    for status in [503, 503, 400, 503, 503, 400] {
-        gate.write(Protocol::V1, &sent).await.expect(status);
-    }
+    assert_eq!(response.written(), Some((998, 0, 0)), "{response:?}");
+    assert_eq!(hub.take_stored().len(), 998);
     gate.expect_balanced_counts("production").await;
 }
 
