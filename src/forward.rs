@@ -22,7 +22,9 @@ mod probe;
 mod reaction;
 mod record;
 mod response;
+mod time;
 
 pub(crate) use fan_out::{Plan, Sending, Terms};
 pub use hub::{Hub, HubRequest, Writer};
 pub use response::HubResponse;
+pub use time::REQUEST_TIME;

@@ -30,6 +30,8 @@ use crate::metrics::Metrics;
 use crate::state::{self, State};
 use crate::write::Endpoint;
 
+pub use crate::write::DRAIN_TIMEOUT;
+
 /// The time for the head of a request to the admin listener. Whoever asks there is near.
 const ADMIN_HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -17,7 +17,7 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -31,7 +31,7 @@ use crate::budget::{Budget, Reservation};
 use crate::capture::{Captured, Captures};
 use crate::config::ConnectionRules;
 use crate::forward::outcome::Outcome;
-use crate::forward::{Plan, Sending, Terms};
+use crate::forward::{self, Plan, Sending, Terms};
 use crate::identify::Guesses;
 use crate::listener::forwarded_for::{self, ForwardedForFault};
 use crate::listener::{Drain, Handler, Peer, ResponseBody, Turn};
@@ -48,9 +48,17 @@ use finishing::Finishing;
 use record::{Progress, Recorder};
 use refusal::Refusal;
 
-/// The time in which a request must have arrived once hubgate drains. Its hub has its `timeout` after
-/// that, 25 s by default, and `hubgate serve` waits for longer than both together.
+/// The time in which a request must have arrived once hubgate drains.
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long requests in flight may take once hubgate drains: until they have arrived, until their hubs have
+/// responded, and one second for the rest.
+pub const DRAIN_TIMEOUT: Duration = ARRIVAL_TIMEOUT
+    .saturating_add(forward::REQUEST_TIME)
+    .saturating_add(Duration::from_secs(1));
+
+/// What a body takes beyond this time counts as the network's, not as a wait here.
+const ARRIVAL_COUNTED: Duration = Duration::from_secs(10);
 
 /// Takes remote writes under the configuration that is in force when they arrive.
 #[derive(Debug)]
@@ -115,6 +123,8 @@ struct Job {
     admitted: Admitted,
     reservation: Arc<Reservation>,
     retry_attempt: Option<HeaderValue>,
+    /// Since when the sender has waited.
+    started: Instant,
 }
 
 impl Endpoint {
@@ -241,6 +251,7 @@ impl Endpoint {
             admitted,
             reservation,
             retry_attempt,
+            started: progress.started_within(ARRIVAL_COUNTED),
         })
     }
 
@@ -307,6 +318,7 @@ impl Endpoint {
             admitted,
             reservation,
             retry_attempt,
+            started,
         } = job;
         let limits = &state.config.limits;
         let body_bytes = body.len();
@@ -340,6 +352,7 @@ impl Endpoint {
                 kept: verdict.kept(),
                 outgoing,
                 retry_attempt,
+                started,
                 reservation,
             };
             let terms = Terms::new(&state.config);

@@ -12,15 +12,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{ConfigFile, version};
 use crate::config::{self, Config, Finding, Hub};
-use crate::gateway::Gateway;
+use crate::gateway::{DRAIN_TIMEOUT, Gateway};
 use crate::telemetry::{self, Format, Level};
 
 use reloader::Reloader;
-
-/// How long requests in flight may take after the delay: 2 s until they must have arrived, and 25 s for
-/// the hub, which is the default of its `timeout`. The admin listener has one more second. It does not
-/// shrink by the delay, in which requests still arrive, or these would be cut.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(28);
 
 /// The exit code after a second signal.
 const EXIT_INTERRUPTED: u8 = 130;

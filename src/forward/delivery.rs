@@ -25,6 +25,7 @@ use super::hub::{Hub, HubRequest, Writer};
 use super::outcome::{Failed, Outcome, Settled};
 use super::reaction::{self, Known, Reaction, Sent, react};
 use super::response::HubResponse;
+use super::time;
 
 /// One request on its way to one hub.
 #[derive(Debug)]
@@ -41,6 +42,8 @@ pub(super) struct Delivery {
     pub kept: Counts,
     /// The sender's number of attempts.
     pub retry_attempt: Option<HeaderValue>,
+    /// Since when the sender has waited.
+    pub started: Instant,
     /// What the request holds of the budget.
     pub reservation: Arc<Reservation>,
 }
@@ -62,8 +65,12 @@ pub(super) struct Pending {
 impl Delivery {
     /// Sends everything, within the time and the number of requests that the hub is given.
     pub(super) async fn run(self) -> Outcome {
+        let deadline = time::deadline(self.hub.timeout(), self.started, Instant::now());
+        let Some(deadline) = deadline else {
+            return Outcome::Failed(Failed::late());
+        };
         let mut run = Run {
-            deadline: self.hub.deadline(),
+            deadline,
             salvage_requests: self.hub.salvage_requests_max(),
             slowest: Duration::ZERO,
             waited: Duration::ZERO,

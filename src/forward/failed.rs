@@ -118,6 +118,16 @@ impl Failed {
         }
     }
 
+    /// The request waited here for so long that the hub was not asked.
+    pub(super) fn late() -> Self {
+        let reason = "the request waited for too long; try again";
+        Self {
+            reason: reason.to_owned(),
+            detail: reason.to_owned(),
+            ..Self::slow()
+        }
+    }
+
     /// The hub took a part of the request, and the requests or the time for the rest ran out.
     pub(super) fn unfinished() -> Self {
         let reason = "the hub takes the request in parts, and not all of them are sent";

@@ -5,6 +5,7 @@
 //! waits for, so its backlog is bounded: a request that does not fit into it is not sent to that hub.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::HeaderValue;
 use tokio::sync::mpsc;
@@ -46,6 +47,8 @@ pub(crate) struct Sending {
     pub outgoing: Vec<Outgoing>,
     /// The sender's number of attempts.
     pub retry_attempt: Option<HeaderValue>,
+    /// Since when the sender has waited.
+    pub started: Instant,
     /// What the request holds of the budget.
     pub reservation: Arc<Reservation>,
 }
@@ -112,6 +115,7 @@ impl<'h> Plan<'h> {
             kept,
             mut outgoing,
             retry_attempt,
+            started,
             reservation,
         } = sending;
         let delivery = |hub: &Arc<Hub>, outgoing| Delivery {
@@ -121,6 +125,7 @@ impl<'h> Plan<'h> {
             outgoing,
             kept,
             retry_attempt: retry_attempt.clone(),
+            started,
             reservation: Arc::clone(&reservation),
         };
         if let [hub] = self.hubs

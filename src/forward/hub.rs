@@ -158,9 +158,9 @@ impl Hub {
         self.config.salvage_requests_max
     }
 
-    /// The deadline of a request that begins now.
-    pub fn deadline(&self) -> Instant {
-        Instant::now() + self.config.timeout
+    /// How long it may take to respond.
+    pub fn timeout(&self) -> Duration {
+        self.config.timeout
     }
 
     pub(super) fn backlog(&self) -> &Arc<Backlog> {
@@ -189,7 +189,7 @@ impl Hub {
     /// Finds out what the hub speaks, and again whenever a response makes it doubtful, closes idle
     /// connections, and looks whether the hub is silent. Does not return.
     pub async fn run(&self) -> Infallible {
-        let probe = |protocol| self.ask(protocol, self.deadline());
+        let probe = |protocol| self.ask(protocol, Instant::now() + self.config.timeout);
         tokio::select! {
             never = self.discovery.run(self.name(), probe) => never,
             never = self.connections.sweep() => never,

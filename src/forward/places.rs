@@ -10,6 +10,7 @@ use crate::shares::{Place, Share, Shares, Use};
 
 use super::concurrency::{Concurrency, Ended, Sign};
 use super::response::HubResponse;
+use super::time;
 
 /// How long a request waits for a place, and no longer than half of the time that it has left.
 /// Prometheus gives a request up after 30 s (`remote_timeout`).
@@ -63,7 +64,7 @@ impl Places {
                     _place: place,
                     began,
                     bytes,
-                    in_time: left(began) >= timeout / 4,
+                    in_time: time::is_enough(deadline, timeout, began),
                 })
             }
             Err(crowded) => Err(HubFailure::Busy {

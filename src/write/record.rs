@@ -58,6 +58,12 @@ impl Progress {
         }
     }
 
+    /// When it began, but no longer ago than this.
+    pub(super) fn started_within(&self, longest: Duration) -> Instant {
+        let earliest = Instant::now().checked_sub(longest);
+        earliest.map_or(self.started, |earliest| earliest.max(self.started))
+    }
+
     /// The body is refused before all of it is taken.
     pub(super) fn unread(&mut self, Unread { refusal, arrived }: Unread) -> Refusal {
         if let Some(aside) = &mut self.aside {
