@@ -55,6 +55,11 @@ impl Share {
         Self { weight, ..self }
     }
 
+    /// What tells it from others.
+    pub fn id(self) -> u64 {
+        self.id
+    }
+
     /// How many times as much as one of weight 1 it may have.
     pub fn weight(self) -> usize {
         self.weight.get() as usize

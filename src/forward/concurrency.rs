@@ -4,19 +4,22 @@
 //! none is answered in time. So the number follows what the hub does with it, as a congestion window
 //! follows the network: it grows while the hub answers as fast as ever, halves when a tenth of the
 //! responses say or show that the hub is overloaded, and shrinks a little when they become slow. Fewer
-//! failures may well be about one spoke, whose mistake must not slow the others. A hub that always
-//! takes two seconds is not slow by that measure: how long a message takes is compared with the
-//! shortest time that messages of about its size took. That time may rise only while the hub is sent the
-//! fewest requests at once. Otherwise what they wait for each other would be taken for the pace of the
-//! hub, and the limit would rise with it.
+//! failures may well be about one spoke, whose mistake must not slow the others; nor do more of one spoke
+//! count while most are served. A hub that always takes two seconds is not slow by that measure: how long a
+//! message takes is compared with the shortest time that messages of about its size took. That time may rise
+//! only while the hub is sent the fewest requests at once. Otherwise what they wait for each other would be
+//! taken for the pace of the hub, and the limit would rise with it.
 //!
 //! A hub that does not answer at all, or is replaced by one that does, is tried with one request more
 //! each second, so that its recovery is seen though all requests before wait for a dead one.
 
+mod spokes;
 #[cfg(test)]
 mod tests;
 
 use std::time::{Duration, Instant};
+
+use spokes::Spokes;
 
 /// Most requests at once. Prometheus takes 512 connections by default (`--web.max-connections`), for
 /// its users as well; more than that hang unaccepted.
@@ -76,6 +79,8 @@ pub(super) enum Sign {
 pub(super) struct Ended {
     /// When it was sent.
     pub began: Instant,
+    /// Who sent it.
+    pub spoke: u64,
     /// Size of its message, in bytes.
     pub bytes: usize,
     /// What its end says.
@@ -95,6 +100,7 @@ pub(super) struct Concurrency {
     lowered: Instant,
     /// The part of what the hub was sent lately that shows an overload.
     failing: f32,
+    spokes: Spokes,
     /// It was lowered for an overload, and the hub has served nothing since.
     falling: bool,
     /// When the last response came.
@@ -120,6 +126,7 @@ impl Concurrency {
             threshold: LIMIT_MAX * REQUEST,
             lowered: now,
             failing: 0.0,
+            spokes: Spokes::default(),
             falling: false,
             heard: now,
             full: None,
@@ -146,7 +153,8 @@ impl Concurrency {
                 }
             }
             Sign::Overloaded | Sign::Reset => {
-                if ended.began >= self.lowered {
+                let is_of_hub = self.spokes.failed(ended.spoke, now);
+                if is_of_hub && ended.began >= self.lowered {
                     self.failing += (1.0 - self.failing) / FAILING_RESPONSES;
                     if self.failing > FAILING_MAX {
                         self.lower(self.limit / 2, now);
@@ -159,6 +167,7 @@ impl Concurrency {
             }
             Sign::Served => {
                 self.falling = false;
+                self.spokes.served(ended.spoke, now);
                 self.failing -= self.failing / FAILING_RESPONSES;
                 let lowest = self.limit() <= 2 * LIMIT_MIN;
                 let shortest = &mut self.shortest[size(ended.bytes)];

@@ -28,6 +28,7 @@ pub(super) struct Places {
 pub(super) struct Sending<'p> {
     places: &'p Places,
     _place: Place,
+    spoke: u64,
     began: Instant,
     bytes: usize,
     /// The hub has enough time to respond, so a timeout says something about it.
@@ -62,6 +63,7 @@ impl Places {
                 Ok(Sending {
                     places: self,
                     _place: place,
+                    spoke: share.id(),
                     began,
                     bytes,
                     in_time: time::is_enough(deadline, timeout, began),
@@ -96,6 +98,7 @@ impl Sending<'_> {
         let shares = &self.places.shares;
         let ended = Ended {
             began: self.began,
+            spoke: self.spoke,
             bytes: self.bytes,
             sign: match result {
                 Err(HubFailure::Timeout) if !self.in_time => Sign::Unheard,
@@ -154,5 +157,30 @@ mod tests {
             reset().await;
         }
         assert_eq!(reset().await, LIMIT_MIN);
+    }
+
+    /// Its shards send again for ever what the hub does not survive.
+    #[tokio::test]
+    async fn resets_of_one_spoke_cost_the_others_little() {
+        let places = Places::default();
+        let minute = Duration::from_secs(60);
+        let (poison, other) = (Share::default(), Share::default());
+        let ends = async |share, result| {
+            let deadline = Instant::now() + minute;
+            let sending = places.enter(share, 1000, deadline, minute);
+            sending.await.unwrap().ended(&result);
+            places.shares.usage().places
+        };
+        let served = HubResponse {
+            status: StatusCode::NO_CONTENT,
+            written: None,
+            retry_after: None,
+            text: String::new(),
+        };
+        for _ in 0..300 {
+            ends(other, Ok(served.clone())).await;
+            let limit = ends(poison, Err(HubFailure::Reset)).await;
+            assert!(limit >= LIMIT_FIRST / 2, "{limit}");
+        }
     }
 }

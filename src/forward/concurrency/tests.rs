@@ -38,6 +38,7 @@ fn run(workers: usize, service: Duration, queue: usize, seconds: u64) -> (usize,
         served += u32::from(!refused);
         let ended = Ended {
             began,
+            spoke: 0,
             bytes: BYTES,
             sign: if refused {
                 Sign::Overloaded
@@ -86,6 +87,7 @@ fn a_hub_that_is_back_is_used_again_at_once() {
                 for _ in 0..in_flight {
                     let ended = Ended {
                         began,
+                        spoke: 0,
                         bytes: BYTES,
                         sign,
                         in_flight,
@@ -113,6 +115,7 @@ fn a_hub_that_restarts_gets_more_with_each_response() {
         for _ in 0..in_flight {
             let ended = Ended {
                 began,
+                spoke: 0,
                 bytes: BYTES,
                 sign,
                 in_flight,
@@ -140,6 +143,7 @@ fn a_hub_that_becomes_slow_for_good_is_used_again() {
             for _ in 0..in_flight {
                 let ended = Ended {
                     began,
+                    spoke: 0,
                     bytes: BYTES,
                     sign: Sign::Served,
                     in_flight,
@@ -169,6 +173,7 @@ fn requests_of_one_round_lower_the_limit_once() {
     let mut concurrency = Concurrency::new(start);
     let ended = |began| Ended {
         began,
+        spoke: 0,
         bytes: BYTES,
         sign: Sign::Overloaded,
         in_flight: LIMIT_FIRST,
@@ -206,6 +211,7 @@ fn a_few_failures_do_not_lower_the_limit() {
             let failed = number % every == 0;
             let ended = Ended {
                 began,
+                spoke: 0,
                 bytes: BYTES,
                 sign: if failed {
                     Sign::Overloaded
@@ -253,6 +259,7 @@ fn small_messages_are_no_measure_for_large_ones() {
             let now = began + Duration::from_millis(took);
             let ended = Ended {
                 began,
+                spoke: 0,
                 bytes,
                 sign: Sign::Served,
                 in_flight: LIMIT_FIRST,
