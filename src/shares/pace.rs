@@ -35,7 +35,9 @@ impl Pace {
         let time = self.time(now);
         let all = self.given as usize >= taken || time >= PACE_AGE_MAX;
         if time >= PACE_TIME && all {
-            self.average = time / self.given;
+            // After a stall, those that are taken may all become free at the next moment.
+            let taken = u32::try_from(taken).unwrap_or(u32::MAX);
+            self.average = time / self.given.max(taken);
             self.measured = Some(now);
             (self.since, self.given) = (Some(now), 0);
         }
@@ -61,5 +63,29 @@ impl Pace {
     fn time(&self, now: Instant) -> Duration {
         let time = self.since.map(|since| now.duration_since(since));
         time.unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_place_after_a_stall_is_no_pace() {
+        let start = Instant::now();
+        let mut pace = Pace::default();
+        pace.begin(start);
+        let stalled = Duration::from_secs(12);
+        let now = start + stalled;
+        pace.given(now, 32);
+        assert_eq!(pace.interval(now, 32), stalled / 32);
+        // The others become free with it.
+        for _ in 0..31 {
+            pace.given(now, 32);
+        }
+        assert_eq!(pace.interval(now, 32), stalled / 32);
+        let now = now + Duration::from_secs(1);
+        pace.given(now, 32);
+        assert_eq!(pace.interval(now, 32), Duration::from_secs(1) / 32);
     }
 }
