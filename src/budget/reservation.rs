@@ -144,7 +144,7 @@ impl Reservation {
                     self.lasting.fetch_add(bytes, Ordering::Relaxed);
                     return Ok(());
                 }
-                Err(overloaded) => self.wait_for_room(overloaded).await?,
+                Err(overloaded) => self.wait(overloaded, needed).await?,
             }
         }
     }
@@ -156,10 +156,10 @@ impl Reservation {
             .check_account(bytes)
             .and_then(|()| self.check_share(bytes))
         {
-            self.wait_for_room(full).await?;
+            self.wait(full, full.needed).await?;
         }
         let room = self.check_space(bytes);
-        room.map_err(|overloaded| self.refused(overloaded))
+        room.map_err(|overloaded| self.refused(overloaded, overloaded.needed))
     }
 
     /// Fails when the limit of the spoke has no room for more bytes.
@@ -200,6 +200,16 @@ impl Reservation {
     /// Waits until there is room for what the request needs, when it is its turn or can be, and no longer
     /// than 10 s from its first wait on. The bytes are not taken, so they may be gone again.
     pub async fn wait_for_room(&self, overloaded: Overloaded) -> Result<(), Overloaded> {
+        // What the work takes comes back at once, and no pace counts it.
+        let lasting = match self.lasting.load(Ordering::Relaxed) {
+            0 => overloaded.needed,
+            lasting => lasting,
+        };
+        self.wait(overloaded, lasting).await
+    }
+
+    /// The same for a request that holds so many bytes for long.
+    async fn wait(&self, overloaded: Overloaded, lasting: usize) -> Result<(), Overloaded> {
         let now = Instant::now();
         let deadline = *self.deadline.get_or_init(|| now + TURN_TIMEOUT);
         if now < deadline && self.begin_turn(&overloaded, deadline) {
@@ -214,7 +224,7 @@ impl Reservation {
                 return Ok(());
             }
         }
-        Err(self.refused(overloaded))
+        Err(self.refused(overloaded, lasting))
     }
 
     async fn wait_for_budget(&self, needed: usize) {
@@ -267,8 +277,9 @@ impl Reservation {
         self.account.turn().lack(ticket, missing).then_some(missing)
     }
 
-    /// The error of a request that is not to wait here any longer. It says when there will be room.
-    fn refused(&self, overloaded: Overloaded) -> Overloaded {
+    /// The error of a request that is not to wait here any longer. It says when there will be room for the
+    /// bytes that it holds for long.
+    fn refused(&self, overloaded: Overloaded, lasting: usize) -> Overloaded {
         let now = Instant::now();
         let own = self.account.drain();
         let pace = match overloaded.full {
@@ -276,7 +287,7 @@ impl Reservation {
             Full::Account(_) | Full::Share => own.pace(now),
         };
         // Each spoke waits for what it was refused itself, not for a flood of another one.
-        let wait = pace.map(|pace| own.promise(overloaded.needed, pace, now));
+        let wait = pace.map(|pace| own.promise(lasting, pace, now));
         Overloaded { wait, ..overloaded }
     }
 

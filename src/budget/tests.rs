@@ -213,6 +213,13 @@ async fn who_is_refused_is_told_how_long_it_takes() {
         let other = budget.begin(&Arc::default(), Share::default());
         let refused = other.wait_to_begin(600).await.unwrap_err();
         assert_eq!(refused.wait, Some(second));
+        // The room in which one is encoded is not what it waits for.
+        let encoded = budget.begin(&Arc::default(), Share::default());
+        encoded.grow_in_turn(50).await.unwrap();
+        let overloaded = encoded.grow(950).unwrap_err();
+        let refused = encoded.wait_for_room(overloaded).await.unwrap_err();
+        let wait = refused.wait.unwrap();
+        assert!(wait <= second / 10, "{wait:?}");
     };
     tokio::select! {
         () = work => {}
