@@ -52,6 +52,10 @@ const TURN_TIMEOUT: Duration = Duration::from_secs(10);
 /// the usual request holds.
 const BYTES_BESIDE_A_TURN_MAX: usize = 4 * 1024 * 1024;
 
+/// A request that needs more than the budget when it is worked on passes while all others together hold no
+/// more than one in so many parts of it. It would seldom be alone.
+const PARTS_BESIDE_A_LARGE_ONE: usize = 8;
+
 /// A spoke of weight 1 may hold as many times what it leaves free.
 const FREE_FACTOR: usize = 4;
 
@@ -111,11 +115,11 @@ impl Budget {
     }
 
     /// The bytes taken when a request that holds `held` has taken `bytes` more, if there is room. A
-    /// request that is alone may go beyond the limit, or one that grows beyond it when it is rewritten
-    /// would never pass.
-    fn sum(&self, taken: usize, bytes: usize, held: usize) -> Option<usize> {
+    /// request beside which all others hold no more than `beside` may go beyond the limit, or one that grows
+    /// beyond it when it is rewritten would never pass.
+    fn sum(&self, taken: usize, bytes: usize, held: usize, beside: usize) -> Option<usize> {
         let sum = taken.checked_add(bytes)?;
-        let alone = held > 0 && taken == held;
+        let alone = held > 0 && taken.saturating_sub(held) <= beside;
         (alone || sum <= self.limit.load(Ordering::Relaxed)).then_some(sum)
     }
 
@@ -129,8 +133,8 @@ impl Budget {
         sum <= free.saturating_mul(factor.min(FREE_FACTOR_MAX))
     }
 
-    fn take(&self, bytes: usize, held: usize) -> Result<(), Overloaded> {
-        let grown = |taken| self.sum(taken, bytes, held);
+    fn take(&self, bytes: usize, held: usize, beside: usize) -> Result<(), Overloaded> {
+        let grown = |taken| self.sum(taken, bytes, held, beside);
         let take = || {
             self.taken
                 .fetch_update(Ordering::AcqRel, Ordering::Acquire, grown)

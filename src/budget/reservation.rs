@@ -9,7 +9,8 @@ use tokio::time::{Instant, timeout_at};
 use crate::shares::Share;
 
 use super::{
-    Account, AccountFull, BYTES_BESIDE_A_TURN_MAX, Budget, Full, Overloaded, TURN_TIMEOUT, Turn,
+    Account, AccountFull, BYTES_BESIDE_A_TURN_MAX, Budget, Full, Overloaded,
+    PARTS_BESIDE_A_LARGE_ONE, TURN_TIMEOUT, Turn,
 };
 
 /// A request that needs no more than one in so many parts of the limit of its spoke does not wait for the
@@ -79,7 +80,7 @@ impl Reservation {
             Ok(false) => self.exceed(),
             Err(full) => return Err(self.account_full(full, bytes)),
         }
-        let taken = self.budget.take(bytes, held);
+        let taken = self.budget.take(bytes, held, self.beside(bytes));
         taken.inspect_err(|_| {
             self.account.untake(bytes);
             self.budget.tell();
@@ -113,6 +114,19 @@ impl Reservation {
     fn has_turn(&self) -> bool {
         let ticket = self.turn.load(Ordering::Relaxed);
         ticket > 0 && self.budget.turn.is(ticket)
+    }
+
+    /// What all others may hold while this request takes so many bytes more than there are in all.
+    fn beside(&self, bytes: usize) -> usize {
+        if self.exceeds_budget(self.bytes().saturating_add(bytes)) && self.has_turn() {
+            self.budget.limit.load(Ordering::Relaxed) / PARTS_BESIDE_A_LARGE_ONE
+        } else {
+            0
+        }
+    }
+
+    fn exceeds_budget(&self, needed: usize) -> bool {
+        needed > self.budget.limit.load(Ordering::Relaxed)
     }
 
     fn has_account_turn(&self) -> bool {
@@ -184,9 +198,10 @@ impl Reservation {
     fn check_space(&self, bytes: usize) -> Result<(), Overloaded> {
         let held = self.bytes();
         self.check_turn(held.saturating_add(bytes))?;
+        let beside = self.beside(bytes);
         let fits = || {
             let taken = self.budget.taken.load(Ordering::Acquire);
-            self.budget.sum(taken, bytes, held).is_some()
+            self.budget.sum(taken, bytes, held, beside).is_some()
         };
         if !fits() {
             self.budget.reclaim();
@@ -232,7 +247,12 @@ impl Reservation {
         let ticket = self.turn.load(Ordering::Relaxed);
         let _waiting = Waiting { turn, ticket };
         let given_back = &self.budget.given_back;
-        while turn.lack(ticket, needed.max(1)) {
+        // No room that others leave would suffice, so they need not.
+        let lacks = match self.exceeds_budget(needed) {
+            true => 0,
+            false => needed.max(1),
+        };
+        while turn.lack(ticket, lacks) {
             let missing = needed.saturating_sub(self.bytes());
             // Whoever finds the spoke at its limit waits for that next.
             if self.check_account(missing).is_err() || self.check_space(missing).is_ok() {

@@ -5,6 +5,7 @@ use std::pin::{Pin, pin};
 use std::sync::Mutex;
 use std::task::Poll;
 
+use tokio::task::JoinSet;
 use tokio::time::{Instant, advance, sleep};
 
 use crate::config::LimitMode;
@@ -160,6 +161,48 @@ async fn who_holds_much_yields_to_a_request_that_waits() {
         more.grow_in_turn(MIB).await.unwrap();
     });
     grown.unwrap();
+}
+
+/// When it is encoded, a message may need more than there is. It must not have to be alone for that, nor keep
+/// others out while it waits.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_too_large_for_the_budget_passes_beside_others() {
+    const MIB: usize = 1024 * 1024;
+    let budget = Budget::new(100 * MIB, Gauge::default());
+    let large = budget.begin(&Arc::default(), Share::default());
+    large.grow_in_turn(60 * MIB).await.unwrap();
+    let refused = Arc::new(AtomicUsize::new(0));
+    let mut others = JoinSet::new();
+    let [first, second, _, _] = [(); 4].map(|()| {
+        let (budget, refused) = (Arc::clone(&budget), Arc::clone(&refused));
+        others.spawn(async move {
+            let account = Arc::default();
+            let mut held = None;
+            loop {
+                let request = budget.begin(&account, Share::default());
+                match request.grow_in_turn(5 * MIB).await {
+                    Ok(()) => drop(held.replace(request)),
+                    Err(_) => drop(refused.fetch_add(1, Ordering::Relaxed)),
+                }
+                sleep(Duration::from_millis(100)).await;
+            }
+        })
+    });
+    sleep(Duration::from_secs(1)).await;
+    let began = Instant::now();
+    let overloaded = large.grow(90 * MIB).unwrap_err();
+    let (waited, ()) = tokio::join!(large.wait_for_room(overloaded), async {
+        sleep(Duration::from_secs(2)).await;
+        first.abort();
+        second.abort();
+    });
+    waited.unwrap();
+    large.grow(90 * MIB).unwrap();
+    assert_eq!(refused.load(Ordering::Relaxed), 0);
+    assert_eq!(began.elapsed(), Duration::from_secs(2));
+    assert!(others.len() == 4 && large.bytes() == 150 * MIB);
+    large.end_turn();
+    others.shutdown().await;
 }
 
 #[tokio::test(start_paused = true)]
