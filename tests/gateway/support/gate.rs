@@ -4,16 +4,15 @@
 //! A failing test prints the end of the log and the metrics. A passing test still fails when the
 //! gate panicked or logged an error that the test did not allow.
 
-use std::io::{BufRead, BufReader};
+mod process;
+mod resources;
+
 use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::thread::JoinHandle;
+use std::process::{Command, ExitStatus};
 
-use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use tempfile::TempDir;
-use tokio::sync::watch;
 
 use super::body::{Protocol, Series};
 use super::clock;
@@ -22,39 +21,7 @@ use super::hub::ScriptedHub;
 use super::metrics::Metrics;
 use super::sender::{Failure, Request, Response};
 use super::{DEADLINE, eventually, eventually_equal};
-
-/// How a gate is started, beside its configuration.
-#[derive(Clone, Copy)]
-struct Flags {
-    /// `--config.file`, in the folder of the gate.
-    config: &'static str,
-    /// `--config.auto-reload-interval`
-    reload_interval: &'static str,
-    /// `--shutdown.delay`
-    shutdown_delay: &'static str,
-    /// Arguments of `ulimit`.
-    ulimit: &'static str,
-    /// `--threads`
-    threads: Option<u16>,
-}
-
-impl Flags {
-    /// The gate reloads only when it is asked to, and drains at once.
-    const USUAL: Self = Self {
-        config: "hubgate.yaml",
-        reload_interval: "0s",
-        shutdown_delay: "0s",
-        // This changes nothing.
-        ulimit: "-n",
-        threads: None,
-    };
-}
-
-/// The file of a gate's folder that leads to another program than the one built with the tests, if it exists.
-const PROGRAM_FILE: &str = "hubgate";
-
-/// The file of a gate's folder that is its `/etc/hosts`, if it exists.
-const HOSTS_FILE: &str = "hosts";
+use process::{Flags, HOSTS_FILE, PROGRAM_FILE, Process};
 
 /// A running `hubgate serve`.
 pub(crate) struct Gate {
@@ -62,14 +29,6 @@ pub(crate) struct Gate {
     dir: TempDir,
     flags: Flags,
     allowed_errors: Vec<&'static str>,
-}
-
-struct Process {
-    child: Child,
-    log: watch::Receiver<Vec<String>>,
-    reader: Option<JoinHandle<()>>,
-    write: SocketAddr,
-    admin: SocketAddr,
 }
 
 /// Starts a scripted hub, and a gate with this hub and the spoke `production`. `hub_keys` are
@@ -414,46 +373,6 @@ impl Gate {
         self.process.log.borrow().clone()
     }
 
-    /// Sets the soft limit of open files while the gate runs. Returns the one before.
-    pub(crate) fn set_open_files_max(&self, files: u64) -> u64 {
-        let pid = Pid::from_raw(self.process.child.id().cast_signed()).unwrap();
-        let limit = getrlimit(Resource::Nofile);
-        let limit = Rlimit {
-            current: Some(files),
-            maximum: limit.maximum,
-        };
-        let before = prlimit(Some(pid), Resource::Nofile, limit).unwrap();
-        before.current.unwrap()
-    }
-
-    /// The threads of the process.
-    pub(crate) fn threads(&self) -> u16 {
-        let path = format!("/proc/{}/task", self.process.child.id());
-        std::fs::read_dir(path).unwrap().count().try_into().unwrap()
-    }
-
-    /// A `kB` line of `/proc/PID/status`, in bytes.
-    pub(crate) fn memory_bytes(&self, key: &str) -> u64 {
-        let path = format!("/proc/{}/status", self.process.child.id());
-        let status = std::fs::read_to_string(path).unwrap();
-        let mut lines = status.lines();
-        let line = lines.find_map(|line| line.strip_prefix(key)).unwrap();
-        let kibibytes = line.trim_matches([':', ' ', '\t', 'k', 'B']);
-        kibibytes.parse::<u64>().unwrap() * 1024
-    }
-
-    /// The largest resident memory since the start, in bytes.
-    pub(crate) fn peak_memory_bytes(&self) -> u64 {
-        self.memory_bytes("VmHWM")
-    }
-
-    /// Fails unless the largest resident memory since the start is below this many MiB.
-    #[track_caller]
-    pub(crate) fn expect_peak_memory_below(&self, mib: u64) {
-        let peak = self.peak_memory_bytes();
-        assert!(peak < mib << 20, "{peak} bytes");
-    }
-
     /// Log lines with an error or a panic that the test did not allow.
     fn unexpected_errors(&self) -> Vec<String> {
         let log = self.process.log.borrow();
@@ -479,110 +398,6 @@ impl Drop for Gate {
             let errors = self.unexpected_errors();
             assert!(errors.is_empty(), "the gate logged {errors:#?}");
         }
-    }
-}
-
-impl Process {
-    async fn start(dir: &TempDir, flags: Flags) -> Self {
-        let Flags {
-            config,
-            reload_interval,
-            shutdown_delay,
-            ulimit,
-            threads,
-        } = flags;
-        let config = dir.path().join(config);
-        let hosts = dir.path().join(HOSTS_FILE);
-        let limited = format!("ulimit {ulimit} >/dev/null && exec \"$@\"");
-        let mut command = if hosts.exists() {
-            let mut command = Command::new("unshare");
-            let script = format!("mount --bind \"$0\" /etc/hosts && {limited}");
-            command.args(["-rm", "sh", "-c", &script]).arg(hosts);
-            command
-        } else {
-            let mut command = Command::new("sh");
-            command.args(["-c", &limited, "sh"]);
-            command
-        };
-        let clock = dir.path().join(clock::FILE);
-        if clock.exists() {
-            clock::apply(&mut command, &clock);
-        }
-        let other = dir.path().join(PROGRAM_FILE);
-        let program = match other.exists() {
-            true => other,
-            false => env!("CARGO_BIN_EXE_hubgate").into(),
-        };
-        let mut child = command
-            .arg(program)
-            .arg("serve")
-            .arg(format!("--config.file={}", config.display()))
-            .arg(format!("--config.auto-reload-interval={reload_interval}"))
-            .arg(format!("--shutdown.delay={shutdown_delay}"))
-            .arg("--log.format=json")
-            .args(threads.map(|threads| format!("--threads={threads}")))
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let (sender, log) = watch::channel(Vec::new());
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        let reader = std::thread::spawn(move || {
-            for line in stderr.lines().map_while(Result::ok) {
-                sender.send_modify(|lines: &mut Vec<String>| lines.push(line));
-            }
-        });
-        let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut process = Self {
-            child,
-            log,
-            reader: Some(reader),
-            write: unknown,
-            admin: unknown,
-        };
-        process.write = process.logged_address("receiving remote writes").await;
-        process.admin = process.logged_address("serving admin").await;
-        process
-    }
-
-    /// The `address` in the log line with this message.
-    async fn logged_address(&self, message: &str) -> SocketAddr {
-        let line = self.wait_for_log(&[message]).await;
-        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
-        line["address"].as_str().unwrap().parse().unwrap()
-    }
-
-    async fn wait_for_log(&self, texts: &[&str]) -> String {
-        let has_all = |line: &&String| texts.iter().all(|text| line.contains(text));
-        let mut log = self.log.clone();
-        let seen = log.wait_for(|lines| lines.iter().any(|line| has_all(&line)));
-        match tokio::time::timeout(DEADLINE, seen).await {
-            Ok(Ok(lines)) => lines.iter().find(has_all).unwrap().clone(),
-            _ => {
-                let lines = self.log.borrow().join("\n");
-                panic!("not logged in time, or the gate ended: {texts:?}\n{lines}")
-            }
-        }
-    }
-
-    fn signal(&self, name: &str) {
-        super::signal(self.child.id(), name);
-    }
-
-    /// Kills the process if it still runs, and reads the log to its end.
-    fn end(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        clock::forget(self.child.id());
-        if let Some(reader) = self.reader.take() {
-            let _ = reader.join();
-        }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.end();
     }
 }
 
