@@ -4,7 +4,6 @@
 //! exit code is 0 if something of each spoke was written in the last five minutes, or hubgate has not run for
 //! as long; 1 otherwise, and 2 if a hubgate cannot be asked.
 
-mod ahead;
 mod answers;
 mod fleet;
 mod table;
@@ -282,9 +281,8 @@ impl Shown<'_> {
                     "{place}The new configuration is not valid: {error}"
                 ));
             }
-            let ahead = ahead::sentences(status);
-            lines.extend(ahead.iter().map(|it| format!("{place}{it}")));
         }
+        lines.extend(fleet::ahead(self.told, self.replicas));
         lines.extend(fleet::differences(self.told, self.spokes));
         lines.iter().map(|line| clean(line) + "\n").collect()
     }

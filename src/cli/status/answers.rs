@@ -11,21 +11,8 @@ pub(super) struct Status {
     pub(super) timestamp_seconds: f64,
     pub(super) start_timestamp_seconds: f64,
     pub(super) configuration: Configuration,
-    pub(super) certificates: Vec<Certificate>,
-    pub(super) bytes_in_flight: InUse,
-    pub(super) connections: InUse,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct Certificate {
-    pub(super) shown_to: String,
-    pub(super) expiry_timestamp_seconds: f64,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct InUse {
-    pub(super) used: f64,
-    pub(super) limit: f64,
+    /// A sentence for each thing that will break next.
+    pub(super) ahead: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -84,6 +84,26 @@ pub(super) fn differences(told: &[Told], spokes: &[Spoke]) -> Vec<String> {
     differences
 }
 
+/// What will break next, the most urgent first at each replica. What all that were asked say is said once,
+/// and the rest with the replica that says it.
+pub(super) fn ahead(told: &[Told], asked: usize) -> Vec<String> {
+    let says = |it: &Told, sentence| it.status.ahead.contains(sentence);
+    let mut lines = Vec::new();
+    for replica in told {
+        for sentence in &replica.status.ahead {
+            let by_all = told.len() == asked && told.iter().all(|it| says(it, sentence));
+            let line = match by_all {
+                true => sentence.clone(),
+                false => format!("{}: {sentence}", replica.admin),
+            };
+            if !lines.contains(&line) {
+                lines.push(line);
+            }
+        }
+    }
+    lines
+}
+
 /// Adds what another replica says of a spoke.
 fn add(spoke: &mut Spoke, other: &Spoke) {
     spoke.conditions = conditions(spoke, other);
@@ -357,6 +377,26 @@ mod tests {
                 .collect();
             assert_eq!(growing, [("b", 7), ("a", 5)]);
         }
+    }
+
+    #[test]
+    fn what_all_replicas_see_ahead_is_said_once() {
+        let told = |admin: &str, ahead: &[&str]| {
+            let status = json!({
+                "summary": "", "version": "1", "timestamp_seconds": 0.0, "start_timestamp_seconds": 0.0,
+                "configuration": {"errors": []}, "ahead": ahead,
+            });
+            Told {
+                admin: admin.to_owned(),
+                status: serde_json::from_value(status).unwrap(),
+                spokes: Vec::new(),
+            }
+        };
+        let told = [told("a", &["ends", "full"]), told("b", &["ends", "late"])];
+        assert_eq!(ahead(&told, 2), ["ends", "a: full", "b: late"]);
+        assert_eq!(ahead(&told[..1], 1), ["ends", "full"]);
+        // The other one cannot be asked.
+        assert_eq!(ahead(&told[..1], 2), ["a: ends", "a: full"]);
     }
 
     #[test]

@@ -275,7 +275,7 @@ fn number(number: f64) -> String {
     }
 }
 
-pub(super) fn time(seconds: f64) -> String {
+fn time(seconds: f64) -> String {
     words::time(Duration::try_from_secs_f64(seconds).unwrap_or_default())
 }
 
