@@ -121,6 +121,24 @@ pub(super) fn worst_first(condition: &str) -> usize {
     rank.unwrap_or_default()
 }
 
+#[cfg(test)]
+impl Spoke {
+    /// A spoke at a replica, with what differs from a fresh one.
+    pub(super) fn with(fields: serde_json::Value) -> Self {
+        let mut spoke = serde_json::json!({
+            "name": "production", "conditions": ["writing"], "last_write_timestamp_seconds": null,
+            "newest_sample_timestamp_seconds": null, "lag_seconds": null, "samples_per_second": 0.0,
+            "rejected_ratio": 0.0, "bytes_in_flight": 0, "protocol": null, "user_agent": "",
+            "source_addresses": [], "refusals": [], "limits": [], "active_series": null,
+        });
+        let serde_json::Value::Object(fields) = fields else {
+            panic!("fields are an object");
+        };
+        spoke.as_object_mut().unwrap().extend(fields);
+        serde_json::from_value(spoke).unwrap()
+    }
+}
+
 impl Limit {
     /// The part of it that is used.
     pub(super) fn share(&self) -> Option<f64> {

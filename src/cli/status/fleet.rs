@@ -275,23 +275,10 @@ mod tests {
 
     use super::*;
 
-    /// A spoke at a replica, with what differs from a fresh one.
-    fn spoke(fields: serde_json::Value) -> Spoke {
-        let mut spoke = json!({
-            "name": "production", "conditions": ["writing"], "last_write_timestamp_seconds": null,
-            "newest_sample_timestamp_seconds": null, "lag_seconds": null, "samples_per_second": 0.0,
-            "rejected_ratio": 0.0, "bytes_in_flight": 0, "protocol": null, "user_agent": "",
-            "source_addresses": [], "refusals": [], "limits": [], "active_series": null,
-        });
-        let fields = fields.as_object().unwrap().clone();
-        spoke.as_object_mut().unwrap().extend(fields);
-        serde_json::from_value(spoke).unwrap()
-    }
-
     fn both(one: serde_json::Value, other: serde_json::Value) -> [Spoke; 2] {
         let merge = |one: &serde_json::Value, other: &serde_json::Value| {
-            let mut merged = spoke(one.clone());
-            add(&mut merged, &spoke(other.clone()));
+            let mut merged = Spoke::with(one.clone());
+            add(&mut merged, &Spoke::with(other.clone()));
             merged
         };
         [merge(&one, &other), merge(&other, &one)]

@@ -16,6 +16,9 @@ const METRIC_CHARS_MAX: usize = 80;
 /// Metrics that a row names.
 const GROWING_IN_A_ROW: usize = 2;
 
+/// The mode of a limit that refuses nothing.
+const OBSERVE: &str = "observe";
+
 /// The longest example in a table, in characters.
 const EXAMPLE_CHARS_MAX: usize = 300;
 
@@ -223,14 +226,24 @@ fn refused(spoke: &Spoke, now: f64) -> String {
     }
 }
 
-/// The limit that the spoke is closest to.
+/// The limit that the spoke is closest to, and the one that it exceeds most of those that refuse nothing.
 fn tightest(spoke: &Spoke) -> String {
-    let used = spoke.limits.iter().filter_map(|it| Some((it.share()?, it)));
-    let tightest = used.max_by(|a, b| a.0.total_cmp(&b.0));
-    tightest.map_or_else(
-        || NONE.to_owned(),
-        |(share, limit)| format!("{} {}", words::share(share), clean(&limit.name)),
-    )
+    let closest = |observed: bool| {
+        let limits = spoke.limits.iter();
+        let limits = limits.filter(|it| (it.mode == OBSERVE) == observed);
+        let used = limits.filter_map(|it| Some((it.share()?, it)));
+        used.max_by(|a, b| a.0.total_cmp(&b.0))
+    };
+    let enforced = closest(false);
+    let observed = closest(true).filter(|it| it.0 >= 1.0 || enforced.is_none());
+    let shown = enforced.into_iter().chain(observed).map(|(share, limit)| {
+        let mode = match limit.mode.as_str() {
+            OBSERVE => " (observe)",
+            _ => "",
+        };
+        format!("{} {}{mode}", words::share(share), clean(&limit.name))
+    });
+    or_none_clean(shown.collect::<Vec<_>>().join(", "))
 }
 
 /// The metrics that most new series came from, and how many.
@@ -321,12 +334,42 @@ fn indented(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
     fn numbers_are_short() {
         let numbers = [0.0, 0.25, 12.0, 54.76, 1234.0, 5e6, 7.25e9].map(number);
         assert_eq!(numbers, ["0", "0.2", "12", "54.8", "1.2k", "5.0M", "7.2G"]);
+    }
+
+    #[test]
+    fn a_limit_that_only_counts_hides_none_that_refuses() {
+        let limit = |name: &str, mode: &str, used: f64| {
+            let (limit, exceeded) = (100.0, 0);
+            json!({"name": name, "mode": mode, "limit": limit, "used": used, "exceeded": exceeded})
+        };
+        let rate = |mode, used| limit("samples_per_second", mode, used);
+        let series = |mode, used| limit("active_series_max", mode, used);
+        for (limits, shown) in [
+            (vec![], "-"),
+            (vec![rate("enforce", 42.0)], "42 % samples_per_second"),
+            (
+                vec![rate("observe", 240.0)],
+                "240 % samples_per_second (observe)",
+            ),
+            (
+                vec![rate("observe", 240.0), series("enforce", 95.0)],
+                "95 % active_series_max, 240 % samples_per_second (observe)",
+            ),
+            (
+                vec![rate("observe", 99.0), series("enforce", 95.0)],
+                "95 % active_series_max",
+            ),
+        ] {
+            assert_eq!(tightest(&Spoke::with(json!({"limits": limits}))), shown);
+        }
     }
 
     #[test]
