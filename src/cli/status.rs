@@ -5,8 +5,10 @@
 //! as long; 1 otherwise, and 2 if a hubgate cannot be asked.
 
 mod answers;
+mod describe;
 mod fleet;
 mod table;
+mod wrap;
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -17,6 +19,7 @@ use bytes::Bytes;
 use clap::ValueEnum;
 use futures_util::future::join_all;
 use http::Uri;
+use rustix::termios::tcgetwinsize;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -120,9 +123,8 @@ async fn show(args: &StatusArgs) -> anyhow::Result<Finding> {
     let admins = admins.map(|url| AdminPort::new(url, &args.access));
     let mut admins = admins.collect::<anyhow::Result<Vec<_>>>()?;
     let terminal = io::stdout().is_terminal();
-    let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty());
     loop {
-        let (text, finding) = match ask_all(&mut admins, args, colour).await {
+        let (text, finding) = match ask_all(&mut admins, args, terminal).await {
             // It may be back soon.
             Err(error) if args.watch => (clean(&format!("{error:#}")) + "\n", Finding::Unknown),
             shown => shown?,
@@ -160,7 +162,7 @@ struct Answer {
 async fn ask_all(
     admins: &mut [AdminPort],
     args: &StatusArgs,
-    colour: bool,
+    terminal: bool,
 ) -> anyhow::Result<(String, Finding)> {
     let spoke = args.spoke.as_deref();
     let urls: Vec<_> = admins.iter().map(|it| it.url().to_string()).collect();
@@ -208,8 +210,7 @@ async fn ask_all(
         told: &told,
         troubles: &troubles,
         spokes: &spokes,
-        now,
-        colour,
+        look: Look::new(terminal, now),
     };
     let text = match (&spokes[..], &reasons) {
         ([spoke], Some(reasons)) => shown.spoke(spoke, reasons),
@@ -232,8 +233,30 @@ struct Shown<'s> {
     troubles: &'s [Trouble],
     /// Those of all replicas together.
     spokes: &'s [Spoke],
+    look: Look,
+}
+
+/// How it is shown, and as of when.
+#[derive(Debug, Clone, Copy)]
+struct Look {
+    /// The time of the newest answer, in seconds since the Unix epoch.
     now: f64,
     colour: bool,
+    /// The columns of the terminal, if there is one.
+    columns: Option<usize>,
+}
+
+impl Look {
+    fn new(terminal: bool, now: f64) -> Self {
+        let size = terminal.then(|| tcgetwinsize(io::stdout()).ok());
+        let columns = size.flatten().map(|it| usize::from(it.ws_col));
+        Self {
+            now,
+            colour: terminal && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty()),
+            // Some have no size.
+            columns: columns.filter(|it| *it > 0),
+        }
+    }
 }
 
 impl Shown<'_> {
@@ -242,8 +265,9 @@ impl Shown<'_> {
             [only] if self.replicas == 1 => clean(&only.status.summary),
             _ => {
                 let written = |it: &Spoke| it.last_write_timestamp_seconds;
-                let writes =
-                    |it: &&Spoke| written(it).is_some_and(|last| self.now - last <= SILENT_SECONDS);
+                let writes = |it: &&Spoke| {
+                    written(it).is_some_and(|last| self.look.now - last <= SILENT_SECONDS)
+                };
                 let writing = self.spokes.iter().filter(writes).count();
                 fleet::summary(writing, self.spokes.len(), self.told.len())
             }
@@ -252,7 +276,7 @@ impl Shown<'_> {
         text += &self.of_replicas();
         if !self.spokes.is_empty() {
             text.push('\n');
-            text += &table::spokes(self.spokes, self.now, self.wide, self.colour);
+            text += &table::spokes(self.spokes, self.wide, &self.look);
         }
         text
     }
@@ -265,7 +289,7 @@ impl Shown<'_> {
         if !text.is_empty() {
             text.push('\n');
         }
-        text + &table::spoke(spoke, reasons, self.now, self.colour)
+        text + &describe::spoke(spoke, reasons, &self.look)
     }
 
     /// What there is to say of hubgate itself.

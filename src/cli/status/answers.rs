@@ -147,10 +147,10 @@ impl Limit {
 }
 
 impl Reasons {
-    /// What a reason means, and what to do.
-    pub(super) fn advice(&self, name: &str) -> Option<String> {
+    /// What a reason means, and what to do, where it is known. Code stands between backticks.
+    pub(super) fn advice(&self, name: &str) -> Option<(&str, &str)> {
         let reason = self.reasons.iter().find(|it| it.name == name)?;
-        Some(format!("{} {}", reason.meaning, reason.remedy))
+        Some((&reason.meaning, &reason.remedy))
     }
 }
 

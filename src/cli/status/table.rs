@@ -1,9 +1,10 @@
-//! Tables of the spokes, as `kubectl get` and `kubectl describe` print theirs.
+//! The table of all spokes, as `kubectl get` prints one, and how its cells are written.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::answers::{Limit, Reasons, Refusal, Spoke, worst_first};
+use super::Look;
+use super::answers::{Spoke, worst_first};
 use crate::printable::clean;
 use crate::telemetry::words;
 
@@ -19,11 +20,9 @@ const GROWING_IN_A_ROW: usize = 2;
 /// The mode of a limit that refuses nothing.
 const OBSERVE: &str = "observe";
 
-/// The longest example in a table, in characters.
-const EXAMPLE_CHARS_MAX: usize = 300;
-
 /// The table of all spokes; those with the worst condition come first.
-pub(super) fn spokes(spokes: &[Spoke], now: f64, wide: bool, colour: bool) -> String {
+pub(super) fn spokes(spokes: &[Spoke], wide: bool, look: &Look) -> String {
+    let &Look { now, colour, .. } = look;
     let mut titles = vec![
         "NAME",
         "STATE",
@@ -62,106 +61,9 @@ pub(super) fn spokes(spokes: &[Spoke], now: f64, wide: bool, colour: bool) -> St
     aligned(&titles, rows.collect())
 }
 
-/// Everything about one spoke that helps to find out what is wrong with it.
-pub(super) fn spoke(spoke: &Spoke, reasons: &Reasons, now: f64, colour: bool) -> String {
-    let paint = if colour { colour_of(spoke) } else { None };
-    let state = match paint {
-        Some(paint) => format!("{paint}{}{RESET}", states(spoke)),
-        None => states(spoke),
-    };
-    let addresses = spoke.source_addresses.join(", ");
-    let worst = spoke.conditions.first();
-    let advice = worst.and_then(|it| advice(it));
-    let facts = [
-        ("Name", clean(&spoke.name)),
-        ("State", state),
-        ("Last write", ago(spoke.last_write_timestamp_seconds, now)),
-        ("Lag", lag(spoke)),
-        ("Samples/s", number(spoke.samples_per_second)),
-        ("Refused", words::share(spoke.rejected_ratio)),
-        ("Protocol", or_none(spoke.protocol.as_deref())),
-        ("Sender", or_none(Some(spoke.user_agent.as_str()))),
-        ("Addresses", or_none(Some(addresses.as_str()))),
-    ];
-    let mut text = String::new();
-    for (name, fact) in facts {
-        let _ = writeln!(text, "{:<13}{fact}", format!("{name}:"));
-        if let ("State", Some(advice)) = (name, advice) {
-            let _ = writeln!(text, "{:<13}{advice}", "");
-        }
-    }
-    if let Some(active) = &spoke.active_series {
-        let (about, count) = (if active.exact { "" } else { "about " }, active.active);
-        let growing = growing(spoke, usize::MAX);
-        let _ = writeln!(
-            text,
-            "Series:      {about}{count} active; most new ones: {growing}"
-        );
-    }
-    if !spoke.limits.is_empty() {
-        text += "Limits:\n";
-        let rows = spoke.limits.iter().map(|it| (limit(it), None)).collect();
-        text += &indented(&aligned(
-            &["NAME", "USED", "OF", "SHARE", "EXCEEDED", "MODE"],
-            rows,
-        ));
-    }
-    text += "Credentials:\n";
-    let rows = spoke.credentials.iter().map(|it| {
-        let end = it
-            .expiry_timestamp_seconds
-            .map_or("never".to_owned(), |end| {
-                if end < now {
-                    format!("expired {}", ago(Some(end), now))
-                } else {
-                    until(end, now)
-                }
-            });
-        (
-            vec![
-                clean(&it.name),
-                ago(it.last_used_timestamp_seconds, now),
-                end,
-            ],
-            None,
-        )
-    });
-    text += &indented(&aligned(&["NAME", "LAST USED", "EXPIRES"], rows.collect()));
-    let mut refusals: Vec<_> = spoke.refusals.iter().collect();
-    refusals.sort_by(|a, b| {
-        b.last_timestamp_seconds
-            .total_cmp(&a.last_timestamp_seconds)
-    });
-    if refusals.is_empty() {
-        text += "Refusals:    none since the start\n";
-        return text;
-    }
-    text += "Refusals:\n";
-    for Refusal {
-        reason,
-        count,
-        example,
-        last_timestamp_seconds: last,
-    } in refusals
-    {
-        let _ = writeln!(
-            text,
-            "  {}: {count}, the last {}",
-            clean(reason),
-            ago(Some(*last), now)
-        );
-        if let Some(advice) = reasons.advice(reason) {
-            let _ = writeln!(text, "    {}", clean(&advice));
-        }
-        let example: String = clean(example).chars().take(EXAMPLE_CHARS_MAX).collect();
-        let _ = writeln!(text, "    Last example: {example}");
-    }
-    text
-}
+pub(super) const RESET: &str = "\x1b[0m";
 
-const RESET: &str = "\x1b[0m";
-
-fn colour_of(spoke: &Spoke) -> Option<&'static str> {
+pub(super) fn colour_of(spoke: &Spoke) -> Option<&'static str> {
     match spoke.conditions.first()?.as_str() {
         "writing" => Some("\x1b[32m"),
         "late" | "limited" | "failing" => Some("\x1b[33m"),
@@ -174,30 +76,11 @@ fn rank(spoke: &Spoke) -> usize {
     worst.map_or(0, |worst| worst_first(worst))
 }
 
-/// Where to look for the cause of a condition that has no reason of its own.
-fn advice(condition: &str) -> Option<&'static str> {
-    match condition {
-        "never_came" => Some(
-            "Nobody has proved to be this spoke: look for its address and credential in the log \
-             (\"a sender is not identified\").",
-        ),
-        "silent" => Some(
-            "Nothing comes: look whether its Prometheus runs, what it says of remote_write, and at the \
-             network between.",
-        ),
-        "late" => Some(
-            "What it writes is old: look whether its Prometheus catches up after an outage, at its shards, \
-             and at its clock.",
-        ),
-        _ => None,
-    }
-}
-
-fn states(spoke: &Spoke) -> String {
+pub(super) fn states(spoke: &Spoke) -> String {
     clean(&spoke.conditions.join(","))
 }
 
-fn lag(spoke: &Spoke) -> String {
+pub(super) fn lag(spoke: &Spoke) -> String {
     match spoke.lag_seconds {
         None => NONE.to_owned(),
         Some(lag) if lag < 0.0 => format!("{} ahead", time(-lag)),
@@ -205,9 +88,9 @@ fn lag(spoke: &Spoke) -> String {
     }
 }
 
-const NONE: &str = "-";
+pub(super) const NONE: &str = "-";
 
-fn or_none(text: Option<&str>) -> String {
+pub(super) fn or_none(text: Option<&str>) -> String {
     text.filter(|it| !it.is_empty())
         .map_or_else(|| NONE.to_owned(), clean)
 }
@@ -247,7 +130,7 @@ fn tightest(spoke: &Spoke) -> String {
 }
 
 /// The metrics that most new series came from, and how many.
-fn growing(spoke: &Spoke, most: usize) -> String {
+pub(super) fn growing(spoke: &Spoke, most: usize) -> String {
     let growing = spoke.active_series.iter().flat_map(|it| &it.growing);
     let named = growing.take(most).map(|it| {
         let metric: String = clean(&it.metric).chars().take(METRIC_CHARS_MAX).collect();
@@ -265,18 +148,7 @@ fn or_none_clean(text: String) -> String {
     }
 }
 
-fn limit(limit: &Limit) -> Vec<String> {
-    vec![
-        clean(&limit.name),
-        limit.used.map_or_else(|| NONE.to_owned(), number),
-        number(limit.limit),
-        limit.share().map_or_else(|| NONE.to_owned(), words::share),
-        limit.exceeded.to_string(),
-        clean(&limit.mode),
-    ]
-}
-
-fn number(number: f64) -> String {
+pub(super) fn number(number: f64) -> String {
     for (unit, size) in [("G", 1e9), ("M", 1e6), ("k", 1e3)] {
         if number >= size {
             return format!("{:.1}{unit}", number / size);
@@ -288,23 +160,19 @@ fn number(number: f64) -> String {
     }
 }
 
-fn time(seconds: f64) -> String {
+pub(super) fn time(seconds: f64) -> String {
     words::time(Duration::try_from_secs_f64(seconds).unwrap_or_default())
 }
 
-fn ago(timestamp: Option<f64>, now: f64) -> String {
+pub(super) fn ago(timestamp: Option<f64>, now: f64) -> String {
     timestamp.map_or_else(
         || "never".to_owned(),
         |it| format!("{} ago", time(now - it)),
     )
 }
 
-fn until(timestamp: f64, now: f64) -> String {
-    format!("in {}", time(timestamp - now))
-}
-
 /// Rows in columns, each row in a colour or in none.
-fn aligned(titles: &[&str], rows: Vec<(Vec<String>, Option<&'static str>)>) -> String {
+pub(super) fn aligned(titles: &[&str], rows: Vec<(Vec<String>, Option<&'static str>)>) -> String {
     let titles = titles.iter().map(|&it| it.to_owned()).collect();
     let all: Vec<_> = std::iter::once((titles, None)).chain(rows).collect();
     let columns = all[0].0.len();
@@ -326,10 +194,6 @@ fn aligned(titles: &[&str], rows: Vec<(Vec<String>, Option<&'static str>)>) -> S
         };
     }
     text
-}
-
-fn indented(text: &str) -> String {
-    text.lines().map(|line| format!("  {line}\n")).collect()
 }
 
 #[cfg(test)]
