@@ -53,7 +53,7 @@ pub(super) struct StatusArgs {
     /// Ask again every 5 seconds
     #[arg(long, short)]
     watch: bool,
-    /// What is printed: a table, one with the senders and the metrics that grow, or the JSON of the API
+    /// What is printed: a table, one with more columns, or the JSON of the API
     #[arg(
         long,
         short,
@@ -210,7 +210,7 @@ async fn ask_all(
         told: &told,
         troubles: &troubles,
         spokes: &spokes,
-        look: Look::new(terminal, now),
+        look: Look::new(terminal, now, started),
     };
     let text = match (&spokes[..], &reasons) {
         ([spoke], Some(reasons)) => shown.spoke(spoke, reasons),
@@ -241,17 +241,20 @@ struct Shown<'s> {
 struct Look {
     /// The time of the newest answer, in seconds since the Unix epoch.
     now: f64,
+    /// When the replica that started last did.
+    started: f64,
     colour: bool,
     /// The columns of the terminal, if there is one.
     columns: Option<usize>,
 }
 
 impl Look {
-    fn new(terminal: bool, now: f64) -> Self {
+    fn new(terminal: bool, now: f64, started: f64) -> Self {
         let size = terminal.then(|| tcgetwinsize(io::stdout()).ok());
         let columns = size.flatten().map(|it| usize::from(it.ws_col));
         Self {
             now,
+            started,
             colour: terminal && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty()),
             // Some have no size.
             columns: columns.filter(|it| *it > 0),

@@ -14,7 +14,7 @@ use crate::spoke::Spoke;
 use crate::spoke::condition::Condition;
 use crate::state::State;
 
-use super::spokes::{Row, Spokes, lag_trend, rejected_ratio};
+use super::spokes::{Row, Spokes, credential_expiry, lag_trend, rejected_ratio};
 use super::unix_seconds;
 
 /// The body of the response.
@@ -23,7 +23,7 @@ use super::unix_seconds;
 pub(super) enum Answer {
     /// The client has nothing, or what it has is of another configuration or process.
     Whole(Spokes),
-    Changes(Changes),
+    Changes(Box<Changes>),
 }
 
 #[derive(Debug, Serialize)]
@@ -47,6 +47,7 @@ struct Columns {
     samples_per_second: Vec<f64>,
     rejected_ratio: Vec<f64>,
     bytes_in_flight: Vec<usize>,
+    credential_expiry_timestamp_seconds: Vec<Option<f64>>,
     /// `used` of each limit, by its name.
     limits_used: Vec<BTreeMap<&'static str, Option<f64>>>,
 }
@@ -69,7 +70,7 @@ impl Answer {
         // What changes while the answer is made is in the next one as well.
         let version = Version::now(sources, &state);
         match since.and_then(|since| version.since(since, sources.begun)) {
-            Some(moment) => Self::Changes(Changes::of(&state, &version, moment)),
+            Some(moment) => Self::Changes(Box::new(Changes::of(&state, &version, moment))),
             None => Self::Whole(Spokes::of(&state, &version)),
         }
     }
@@ -113,6 +114,8 @@ impl Columns {
         self.lag_trend.push(lag_trend(spoke));
         self.rejected_ratio.push(rejected_ratio(spoke));
         self.bytes_in_flight.push(spoke.account.bytes());
+        self.credential_expiry_timestamp_seconds
+            .push(credential_expiry(spoke));
         let limits = spoke.limits_in_use().into_iter();
         let used = limits.map(|it| (it.limit.name(), it.used.map(rounded)));
         self.limits_used.push(used.collect());

@@ -5,13 +5,14 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
+use crate::metrics::CredentialTimes;
 use crate::series::Standing;
 use crate::spoke::condition::{Condition, SILENT_AFTER};
 use crate::spoke::{LimitInUse, Refusals, Spoke};
 use crate::state::State;
 
 use super::changes::Version;
-use super::unix_seconds;
+use super::{ever, unix_seconds};
 
 /// The body of the response.
 #[derive(Debug, Serialize)]
@@ -58,6 +59,9 @@ pub(super) struct Row {
     active_series: Option<ActiveSeriesStatus>,
     /// Those that are configured or were exceeded.
     limits: Vec<LimitStatus>,
+    /// When the credential that it used last expires, or the last of them as long as it used none. Null where
+    /// that does not expire.
+    credential_expiry_timestamp_seconds: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -143,6 +147,7 @@ impl Row {
                 .into_iter()
                 .map(LimitStatus::of)
                 .collect(),
+            credential_expiry_timestamp_seconds: credential_expiry(spoke),
         }
     }
 }
@@ -194,4 +199,14 @@ pub(super) fn rejected_ratio(spoke: &Spoke) -> f64 {
 pub(super) fn lag_trend(spoke: &Spoke) -> Option<&'static str> {
     let trend = spoke.history.lag_trend(SILENT_AFTER)?;
     Some(trend.name())
+}
+
+/// When the credential that a spoke used last expires, or the last of them as long as it used none.
+pub(super) fn credential_expiry(spoke: &Spoke) -> Option<f64> {
+    let end = |it: &CredentialTimes<'_>| ever(it.expiry).unwrap_or(f64::INFINITY);
+    let last = spoke.metrics.credential_times().max_by(|a, b| {
+        let used = a.last_used.total_cmp(&b.last_used);
+        used.then(end(a).total_cmp(&end(b)))
+    });
+    last.and_then(|it| ever(it.expiry))
 }

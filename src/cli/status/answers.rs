@@ -51,6 +51,7 @@ pub(super) struct Spoke {
     pub(super) refusals: Vec<Refusal>,
     pub(super) active_series: Option<ActiveSeries>,
     pub(super) limits: Vec<Limit>,
+    pub(super) credential_expiry_timestamp_seconds: Option<f64>,
     /// Only in the answer about one spoke.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) credentials: Vec<Credential>,
@@ -106,16 +107,14 @@ struct Reason {
     remedy: String,
 }
 
+/// The conditions of a spoke that does not come.
+pub(super) const NEVER_CAME: &str = "never_came";
+pub(super) const SILENT: &str = "silent";
+
 /// The rank of a condition; one that this version does not know may be the worst.
 pub(super) fn worst_first(condition: &str) -> usize {
     const WORST_FIRST: [&str; 7] = [
-        "never_came",
-        "silent",
-        "refused",
-        "failing",
-        "limited",
-        "late",
-        "writing",
+        NEVER_CAME, SILENT, "refused", "failing", "limited", "late", "writing",
     ];
     let rank = WORST_FIRST.iter().position(|it| *it == condition);
     rank.unwrap_or_default()
@@ -130,12 +129,23 @@ impl Spoke {
             "newest_sample_timestamp_seconds": null, "lag_seconds": null, "samples_per_second": 0.0,
             "rejected_ratio": 0.0, "bytes_in_flight": 0, "protocol": null, "user_agent": "",
             "source_addresses": [], "refusals": [], "limits": [], "active_series": null,
+            "credential_expiry_timestamp_seconds": null,
         });
         let serde_json::Value::Object(fields) = fields else {
             panic!("fields are an object");
         };
         spoke.as_object_mut().unwrap().extend(fields);
         serde_json::from_value(spoke).unwrap()
+    }
+}
+
+impl Spoke {
+    /// When the credential that it used expired, where that keeps it away.
+    pub(super) fn expired(&self, now: f64) -> Option<f64> {
+        let worst = self.conditions.first()?;
+        let away = [NEVER_CAME, SILENT].contains(&worst.as_str());
+        let expiry = self.credential_expiry_timestamp_seconds?;
+        (away && expiry <= now).then_some(expiry)
     }
 }
 

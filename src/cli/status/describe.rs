@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 
-use super::Look;
-use super::answers::{Credential, Limit, Reasons, Refusal, Spoke};
+use super::answers::{Credential, Limit, NEVER_CAME, Reasons, Refusal, SILENT, Spoke};
 use super::table::{
-    NONE, RESET, ago, aligned, colour_of, growing, lag, number, or_none, states, time,
+    NONE, RESET, ago, aligned, colour_of, expires, growing, lag, number, or_none, states, time,
 };
 use super::wrap::wrapped;
+use super::{Look, SILENT_SECONDS};
 use crate::printable::clean;
 use crate::telemetry::words;
 
@@ -60,8 +60,8 @@ pub(super) fn spoke(spoke: &Spoke, reasons: &Reasons, look: &Look) -> String {
 /// What is true of it, one line each.
 fn facts(spoke: &Spoke, look: &Look) -> String {
     let state = match colour_of(spoke).filter(|_| look.colour) {
-        Some(paint) => format!("{paint}{}{RESET}", states(spoke)),
-        None => states(spoke),
+        Some(paint) => format!("{paint}{}{RESET}", states(spoke, look.now)),
+        None => states(spoke, look.now),
     };
     let addresses = spoke.source_addresses.join(", ");
     let facts = [
@@ -81,30 +81,51 @@ fn facts(spoke: &Spoke, look: &Look) -> String {
     let mut text = String::new();
     for (name, fact) in facts {
         let _ = writeln!(text, "{:<NAME_COLUMNS$}{fact}", format!("{name}:"));
-        if let ("State", Some(advice)) = (name, advice(spoke)) {
-            text += &wrapped(advice, NAME_COLUMNS, look.columns);
+        if let ("State", Some(advice)) = (name, advice(spoke, look)) {
+            text += &wrapped(&advice, NAME_COLUMNS, look.columns);
         }
     }
     text
 }
 
 /// Where to look for the cause of a condition that has no reason of its own.
-fn advice(spoke: &Spoke) -> Option<&'static str> {
-    match spoke.conditions.first()?.as_str() {
-        "never_came" => Some(
-            "Nobody has proved to be this spoke: look for its address and credential in the log \
-             (\"a sender is not identified\").",
-        ),
-        "silent" => Some(
-            "Nothing comes: look whether its Prometheus runs, what it says of remote_write, and at the \
-             network between.",
-        ),
-        "late" => Some(
-            "What it writes is old: look whether its Prometheus catches up after an outage, at its shards, \
-             and at its clock.",
-        ),
-        _ => None,
+fn advice(spoke: &Spoke, look: &Look) -> Option<String> {
+    let now = look.now;
+    if let Some(end) = spoke.expired(now) {
+        let ended = |it: &Credential| it.expiry_timestamp_seconds.is_some_and(|end| end <= now);
+        let which = match &spoke.credentials[..] {
+            [_] => "Its credential has expired",
+            all if all.iter().all(ended) => "All its credentials have expired",
+            _ => "The credential that it used last has expired",
+        };
+        let since = ago(Some(end), now);
+        return Some(format!(
+            "{which} ({since}), so its requests are refused with 401: give it another one, or move the \
+             not_after."
+        ));
     }
+    let advice = match spoke.conditions.first()?.as_str() {
+        NEVER_CAME if now - look.started <= SILENT_SECONDS => {
+            let time = time(now - look.started);
+            return Some(format!(
+                "hubgate has run for {time} only; a spoke that waited for it may come within a minute or two."
+            ));
+        }
+        NEVER_CAME => {
+            "Nobody has proved to be this spoke: look for its address and credential in the log \
+             (\"a sender is not identified\")."
+        }
+        SILENT => {
+            "Nothing comes: look whether its Prometheus runs, what it says of remote_write, and at the \
+             network between."
+        }
+        "late" => {
+            "What it writes is old: look whether its Prometheus catches up after an outage, at its shards, \
+             and at its clock."
+        }
+        _ => return None,
+    };
+    Some(advice.to_owned())
 }
 
 fn limit(limit: &Limit) -> Vec<String> {
@@ -119,13 +140,11 @@ fn limit(limit: &Limit) -> Vec<String> {
 }
 
 fn credential(credential: &Credential, now: f64) -> Vec<String> {
-    let end = match credential.expiry_timestamp_seconds {
-        None => "never".to_owned(),
-        Some(end) if end < now => format!("expired {}", ago(Some(end), now)),
-        Some(end) => format!("in {}", time(end - now)),
-    };
-    let used = ago(credential.last_used_timestamp_seconds, now);
-    vec![clean(&credential.name), used, end]
+    vec![
+        clean(&credential.name),
+        ago(credential.last_used_timestamp_seconds, now),
+        expires(credential.expiry_timestamp_seconds, now),
+    ]
 }
 
 /// What was refused for one reason, what that means, and what to do.

@@ -9,7 +9,8 @@ use std::cmp::Reverse;
 use std::mem;
 
 use super::answers::{
-    ActiveSeries, Credential, Growing, Limit, Refusal, Spoke, Status, worst_first,
+    ActiveSeries, Credential, Growing, Limit, NEVER_CAME, Refusal, SILENT, Spoke, Status,
+    worst_first,
 };
 
 /// Metrics that grow which are shown of all replicas together.
@@ -117,6 +118,7 @@ fn add(spoke: &mut Spoke, other: &Spoke) {
         spoke.protocol.clone_from(&other.protocol);
         spoke.user_agent.clone_from(&other.user_agent);
         spoke.address_source.clone_from(&other.address_source);
+        spoke.credential_expiry_timestamp_seconds = other.credential_expiry_timestamp_seconds;
         let older = mem::replace(&mut spoke.source_addresses, other.source_addresses.clone());
         add_addresses(&mut spoke.source_addresses, &older);
     } else {
@@ -163,13 +165,12 @@ fn conditions(spoke: &Spoke, other: &Spoke) -> Vec<String> {
     all.sort_by_key(|it| worst_first(it));
     all.dedup();
     all.retain(|it| *it != "late" || late(fresher));
-    let heard = all
-        .iter()
-        .any(|it| !["never_came", "silent"].contains(&it.as_str()));
-    all.retain(|it| !heard || !["never_came", "silent"].contains(&it.as_str()));
+    let away = |it: &String| [NEVER_CAME, SILENT].contains(&it.as_str());
+    let heard = all.iter().any(|it| !away(it));
+    all.retain(|it| !heard || !away(it));
     // It came to one of them, and is silent there.
-    if all.iter().any(|it| *it == "silent") {
-        all.retain(|it| *it != "never_came");
+    if all.iter().any(|it| *it == SILENT) {
+        all.retain(|it| *it != NEVER_CAME);
     }
     let troubled = all.iter().any(|it| *it != "writing");
     all.retain(|it| !troubled || *it != "writing");
@@ -335,7 +336,7 @@ mod tests {
         let other = json!({
             "last_write_timestamp_seconds": 200.0, "samples_per_second": 10.0, "protocol": "v2",
             "user_agent": "new", "source_addresses": ["10.0.0.2", "10.0.0.1"],
-            "address_source": "proxy_protocol",
+            "address_source": "proxy_protocol", "credential_expiry_timestamp_seconds": 300.0,
             "refusals": [{"reason": "hub", "count": 3, "example": "b", "last_timestamp_seconds": 95.0}],
             "limits": [{"name": "samples_per_second", "mode": "enforce", "limit": 100.0, "used": 20.0,
                 "exceeded": 2}],
@@ -349,6 +350,7 @@ mod tests {
             assert_eq!(merged.protocol.as_deref(), Some("v2"));
             assert_eq!(merged.source_addresses, ["10.0.0.2", "10.0.0.1"]);
             assert_eq!(merged.address_source.as_deref(), Some("proxy_protocol"));
+            assert_eq!(merged.credential_expiry_timestamp_seconds, Some(300.0));
             // 10 of 50 samples a second.
             assert_eq!(merged.rejected_ratio, 0.2);
             let refusal = &merged.refusals[0];

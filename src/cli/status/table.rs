@@ -33,14 +33,14 @@ pub(super) fn spokes(spokes: &[Spoke], wide: bool, look: &Look) -> String {
         "LIMIT",
     ];
     if wide {
-        titles.extend(["GROWING", "PROTOCOL", "ADDRESS", "SENDER"]);
+        titles.extend(["EXPIRES", "GROWING", "PROTOCOL", "ADDRESS", "SENDER"]);
     }
     let mut sorted: Vec<_> = spokes.iter().collect();
     sorted.sort_by_key(|it| (rank(it), it.name.as_str()));
     let rows = sorted.into_iter().map(|spoke| {
         let mut row = vec![
             clean(&spoke.name),
-            states(spoke),
+            states(spoke, now),
             number(spoke.samples_per_second),
             lag(spoke),
             ago(spoke.last_write_timestamp_seconds, now),
@@ -50,6 +50,7 @@ pub(super) fn spokes(spokes: &[Spoke], wide: bool, look: &Look) -> String {
         if wide {
             let address = spoke.source_addresses.first();
             row.extend([
+                expires(spoke.credential_expiry_timestamp_seconds, now),
                 growing(spoke, GROWING_IN_A_ROW),
                 or_none(spoke.protocol.as_deref()),
                 or_none(address.map(String::as_str)),
@@ -76,8 +77,22 @@ fn rank(spoke: &Spoke) -> usize {
     worst.map_or(0, |worst| worst_first(worst))
 }
 
-pub(super) fn states(spoke: &Spoke) -> String {
-    clean(&spoke.conditions.join(","))
+/// What is true of a spoke, and why where it is its credential.
+pub(super) fn states(spoke: &Spoke, now: f64) -> String {
+    let states = clean(&spoke.conditions.join(","));
+    match spoke.expired(now) {
+        Some(_) => format!("{states} (credential expired)"),
+        None => states,
+    }
+}
+
+/// When a credential expires, or did.
+pub(super) fn expires(expiry: Option<f64>, now: f64) -> String {
+    match expiry {
+        None => "never".to_owned(),
+        Some(end) if end <= now => format!("{} ago", time(now - end)),
+        Some(end) => format!("in {}", time(end - now)),
+    }
 }
 
 pub(super) fn lag(spoke: &Spoke) -> String {
@@ -234,6 +249,22 @@ mod tests {
         ] {
             assert_eq!(tightest(&Spoke::with(json!({"limits": limits}))), shown);
         }
+    }
+
+    #[test]
+    fn a_spoke_whose_credential_expired_is_not_just_away() {
+        let state = |condition: &str, expiry: Option<f64>| {
+            let fields =
+                json!({"conditions": [condition], "credential_expiry_timestamp_seconds": expiry});
+            states(&Spoke::with(fields), 1000.0)
+        };
+        assert_eq!(state("silent", Some(1000.0)), "silent (credential expired)");
+        assert_eq!(state("silent", Some(1001.0)), "silent");
+        assert_eq!(state("never_came", None), "never_came");
+        // Another one is good.
+        assert_eq!(state("writing", Some(900.0)), "writing");
+        assert_eq!(expires(Some(880.0), 1000.0), "2 min ago");
+        assert_eq!(expires(Some(4600.0), 1000.0), "in 60 min");
     }
 
     #[test]

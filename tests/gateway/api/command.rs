@@ -1,11 +1,13 @@
 //! `hubgate status`.
 
 use std::process::{Command, Output};
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
+use super::fleet::row;
 use super::{HOSTILE, start_with_all_conditions};
-use crate::support::config::{config, spoke, token, token_sha256};
+use crate::support::config::{config, not_after, spoke, spoke_with, token, token_sha256};
 use crate::support::gate::Gate;
 use crate::support::hub::{ScriptedHub, vacant};
 use crate::support::sender::Request;
@@ -101,12 +103,53 @@ async fn one_spoke_is_shown_with_what_was_refused_and_what_to_do() {
     assert!(late.contains(advice), "{late}");
     let limited = text(&status(url(&gate), &["limited"]).await.stdout);
     assert!(limited.contains("  samples_per_second   "), "{limited}");
+    let came = text(&status(url(&gate), &["never came"]).await.stdout);
+    let advice = "State:       never_came\n             hubgate has run for ";
+    assert!(came.contains(advice), "{came}");
     let unknown = status(url(&gate), &["nobody"]).await;
     assert_eq!(unknown.status.code(), Some(2));
     assert!(
         text(&unknown.stderr).contains("no spoke has this name"),
         "{unknown:?}"
     );
+}
+
+#[tokio::test]
+async fn credentials_that_expired_or_will_soon_are_told() {
+    let hub = ScriptedHub::start().await;
+    let ends_in = |name: &str, end: SystemTime| {
+        spoke_with(name, &not_after(&token_sha256(&token(name)), end), "")
+    };
+    let now = SystemTime::now();
+    let spokes = [
+        ends_in("expired", now - Duration::from_mins(150)),
+        ends_in("ending", now + Duration::from_mins(36 * 60 + 30)),
+        spoke("lasting", ""),
+    ];
+    let gate = Gate::start(&config(&hub.url(), &spokes)).await;
+    for name in ["ending", "lasting"] {
+        gate.send(Request::up().spoke(name)).await.expect(204);
+    }
+    let table = text(&status(url(&gate), &[]).await.stdout);
+    assert_eq!(row(&table, "expired")[1], "never_came (credential expired)");
+    let ahead = table.lines().nth(1).unwrap();
+    assert!(
+        ahead.starts_with("The credential token_sha256:")
+            && ahead.ends_with(" of spoke ending ends in 36 h."),
+        "{table}"
+    );
+    let wide = text(&status(url(&gate), &["-o", "wide"]).await.stdout);
+    for (name, expires) in [
+        ("expired", "2 h ago"),
+        ("ending", "in 36 h"),
+        ("lasting", "never"),
+    ] {
+        assert_eq!(row(&wide, name)[7], expires, "{wide}");
+    }
+    let one = text(&status(url(&gate), &["expired"]).await.stdout);
+    let advice = "State:       never_came (credential expired)\n             \
+                  Its credential has expired (2 h ago), so ";
+    assert!(one.contains(advice), "{one}");
 }
 
 #[tokio::test]

@@ -38,7 +38,7 @@ async fn replicas(hub: &ScriptedHub) -> [Gate; 2] {
 }
 
 /// The columns of the row of a spoke.
-fn row<'t>(table: &'t str, name: &str) -> Vec<&'t str> {
+pub(super) fn row<'t>(table: &'t str, name: &str) -> Vec<&'t str> {
     let row = table.lines().find(|line| line.starts_with(name)).unwrap();
     let cells = row.split("   ").map(str::trim);
     cells.filter(|it| !it.is_empty()).collect()
