@@ -317,7 +317,7 @@ impl Reason {
     /// What the people behind the spoke can do about it.
     pub fn advice(self) -> &'static str {
         match self {
-            Self::AbsentLabel => "set external_labels at the spoke, or labels.absent: inject",
+            Self::AbsentLabel => "set it in external_labels of the spoke, or labels.absent: inject",
             Self::ActiveSeries => {
                 "drop labels of the metrics that grow, or raise limits.active_series_max"
             }
@@ -332,7 +332,8 @@ impl Reason {
             }
             Self::LabelsPerSeries => "drop labels or raise limits.labels_per_series_max",
             Self::MismatchedLabel => {
-                "drop or rename that label at the spoke, or set labels.mismatch: rename"
+                "set the label in external_labels to the name of this spoke; if targets have it, drop or \
+                 rename it there, or set labels.mismatch: rename"
             }
             Self::MissingMetricName => "every series needs the label __name__",
             Self::RepeatedLabelField => "a label may give its name and its value once",

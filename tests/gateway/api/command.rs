@@ -87,6 +87,7 @@ async fn one_spoke_is_shown_with_what_was_refused_and_what_to_do() {
     for part in [
         "State:       refused\n",
         "  mismatched_label: 1, the last 0 s ago\n",
+        "    What to do: In the Prometheus of the spoke, set external_labels: {cluster: NAME} with the ",
         "labels.mismatch: rename",
         "Last example: ",
         "<img src=x onerror=alert(1)>\\u{202e}\\u{1b}[31m",
