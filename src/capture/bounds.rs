@@ -79,7 +79,7 @@ pub fn reason(name: &str) -> Result<&'static str, String> {
 }
 
 /// The names of all reasons that can be captured.
-fn reasons() -> impl Iterator<Item = &'static str> {
+pub fn reasons() -> impl Iterator<Item = &'static str> {
     let of_requests = RequestReason::ALL.into_iter();
     let of_requests =
         of_requests.filter(|it| *it != RequestReason::Draining && !OF_STRANGERS.contains(it));

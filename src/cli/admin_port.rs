@@ -85,9 +85,21 @@ impl AdminPort {
             StatusCode::UNAUTHORIZED => {
                 bail!("{url}: {text}; set --token-file, or --username and --password-file")
             }
-            status => bail!("{url}: {status}: {text}"),
+            status => {
+                let url = url.to_string();
+                Err(Refused { url, status, text }.into())
+            }
         }
     }
+}
+
+/// An answer that is no success.
+#[derive(Debug, thiserror::Error)]
+#[error("{url}: {status}: {text}")]
+pub(super) struct Refused {
+    url: String,
+    pub(super) status: StatusCode,
+    text: String,
 }
 
 /// A name as a segment of a path (RFC 3986, section 3.3).

@@ -3,39 +3,40 @@
 //! Each request becomes a file of its own, which only its owner may read: what is in it belongs to the team
 //! of the spoke. With `--out -` the requests go to stdout, for `hubgate inspect -`.
 
-use std::fs::{self, OpenOptions};
+mod events;
+mod store;
+mod waiting;
+
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::pin;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::Context;
 use bytesize::ByteSize;
-use http::Uri;
-use http_body_util::BodyExt;
+use http::{StatusCode, Uri};
 use hyper::body::Incoming;
-use serde::Deserialize;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep};
 
 use crate::capture::bounds::{self, Bound};
 use crate::printable::clean;
+use crate::telemetry::words;
 
 use super::access::Access;
-use super::admin_port::{AdminPort, path_segment};
-
-/// hubgate sends something each second while a capture goes on.
-const SILENCE_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// The longest line, in bytes: the largest body in base64, and what is said of it.
-const LINE_BYTES_MAX: usize = 48 << 20;
-
-/// The last second of the year 9999, since the Unix epoch; there RFC 3339 ends.
-const RFC_3339_END_SECONDS: u64 = 253_402_300_799;
+use super::admin_port::{AdminPort, Refused, path_segment};
+use events::{Event, Lines, UNKNOWN};
+use store::Store;
+use waiting::Watch;
 
 /// The exit code when nothing could be captured, or not to the end.
 const EXIT_TROUBLE: u8 = 2;
+
+/// How long hubgate takes to notice that whoever captured has gone, and some more.
+const NOTICED_WITHIN: Duration = Duration::from_secs(4);
+
+/// The time between two attempts to begin.
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 const NOTES: &str = "\
 It needs one of admin.credentials with captures: allow, and is off where the configuration has none. hubgate keeps the bodies in \
@@ -51,8 +52,9 @@ pub(super) struct CaptureArgs {
     /// The spoke whose refused requests are stored
     #[arg(long, value_name = "NAME")]
     spoke: String,
-    /// Only requests of which something is refused for this reason, whatever their status; may be given
-    /// more than once. Without it, all with a status 4xx
+    /// Only requests of which something is refused for this reason, such as rate_limited, whatever their
+    /// status; may be given more than once. Without it, all with a status 4xx, which the spoke does not send
+    /// again
     #[arg(long, value_name = "REASON", value_parser = bounds::reason)]
     reason: Vec<&'static str>,
     /// End after so many requests, 1000 at most
@@ -146,9 +148,42 @@ pub(super) fn run(args: &CaptureArgs) -> ExitCode {
 /// Captures until the end, and returns how many requests were stored.
 async fn capture(args: &CaptureArgs) -> anyhow::Result<u64> {
     let mut store = Store::new(&args.out)?;
-    let mut admin = AdminPort::new(&args.admin, &args.access)?;
-    let body = admin.open(&path(args)).await?;
-    let mut lines = Lines::new(body);
+    let connect = || AdminPort::new(&args.admin, &args.access);
+    let mut watch = Watch::begin(connect()?, &args.spoke).await?;
+    let mut admin = connect()?;
+    let body = open(&mut admin, &path(args)).await?;
+    let end = store_all(args, &mut store, Lines::new(body)).await?;
+    if let Some(end) = end {
+        let requests = words::count(store.stored, "request");
+        say(&format!("{end} after {requests}"));
+        if let Some(missed) = watch.missed(&store.reasons).await {
+            say(&missed);
+        }
+    }
+    Ok(store.stored)
+}
+
+/// Begins, also if whoever captured before has just gone.
+async fn open(admin: &mut AdminPort, path: &str) -> anyhow::Result<Incoming> {
+    let taken = |error: &anyhow::Error| {
+        let refused = error.downcast_ref::<Refused>();
+        refused.is_some_and(|it| it.status == StatusCode::CONFLICT)
+    };
+    let patience = Instant::now() + NOTICED_WITHIN;
+    loop {
+        match admin.open(path).await {
+            Err(error) if taken(&error) && Instant::now() < patience => sleep(AGAIN_AFTER).await,
+            opened => return opened,
+        }
+    }
+}
+
+/// Stores all that comes, and returns why no more does. `None` if nobody wants more.
+async fn store_all(
+    args: &CaptureArgs,
+    store: &mut Store<'_>,
+    mut lines: Lines,
+) -> anyhow::Result<Option<String>> {
     let mut interrupt = pin!(tokio::signal::ctrl_c());
     loop {
         let line = tokio::select! {
@@ -156,32 +191,27 @@ async fn capture(args: &CaptureArgs) -> anyhow::Result<u64> {
             // There may always be a line.
             interrupted = &mut interrupt => {
                 interrupted.context("wait for Ctrl-C")?;
-                store.say(&format!("interrupted after {} requests", store.stored));
-                return Ok(store.stored);
+                return Ok(Some("interrupted".to_owned()));
             }
             line = lines.next() => line?,
         };
         let event: Event = serde_json::from_slice(&line).with_context(|| UNKNOWN)?;
         match event {
-            Event::Begins(begins) => store.say(&begins.text(&args.spoke)),
+            Event::Begins(begins) => say(&waiting::text(&args.spoke, &args.reason, &begins)),
             Event::Request(request) => match store.add(&request, &line) {
                 // Whoever reads the output, such as `head`, has seen enough.
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(store.stored),
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(None),
                 added => added.context("store a request")?,
             },
-            Event::Ended(ended) => {
-                store.say(&format!(
-                    "{} after {} requests",
-                    ended.words(),
-                    ended.requests
-                ));
-                return Ok(store.stored);
-            }
+            Event::Ended(ended) => return Ok(Some(ended.words())),
         }
     }
 }
 
-const UNKNOWN: &str = "the answer is not that of a hubgate of this version";
+/// Says something to whoever waits.
+fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
 
 fn path(args: &CaptureArgs) -> String {
     let mut path = format!(
@@ -197,210 +227,4 @@ fn path(args: &CaptureArgs) -> String {
         path += &path_segment(reason);
     }
     path
-}
-
-/// A line of the answer. What a newer hubgate adds is passed over.
-#[derive(Debug, Deserialize)]
-#[serde(tag = "capture", rename_all = "lowercase")]
-enum Event {
-    Begins(Begins),
-    Request(Request),
-    Ended(Ended),
-}
-
-#[derive(Debug, Deserialize)]
-struct Begins {
-    requests: u64,
-    end_timestamp_seconds: f64,
-}
-
-#[derive(Debug, Deserialize)]
-struct Request {
-    timestamp_seconds: f64,
-    spoke: String,
-    status: u16,
-    reasons: Vec<String>,
-    protocol: Option<String>,
-    source_address: String,
-    user_agent: Option<String>,
-    body_bytes: u64,
-}
-
-#[derive(Debug, Deserialize)]
-struct Ended {
-    why: String,
-    requests: u64,
-}
-
-impl Begins {
-    fn text(&self, spoke: &str) -> String {
-        let Self {
-            requests,
-            end_timestamp_seconds: end,
-        } = self;
-        let end = humantime::format_rfc3339_seconds(time(*end));
-        format!(
-            "waiting for refused requests of {}: {requests} at most, until {end}; Ctrl-C ends it",
-            clean(spoke)
-        )
-    }
-}
-
-impl Ended {
-    fn words(&self) -> String {
-        match self.why.as_str() {
-            "requests" => "all are there",
-            "bytes" => "the bodies reached the size",
-            "time" => "the time is over",
-            "revoked" => "the credential is no longer valid, or the spoke is gone",
-            "shutdown" => "hubgate shuts down",
-            why => return format!("ended ({})", clean(why)),
-        }
-        .to_owned()
-    }
-}
-
-/// Where requests go.
-struct Store<'s> {
-    /// `None` for stdout.
-    folder: Option<&'s Path>,
-    stored: u64,
-}
-
-impl<'s> Store<'s> {
-    fn new(out: &'s Path) -> anyhow::Result<Self> {
-        let folder = (out != Path::new("-")).then_some(out);
-        if let Some(folder) = folder {
-            ensure!(folder.is_dir(), "{} is no folder", folder.display());
-        }
-        Ok(Self { folder, stored: 0 })
-    }
-
-    /// Stores a request, and says where.
-    fn add(&mut self, request: &Request, line: &[u8]) -> io::Result<()> {
-        let place = match self.folder {
-            None => {
-                let mut out = io::stdout().lock();
-                out.write_all(line)?;
-                out.write_all(b"\n")?;
-                out.flush()?;
-                None
-            }
-            Some(folder) => Some(write_file(folder, request, line)?),
-        };
-        self.stored += 1;
-        if let Some(place) = place {
-            let none = "-".to_owned();
-            let or_none = |text: &Option<String>| text.as_deref().map_or(none.clone(), clean);
-            let mut out = io::stdout().lock();
-            writeln!(
-                out,
-                "{}  {} {}  {}, {}  {}  {}",
-                place.display(),
-                request.status,
-                clean(&request.reasons.join(",")),
-                or_none(&request.protocol),
-                ByteSize(request.body_bytes),
-                clean(&request.source_address),
-                or_none(&request.user_agent),
-            )?;
-            out.flush()?;
-        }
-        Ok(())
-    }
-
-    /// Says something to whoever waits.
-    fn say(&self, text: &str) {
-        let _ = writeln!(io::stderr(), "{text}");
-    }
-}
-
-/// Writes a line to a new file, which only its owner may read.
-fn write_file(folder: &Path, request: &Request, line: &[u8]) -> io::Result<PathBuf> {
-    let safe = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
-    let spoke = request.spoke.replace(|letter| !safe(letter), "_");
-    let time = humantime::format_rfc3339_millis(time(request.timestamp_seconds)).to_string();
-    let time = time.replace([':', '-'], "");
-    for number in 0..=u16::MAX {
-        let number = match number {
-            0 => String::new(),
-            more => format!("-{more}"),
-        };
-        let path = folder.join(format!("hubgate-{spoke}-{time}{number}.json"));
-        let mut options = OpenOptions::new();
-        // A file, or a link, of this name may be somebody else's.
-        options.write(true).create_new(true).mode(0o600);
-        match options.open(&path) {
-            Ok(mut file) => {
-                let written = file.write_all(line).and_then(|()| file.write_all(b"\n"));
-                if let Err(error) = written {
-                    // A part of a request would be taken for one that is malformed.
-                    let _ = fs::remove_file(&path);
-                    return Err(of_file(&path, &error));
-                }
-                return Ok(path);
-            }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(of_file(&path, &error)),
-        }
-    }
-    Err(io::ErrorKind::AlreadyExists.into())
-}
-
-fn of_file(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-}
-
-/// A time that a server names, as far as it can be printed.
-fn time(seconds: f64) -> SystemTime {
-    let since = Duration::try_from_secs_f64(seconds).unwrap_or_default();
-    UNIX_EPOCH + since.min(Duration::from_secs(RFC_3339_END_SECONDS))
-}
-
-/// The lines of a body that goes on.
-struct Lines {
-    body: Incoming,
-    /// What came after the last line.
-    rest: Vec<u8>,
-    /// How much of it has no end of a line.
-    searched: usize,
-}
-
-impl Lines {
-    fn new(body: Incoming) -> Self {
-        Self {
-            body,
-            rest: Vec::new(),
-            searched: 0,
-        }
-    }
-
-    /// The next line that is not empty. May be dropped in between.
-    async fn next(&mut self) -> anyhow::Result<Vec<u8>> {
-        loop {
-            let unseen = &self.rest[self.searched..];
-            if let Some(end) = memchr::memchr(b'\n', unseen) {
-                let after = self.rest.split_off(self.searched + end + 1);
-                let mut line = std::mem::replace(&mut self.rest, after);
-                self.searched = 0;
-                line.pop();
-                if line.is_empty() {
-                    continue;
-                }
-                return Ok(line);
-            }
-            self.searched = self.rest.len();
-            if self.searched > LINE_BYTES_MAX {
-                bail!(UNKNOWN);
-            }
-            let frame = timeout(SILENCE_TIMEOUT, self.body.frame()).await;
-            let frame = frame.context("hubgate does not answer any more")?;
-            let frame = frame
-                .context("hubgate broke off")?
-                .context("hubgate broke off")?;
-            if let Ok(data) = frame.into_data() {
-                self.rest.extend_from_slice(&data);
-            }
-        }
-    }
 }

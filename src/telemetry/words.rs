@@ -1,4 +1,4 @@
-//! Times and shares as an operator says them.
+//! Times, shares and numbers as an operator says them.
 
 use std::time::Duration;
 
@@ -26,9 +26,17 @@ pub fn share(share: f64) -> String {
     }
 }
 
+/// A number of things, such as `2 requests`.
+pub fn count(count: u64, one: &str) -> String {
+    match count {
+        1 => format!("1 {one}"),
+        _ => format!("{count} {one}s"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{share, time};
+    use super::{count, share, time};
 
     use std::time::Duration;
 
@@ -51,5 +59,11 @@ mod tests {
         assert_eq!(share(0.9999), "99 %");
         assert_eq!(share(1.0), "100 %");
         assert_eq!(share(2.4), "240 %");
+    }
+
+    #[test]
+    fn one_thing_is_not_many() {
+        let requests = [0, 1, 2].map(|it| count(it, "request"));
+        assert_eq!(requests, ["0 requests", "1 request", "2 requests"]);
     }
 }

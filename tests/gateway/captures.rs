@@ -22,7 +22,7 @@ use crate::support::gate::Gate;
 use crate::support::hub::ScriptedHub;
 use crate::support::reply::Reply;
 use crate::support::sender::Request;
-use crate::support::{DEADLINE, eventually};
+use crate::support::{DEADLINE, eventually, signal};
 
 /// A label value that no log and no page may show.
 const SECRET: &str = "data-of-another-team";
@@ -53,6 +53,8 @@ struct Capturing {
     child: Child,
     stderr: BufReader<ChildStderr>,
     folder: TempDir,
+    /// What it said that it waits for.
+    waiting: String,
 }
 
 impl Capturing {
@@ -72,11 +74,21 @@ impl Capturing {
             child,
             stderr,
             folder,
+            waiting: String::new(),
         };
-        let line = capturing.line().await;
-        let start = "waiting for refused requests of production: ";
-        assert!(line.starts_with(start), "{line}");
+        capturing.waiting = capturing.line().await + &capturing.line().await;
+        let start = "waiting for requests of production that are refused ";
+        assert!(
+            capturing.waiting.starts_with(start),
+            "{}",
+            capturing.waiting
+        );
         capturing
+    }
+
+    /// Ends it as Ctrl-C does.
+    fn interrupt(&self) {
+        signal(self.child.id().unwrap(), "INT");
     }
 
     /// The next line that it says.
@@ -365,6 +377,40 @@ async fn only_those_with_a_reason_are_stored_whatever_their_status() {
     assert_eq!(captured["status"], 503);
     assert_eq!(captured["reasons"][0], "hub_failed");
     assert_eq!(body_of(&captured), good);
+}
+
+#[tokio::test]
+async fn what_a_capture_waits_for_and_what_it_passed_over_is_said() {
+    let hub = ScriptedHub::start().await;
+    let keys = "limits: {samples_per_second: 1}";
+    let gate = Gate::start(&guarded(&hub, &[spoke("production", keys)])).await;
+    let mut in_vain = Capturing::start(&gate, &[]).await;
+    in_vain.interrupt();
+    assert_eq!(in_vain.line().await, "interrupted after 0 requests\n");
+    let nothing = "meanwhile nothing of it was refused\n";
+    assert_eq!(in_vain.line().await, nothing);
+    // hubgate notices the end of the first a little later.
+    let three = ["a", "b", "c"].map(|it| series(&format!("__name__={it}")));
+    let body = encode(Protocol::V1, &three);
+    let mut capturing = Capturing::start(&gate, &[]).await;
+    let waiting = &capturing.waiting;
+    let what = "refused with a status 4xx: 10 at most, until 2";
+    assert!(waiting.contains(what), "{waiting}");
+    let others = "\nthose with 5xx, which the spoke sends again, need a --reason: ";
+    let (_, reasons) = waiting.split_once(others).unwrap();
+    assert!(reasons.contains("rate_limited"), "{waiting}");
+    gate.send(write(Protocol::V1, body.clone()))
+        .await
+        .expect(204);
+    gate.send(write(Protocol::V1, body))
+        .await
+        .expect_retryable(503);
+    capturing.interrupt();
+    assert_eq!(capturing.line().await, "interrupted after 0 requests\n");
+    let missed = "meanwhile something was refused for rate_limited; to capture that, say --reason \
+                  rate_limited\n";
+    assert_eq!(capturing.line().await, missed);
+    assert_eq!(capturing.end().await.0, Some(1));
 }
 
 #[tokio::test]

@@ -71,7 +71,7 @@ pub(crate) async fn eventually_equal<T: Debug + PartialEq>(
 }
 
 /// Sends a signal to a process that a test started. `kill` is built into every `sh`.
-fn signal(pid: u32, name: &str) {
+pub(crate) fn signal(pid: u32, name: &str) {
     let command = format!("kill -{name} {pid}");
     let status = std::process::Command::new("sh")
         .args(["-c", &command])

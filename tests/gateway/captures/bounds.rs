@@ -140,15 +140,7 @@ async fn a_capture_without_a_request_is_told_apart() {
     );
     assert_eq!(capturing.end().await, (Some(1), String::new()));
     let mut interrupted = Capturing::start(&gate, &[]).await;
-    let pid = interrupted.child.id().unwrap();
-    let kill = format!("kill -INT {pid}");
-    assert!(
-        Blocking::new("sh")
-            .args(["-c", &kill])
-            .status()
-            .unwrap()
-            .success()
-    );
+    interrupted.interrupt();
     assert_eq!(interrupted.line().await, "interrupted after 0 requests\n");
     assert_eq!(interrupted.end().await.0, Some(1));
     // A second one is refused with the reason, until hubgate has noticed.
