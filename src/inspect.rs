@@ -5,6 +5,7 @@
 //! one by one, so that what stands before an error is seen, and little is in memory.
 
 mod captured;
+mod elsewhere;
 mod histogram;
 mod json;
 mod open;
@@ -27,6 +28,7 @@ use crate::wire::{Counts, Kind, Labels, Malformed, Protocol, Series, Sieve, Time
 use crate::write::refusal::Refusal;
 
 pub use captured::{Captured, LINE_START, LineError, read_line};
+use elsewhere::elsewhere;
 use json::Json;
 pub use open::Encoding;
 use open::{Closed, hint, open};
@@ -78,6 +80,11 @@ pub struct Asked {
 }
 
 impl Asked {
+    /// The name of the spoke.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The spoke of this name, if the configuration has it.
     pub fn of(config: &Config, name: &str) -> Option<Self> {
         let spoke = config.spokes.iter().find(|spoke| spoke.name == name)?;
@@ -159,6 +166,11 @@ fn print(
     mut printer: impl Printer,
 ) -> Result<Finding, InspectError> {
     let captured = question.captured;
+    let look_elsewhere = |end: &mut End| {
+        if let Some(captured) = captured {
+            end.refused_elsewhere = elsewhere(captured, end);
+        }
+    };
     let mut head = Head {
         captured,
         body_bytes: body.len(),
@@ -168,6 +180,7 @@ fn print(
         printer.head(&head)?;
         let mut end = End::new(0, &Counts::default(), &Times::default());
         end.cut = true;
+        look_elsewhere(&mut end);
         printer.end(&end)?;
         return Ok(Finding::Cut);
     }
@@ -182,6 +195,7 @@ fn print(
                 view.hint = Some(hint(body));
             }
             end.refusal = Some(view);
+            look_elsewhere(&mut end);
             printer.end(&end)?;
             return Ok(Finding::Refused);
         }
@@ -239,6 +253,7 @@ fn print(
     {
         end.verdict = Some(VerdictView::new(asked, protocol, explanation));
     }
+    look_elsewhere(&mut end);
     printer.end(&end)?;
     let refuses = |verdict: &VerdictView| !verdict.refused.is_empty();
     if end.refusal.is_some() || end.verdict.as_ref().is_some_and(refuses) {

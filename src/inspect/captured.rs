@@ -86,6 +86,16 @@ impl Captured {
         millis(self.seconds)
     }
 
+    /// The spoke that sent it.
+    pub fn spoke(&self) -> &str {
+        &self.spoke
+    }
+
+    /// Why something of it was refused.
+    pub(super) fn reasons(&self) -> &[String] {
+        &self.reasons
+    }
+
     /// The version that its headers name.
     pub fn protocol(&self) -> Option<Protocol> {
         let name = self.protocol.as_deref()?;

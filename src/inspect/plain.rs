@@ -2,8 +2,10 @@
 
 use std::io::{self, Write};
 
+use crate::telemetry::words;
 use crate::wire::METRIC_NAME;
 
+use super::elsewhere::ElsewhereView;
 use super::histogram::HistogramView;
 use super::shown::Time;
 use super::summary::{End, RefusalView, VerdictView};
@@ -98,9 +100,8 @@ impl<W: Write> Printer for Plain<W> {
     fn end(&mut self, end: &End) -> io::Result<()> {
         if end.cut {
             let advice = "if all of it came, capture it with a larger --body-bytes";
-            return writeln!(self.0, "# the body is cut, so it cannot be read; {advice}");
-        }
-        if end.refusal.is_none() || end.series + end.metadata > 0 {
+            writeln!(self.0, "# the body is cut, so it cannot be read; {advice}")?;
+        } else if end.refusal.is_none() || end.series + end.metadata > 0 {
             self.counts(end)?;
         }
         if end.foreign_fields {
@@ -126,10 +127,24 @@ impl<W: Write> Printer for Plain<W> {
             }
             writeln!(self.0, "# response: {status}")?;
         }
-        match &end.verdict {
-            Some(verdict) => self.verdict(verdict, end.series),
-            None => Ok(()),
+        if let Some(verdict) = &end.verdict {
+            self.verdict(verdict, end.series)?;
         }
+        for ElsewhereView { reason, decided_by } in &end.refused_elsewhere {
+            write!(
+                self.0,
+                "# when it was captured, it was refused for {reason}"
+            )?;
+            match decided_by {
+                None => writeln!(self.0, ", as the configuration of now does not")?,
+                Some(by) if end.is_accepted() => writeln!(
+                    self.0,
+                    ": {by} decided that, not the body, which would be accepted"
+                )?,
+                Some(by) => writeln!(self.0, ": {by} decided that, not the body")?,
+            }
+        }
+        Ok(())
     }
 
     fn bytes(&self) -> u64 {
@@ -141,8 +156,12 @@ impl<W: Write> Plain<W> {
     fn counts(&mut self, end: &End) -> io::Result<()> {
         write!(
             self.0,
-            "# {} series: {} samples, {} histograms, {} exemplars, {} metadata",
-            end.series, end.samples, end.histograms, end.exemplars, end.metadata
+            "# {} series: {}, {}, {}, {} metadata",
+            end.series,
+            words::count(end.samples, "sample"),
+            words::count(end.histograms, "histogram"),
+            words::count(end.exemplars, "exemplar"),
+            end.metadata
         )?;
         if let Some((oldest, newest)) = end.oldest.zip(end.newest) {
             write!(self.0, "; from {oldest} to {newest}")?;

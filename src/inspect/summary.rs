@@ -11,6 +11,7 @@ use crate::write::answer;
 use crate::write::refusal::Refusal;
 
 use super::Asked;
+use super::elsewhere::ElsewhereView;
 use super::shown::Time;
 use super::view::is_false;
 
@@ -50,6 +51,9 @@ pub(super) struct End {
     pub(super) refusal: Option<RefusalView>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) verdict: Option<VerdictView>,
+    /// Why it was refused when it was captured, beside what is here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) refused_elsewhere: Vec<ElsewhereView>,
 }
 
 /// What the policy of a spoke says of the request.
@@ -143,6 +147,13 @@ impl RejectionView {
 }
 
 impl End {
+    /// Whether the policy was asked, and refuses nothing.
+    pub(super) fn is_accepted(&self) -> bool {
+        self.verdict
+            .as_ref()
+            .is_some_and(|it| it.refused.is_empty())
+    }
+
     /// What was counted.
     pub(super) fn new(series: u64, counts: &Counts, times: &Times) -> Self {
         Self {
@@ -158,6 +169,7 @@ impl End {
             truncated: false,
             refusal: None,
             verdict: None,
+            refused_elsewhere: Vec::new(),
         }
     }
 }

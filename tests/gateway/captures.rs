@@ -297,7 +297,8 @@ async fn a_stored_request_is_inspected_as_the_gate_met_it() {
     let folder = capturing.folder.path();
     std::fs::copy(gate.config_file(), folder.join("hubgate.yaml")).unwrap();
     let files = capturing.files();
-    let text = inspect(folder, &files[0], &["--spoke=production"]);
+    // The spoke is that of the capture.
+    let text = inspect(folder, &files[0], &[]);
     let lines: Vec<_> = text.lines().collect();
     assert!(lines[0].starts_with("# captured at 20"), "{text}");
     let end = "Z of spoke production: 400 mismatched_label";
@@ -312,6 +313,7 @@ async fn a_stored_request_is_inspected_as_the_gate_met_it() {
     assert!(lines[2].contains("; e.g. up{cluster=\"staging\""), "{text}");
     assert!(lines[3].starts_with("# v2 (io.prometheus.write.v2.Request)"));
     assert!(text.contains("# refused: mismatched_label: "), "{text}");
+    assert!(!text.contains("when it was captured"), "{text}");
     let json = inspect(folder, &files[0], &["--output=json"]);
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["body"]["captured"]["reasons"][0], "mismatched_label");
@@ -433,6 +435,16 @@ async fn a_request_over_a_rate_is_stored_with_its_429() {
     let captured = read(&capturing.files()[0]);
     assert_eq!(captured["reasons"][0], "rate_limited");
     assert_eq!(body_of(&captured), body);
+    // The body is not what was refused.
+    let (folder, file) = (capturing.folder.path(), &capturing.files()[0]);
+    let end = "\n# when it was captured, it was refused for rate_limited: the rate of the spoke decided \
+               that, not the body";
+    let (code, text) = inspect_any(folder, file, &[]);
+    assert!(code == 0 && text.ends_with(&format!("{end}\n")), "{text}");
+    std::fs::copy(gate.config_file(), folder.join("hubgate.yaml")).unwrap();
+    let (code, text) = inspect_any(folder, file, &[]);
+    let accepted = format!("{end}, which would be accepted\n");
+    assert!(code == 0 && text.ends_with(&accepted), "{text}");
 }
 
 /// Whose body is not read, since it may be anybody's.

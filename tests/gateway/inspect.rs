@@ -96,7 +96,7 @@ fn both_versions_are_shown_in_the_notation_of_prometheus() {
   {schema:3, count:3, sum:4.5, [-0.001,0.001]:1, (1,1.09051]:2} @ 2026-11-26T16:20:00.123Z
   exemplar {trace_id="a b"} 0.5 @ 2026-11-26T16:20:00.123Z
 "#;
-    let end = "# 1 series: 2 samples, 1 histograms, 1 exemplars, 0 metadata; from \
+    let end = "# 1 series: 2 samples, 1 histogram, 1 exemplar, 0 metadata; from \
                2026-11-26T16:20:00.123Z to 2026-11-26T16:20:00.124Z\n";
     for (protocol, message) in [
         (Protocol::V1, "prometheus.WriteRequest"),
@@ -429,6 +429,10 @@ fn trouble_is_told_apart_from_a_refusal() {
         assert!(trouble.err.contains(error), "{}", trouble.err);
         assert_eq!(trouble.out, "");
     }
+    let nothing = inspect(b"", &[]).expect(2);
+    let empty = "hubgate inspect: stdin is empty, so there is no body to inspect; ";
+    assert!(nothing.err.starts_with(empty), "{}", nothing.err);
+    assert_eq!(nothing.out, "");
     let mut command = Command::new(env!("CARGO_BIN_EXE_hubgate"));
     let missing = command.args(["inspect", "no/such/file"]).output().unwrap();
     assert_eq!(missing.status.code(), Some(2));

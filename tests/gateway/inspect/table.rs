@@ -173,11 +173,6 @@ fn each_body_is_shown_as_the_table_says() {
             &[],
         ),
         case(
-            "no byte",
-            *b"",
-            &["# refused: snappy: the body is empty...", "# response: 400"],
-        ),
-        case(
             "framed snappy",
             *b"\xff\x06\x00\x00sNaPpY",
             &[
