@@ -61,6 +61,21 @@ impl Access {
         Ok(Some(ClientTls::new(&authorities, identity.as_ref())?))
     }
 
+    /// The flags that name the credential, if some do.
+    pub(super) fn given(&self) -> Option<&'static str> {
+        match self {
+            Self {
+                username: Some(_), ..
+            } => Some("--username and --password-file"),
+            Self {
+                token_file: Some(_),
+                ..
+            } => Some("--token-file"),
+            Self { token: Some(_), .. } => Some("--token"),
+            _ => None,
+        }
+    }
+
     /// The header `Authorization`, if there is a credential.
     pub(super) fn authorization(&self) -> anyhow::Result<Option<HeaderValue>> {
         if let (Some(username), Some(file)) = (&self.username, &self.password_file) {

@@ -23,6 +23,8 @@ pub(super) struct AdminPort {
     client: Client,
     url: Uri,
     authorization: Option<HeaderValue>,
+    /// The flags that name the credential.
+    given: Option<&'static str>,
 }
 
 impl AdminPort {
@@ -33,6 +35,7 @@ impl AdminPort {
             client: Client::new(server),
             url: url.clone(),
             authorization: access.authorization()?,
+            given: access.given(),
         })
     }
 
@@ -81,11 +84,16 @@ impl AdminPort {
 
     fn refused<T>(&self, response: &Response) -> anyhow::Result<T> {
         let (url, text) = (&self.url, clean(&response.text()));
-        match response.status {
-            StatusCode::UNAUTHORIZED => {
-                bail!("{url}: {text}; set --token-file, or --username and --password-file")
+        match (response.status, self.given) {
+            // What the port says is for a Prometheus.
+            (StatusCode::UNAUTHORIZED, None) => bail!(
+                "{url}: 401: the admin port asks for one of admin.credentials; give its token with --token-file, \
+                 or a user name and password with --username and --password-file"
+            ),
+            (StatusCode::UNAUTHORIZED, Some(flags)) => {
+                bail!("{url}: 401: the credential of {flags} is not good: {text}")
             }
-            status => {
+            (status, _) => {
                 let url = url.to_string();
                 Err(Refused { url, status, text }.into())
             }

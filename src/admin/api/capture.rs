@@ -38,7 +38,8 @@ const PARAMETERS: [Bound; 4] = [
 
 const NO_CREDENTIAL: &str = "\
 a capture shows what another team sent, so it is off until the admin port asks for a credential; write one \
-with captures: allow into admin.credentials of the configuration, and send it with the request\n";
+with captures: allow into admin.credentials of the configuration, and send it with the request. From then on \
+all but the health checks needs one: give the Prometheus that scrapes /metrics another (authorization)\n";
 
 const NOT_ALLOWED: &str = "\
 a capture shows what another team sent, and this credential may not see that; write captures: allow beside it \

@@ -174,12 +174,17 @@ async fn a_hubgate_that_cannot_be_asked_is_neither_silent_nor_fine() {
     let operator = token_sha256("operator");
     let admin = format!("admin: {{address: \"127.0.0.1:0\", credentials: [{operator}]}}\n");
     let gate = Gate::start(&(admin + &config(&hub.url(), &[spoke("production", "")]))).await;
-    let refused = status(url(&gate), &["--token", &token("production")]).await;
-    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
-    assert!(
-        text(&refused.stderr).contains("set --token-file"),
-        "{refused:?}"
-    );
+    for (arguments, said) in [
+        (&[][..], "give its token with --token-file, or "),
+        (
+            &["--token", &token("production")],
+            "the credential of --token is not good: admin.credentials has no such credential",
+        ),
+    ] {
+        let refused = status(url(&gate), arguments).await;
+        assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+        assert!(text(&refused.stderr).contains(said), "{refused:?}");
+    }
     let known = status(url(&gate), &["--token", "operator"]).await;
     assert_eq!(known.status.code(), Some(0), "{known:?}");
     let (nobody, _) = vacant();
