@@ -167,8 +167,8 @@ pub(super) fn write_secrets(folder: &Path) {
 }
 
 /// Writes the configurations of a page to the files that their first lines name, and the files that
-/// they refer to. Returns the names of the files.
-fn write_configurations(page: &Page, folder: &Path) -> Vec<String> {
+/// they refer to. Returns the names of the files and their texts; several may have one name.
+fn write_configurations(page: &Page, folder: &Path) -> Vec<(String, String)> {
     write_secrets(folder);
     for subfolder in ["config", "spokes.d"] {
         fs::create_dir(folder.join(subfolder)).unwrap();
@@ -185,8 +185,8 @@ fn write_configurations(page: &Page, folder: &Path) -> Vec<String> {
         if file == "hubs.yaml" {
             text += SPARSE.lines().last().unwrap();
         }
-        fs::write(folder.join(file), text).unwrap();
-        file.to_owned()
+        fs::write(folder.join(file), &text).unwrap();
+        (file.to_owned(), text)
     });
     files.collect()
 }
@@ -239,15 +239,20 @@ fn check_config_accepts_every_configuration() {
     for page in Page::all() {
         let folder = tempfile::tempdir().unwrap();
         let files = write_configurations(&page, folder.path());
-        let parts = files.iter().filter(|it| it.starts_with("config/"));
-        let folders = parts.clone().take(1).map(|_| "config");
-        let alone = files.iter().map(String::as_str);
-        for file in alone.filter(|it| !it.contains('/')).chain(folders) {
+        let is_part = |it: &&(String, String)| it.0.starts_with("config/");
+        let folders = files.iter().filter(is_part).take(1);
+        let folders = folders.map(|_| ("config", None));
+        let alone = files.iter().filter(|(file, _)| !file.contains('/'));
+        let alone = alone.map(|(file, text)| (file.as_str(), Some(text)));
+        for (file, text) in alone.chain(folders) {
+            if let Some(text) = text {
+                fs::write(folder.path().join(file), text).unwrap();
+            }
             let output = check_config(folder.path(), file);
             let place = format!("{} {file}", page.path.display());
             let summary = expect_success(&place, &output);
             assert!(summary.contains("\n  production: "), "{place}: {summary}");
-            let staging = files.iter().any(|it| it.starts_with("spokes.d/"));
+            let staging = files.iter().any(|it| it.0.starts_with("spokes.d/"));
             if staging && file == "hubgate.yaml" {
                 assert!(summary.contains("spokes: 2\n"), "{place}: {summary}");
                 assert!(summary.contains("\n  staging: "), "{place}: {summary}");
