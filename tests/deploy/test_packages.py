@@ -429,7 +429,8 @@ def test_the_package_holds_the_static_binary_its_service_and_its_pages(release):
     assert (package / "usr/lib/sysusers.d/hubgate.conf").read_text().startswith("u hubgate ")
     documents = package / "usr/share/doc/hubgate"
     assert (documents / "THIRD-PARTY-LICENCES").is_file()
-    pages = {it.name for it in (released.PROJECT / "docs").glob("*.md")}
+    # The pages and their pictures.
+    pages = {it.name for it in (released.PROJECT / "docs").iterdir()}
     assert {it.name for it in (documents / "docs").iterdir()} == pages
     share = package / "usr/share"
     commands = {"check-config", "completions", "config-schema", "inspect", "serve", "token"}
