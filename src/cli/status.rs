@@ -6,6 +6,7 @@
 
 mod answers;
 mod describe;
+mod door;
 mod fleet;
 mod table;
 mod wrap;
@@ -280,6 +281,10 @@ impl Shown<'_> {
         if !self.spokes.is_empty() {
             text.push('\n');
             text += &table::spokes(self.spokes, self.wide, &self.look);
+        }
+        if let Some(door) = door::text(self.told, &self.look) {
+            text.push('\n');
+            text += &door;
         }
         text
     }

@@ -13,6 +13,20 @@ pub(super) struct Status {
     pub(super) configuration: Configuration,
     /// A sentence for each thing that will break next.
     pub(super) ahead: Vec<String>,
+    /// What was refused in the last hour before it was known which spoke sends.
+    pub(super) door: Vec<AtTheDoor>,
+}
+
+/// What was refused there for one reason.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct AtTheDoor {
+    pub(super) reason: String,
+    /// What it refuses: a `request`, or a `connection`.
+    pub(super) refuses: String,
+    pub(super) count: u64,
+    pub(super) last_timestamp_seconds: f64,
+    pub(super) last_source_address: Option<String>,
+    pub(super) remedy: String,
 }
 
 #[derive(Debug, Deserialize)]

@@ -112,8 +112,8 @@ fn advice(spoke: &Spoke, look: &Look) -> Option<String> {
             ));
         }
         NEVER_CAME => {
-            "Nobody has proved to be this spoke: look for its address and credential in the log \
-             (\"a sender is not identified\")."
+            "Nobody has proved to be this spoke: look for its address in what hubgate status lists as refused \
+             before it was known which spoke sends, and in the log."
         }
         SILENT => {
             "Nothing comes: look whether its Prometheus runs, what it says of remote_write, and at the \

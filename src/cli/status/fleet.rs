@@ -373,7 +373,7 @@ mod tests {
         let told = |admin: &str, ahead: &[&str]| {
             let status = json!({
                 "summary": "", "version": "1", "timestamp_seconds": 0.0, "start_timestamp_seconds": 0.0,
-                "configuration": {"errors": []}, "ahead": ahead,
+                "configuration": {"errors": []}, "ahead": ahead, "door": [],
             });
             Told {
                 admin: admin.to_owned(),

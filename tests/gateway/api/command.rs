@@ -139,6 +139,13 @@ async fn credentials_that_expired_or_will_soon_are_told() {
             && ahead.ends_with(" of spoke ending ends in 36 h."),
         "{table}"
     );
+    let stranger = Request::up().spoke("expired");
+    gate.send(stranger).await.expect(401);
+    let door = text(&status(url(&gate), &[]).await.stdout);
+    let refused = "\n\nRefused in the last hour, before it was known which spoke sends:\n  \
+                   expired: 1 request, the last 0 s ago from 127.0.0.1\n    \
+                   the credential has expired; ";
+    assert!(door.contains(refused), "{door}");
     let wide = text(&status(url(&gate), &["-o", "wide"]).await.stdout);
     for (name, expires) in [
         ("expired", "2 h ago"),
