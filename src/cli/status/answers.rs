@@ -55,6 +55,8 @@ pub(super) struct Spoke {
     pub(super) last_write_timestamp_seconds: Option<f64>,
     pub(super) newest_sample_timestamp_seconds: Option<f64>,
     pub(super) lag_seconds: Option<f64>,
+    /// Whether it catches up.
+    pub(super) lag_trend: Option<String>,
     pub(super) samples_per_second: f64,
     pub(super) rejected_ratio: f64,
     pub(super) bytes_in_flight: u64,
@@ -140,7 +142,8 @@ impl Spoke {
     pub(super) fn with(fields: serde_json::Value) -> Self {
         let mut spoke = serde_json::json!({
             "name": "production", "conditions": ["writing"], "last_write_timestamp_seconds": null,
-            "newest_sample_timestamp_seconds": null, "lag_seconds": null, "samples_per_second": 0.0,
+            "newest_sample_timestamp_seconds": null, "lag_seconds": null, "lag_trend": null,
+            "samples_per_second": 0.0,
             "rejected_ratio": 0.0, "bytes_in_flight": 0, "protocol": null, "user_agent": "",
             "source_addresses": [], "refusals": [], "limits": [], "active_series": null,
             "credential_expiry_timestamp_seconds": null,

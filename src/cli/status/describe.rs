@@ -119,6 +119,9 @@ fn advice(spoke: &Spoke, look: &Look) -> Option<String> {
             "Nothing comes: look whether its Prometheus runs, what it says of remote_write, and at the \
              network between."
         }
+        "late" if spoke.lag_trend.as_deref() == Some("falling") => {
+            "What it writes is old, but it catches up."
+        }
         "late" => {
             "What it writes is old: look whether its Prometheus catches up after an outage, at its shards, \
              and at its clock."

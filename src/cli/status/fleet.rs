@@ -132,10 +132,12 @@ fn add(spoke: &mut Spoke, other: &Spoke) {
         spoke.newest_sample_timestamp_seconds,
         other.newest_sample_timestamp_seconds,
     );
-    spoke.lag_seconds = match (spoke.lag_seconds, other.lag_seconds) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
-    };
+    // The newest sample of either is the newest of both.
+    let lag = |it: &Spoke| it.lag_seconds.unwrap_or(f64::INFINITY);
+    if lag(other) < lag(spoke) {
+        spoke.lag_seconds = other.lag_seconds;
+        spoke.lag_trend.clone_from(&other.lag_trend);
+    }
     for refusal in &other.refusals {
         add_refusal(&mut spoke.refusals, refusal);
     }
@@ -310,7 +312,10 @@ mod tests {
     /// One replica wrote an old sample, the other one the newest.
     #[test]
     fn a_spoke_is_late_only_if_its_newest_sample_is() {
-        let late = |lag: f64| json!({"conditions": ["late"], "lag_seconds": lag});
+        let late = |lag: f64| {
+            let trend = if lag > 800.0 { "rising" } else { "falling" };
+            json!({"conditions": ["late"], "lag_seconds": lag, "lag_trend": trend})
+        };
         let writing = json!({"conditions": ["writing"], "lag_seconds": 2.0});
         for merged in both(late(900.0), writing) {
             assert_eq!(merged.conditions, ["writing"]);
@@ -319,6 +324,7 @@ mod tests {
         for merged in both(late(900.0), late(700.0)) {
             assert_eq!(merged.conditions, ["late"]);
             assert_eq!(merged.lag_seconds, Some(700.0));
+            assert_eq!(merged.lag_trend.as_deref(), Some("falling"));
         }
     }
 

@@ -11,6 +11,9 @@ use crate::telemetry::words;
 /// The seconds for which a refusal counts as one of now, as for the conditions.
 const RECENT_SECONDS: f64 = 300.0;
 
+/// The lag from which on it is shown whether it falls.
+const TREND_FROM_SECONDS: f64 = 120.0;
+
 /// The longest name of a metric, in characters.
 const METRIC_CHARS_MAX: usize = 80;
 
@@ -96,10 +99,14 @@ pub(super) fn expires(expiry: Option<f64>, now: f64) -> String {
 }
 
 pub(super) fn lag(spoke: &Spoke) -> String {
-    match spoke.lag_seconds {
-        None => NONE.to_owned(),
-        Some(lag) if lag < 0.0 => format!("{} ahead", time(-lag)),
-        Some(lag) => time(lag),
+    match (spoke.lag_seconds, spoke.lag_trend.as_deref()) {
+        (None, _) => NONE.to_owned(),
+        (Some(lag), _) if lag < 0.0 => format!("{} ahead", time(-lag)),
+        // What is not far behind goes to and fro.
+        (Some(lag), Some(trend)) if lag >= TREND_FROM_SECONDS => {
+            format!("{}, {}", time(lag), clean(trend))
+        }
+        (Some(lag), _) => time(lag),
     }
 }
 
@@ -249,6 +256,19 @@ mod tests {
         ] {
             assert_eq!(tightest(&Spoke::with(json!({"limits": limits}))), shown);
         }
+    }
+
+    #[test]
+    fn a_lag_that_matters_has_a_trend() {
+        let shown = |seconds: f64, trend: Option<&str>| {
+            lag(&Spoke::with(
+                json!({"lag_seconds": seconds, "lag_trend": trend}),
+            ))
+        };
+        assert_eq!(shown(1500.0, Some("falling")), "25 min, falling");
+        assert_eq!(shown(1500.0, None), "25 min");
+        assert_eq!(shown(15.0, Some("steady")), "15 s");
+        assert_eq!(shown(-15.0, Some("steady")), "15 s ahead");
     }
 
     #[test]
