@@ -7,7 +7,8 @@ use crate::spoke::condition::{Condition, LATE_AFTER, SILENT_AFTER, lag};
 use crate::spoke::history::LagTrend;
 use crate::telemetry::words;
 
-use super::spokes::rejected_ratio;
+use super::spokes::{credential_expiry, rejected_ratio};
+use super::unix_seconds;
 
 /// What the sentence needs of a spoke.
 #[derive(Debug)]
@@ -21,12 +22,15 @@ pub(super) struct Seen {
     /// The reason of its worst condition, if a refusal is one.
     reason: Option<&'static str>,
     rejected_ratio: f64,
+    /// The credential that it used has expired.
+    expired: bool,
 }
 
 impl Seen {
     pub(super) fn of(spoke: &Spoke, now: SystemTime) -> Self {
         let lag_trend = spoke.history.lag_trend(SILENT_AFTER);
         let rejected_ratio = rejected_ratio(spoke);
+        let expired = credential_expiry(spoke).is_some_and(|it| it <= unix_seconds(now));
         spoke.status.look(|seen| {
             let conditions = Condition::of(seen, now);
             let causes = seen.refusals.iter();
@@ -40,6 +44,7 @@ impl Seen {
                 lag_trend,
                 reason: last.map(|it| it.reason),
                 rejected_ratio,
+                expired,
                 name: spoke.name.clone(),
                 conditions,
             }
@@ -77,12 +82,18 @@ impl Seen {
             Condition::Writing => format!("{name} writes"),
             Condition::NeverCame if up <= SILENT_AFTER => {
                 let up = words::time(up);
-                format!("{name} has not come in the {up} since hubgate started")
+                format!(
+                    "{name} has not come in the {up} since hubgate started{}",
+                    self.why()
+                )
             }
-            Condition::NeverCame => format!("{name} never came"),
+            Condition::NeverCame => format!("{name} never came{}", self.why()),
             Condition::Silent => match self.silent {
-                Some(time) => format!("{name} has been silent for {}", words::time(time)),
-                None => format!("{name} has not written yet"),
+                Some(time) => {
+                    let time = words::time(time);
+                    format!("{name} has been silent for {time}{}", self.why())
+                }
+                None => format!("{name} has not written yet{}", self.why()),
             },
             Condition::Refused if self.rejected_ratio > 0.0 => {
                 let share = words::share(self.rejected_ratio);
@@ -101,6 +112,14 @@ impl Seen {
                 let lag = words::time(self.lag.unwrap_or_default());
                 format!("{name} is {lag} behind{}", self.course())
             }
+        }
+    }
+
+    /// What keeps it away, if that is known.
+    fn why(&self) -> &'static str {
+        match self.expired {
+            true => " (its credential has expired)",
+            false => "",
         }
     }
 
@@ -178,6 +197,7 @@ mod tests {
             lag_trend: None,
             reason: Some("some_reason"),
             rejected_ratio: 0.001,
+            expired: false,
         }
     }
 
@@ -250,6 +270,21 @@ mod tests {
             of(&spokes, Duration::from_secs(40)),
             "The only spoke does not write; a has not come in the 40 s since hubgate started."
         );
+    }
+
+    #[test]
+    fn an_expired_credential_is_told_of_whoever_does_not_come() {
+        let expired = |condition| Seen {
+            expired: true,
+            ..seen("a", condition)
+        };
+        let text = |condition| expired(condition).trouble(LONG);
+        let never = "a never came (its credential has expired)";
+        assert_eq!(text(Condition::NeverCame), never);
+        let silent = "a has been silent for 12 min (its credential has expired)";
+        assert_eq!(text(Condition::Silent), silent);
+        // It has another one.
+        assert_eq!(text(Condition::Late), "a is 25 min behind");
     }
 
     #[test]
