@@ -12,6 +12,7 @@
 mod in_flight;
 mod lately;
 mod rate;
+mod refusals;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,6 +23,7 @@ use crate::reasons::Limit;
 use in_flight::InFlight;
 use lately::Lately;
 use rate::{Bucket, Taken};
+use refusals::Refusals;
 
 /// As many bytes of a message that cannot be read count as a sample. In one that can, a sample takes
 /// some 500 bytes with its labels, and in V2 some 100.
@@ -33,6 +35,7 @@ pub struct Admission {
     started: Instant,
     bucket: Bucket,
     in_flight: InFlight,
+    refusals: Refusals,
     samples: Lately,
     series_per_request: Lately,
     samples_age_seconds: Lately,
@@ -113,6 +116,12 @@ impl Admission {
         })
     }
 
+    /// Takes notice of a request that is refused and that its sender will send again. Returns the time for
+    /// which the response is held back, if it is.
+    pub fn delay_refusal(&self) -> Option<Duration> {
+        Some(self.refusals.add(self.elapsed())).filter(|delay| !delay.is_zero())
+    }
+
     /// The requests that are under way.
     pub fn requests_in_flight(&self) -> usize {
         self.in_flight.count()
@@ -156,6 +165,7 @@ impl Default for Admission {
             started: Instant::now(),
             bucket: Bucket::default(),
             in_flight: InFlight::default(),
+            refusals: Refusals::default(),
             samples: Lately::default(),
             series_per_request: Lately::default(),
             samples_age_seconds: Lately::default(),

@@ -25,6 +25,7 @@ use futures_util::FutureExt;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
+use tokio::time::sleep;
 
 use crate::admission::Admitted;
 use crate::budget::{Budget, Reservation};
@@ -192,13 +193,15 @@ impl Handler for Endpoint {
                     store(captured);
                 }
                 self.recorder.refused(&progress, &refusal);
-                self.hold_back(progress.peer.ip(), &refusal).await;
                 Err(refusal)
             }
         };
         match ended {
             Ok(answer) => respond::with_answer(&answer),
-            Err(refusal) => respond::with_refusal(&progress, &refusal),
+            Err(refusal) => {
+                self.hold_back(&progress, &refusal).await;
+                respond::with_refusal(&progress, &refusal)
+            }
         }
     }
 }
@@ -255,25 +258,37 @@ impl Endpoint {
         })
     }
 
-    /// Waits before the response to a wrong credential when many of them came from an address. The
-    /// connection gives way to others meanwhile.
-    async fn hold_back(&self, address: IpAddr, refusal: &Refusal) {
-        let Refusal::Unauthenticated(failure) = refusal else {
-            return;
-        };
-        if let Some(delay) = self.guesses.add(address, *failure) {
-            self.recorder.delayed();
-            tokio::select! {
-                () = delay.passes() => {}
-                () = self.drain.begins() => {}
+    /// Waits before the response to a wrong credential when many of them came from an address, and before
+    /// that to a spoke that does not wait as the responses before asked. A connection of a stranger gives
+    /// way to others meanwhile. Nothing is held back while hubgate drains.
+    async fn hold_back(&self, progress: &Progress, refusal: &Refusal) {
+        let passes = async {
+            match (refusal, &progress.spoke) {
+                (Refusal::Unauthenticated(failure), _) => {
+                    if let Some(delay) = self.guesses.add(progress.peer.ip(), *failure) {
+                        self.recorder.delayed();
+                        delay.passes().await;
+                    }
+                }
+                (_, Some(spoke)) if refusal.is_of_load() => {
+                    if let Some(delay) = spoke.admission.delay_refusal() {
+                        sleep(delay).await;
+                    }
+                }
+                _ => {}
             }
+        };
+        tokio::select! {
+            biased;
+            () = passes => {}
+            () = self.drain.begins() => {}
         }
     }
 
     /// Waits until hubgate drains and what was arriving has had enough time.
     async fn drained(&self) {
         self.drain.begins().await;
-        tokio::time::sleep(ARRIVAL_TIMEOUT).await;
+        sleep(ARRIVAL_TIMEOUT).await;
     }
 
     /// Processes a request that was read. The sender may go away meanwhile; what it sent is finished

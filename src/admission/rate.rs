@@ -105,7 +105,8 @@ impl Bucket {
     }
 }
 
-fn nanos(time: Duration) -> u64 {
+/// The nanoseconds of a time.
+pub(super) fn nanos(time: Duration) -> u64 {
     time.as_nanos().try_into().unwrap_or(u64::MAX)
 }
 

@@ -182,6 +182,18 @@ impl Refusal {
         }
     }
 
+    /// True when there is too much to do at the moment, for the spoke or for all: a sender that does not wait
+    /// would be refused again at once.
+    pub fn is_of_load(&self) -> bool {
+        matches!(
+            self,
+            Self::BytesInFlight { .. }
+                | Self::Crowded(_)
+                | Self::NotAdmitted(_)
+                | Self::Overloaded(_)
+        )
+    }
+
     /// The name of the reason.
     pub fn reason(&self) -> RequestReason {
         match self {

@@ -4,6 +4,7 @@
 mod real_prometheus;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
@@ -99,6 +100,57 @@ async fn a_spoke_recovers_from_its_debt_by_itself() {
         }
     })
     .await;
+}
+
+/// The first 200 refusals are told at once, and then no more than 100 a second.
+#[tokio::test]
+async fn a_sender_that_does_not_wait_is_refused_more_slowly() {
+    let (_hub, gate) = start("samples_per_second: 1").await;
+    gate.write(Protocol::V1, &many_series(3000))
+        .await
+        .expect(204);
+    let began = Instant::now();
+    for _ in 0..300 {
+        gate.send(Request::up().spoke("production"))
+            .await
+            .expect_retryable(503);
+    }
+    let took = began.elapsed();
+    assert!(took >= Duration::from_millis(950), "{took:?}");
+    // Other spokes do not wait, and nothing is in flight.
+    gate.send(Request::up().spoke("staging")).await.expect(204);
+    assert_eq!(gate.sum("hubgate_bytes_in_flight", &[]).await, 0.0);
+    gate.expect_balanced_counts("production").await;
+}
+
+/// They wait no longer when the gate is to end.
+#[tokio::test]
+async fn a_response_that_is_held_back_is_sent_when_the_gate_drains() {
+    let (_hub, gate) = start("samples_per_second: 1").await;
+    gate.write(Protocol::V1, &many_series(3000))
+        .await
+        .expect(204);
+    let gate = Arc::new(gate);
+    let senders: Vec<_> = (0..400)
+        .map(|_| {
+            let gate = Arc::clone(&gate);
+            tokio::spawn(async move { gate.send(Request::up().spoke("production")).await })
+        })
+        .collect();
+    let refused = [("spoke", "production"), ("code", "503")];
+    eventually("all are refused", DEADLINE, async || {
+        let refused = gate.sum("hubgate_requests_total", &refused).await;
+        if refused == 400.0 {
+            Ok(())
+        } else {
+            Err(refused)
+        }
+    })
+    .await;
+    gate.signal("INT");
+    for sender in senders {
+        sender.await.unwrap().expect_retryable(503);
+    }
 }
 
 #[tokio::test]
