@@ -26,6 +26,10 @@ use crate::forward::response::HubResponse;
 
 use super::stream::Stream;
 
+/// The read buffer, in bytes. The head of a response must fit into it, as that of a request into the one
+/// toward spokes.
+const READ_BUFFER_BYTES: usize = 64 * 1024;
+
 /// A connection that takes one request at a time.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -54,7 +58,10 @@ impl Connection {
             stream,
             heard: Arc::clone(&heard),
         };
-        let (handle, driver) = http1::handshake(TokioIo::new(watched)).await?;
+        let (handle, driver) = http1::Builder::new()
+            .max_buf_size(READ_BUFFER_BYTES)
+            .handshake(TokioIo::new(watched))
+            .await?;
         Ok(Self {
             handle,
             driver,
