@@ -45,7 +45,7 @@ use std::time::{Duration, Instant};
 
 use crate::wire::identity::Key;
 
-use clock::{Second, forgets_all};
+use clock::{Second, finds_all_idle, forgets_all};
 use count::Count;
 use growth::Growth;
 use pace::Pace;
@@ -69,6 +69,8 @@ pub struct ActiveSeries {
     /// Says by chance which series are looked up.
     chance: RandomState,
     requests: AtomicU64,
+    /// When the last request came.
+    asked: AtomicU64,
     shards: Box<[Shard]>,
     count: Count,
     pace: Pace,
@@ -118,6 +120,7 @@ impl ActiveSeries {
             key,
             chance,
             requests: AtomicU64::new(0),
+            asked: AtomicU64::new(0),
             shards: (0..SHARDS).map(Shard::new).collect(),
             count: Count::default(),
             pace,
@@ -146,22 +149,24 @@ impl ActiveSeries {
                 Err(TryLockError::WouldBlock) => {}
             }
         }
-        if self.count.entries() == 0 {
-            self.begin_to_fill(now);
+        let asked = self.asked.fetch_max(now.number(), Relaxed);
+        let was_silent = finds_all_idle(now.number().saturating_sub(asked));
+        if was_silent || self.count.entries() == 0 {
+            self.begin_to_fill(now, was_silent);
         }
         let request = self.requests.fetch_add(1, Relaxed);
         Watching::new(self, limit, now, self.chance.hash_one(request))
     }
 
     /// Begins with an empty table. What is only remembered would take part of the room that it gives to
-    /// those that come again.
-    fn begin_to_fill(&self, now: Second) {
+    /// those that come again, and so would what was not yet found idle.
+    fn begin_to_fill(&self, now: Second, was_silent: bool) {
         let _keeper = self.keeper.lock();
         // Another request may have been faster.
-        if self.count.entries() > 0 {
+        if self.count.entries() > 0 && !was_silent {
             return;
         }
-        if self.count.asleep() > 0 {
+        if was_silent || self.count.asleep() > 0 {
             self.forget_all();
         }
         self.pace.begin_to_fill(now);

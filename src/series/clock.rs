@@ -72,6 +72,11 @@ impl Minute {
     }
 }
 
+/// True when all series are idle if none was seen for so many seconds.
+pub(super) fn finds_all_idle(seconds: u64) -> bool {
+    seconds >= 60 * IDLE_MINUTES
+}
+
 /// True when all series that were seen before a time of so many seconds ago are forgotten.
 pub(super) fn forgets_all(seconds: u64) -> bool {
     seconds > 60 * (IDLE_MINUTES + 1)

@@ -62,6 +62,13 @@ fn pass(series: &ActiveSeries, limit: usize, seconds: u64, request: impl IntoIte
     assert_eq!(refused(series, limit, seconds, request), [0; 0]);
 }
 
+/// Sends a request at first, and an empty one later: the spoke is not silent until the table is filled.
+#[track_caller]
+fn fill(series: &ActiveSeries, limit: usize, request: impl IntoIterator<Item = u64>) {
+    pass(series, limit, 0, request);
+    pass(series, limit, FILLED / 2, []);
+}
+
 fn active(series: &ActiveSeries, limit: usize, seconds: u64) -> usize {
     series.standing_at(limit, at(seconds)).active
 }
@@ -69,7 +76,7 @@ fn active(series: &ActiveSeries, limit: usize, seconds: u64) -> usize {
 #[test]
 fn only_new_series_are_refused() {
     let series = new_series();
-    pass(&series, 100, 0, 0..90);
+    fill(&series, 100, 0..90);
     pass(&series, 100, FILLED, 0..100);
     for second in FILLED..FILLED + 5 {
         assert_eq!(refused(&series, 100, second, 50..103), [100, 101, 102]);
@@ -89,7 +96,7 @@ fn only_new_series_are_refused() {
 #[test]
 fn a_series_that_another_request_brought_is_not_refused() {
     let series = new_series();
-    pass(&series, 100, 0, 0..99);
+    fill(&series, 100, 0..99);
     let [mut first, mut second] = [(); 2].map(|()| series.watch_at(100, at(FILLED)));
     let new = identity(99);
     assert!(!first.knows(new) && !second.knows(new));
@@ -126,7 +133,7 @@ fn a_quarter_more_may_enter_for_an_hour() {
 #[test]
 fn series_are_forgotten_after_an_hour_and_not_before() {
     let series = new_series();
-    pass(&series, 100, 0, 0..100);
+    fill(&series, 100, 0..100);
     pass(&series, 100, FILLED, 0..100);
     let mut second = FILLED;
     while second < FILLED + 60 * MINUTE {
@@ -162,10 +169,29 @@ fn after_a_silence_all_are_forgotten_and_the_table_fills_again() {
     assert_eq!(active(&series, 100, 61 * MINUTE), 0);
 }
 
+/// Some are found idle and others are not yet, and there are more than the limit.
+#[test]
+fn after_an_hour_without_a_request_what_was_known_comes_back_whole() {
+    let limit = 1000;
+    for silence in [60 * MINUTE, 60 * MINUTE + 30, 61 * MINUTE] {
+        let series = new_series();
+        pass(&series, limit, FILLED, 0..1250);
+        let last = FILLED + 20 * MINUTE;
+        // They were seen in two minutes.
+        pass(&series, limit, last - 40, 0..1250);
+        pass(&series, limit, last, 0..600);
+        let back = last + silence;
+        active(&series, limit, back);
+        pass(&series, limit, back, 0..625);
+        pass(&series, limit, back + 15, 625..1250);
+        assert_eq!(active(&series, limit, back + 15), 1250, "{silence} s");
+    }
+}
+
 #[test]
 fn another_limit_refuses_new_series_only() {
     let series = new_series();
-    pass(&series, 100, 0, 0..100);
+    fill(&series, 100, 0..100);
     pass(&series, 50, FILLED, 0..100);
     assert_eq!(refused(&series, 50, FILLED, 99..102), [100, 101]);
     pass(&series, 200, FILLED, 100..200);
@@ -210,8 +236,8 @@ fn a_limit_that_comes_near_is_told_once() {
 #[test]
 fn the_metrics_that_grow_are_named_with_numbers() {
     let series = new_series();
-    pass(&series, 1000, 0, 0..1000);
-    assert_eq!(series.standing_at(1000, at(0)).growing, []);
+    fill(&series, 1000, 0..1000);
+    assert_eq!(series.standing_at(1000, at(FILLED / 2)).growing, []);
     let of = |metric: u64, count: u64| metric << 20..(metric << 20) + count;
     assert_eq!(refused(&series, 1000, FILLED, of(7, 300)).len(), 300);
     assert_eq!(refused(&series, 1000, FILLED, of(8, 20)).len(), 20);

@@ -197,15 +197,15 @@ fn a_lock_that_a_panic_left_is_taken() {
         }));
         assert!(dying.into_iter().all(|thread| thread.join().is_err()));
     });
-    pass(&series, 100, 0, 0..10);
-    assert_eq!(active(&series, 100, 0), 10);
+    fill(&series, 100, 0..10);
+    assert_eq!(active(&series, 100, FILLED / 2), 10);
     assert_eq!(refused(&series, 10, FILLED, 10..11), [10]);
 }
 
 #[test]
 fn a_name_is_cut_and_cannot_mislead() {
     let series = new_series();
-    pass(&series, 1, 0, 0..1);
+    fill(&series, 1, 0..1);
     let mut watching = series.watch_at(1, at(FILLED));
     let hostile = "up 5, \u{202e}down\n".repeat(100);
     assert!(!watching.admit(identity(7), hostile.as_bytes()));
