@@ -4,6 +4,7 @@
 mod buffers;
 mod payload;
 mod request;
+mod seat;
 #[cfg(test)]
 mod tests;
 mod way_back;
@@ -13,6 +14,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::task::yield_now;
 use tokio::time::Instant;
 
 use crate::budget::{Budget, Overloaded, Permit, Reservation};
@@ -26,6 +28,7 @@ use crate::wire::{Malformed, Protocol, snappy};
 
 use buffers::{Buffers, Lender, with_buffers};
 pub(crate) use payload::{Outgoing, Payload};
+pub(crate) use seat::Seat;
 use way_back::Translated;
 
 /// Work on messages of up to this size is done on the async worker, where it takes some two
@@ -106,12 +109,11 @@ pub(crate) struct Rewritten {
 #[derive(Debug)]
 pub(crate) struct Rewriter {
     lender: Arc<Lender>,
-    /// A place for each thread: more would only hold more memory at once. Spokes have them in turn, or one
-    /// with large messages would hold up those of the others.
+    /// A place for each thread but one, which is left to all else. More would also hold more memory at once.
+    /// Spokes have them in turn, or one with large messages would hold up those of the others.
     large: Arc<Shares>,
-    /// The same for other requests, which are worked on where they are received and sent. What waits
-    /// here is in no worker's queue, so work that takes no time does not wait behind it: that of a
-    /// connection whose hub has answered, above all. Steps of a delivery take no place.
+    /// A place for each thread, for requests that are read, and for those that are worked on where they are read
+    /// and sent. Steps of a delivery take none.
     usual: Arc<Shares>,
 }
 
@@ -135,12 +137,11 @@ pub(crate) struct Request {
 }
 
 impl Rewriter {
-    /// A rewriter that keeps buffers for large messages within `budget`, and works on up to `threads` of
-    /// them at once.
+    /// A rewriter that keeps buffers for large messages within `budget`, of a process with so many `threads`.
     pub(crate) fn new(budget: &Arc<Budget>, threads: usize) -> Self {
         Self {
             lender: Lender::new(budget),
-            large: Shares::new(threads),
+            large: Shares::new(threads.saturating_sub(1).max(1)),
             usual: Shares::with_lines(threads, USUAL_WAITING_MAX),
         }
     }
@@ -150,17 +151,26 @@ impl Rewriter {
         self.lender.expire().await
     }
 
+    /// A request of a spoke begins, which is to be read and worked on.
+    pub(crate) fn seat(&self, share: Share) -> Seat {
+        Seat::new(&self.usual, share, PATIENCE)
+    }
+
     /// Decompresses a request, judges it, and makes the payloads of its targets. When the budget has
     /// no room in between, the work waits and begins again.
-    pub(crate) async fn rewrite(&self, request: Request) -> Result<Rewritten, RewriteError> {
-        let deadline = Instant::now() + PATIENCE;
+    pub(crate) async fn rewrite(
+        &self,
+        request: Request,
+        mut seat: Seat,
+    ) -> Result<Rewritten, RewriteError> {
         let request = Arc::new(request);
         let reservation = &request.reservation;
         let held = reservation.bytes();
         let rewritten = loop {
-            match self.attempt(Arc::clone(&request), deadline).await {
+            match self.attempt(Arc::clone(&request), &mut seat).await {
                 Err(RewriteError::Overloaded(overloaded)) => {
                     reservation.resize(held)?;
+                    seat.leave();
                     reservation.wait_for_room(overloaded).await?;
                 }
                 rewritten => break rewritten,
@@ -173,7 +183,7 @@ impl Rewriter {
     async fn attempt(
         &self,
         request: Arc<Request>,
-        deadline: Instant,
+        seat: &mut Seat,
     ) -> Result<Rewritten, RewriteError> {
         let from = request.protocol;
         let decoded = snappy::checked_len(&request.body, request.decoded_bytes_max)?;
@@ -181,15 +191,12 @@ impl Rewriter {
         let sizes = targets.map(|target| first_size(from, target.protocol, decoded));
         let size = sizes.max().unwrap_or(decoded);
         let judged = Arc::clone(&request);
-        let share = request.reservation.share();
-        let work = self.run(share, size, deadline, move |buffers| {
-            buffers.rewrite(&judged)
-        });
+        let work = self.run(seat, size, move |buffers| buffers.rewrite(&judged));
         let (mut rewritten, long) = work.await??;
         let Some(long) = long else {
             return Ok(rewritten);
         };
-        let work = self.run(share, long.v1_bytes, deadline, move |buffers| {
+        let work = self.run(seat, long.v1_bytes, move |buffers| {
             buffers.rewrite_long(&request, &mut rewritten, long)?;
             Ok(rewritten)
         });
@@ -324,17 +331,25 @@ impl Rewriter {
     /// too late.
     async fn run<T: Send + 'static>(
         &self,
-        share: Share,
+        seat: &mut Seat,
         size: usize,
-        deadline: Instant,
         work: impl FnOnce(&mut Buffers) -> T + Send + 'static,
     ) -> Result<T, RewriteError> {
-        let patience = deadline.saturating_duration_since(Instant::now());
         if size <= INLINE_BYTES_MAX {
-            let _place = self.usual.enter(share, patience).await?;
-            return Ok(with_buffers(work));
+            seat.take().await?;
+            // What takes less time goes first. It is in the queue of the worker, or the system has it.
+            yield_now().await;
+            let done = with_buffers(work);
+            seat.leave();
+            return Ok(done);
         }
-        self.run_large(share, size, patience, work).await
+        seat.leave();
+        let began = Instant::now();
+        let done = self
+            .run_large(seat.share(), size, seat.patience(), work)
+            .await;
+        seat.waited(began.elapsed());
+        done
     }
 
     /// Like [`run`](Self::run), for a step of a delivery. A hub may have stored a part already, so what takes

@@ -38,7 +38,7 @@ use crate::listener::forwarded_for::{self, ForwardedForFault};
 use crate::listener::{Drain, Handler, Peer, ResponseBody, Turn};
 use crate::metrics::Metrics;
 use crate::remote_write;
-use crate::rewrite::{self, Rewriter, Rewritten};
+use crate::rewrite::{self, Rewriter, Rewritten, Seat};
 use crate::spoke::Spoke;
 use crate::state::State;
 use crate::wire::{Protocol, snappy};
@@ -123,6 +123,7 @@ struct Job {
     body: Bytes,
     admitted: Admitted,
     reservation: Arc<Reservation>,
+    seat: Seat,
     retry_attempt: Option<HeaderValue>,
     /// Since when the sender has waited.
     started: Instant,
@@ -241,7 +242,8 @@ impl Endpoint {
         let limits = &state.config.limits;
         let announced = body::announced(body, limits)?;
         let reservation = Arc::new(self.budget.begin(&spoke.account, spoke.share));
-        let body = body::read(body, announced, limits, &reservation).await;
+        let mut seat = self.rewriter.seat(spoke.share);
+        let body = body::read(body, announced, limits, &reservation, &mut seat).await;
         let body = body.map_err(|unread| progress.unread(unread))?;
         if let Some(aside) = &mut progress.aside {
             aside.add(&body);
@@ -253,6 +255,7 @@ impl Endpoint {
             body,
             admitted,
             reservation,
+            seat,
             retry_attempt,
             started: progress.started_within(ARRIVAL_COUNTED),
         })
@@ -332,6 +335,7 @@ impl Endpoint {
             body,
             admitted,
             reservation,
+            seat,
             retry_attempt,
             started,
         } = job;
@@ -348,7 +352,7 @@ impl Endpoint {
             decoded_bytes_max: limits.decoded_bytes_max,
             watched: OnceLock::new(),
         };
-        let rewritten = self.rewriter.rewrite(request).await;
+        let rewritten = self.rewriter.rewrite(request, seat).await;
         let rewritten = rewritten.inspect_err(|error| {
             if error.is_of_the_body() {
                 admitted.charge_unreadable(declared_bytes);

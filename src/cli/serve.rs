@@ -17,6 +17,10 @@ use crate::telemetry::{self, Format, Level};
 
 use reloader::Reloader;
 
+/// So many tasks a worker runs before it asks the system what has arrived. A task may take some 100 µs here, and
+/// with tokio's 61 a new request would wait for milliseconds before anybody knows of it.
+const EVENT_INTERVAL: u32 = 16;
+
 /// The exit code after a second signal.
 const EXIT_INTERRUPTED: u8 = 130;
 
@@ -58,6 +62,7 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
     if let Some(threads) = args.threads {
         builder.worker_threads(threads.into());
     }
+    builder.event_interval(EVENT_INTERVAL);
     let runtime = match builder.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

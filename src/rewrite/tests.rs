@@ -166,7 +166,7 @@ impl Fixture {
         let taken = Gauge::default();
         let budget = Budget::new(BUDGET, taken.clone());
         Self {
-            rewriter: Rewriter::new(&budget, 2),
+            rewriter: Rewriter::new(&budget, 3),
             spoke: Arc::new(spoke),
             judged,
             budget,
@@ -202,6 +202,12 @@ impl Fixture {
         }
     }
 
+    /// What becomes of a request that has no place yet.
+    async fn rewritten(&self, request: Request) -> Result<Rewritten, RewriteError> {
+        let seat = self.rewriter.seat(request.reservation.share());
+        self.rewriter.rewrite(request, seat).await
+    }
+
     /// What becomes of a request, and what it holds afterwards.
     async fn rewrite(
         &self,
@@ -211,7 +217,7 @@ impl Fixture {
     ) -> (Result<Rewritten, RewriteError>, Arc<Reservation>) {
         let request = self.request(Share::default(), protocol, body, targets);
         let reservation = Arc::clone(&request.reservation);
-        (self.rewriter.rewrite(request).await, reservation)
+        (self.rewritten(request).await, reservation)
     }
 
     /// What a target is sent, of a message that it cannot get as it came.

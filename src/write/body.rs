@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::budget::{Full, Overloaded, Reservation};
 use crate::capture::Captured;
 use crate::config::Limits;
+use crate::rewrite::Seat;
 use crate::wire::snappy::{self, SnappyError};
 
 use super::refusal::Refusal;
@@ -62,17 +63,20 @@ pub(super) fn announced(body: &Incoming, limits: &Limits) -> Result<Option<usize
 /// Reads a whole body. Bytes are reserved as they arrive, whatever the headers announce and the first
 /// bytes declare: what was only said to come must not take room from others. What the decoded form
 /// will hold is reserved at the end. A body that has no room even at its first bytes is refused
-/// then, so that nobody sends 32 MiB to be refused.
+/// then, so that nobody sends 32 MiB to be refused. A body is read in the turn of its spoke, and what has
+/// not come waits at the sender until then.
 pub(super) async fn read(
     body: &mut Incoming,
     announced: Option<usize>,
     limits: &Limits,
     reservation: &Reservation,
+    seat: &mut Seat,
 ) -> Result<Bytes, Unread> {
     let mut reading = Reading {
         announced,
         limits,
         reservation,
+        seat,
         declared: None,
         whole: Vec::new(),
         last: Bytes::new(),
@@ -129,7 +133,7 @@ impl Pace {
         })
     }
 
-    /// Some bytes have arrived, and the sender had to wait for `waited` until they had room.
+    /// Some bytes have arrived, and the sender had to wait for `waited` until they were taken.
     fn arrived(&mut self, bytes: usize, waited: Duration) {
         self.step += waited;
         self.arrived += bytes;
@@ -214,6 +218,7 @@ struct Reading<'r> {
     announced: Option<usize>,
     limits: &'r Limits,
     reservation: &'r Reservation,
+    seat: &'r mut Seat,
     /// The decoded size that the body declares, in bytes.
     declared: Option<usize>,
     /// What has arrived.
@@ -224,8 +229,9 @@ struct Reading<'r> {
 
 impl Reading<'_> {
     async fn read(&mut self, body: &mut Incoming) -> Result<Bytes, Refusal> {
+        self.seat.take().await?;
         let mut pace = Pace::new();
-        while let Some(frame) = pace.next(body).await? {
+        while let Some(frame) = self.seat.wait_for(pace.next(body)).await? {
             let Ok(data) = frame.map_err(broken)?.into_data() else {
                 continue;
             };
@@ -266,6 +272,7 @@ impl Reading<'_> {
         if length > limit {
             return Err(Refusal::BodyTooLarge { limit });
         }
+        self.seat.take().await?;
         if self.declared.is_none() && self.whole.len() < PREAMBLE_BYTES_MAX {
             let mut start = self.whole.clone();
             start.extend(data.iter().take(PREAMBLE_BYTES_MAX));
@@ -303,10 +310,11 @@ impl Reading<'_> {
     }
 
     /// Reserves `bytes` for the body as sent.
-    async fn charge(&self, bytes: usize) -> Result<(), Refusal> {
+    async fn charge(&mut self, bytes: usize) -> Result<(), Refusal> {
         let missing = bytes.saturating_sub(self.reservation.bytes());
         if missing > 0 {
-            self.reservation.grow_in_turn(missing).await?;
+            let grown = self.reservation.grow_in_turn(missing);
+            self.seat.wait_for(grown).await?;
         }
         Ok(())
     }
@@ -330,14 +338,16 @@ impl Reading<'_> {
             .into());
         }
         let expected = self.announced.unwrap_or_default().saturating_add(declared);
-        self.reservation.wait_to_begin(expected).await?;
+        let begun = self.reservation.wait_to_begin(expected);
+        self.seat.wait_for(begun).await?;
         self.declared = Some(declared);
         Ok(())
     }
 
     /// Reserves what the decoded form of a whole body will hold.
-    async fn end(&self) -> Result<(), Refusal> {
+    async fn end(&mut self) -> Result<(), Refusal> {
         let declared = self.declared.unwrap_or_default();
-        Ok(self.reservation.grow_in_turn(declared).await?)
+        let grown = self.reservation.grow_in_turn(declared);
+        Ok(self.seat.wait_for(grown).await?)
     }
 }

@@ -100,7 +100,7 @@ pub enum Refusal {
     },
     /// So many requests of the spoke wait for the CPU that this one would wait for too long.
     #[error("too many requests at once wait for the CPU; send it again later")]
-    Crowded(Crowded),
+    Crowded(#[from] Crowded),
     /// A method other than POST.
     #[error("remote write is a POST")]
     MethodNotAllowed,

@@ -22,7 +22,7 @@ async fn a_spoke_with_many_large_requests_does_not_hold_up_another() {
     let busy = Share::default();
     let rewrite = |share| {
         let request = fixture.request(share, Protocol::V1, &body, &[V1]);
-        fixture.rewriter.rewrite(request)
+        fixture.rewritten(request)
     };
     let large = &fixture.rewriter.large;
     let taken = all(large, busy).await;
@@ -45,7 +45,10 @@ async fn a_large_request_does_not_wait_for_ever() {
     let share = Share::default();
     let _taken = all(&fixture.rewriter.large, share).await;
     let began = Instant::now();
-    let run = |size| fixture.rewriter.run(share, size, began + PATIENCE, |_| ());
+    let run = async |size| {
+        let mut seat = fixture.rewriter.seat(share);
+        fixture.rewriter.run(&mut seat, size, |_| ()).await
+    };
     let crowded = run(INLINE_BYTES_MAX + 1).await;
     assert!(matches!(crowded, Err(RewriteError::Crowded(_))));
     assert_eq!(began.elapsed(), PATIENCE);
@@ -62,7 +65,7 @@ async fn a_spoke_with_many_usual_requests_holds_up_neither_another_nor_what_has_
     let _taken = all(usual, busy).await;
     let rewrite = |share| {
         let request = fixture.request(share, Protocol::V1, &body, &[V1]);
-        fixture.rewriter.rewrite(request)
+        fixture.rewritten(request)
     };
     let began = Instant::now();
     let others = async {
@@ -115,7 +118,7 @@ async fn all_turns_of_a_request_come_in_ten_seconds_together() {
     let _large_taken = all(&fixture.rewriter.large, share).await;
     let began = Instant::now();
     let request = fixture.request(share, Protocol::V2, &body, &[V1]);
-    let (crowded, ()) = tokio::join!(fixture.rewriter.rewrite(request), async {
+    let (crowded, ()) = tokio::join!(fixture.rewritten(request), async {
         sleep(PATIENCE / 2).await;
         drop(usual_taken);
     });
