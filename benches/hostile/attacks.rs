@@ -44,9 +44,21 @@ pub(crate) struct Attack {
     pub(crate) trusted: bool,
     /// The gate's limit of open files, if not that of the system.
     pub(crate) open_files_max: Option<usize>,
-    /// The `limits` of the spoke that misbehaves.
-    pub(crate) limits: &'static str,
+    /// The `limits` of the spoke that misbehaves, where it has some.
+    samples_per_second: Option<usize>,
+    active_series_max: Option<usize>,
+    /// It sends to a hub of its own, and nothing to the gate: what the load costs the honest spoke because all of
+    /// it runs on one machine.
+    pub(crate) beside: bool,
+    /// Its requests have so many times fewer series.
+    pub(crate) scale: usize,
 }
+
+/// How many times smaller a smoke test is.
+const SMOKE_SCALE: usize = 50;
+
+/// A smoke test of an attack with a number of attempts makes so many at least.
+const SMOKE_ATTEMPTS_MIN: u64 = 100;
 
 /// What an attack is on top of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,7 +157,10 @@ impl Attack {
             connections_max: None,
             trusted: false,
             open_files_max: None,
-            limits: "{}",
+            samples_per_second: None,
+            active_series_max: None,
+            beside: false,
+            scale: 1,
         };
         let before_tls = |name, means, connections| Self {
             layer: Layer::BeforeTls,
@@ -198,7 +213,15 @@ impl Attack {
                 64,
             ),
             Self {
-                limits: "{samples_per_second: 50000}",
+                beside: true,
+                ..attack(
+                    "the same 64 connections to a hub of their own",
+                    Means::Write(Load::Usual),
+                    64,
+                )
+            },
+            Self {
+                samples_per_second: Some(50_000),
                 ..attack(
                     "a spoke at full speed, limited to 50,000 samples/s",
                     Means::Write(Load::Usual),
@@ -210,10 +233,18 @@ impl Attack {
                 Means::Write(Load::Giant),
                 16,
             ),
+            Self {
+                beside: true,
+                ..attack(
+                    "the same 16 connections to a hub of their own",
+                    Means::Write(Load::Giant),
+                    16,
+                )
+            },
             // A million series.
             Self {
                 attempts_wanted: Some(500),
-                limits: "{active_series_max: 100000}",
+                active_series_max: Some(100_000),
                 ..attack(
                     "a spoke with a million new series for 100,000 places",
                     Means::Write(Load::New),
@@ -263,12 +294,28 @@ impl Attack {
         }
     }
 
-    /// The same attack with few connections, for a smoke test.
+    /// The `limits` of the spoke that misbehaves.
+    pub(crate) fn limits(&self) -> String {
+        let limits = [
+            ("samples_per_second", self.samples_per_second),
+            ("active_series_max", self.active_series_max),
+        ];
+        let limits = limits.into_iter();
+        let limits = limits.filter_map(|(key, limit)| Some(format!("{key}: {}", limit?)));
+        format!("{{{}}}", limits.collect::<Vec<_>>().join(", "))
+    }
+
+    /// The same attack with few connections and small requests, for a smoke test.
     pub(crate) fn scaled_down(self) -> Self {
+        let scaled = |number: usize| number / SMOKE_SCALE;
+        let attempts = |wanted: u64| (wanted / 5_000).max(SMOKE_ATTEMPTS_MIN);
         Self {
-            connections: (self.connections / 50).clamp(4, 100),
-            attempts_wanted: self.attempts_wanted.map(|wanted| wanted / 5_000),
-            connections_max: self.connections_max.map(|connections| connections / 50),
+            connections: scaled(self.connections).clamp(4, 100),
+            attempts_wanted: self.attempts_wanted.map(attempts),
+            connections_max: self.connections_max.map(scaled),
+            samples_per_second: self.samples_per_second.map(scaled),
+            active_series_max: self.active_series_max.map(scaled),
+            scale: SMOKE_SCALE,
             ..self
         }
     }

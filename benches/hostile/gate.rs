@@ -106,7 +106,7 @@ spokes:
 ",
         token(HONEST_TOKEN),
         token(ROGUE_TOKEN),
-        attack.limits,
+        attack.limits(),
         jwt::credential(&keys.display().to_string())
     )
 }

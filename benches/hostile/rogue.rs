@@ -23,7 +23,7 @@ use tokio::process::Command;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::attacks::Tally;
+use crate::attacks::{Attack, Tally};
 use crate::gate::ROGUE_TOKEN;
 
 /// How often it tells what it has done.
@@ -63,16 +63,17 @@ impl Load {
 /// Starts the process. It ends when the result is dropped.
 pub(crate) fn start(
     load: Load,
-    connections: usize,
-    gate: SocketAddr,
+    attack: &Attack,
+    to: SocketAddr,
     tally: &Arc<Tally>,
 ) -> anyhow::Result<JoinSet<()>> {
     let program = std::env::current_exe().context("find the bench's own program")?;
     let mut child = Command::new("nice")
         .args(["-n", "19"])
         .arg(program)
-        .args(["--rogue", &gate.to_string(), "--load", load.name()])
-        .args(["--connections", &connections.to_string()])
+        .args(["--rogue", &to.to_string(), "--load", load.name()])
+        .args(["--connections", &attack.connections.to_string()])
+        .args(["--scale", &attack.scale.to_string()])
         .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
@@ -93,16 +94,19 @@ pub(crate) fn start(
     Ok(tasks)
 }
 
-/// Runs as the rogue spoke until it is killed. Prints the requests that it has sent, and what went wrong.
+/// Runs as the rogue spoke until it is killed. Prints the requests that had a response, and what went wrong.
+/// All requests have `scale` times fewer series.
 pub(crate) async fn run(
     gate: SocketAddr,
     load: Load,
     connections: usize,
+    scale: usize,
 ) -> anyhow::Result<ExitCode> {
     let rogue = Arc::new(Rogue {
         gate: Server::at(gate),
+        scale,
         next: AtomicUsize::new(2 * KNOWN_SERIES),
-        sent: AtomicU64::new(0),
+        answered: AtomicU64::new(0),
     });
     let mut tasks = JoinSet::new();
     if load == Load::New {
@@ -130,8 +134,8 @@ pub(crate) async fn run(
                 bail!("a connection ended");
             }
             () = sleep(TELL_INTERVAL) => {
-                let sent = rogue.sent.swap(0, Ordering::Relaxed);
-                writeln!(std::io::stdout(), "{sent}")?;
+                let answered = rogue.answered.swap(0, Ordering::Relaxed);
+                writeln!(std::io::stdout(), "{answered}")?;
             }
         }
     }
@@ -139,18 +143,21 @@ pub(crate) async fn run(
 
 struct Rogue {
     gate: Server,
+    /// How many times fewer series its requests have.
+    scale: usize,
     /// The first series that it did not send yet.
     next: AtomicUsize,
-    /// Requests that were not told of.
-    sent: AtomicU64,
+    /// Requests that had a response and were not told of.
+    answered: AtomicU64,
 }
 
 impl Rogue {
     /// Sends what it always sends. All of it must be written, however long that takes.
     async fn scrape(&self) -> anyhow::Result<()> {
         let mut client = Client::new(self.gate.clone());
-        for first in (0..KNOWN_SERIES).step_by(SERIES) {
-            let mut body = body(SERIES, first);
+        let series = SERIES / self.scale;
+        for first in (0..KNOWN_SERIES / self.scale).step_by(series) {
+            let mut body = body(series, first);
             let bytes = body.next(unix_ms());
             loop {
                 let (status, text) = self.send(&mut client, bytes.clone()).await?;
@@ -175,7 +182,7 @@ impl Rogue {
             GIANT_SERIES
         } else {
             SERIES
-        };
+        } / self.scale;
         let mut same = body(series, 2 * KNOWN_SERIES + connection * series);
         loop {
             let bytes = match load {
@@ -185,16 +192,15 @@ impl Rogue {
                 }
                 Load::Usual | Load::Giant => same.next(unix_ms()),
             };
-            let sent = self.send(&mut client, bytes).await;
-            self.sent.fetch_add(1, Ordering::Relaxed);
-            match sent {
+            let Ok((status, text)) = self.send(&mut client, bytes).await else {
                 // The gate may close a connection whose body it does not want.
-                Err(_) => client = Client::new(self.gate.clone()),
-                Ok((StatusCode::BAD_REQUEST, text)) => {
-                    let named = text.contains("most new ones lately: ");
-                    ensure!(load == Load::New && named, "nobody is named: {text}");
-                }
-                Ok(_) => {}
+                client = Client::new(self.gate.clone());
+                continue;
+            };
+            self.answered.fetch_add(1, Ordering::Relaxed);
+            if status == StatusCode::BAD_REQUEST {
+                let named = text.contains("most new ones lately: ");
+                ensure!(load == Load::New && named, "nobody is named: {text}");
             }
         }
     }
