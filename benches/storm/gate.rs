@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use hubgate::load::scrape;
+use hubgate::reasons::ConnectionRefusal;
 use hubgate::remote_write::WRITE_PATH;
 use serde_json::Value;
 use tokio::process::Command;
@@ -78,6 +79,16 @@ impl Metrics {
     /// What all requests hold.
     pub(crate) fn bytes_in_flight(&self) -> f64 {
         scrape::sum(&self.0, "hubgate_bytes_in_flight", &[]).unwrap_or(0.0)
+    }
+
+    /// The connections that the gate closed, each reason with their number.
+    pub(crate) fn refused_connections(&self) -> String {
+        let refused = ConnectionRefusal::ALL.into_iter().filter_map(|reason| {
+            let label = format!("reason=\"{}\"", reason.name());
+            let count = scrape::sum(&self.0, "hubgate_connections_refused_total", &[&label])?;
+            (count > 0.0).then(|| format!("{count} {}", reason.name()))
+        });
+        refused.collect::<Vec<_>>().join(", ")
     }
 
     pub(crate) fn account(&self, spoke: &Spoke) -> Account {

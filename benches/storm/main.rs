@@ -262,6 +262,7 @@ async fn measure(args: &Args) -> anyhow::Result<Figures> {
         cpu_seconds: usage.cpu_seconds - idle.cpu_seconds,
         peak_bytes: usage.peak_bytes,
         bytes_in_flight,
+        refused_connections: page.refused_connections(),
         accounts: spokes.iter().map(|spoke| page.account(spoke)).collect(),
     })
 }

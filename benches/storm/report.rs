@@ -35,6 +35,8 @@ pub(crate) struct Figures {
     pub(crate) cpu_seconds: f64,
     pub(crate) peak_bytes: u64,
     pub(crate) bytes_in_flight: f64,
+    /// The connections that the gate closed.
+    pub(crate) refused_connections: String,
     /// One for each spoke.
     pub(crate) accounts: Vec<Account>,
 }
@@ -104,6 +106,10 @@ impl Figures {
             (
                 format!("refused, {} quiet spokes", self.quiet_spokes),
                 refusals(quiet),
+            ),
+            (
+                "connections that the gate closed".to_owned(),
+                self.refused_connections.clone(),
             ),
             (
                 "lateness of quiet spokes, p50, p99, max".to_owned(),
