@@ -13,6 +13,13 @@ pub trait Census {
     /// How many series pass before the next one that is asked about.
     fn pass(&mut self) -> u32;
 
+    /// True while it need not say at once whether a series may travel on.
+    fn is_patient(&self) -> bool;
+
+    /// Fetches what it has of some series that it will be asked about next, so that it waits for the memory
+    /// once and not for each of them.
+    fn fetch(&mut self, series: &[u64]);
+
     /// True when the series is known. Then it stays so for some time.
     fn knows(&mut self, series: u64) -> bool;
 
@@ -26,23 +33,57 @@ pub trait Census {
     fn describe(&mut self) -> String;
 }
 
+/// Series that are asked about together, where there is time.
+const TOGETHER: usize = 16;
+
 /// Which series of a request a census is asked about.
-pub(super) struct Lookout<'c> {
+pub(super) struct Lookout<'c, 'a> {
     pub(super) census: &'c mut dyn Census,
     /// A series of the message was one too many.
     pub(super) refuses: bool,
     /// Series that pass before the next one.
     pass: u32,
+    /// Series that are to be asked about, and their metrics.
+    later: [(u64, &'a [u8]); TOGETHER],
+    /// How many they are.
+    count: usize,
 }
 
-impl<'c> Lookout<'c> {
+impl<'c, 'a> Lookout<'c, 'a> {
     pub(super) fn new(census: &'c mut (dyn Census + '_)) -> Self {
         let pass = census.pass();
         Self {
             census,
             refuses: false,
             pass,
+            later: [(0, b""); TOGETHER],
+            count: 0,
         }
+    }
+
+    /// Asks about a series later, which travels on. Returns how many turned out to be too many.
+    pub(super) fn ask_later(&mut self, series: u64, metric: &'a [u8]) -> u64 {
+        self.later[self.count] = (series, metric);
+        self.count += 1;
+        match self.count {
+            TOGETHER => self.ask_now(),
+            _ => 0,
+        }
+    }
+
+    /// Asks about all that was left for later.
+    pub(super) fn ask_now(&mut self) -> u64 {
+        let later = &self.later[..std::mem::take(&mut self.count)];
+        let mut series = [0; TOGETHER];
+        for (series, (later, _)) in series.iter_mut().zip(later) {
+            *series = *later;
+        }
+        let census = &mut *self.census;
+        census.fetch(&series[..later.len()]);
+        let asked = later.iter();
+        let too_many =
+            asked.filter(|(it, metric)| !census.knows(*it) && !census.admit(*it, metric));
+        too_many.count() as u64
     }
 
     /// True when the series at hand is one to ask about.

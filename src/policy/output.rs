@@ -1,6 +1,7 @@
 //! Hands series that may travel on to encoders, with the labels and the samples that were decided.
 
 use crate::wire::encoder::{Encoder, NewLabels, Piece, Source};
+use crate::wire::identity::Key;
 use crate::wire::{Label, Labels, Malformed, Series, Sieve};
 
 use super::decisions::Decision;
@@ -106,6 +107,21 @@ impl<'e, 'a> Output<'e, 'a> {
             return census.has(identity);
         }
         census.knows(identity) || census.admit(identity, labels.metric(source))
+    }
+
+    /// What a census is told of a series that may travel on, with the labels that were decided.
+    #[inline(never)] // As above.
+    pub(super) fn identify(
+        &mut self,
+        key: &Key,
+        series: &Series<'a>,
+        labels: &Labels<'a>,
+        decision: Decision,
+        source: Source<'_, 'a>,
+    ) -> Option<(u64, &'a [u8])> {
+        let edited = &mut self.edited;
+        let labels = new_labels(self.rules, edited, series, labels, decision)?;
+        Some(labels.identify(source, key))
     }
 
     /// Hands the bytes of a V1 `MetricMetadata` on.

@@ -23,7 +23,7 @@ pub(super) struct Judging<'j, 'a> {
     pub(super) verdict: Verdict,
     symbols_overflow: bool,
     pub(super) decisions: &'j mut Decisions,
-    lookout: Option<Lookout<'j>>,
+    lookout: Option<Lookout<'j, 'a>>,
     output: Output<'j, 'a>,
 }
 
@@ -32,7 +32,7 @@ impl<'j, 'a> Judging<'j, 'a> {
         rules: &'a Rules,
         now_millis: i64,
         decisions: &'j mut Decisions,
-        lookout: Option<Lookout<'j>>,
+        lookout: Option<Lookout<'j, 'a>>,
         output: Output<'j, 'a>,
     ) -> Self {
         Self {
@@ -51,6 +51,8 @@ impl<'j, 'a> Judging<'j, 'a> {
     pub(super) fn finish(mut self) -> (Verdict, Output<'j, 'a>) {
         self.verdict.finish(self.rules, self.symbols_overflow);
         if let Some(lookout) = &mut self.lookout {
+            let too_many = lookout.ask_now();
+            self.verdict.exceeded.add(Limit::ActiveSeries, too_many);
             let all = || lookout.census.describe();
             self.verdict.explain(Reason::ActiveSeries, all);
         }
@@ -139,6 +141,14 @@ impl<'a> Judging<'_, 'a> {
             _ => lookout.picks(),
         };
         if !asks {
+            return false;
+        }
+        if series.counts.samples() > 0 && lookout.census.is_patient() {
+            let key = lookout.census.key();
+            let identified = self.output.identify(key, series, labels, decision, source);
+            let asked = identified.map(|(series, metric)| lookout.ask_later(series, metric));
+            let too_many = asked.unwrap_or_default();
+            self.verdict.exceeded.add(Limit::ActiveSeries, too_many);
             return false;
         }
         let census = &mut *lookout.census;

@@ -60,7 +60,11 @@ impl Exceeded {
     }
 
     pub(super) fn count(&mut self, limit: Limit) {
-        self.0[limit as usize] += 1;
+        self.add(limit, 1);
+    }
+
+    pub(super) fn add(&mut self, limit: Limit, count: u64) {
+        self.0[limit as usize] += count;
     }
 
     /// Counts a series that exceeds these limits.

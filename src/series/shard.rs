@@ -45,6 +45,12 @@ impl Reader<'_> {
     pub(super) fn has(&mut self, mark: Mark) -> bool {
         self.0.load().has(mark)
     }
+
+    /// See [`Table::fetch`].
+    #[inline]
+    pub(super) fn fetch(&mut self, mark: Mark) -> u64 {
+        self.0.load().fetch(mark)
+    }
 }
 
 /// What became of a series that was not found.

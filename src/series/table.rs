@@ -208,10 +208,29 @@ impl Table {
 
     #[inline]
     fn find(&self, mark: Mark) -> Option<(&AtomicU64, u64)> {
+        let [Some(one), Some(other)] = self.lines_of(mark) else {
+            return None;
+        };
+        // Both lines are read before anything is decided: which of them has the series cannot be foreseen,
+        // and neither is in a cache.
+        let mut entries = [0; 2 * SLOTS];
+        let slots = one.0.iter().chain(&other.0);
+        for (entry, slot) in entries.iter_mut().zip(slots) {
+            *entry = slot.load(Relaxed);
+        }
+        let place = entries.iter().position(|entry| mark.is_of(*entry))?;
+        let slot = one.0.iter().chain(&other.0).nth(place)?;
+        Some((slot, entries[place]))
+    }
+
+    /// Reads the lines of a series, so that they are in a cache when it is searched. What is returned says
+    /// nothing.
+    #[inline]
+    pub(super) fn fetch(&self, mark: Mark) -> u64 {
         let lines = self.lines_of(mark).into_iter().flatten();
-        let slots = lines.flat_map(|line| &line.0);
-        let mut entries = slots.map(|slot| (slot, slot.load(Relaxed)));
-        entries.find(|(_, entry)| mark.is_of(*entry))
+        lines
+            .map(|line| line.0[0].load(Relaxed))
+            .fold(0, u64::wrapping_add)
     }
 
     /// The two lines that a series may be in. They depend on bits of it that hardly overlap. A table

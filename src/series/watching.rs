@@ -1,5 +1,7 @@
 //! The series of one request, of which some are looked up.
 
+use std::hint::black_box;
+
 use crate::policy::Census;
 use crate::wire::identity::Key;
 
@@ -85,6 +87,22 @@ impl Census for Watching<'_> {
         let pass = self.left + place;
         self.left = last - place;
         pass
+    }
+
+    /// Where the limit is far, nothing is refused.
+    fn is_patient(&self) -> bool {
+        self.series.pace.shift() > 0
+    }
+
+    fn fetch(&mut self, series: &[u64]) {
+        // To get hold of a table waits for all that was read before.
+        for it in series {
+            self.reader(*it);
+        }
+        let fetched = series
+            .iter()
+            .map(|it| self.reader(*it).fetch(Mark::new(*it)));
+        black_box(fetched.fold(0, u64::wrapping_add));
     }
 
     fn knows(&mut self, series: u64) -> bool {

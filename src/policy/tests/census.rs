@@ -17,6 +17,7 @@ use crate::wire::{Counts, Kind, Label, Protocol};
 struct Counter {
     key: Key,
     refuses: bool,
+    is_patient: bool,
     asked: Vec<u64>,
 }
 
@@ -30,6 +31,7 @@ impl Counter {
         Self {
             key,
             refuses,
+            is_patient: false,
             asked,
         }
     }
@@ -53,6 +55,14 @@ impl Census for Counter {
 
     fn pass(&mut self) -> u32 {
         0
+    }
+
+    fn is_patient(&self) -> bool {
+        self.is_patient
+    }
+
+    fn fetch(&mut self, series: &[u64]) {
+        assert!(series.len() <= 16, "{series:?}");
     }
 
     fn knows(&mut self, series: u64) -> bool {
@@ -94,6 +104,20 @@ pub(crate) fn check(
     let with_samples = kept.series.iter().filter(|it| it.counts.samples() > 0);
     let expected: Vec<u64> = with_samples.map(|it| all.identity(it)).collect();
     assert_eq!(all.asked, expected, "{kept:?}");
+
+    let mut patient = Counter {
+        is_patient: true,
+        ..Counter::new(true)
+    };
+    let found = inspect(&rules, &mut patient, &mut scratch).expect("it was inspected");
+    assert_eq!(patient.asked, expected, "{kept:?}");
+    let beyond = expected.iter().filter(|it| patient.is_refused(**it));
+    assert_eq!(
+        found.exceeded.of(Limit::ActiveSeries),
+        beyond.count() as u64
+    );
+    assert_eq!(found.rejections, verdict.rejections);
+    assert_eq!(found.kept(), verdict.kept());
 
     let mut some = Counter::new(true);
     let mut refuses = false;

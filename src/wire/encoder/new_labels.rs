@@ -31,6 +31,19 @@ impl<'a> NewLabels<'_, 'a> {
         key.series(sum)
     }
 
+    /// The [identity](Self::identity) and the [metric](Self::metric).
+    pub fn identify(self, source: Source<'_, 'a>, key: &Key) -> (u64, &'a [u8]) {
+        let mut sum: u64 = 0;
+        let mut metric: &[u8] = b"";
+        self.each(source, |label| {
+            sum = sum.wrapping_add(key.label(label));
+            if label.name == METRIC_NAME {
+                metric = label.value;
+            }
+        });
+        (key.series(sum), metric)
+    }
+
     /// The name of the metric; empty when there is none.
     pub fn metric(self, source: Source<'_, 'a>) -> &'a [u8] {
         let mut metric: &[u8] = b"";
