@@ -97,8 +97,8 @@ install_npm_packages() {
 
 cmp --silent tests/npm/package-lock.json "$tools/npm/package-lock.json" || install_npm_packages
 
-# Many tests wait for other processes, so a few more of them than cores run side by side.
-export RUST_TEST_THREADS="${RUST_TEST_THREADS:-4}"
+# Most tests wait for other processes, so more of them than cores run side by side.
+export RUST_TEST_THREADS="${RUST_TEST_THREADS:-6}"
 
 # Property tests draw the same cases in every run. PROPTEST_RNG_SEED=random draws new ones; the
 # printed seed repeats them.
