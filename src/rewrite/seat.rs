@@ -27,7 +27,12 @@ pub(crate) struct Seat {
     /// How long the request waits for it, all together.
     patience: Duration,
     place: Option<Place>,
+    /// Since when it has the place.
+    since: Instant,
 }
+
+/// So long a request has its place while others wait. A body of tiny chunks would keep it for as long as it comes.
+const TURN: Duration = Duration::from_millis(2);
 
 impl Seat {
     /// A request without a place.
@@ -37,6 +42,7 @@ impl Seat {
             share,
             patience,
             place: None,
+            since: Instant::now(),
         }
     }
 
@@ -47,6 +53,7 @@ impl Seat {
             let place = self.places.enter(self.share, self.patience).await;
             self.waited(began.elapsed());
             self.place = Some(place?);
+            self.since = Instant::now();
         }
         Ok(())
     }
@@ -54,6 +61,15 @@ impl Seat {
     /// Gives the place to others.
     pub(crate) fn leave(&mut self) {
         self.place = None;
+    }
+
+    /// More of the body has arrived. Others have the place next if the request has had it for long, and it may wait
+    /// for it again for as long as at first: the time for a whole body bounds all of that.
+    pub(crate) fn arrived(&mut self) {
+        self.patience = super::PATIENCE;
+        if self.place.is_some() && self.since.elapsed() >= TURN && self.places.usage().waiting > 0 {
+            self.leave();
+        }
     }
 
     /// Waits for something, and gives the place to others if it takes longer than to ask the system for it.
@@ -122,6 +138,43 @@ mod tests {
         assert_eq!((first.patience(), places.usage().taken), (PATIENCE, 1));
         drop(first);
         assert_eq!(places.usage().taken, 0);
+    }
+
+    /// Each chunk of a body is there when the one before is read.
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_comes_for_long_gives_its_place_to_others() {
+        let (places, mut first, mut second) = seats().await;
+        sleep(TURN * 2).await;
+        first.arrived();
+        assert_eq!(places.usage().taken, 1, "nobody waits");
+        let others = async {
+            yield_now().await;
+            first.wait_for(std::future::ready(())).await;
+            first.arrived();
+            first.take().await
+        };
+        let (taken, again) = tokio::join!(
+            async {
+                let taken = second.take().await;
+                second.leave();
+                taken
+            },
+            others
+        );
+        assert!(taken.is_ok() && again.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_comes_slowly_waits_anew_for_each_part() {
+        let (places, first, mut second) = seats().await;
+        let (taken, ()) = tokio::join!(second.take(), async {
+            sleep(PATIENCE - TURN).await;
+            drop(first);
+        });
+        taken.unwrap();
+        assert!(second.patience() <= TURN);
+        second.arrived();
+        assert_eq!((second.patience(), places.usage().taken), (PATIENCE, 1));
     }
 
     #[tokio::test]

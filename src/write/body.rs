@@ -232,6 +232,7 @@ impl Reading<'_> {
         self.seat.take().await?;
         let mut pace = Pace::new();
         while let Some(frame) = self.seat.wait_for(pace.next(body)).await? {
+            self.seat.arrived();
             let Ok(data) = frame.map_err(broken)?.into_data() else {
                 continue;
             };
