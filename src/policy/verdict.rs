@@ -14,6 +14,8 @@ pub struct Rejection {
     /// The number of series or metadata entries that were refused whole. Of a reason that refuses
     /// single samples, these are the series that have nothing else.
     pub series: u64,
+    /// The number of samples, histograms and exemplars that were refused singly.
+    pub single: u64,
     /// What was refused.
     pub counts: Counts,
     /// The first of them, cut to some 160 bytes, and what else there is to say. The sender chose the text,
@@ -27,7 +29,7 @@ impl Rejection {
         if self.reason.is_of_samples() {
             self.counts.samples() + self.counts.of(Kind::Exemplar)
         } else {
-            self.series
+            self.series + self.single
         }
     }
 }
@@ -177,7 +179,9 @@ impl Verdict {
         kind: Kind,
         example: impl FnOnce() -> String,
     ) {
-        self.rejection(reason, example).counts.add(kind, 1);
+        let rejection = self.rejection(reason, example);
+        rejection.single += 1;
+        rejection.counts.add(kind, 1);
     }
 
     /// What was refused for a reason so far.
@@ -189,6 +193,7 @@ impl Verdict {
             rejections.push(Rejection {
                 reason,
                 series: 0,
+                single: 0,
                 counts: Counts::default(),
                 example: example(),
             });
@@ -239,6 +244,7 @@ impl Verdict {
         self.rejections = vec![Rejection {
             reason,
             series: entries,
+            single: 0,
             counts: self.received,
             example,
         }];

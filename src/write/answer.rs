@@ -143,10 +143,17 @@ impl Case<'_> {
 
     /// Of how many something was refused, and of what if it was single samples.
     fn out_of(&self, rejection: &Rejection) -> String {
-        if !rejection.reason.is_of_samples() {
-            return self.verdict.series.max(rejection.series).to_string();
-        }
         let received = &self.verdict.received;
+        if !rejection.reason.is_of_samples() {
+            let series = self.verdict.series.max(rejection.series);
+            return match rejection.single {
+                0 => series.to_string(),
+                _ => format!(
+                    "{} series and exemplars",
+                    series + received.of(Kind::Exemplar)
+                ),
+            };
+        }
         if rejection.counts.of(Kind::Exemplar) > 0 {
             let exemplars = received.of(Kind::Exemplar);
             format!("{} samples and exemplars", received.samples() + exemplars)
@@ -222,6 +229,7 @@ mod tests {
             verdict.rejections.push(Rejection {
                 reason: Reason::MismatchedLabel,
                 series: rejected,
+                single: 0,
                 counts: floats(rejected),
                 example: "up{cluster=\"staging\"}".to_owned(),
             });
@@ -368,6 +376,7 @@ mod tests {
             verdict.rejections = vec![Rejection {
                 reason,
                 series: 1999,
+                single: 0,
                 counts: floats(1999),
                 example: format!("up{{cluster=\"staging\",{}", "x".repeat(200)),
             }];

@@ -91,6 +91,7 @@ fn check(name: &str, protocol: Protocol, message: &[u8], reason: Reason) {
     let verdict = &inspection.verdict;
     assert_eq!(refused(verdict), [(reason, 0, [0, 0, 1])], "{name}");
     assert_eq!(verdict.kept_series, 1, "{name}");
+    assert_eq!(verdict.rejections[0].refused(), 1, "{name}");
     let left = leaving(message, &inspection).unwrap();
     assert!(left.len() < 5_000, "{name}: {}", left.len());
     let left = PlainMessage::decode(protocol, left).unwrap();

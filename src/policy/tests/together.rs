@@ -271,6 +271,7 @@ fn add_rejection(all: &mut Vec<Rejection>, rejection: &Rejection) {
     match all.iter_mut().find(|it| it.reason == rejection.reason) {
         Some(known) => {
             known.series += rejection.series;
+            known.single += rejection.single;
             known.counts.add_all(&rejection.counts);
         }
         None => all.push(rejection.clone()),
