@@ -43,7 +43,7 @@ use prometheus_client::encoding::{DescriptorEncoder, prometheus_text, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 
-use crate::reasons::{AuthFailure, ConnectionRefusal, UNKNOWN};
+use crate::reasons::{AuthFailure, ConnectionRefusal, RequestReason, UNKNOWN};
 use crate::wire::{Counts, Kind};
 
 use door::Door;
@@ -157,7 +157,7 @@ impl Metrics {
     /// Counts a request from this address that is refused because too many passwords wait to be checked.
     pub fn count_auth_busy(&self, address: IpAddr) {
         self.gate.auth_busy.inc();
-        self.door.add(DoorReason::AuthBusy, Some(address));
+        self.count_at_the_door(RequestReason::AuthBusy, address);
     }
 
     /// Counts a response that is held back because its sender may be guessing credentials.
@@ -168,7 +168,12 @@ impl Metrics {
     /// Counts a request from this address that is refused because the keys that judge its JWT are not known.
     pub fn count_auth_keys_unavailable(&self, address: IpAddr) {
         self.gate.auth_keys_unavailable.inc();
-        self.door.add(DoorReason::KeysUnavailable, Some(address));
+        self.count_at_the_door(RequestReason::KeysUnavailable, address);
+    }
+
+    /// Counts a request from this address that is refused before it is known which spoke sends.
+    pub fn count_at_the_door(&self, reason: RequestReason, address: IpAddr) {
+        self.door.add(DoorReason::Request(reason), Some(address));
     }
 
     /// Counts a connection that was refused, or closed because of its sender, who is at this address as far as

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
-use crate::reasons::{AuthFailure, ConnectionRefusal};
+use crate::reasons::{AuthFailure, ConnectionRefusal, RequestReason};
 
 /// The minutes that count.
 const MINUTES: usize = 60;
@@ -15,12 +15,10 @@ const MINUTES: usize = 60;
 /// Why something is refused before it is known which spoke sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DoorReason {
-    /// A request: too many passwords wait to be checked.
-    AuthBusy,
     /// A connection.
     Connection(ConnectionRefusal),
-    /// A request: the keys that judge its JWT are not known.
-    KeysUnavailable,
+    /// A request, for this reason.
+    Request(RequestReason),
     /// A request: its sender is not identified.
     Unidentified(AuthFailure),
 }
@@ -183,12 +181,14 @@ mod tests {
         for _ in 0..3 {
             let failures = AuthFailure::ALL.map(DoorReason::Unidentified);
             let connections = ConnectionRefusal::ALL.map(DoorReason::Connection);
-            for reason in failures.into_iter().chain(connections) {
-                door.add(reason, None);
-            }
+            let requests = RequestReason::ALL.map(DoorReason::Request);
+            let reasons = failures.into_iter().chain(connections).chain(requests);
+            reasons.for_each(|reason| door.add(reason, None));
         }
         let refused = door.lock();
-        assert_eq!(refused.len(), 26);
-        assert!(refused.capacity() * size_of::<Refused>() <= 12 << 10);
+        let reasons =
+            AuthFailure::ALL.len() + ConnectionRefusal::ALL.len() + RequestReason::ALL.len();
+        assert_eq!(refused.len(), reasons);
+        assert!(refused.capacity() * size_of::<Refused>() <= 24 << 10);
     }
 }

@@ -133,7 +133,15 @@ impl Recorder {
         }
         match refusal {
             Refusal::AuthBusy => self.busy(&progress.peer, reason, status),
-            Refusal::ForwardedFor(fault) => self.unlocated(fault, status),
+            Refusal::ForwardedFor(fault) => {
+                let address = progress.peer.ip();
+                self.metrics.count_at_the_door(refusal.reason(), address);
+                self.unlocated(fault, status);
+            }
+            Refusal::MethodNotAllowed | Refusal::NotFound | Refusal::TokenNotYetValid => {
+                let address = progress.peer.ip();
+                self.metrics.count_at_the_door(refusal.reason(), address);
+            }
             Refusal::KeysUnavailable => self.keys_unavailable(&progress.peer, reason, status),
             Refusal::Unauthenticated(failure) => {
                 self.unidentified(&progress.peer, *failure, status);

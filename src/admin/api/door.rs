@@ -28,16 +28,7 @@ impl AtTheDoor {
     /// Shows what was refused; none where a connection ended as connections do.
     pub(super) fn of(refusals: DoorRefusals) -> Option<Self> {
         let (reason, refuses, remedy) = match refusals.reason {
-            DoorReason::AuthBusy => (
-                RequestReason::AuthBusy.name(),
-                "request",
-                "too many passwords wait to be checked; senders should keep their connections, or use tokens",
-            ),
-            DoorReason::KeysUnavailable => (
-                RequestReason::KeysUnavailable.name(),
-                "request",
-                "the keys that judge a JWT are not known; the log says of each jwks_url why",
-            ),
+            DoorReason::Request(reason) => (reason.name(), "request", request_advice(reason)?),
             DoorReason::Unidentified(failure) => (failure.name(), "request", failure.advice()),
             DoorReason::Connection(refusal) => (refusal.name(), "connection", advice(refusal)?),
         };
@@ -50,6 +41,31 @@ impl AtTheDoor {
             remedy,
         })
     }
+}
+
+/// What is wrong with a request that is refused for this reason before it is known which spoke sends, and what
+/// to do; none for reasons that are of spokes.
+fn request_advice(reason: RequestReason) -> Option<&'static str> {
+    Some(match reason {
+        RequestReason::AuthBusy => {
+            "too many passwords wait to be checked; senders should keep their connections, or use tokens"
+        }
+        RequestReason::ForwardedFor => {
+            "X-Forwarded-For of a trusted proxy does not say who sends; look at the proxy, and at \
+             listen.trusted_proxies"
+        }
+        RequestReason::KeysUnavailable => {
+            "the keys that judge a JWT are not known; the log says of each jwks_url why"
+        }
+        RequestReason::MethodNotAllowed => "writes are POST requests; the sender is no Prometheus",
+        RequestReason::NotFound => {
+            "the path is wrong; the url of the spoke's remote_write ends in /api/v1/write"
+        }
+        RequestReason::TokenNotYetValid => {
+            "the nbf of a JWT is ahead of the clock here; compare the clocks of hubgate and of the issuer"
+        }
+        _ => return None,
+    })
 }
 
 /// What is wrong with a sender whose connections are refused, and what to do; none for a connection that

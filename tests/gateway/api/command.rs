@@ -146,6 +146,12 @@ async fn credentials_that_expired_or_will_soon_are_told() {
                    expired: 1 request, the last 0 s ago from 127.0.0.1\n    \
                    the credential has expired; ";
     assert!(door.contains(refused), "{door}");
+    // The most usual mistake in a url.
+    gate.send(Request::new("POST", "/write")).await.expect(404);
+    let door = text(&status(url(&gate), &[]).await.stdout);
+    let refused =
+        "\n  not_found: 1 request, the last 0 s ago from 127.0.0.1\n    the path is wrong; ";
+    assert!(door.contains(refused), "{door}");
     let wide = text(&status(url(&gate), &["-o", "wide"]).await.stdout);
     for (name, expires) in [
         ("expired", "2 h ago"),
