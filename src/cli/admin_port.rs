@@ -28,13 +28,18 @@ pub(super) struct AdminPort {
 }
 
 impl AdminPort {
-    /// Connects at the first question.
-    pub(super) fn new(url: &Uri, access: &Access) -> anyhow::Result<Self> {
+    /// Connects at the first question. `authorization` is that of `access`, whose file may be a pipe and is read
+    /// once for all.
+    pub(super) fn new(
+        url: &Uri,
+        access: &Access,
+        authorization: Option<&HeaderValue>,
+    ) -> anyhow::Result<Self> {
         let server = Server::new(url, access.tls(url)?)?;
         Ok(Self {
             client: Client::new(server),
             url: url.clone(),
-            authorization: access.authorization()?,
+            authorization: authorization.cloned(),
             given: access.given(),
         })
     }

@@ -148,7 +148,8 @@ pub(super) fn run(args: &CaptureArgs) -> ExitCode {
 /// Captures until the end, and returns how many requests were stored.
 async fn capture(args: &CaptureArgs) -> anyhow::Result<u64> {
     let mut store = Store::new(&args.out)?;
-    let connect = || AdminPort::new(&args.admin, &args.access);
+    let authorization = args.access.authorization()?;
+    let connect = || AdminPort::new(&args.admin, &args.access, authorization.as_ref());
     let mut watch = Watch::begin(connect()?, &args.spoke).await?;
     let mut admin = connect()?;
     let body = open(&mut admin, &path(args)).await?;

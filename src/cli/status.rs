@@ -120,8 +120,9 @@ async fn show(args: &StatusArgs) -> anyhow::Result<Finding> {
             urls.push(url);
         }
     }
+    let authorization = args.access.authorization()?;
     let admins = urls.iter();
-    let admins = admins.map(|url| AdminPort::new(url, &args.access));
+    let admins = admins.map(|url| AdminPort::new(url, &args.access, authorization.as_ref()));
     let mut admins = admins.collect::<anyhow::Result<Vec<_>>>()?;
     let terminal = io::stdout().is_terminal();
     loop {
