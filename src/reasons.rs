@@ -332,8 +332,8 @@ impl Reason {
             }
             Self::LabelsPerSeries => "drop labels or raise limits.labels_per_series_max",
             Self::MismatchedLabel => {
-                "set the label in external_labels to the name of this spoke; if targets have it, drop or \
-                 rename it there, or set labels.mismatch: rename"
+                "set it in external_labels to the name of this spoke, drop or rename it in targets, or set \
+                 labels.mismatch: rename"
             }
             Self::MissingMetricName => "every series needs the label __name__",
             Self::RepeatedLabelField => "a label may give its name and its value once",
