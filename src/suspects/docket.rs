@@ -43,6 +43,9 @@ const PUT_OFF_MAX: u32 = 20;
 /// and the spoke keeps two hours of what it could not send.
 const PUT_OFF_TIME: Duration = Duration::from_secs(600);
 
+/// Most requests of a spoke at a hub of which it is known that they were put off. An entry has some 40 bytes.
+const PUT_OFFS_MAX: usize = 1024;
+
 /// What tells a message from others: a part of the SHA-256 of its bytes.
 pub type Digest = [u8; 16];
 
@@ -198,7 +201,7 @@ impl Docket {
         if times > PUT_OFF_MAX && now.duration_since(delayed.since) >= PUT_OFF_TIME {
             return false;
         }
-        if self.put_off.len() >= CASES_MAX {
+        if self.put_off.len() >= PUT_OFFS_MAX {
             self.put_off.remove(0);
         }
         self.put_off.push((*digest, Delayed { times, ..delayed }));
@@ -249,10 +252,10 @@ mod tests {
         let now = start + PUT_OFF_TIME * 2;
         assert!(!docket.put_off_salvage(&stuck, PutOff::Slow, now));
         assert!(!docket.has_put_off());
-        for request in 0..1000_u32 {
+        for request in 0..2000_u32 {
             docket.put_off_salvage(&digest(&request.to_le_bytes()), PutOff::Slow, now);
         }
-        assert_eq!(docket.put_off.len(), CASES_MAX);
+        assert_eq!(docket.put_off.len(), PUT_OFFS_MAX);
     }
 
     /// Senders retry a request each half minute or sooner.
