@@ -6,7 +6,7 @@
 //! and a request of another spoke waits for no more than what is in them.
 //!
 //! A request has a place from the first byte of its body until it is worked on, but not while it waits for
-//! something else: a slow sender, or memory.
+//! something else: a slow sender, or memory. A body that keeps coming gives it up after a while if others wait.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -19,20 +19,20 @@ use tokio::time::Instant;
 
 use crate::shares::{Crowded, Place, Share, Shares};
 
+/// So long a request has its place while others wait. A body of tiny chunks would keep it for as long as it comes.
+const TURN: Duration = Duration::from_millis(2);
+
 /// The place of one request.
 #[derive(Debug)]
 pub(crate) struct Seat {
     places: Arc<Shares>,
     share: Share,
-    /// How long the request waits for it, all together.
+    /// How long the request waits for it, all together since a part of its body arrived.
     patience: Duration,
     place: Option<Place>,
     /// Since when it has the place.
     since: Instant,
 }
-
-/// So long a request has its place while others wait. A body of tiny chunks would keep it for as long as it comes.
-const TURN: Duration = Duration::from_millis(2);
 
 impl Seat {
     /// A request without a place.
