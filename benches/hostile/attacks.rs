@@ -50,12 +50,17 @@ pub(crate) struct Attack {
     /// It sends to a hub of its own, and nothing to the gate: what the load costs the honest spoke because all of
     /// it runs on one machine.
     pub(crate) beside: bool,
+    /// What the hub takes for each request at least.
+    pub(crate) hub_time: Duration,
     /// Its requests have so many times fewer series.
     pub(crate) scale: usize,
 }
 
 /// How many times smaller a smoke test is.
 const SMOKE_SCALE: usize = 50;
+
+/// What a Prometheus takes for a request, about.
+const HUB_TIME: Duration = Duration::from_millis(10);
 
 /// A smoke test of an attack with a number of attempts makes so many at least.
 const SMOKE_ATTEMPTS_MIN: u64 = 100;
@@ -160,6 +165,7 @@ impl Attack {
             samples_per_second: None,
             active_series_max: None,
             beside: false,
+            hub_time: Duration::ZERO,
             scale: 1,
         };
         let before_tls = |name, means, connections| Self {
@@ -221,6 +227,14 @@ impl Attack {
                 )
             },
             Self {
+                hub_time: HUB_TIME,
+                ..attack(
+                    "the same 64 connections, and a hub that takes 10 ms",
+                    Means::Write(Load::Usual),
+                    64,
+                )
+            },
+            Self {
                 samples_per_second: Some(50_000),
                 ..attack(
                     "a spoke at full speed, limited to 50,000 samples/s",
@@ -237,6 +251,14 @@ impl Attack {
                 beside: true,
                 ..attack(
                     "the same 16 connections to a hub of their own",
+                    Means::Write(Load::Giant),
+                    16,
+                )
+            },
+            Self {
+                hub_time: HUB_TIME,
+                ..attack(
+                    "the same 16 connections, and a hub that takes 10 ms",
                     Means::Write(Load::Giant),
                     16,
                 )

@@ -27,8 +27,11 @@ use tokio::time::sleep;
 
 use crate::gate::{Gate, HONEST, HONEST_TOKEN};
 
-/// The time between two writes of a worker.
-const INTERVAL: Duration = Duration::from_millis(20);
+/// The threads that write, in turn. A write that takes longer than usual delays no other one.
+const WORKERS: u32 = 8;
+
+/// The time between two writes of all together.
+const INTERVAL: Duration = Duration::from_millis(10);
 
 /// A higher latency counts as this one.
 const LATENCY_MAX: Duration = Duration::from_secs(3600);
@@ -99,10 +102,12 @@ pub(crate) fn run(gate: SocketAddr, certificate: Option<&Path>) -> anyhow::Resul
         }
     };
     let stop = Arc::new(AtomicBool::new(false));
-    let workers = [true, false].map(|keeps| {
+    let begun = Instant::now();
+    let workers = (0..WORKERS).map(|worker| {
         let (gate, stop) = (gate.clone(), Arc::clone(&stop));
-        thread::spawn(move || write(&gate, keeps, &stop))
+        thread::spawn(move || write(&gate, worker, begun, &stop))
     });
+    let workers: Vec<_> = workers.collect();
     io::stdin().read_to_end(&mut Vec::new())?;
     stop.store(true, Ordering::Relaxed);
     let mut seen = Seen::default();
@@ -127,8 +132,14 @@ pub(crate) fn run(gate: SocketAddr, certificate: Option<&Path>) -> anyhow::Resul
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes at a steady pace, over one connection or over a new one each time.
-fn write(gate: &Server, keeps: bool, stop: &AtomicBool) -> anyhow::Result<(Seen, Histogram<u64>)> {
+/// Writes at a steady pace, over one connection or, each second worker, over a new one each time.
+fn write(
+    gate: &Server,
+    worker: u32,
+    begun: Instant,
+    stop: &AtomicBool,
+) -> anyhow::Result<(Seen, Histogram<u64>)> {
+    let keeps = worker.is_multiple_of(2);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -139,12 +150,12 @@ fn write(gate: &Server, keeps: bool, stop: &AtomicBool) -> anyhow::Result<(Seen,
         extra: None,
         cluster: Some(HONEST.to_owned()),
     };
-    let mut body = Body::new(&shape, usize::from(keeps) * SERIES);
+    let mut body = Body::new(&shape, worker as usize * SERIES);
     let authorization = client::bearer(HONEST_TOKEN)?;
     let mut client = Client::new(gate.clone());
     let mut seen = Seen::default();
     let mut micros = Histogram::new_with_bounds(1, LATENCY_MAX.as_micros().try_into()?, 3)?;
-    let mut due = Instant::now();
+    let mut due = begun + worker * INTERVAL;
     // One write at least: a machine that is busy may start this late.
     loop {
         thread::sleep(due.saturating_duration_since(Instant::now()));
@@ -164,7 +175,7 @@ fn write(gate: &Server, keeps: bool, stop: &AtomicBool) -> anyhow::Result<(Seen,
         if !keeps {
             client = Client::new(gate.clone());
         }
-        due += INTERVAL;
+        due += WORKERS * INTERVAL;
         if stop.load(Ordering::Relaxed) {
             break;
         }

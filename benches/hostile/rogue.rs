@@ -1,7 +1,7 @@
 //! A spoke that misbehaves: a process that sends what it can over many connections.
 //!
-//! It has the lowest priority, because it makes its load on the cores that the gate and the honest spoke
-//! use. On a machine of its own it would take nothing from them.
+//! It runs when nothing else does (`SCHED_IDLE`), because it makes its load on the cores that the gate and the
+//! honest spoke use. On a machine of its own it would take nothing from them.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -68,8 +68,8 @@ pub(crate) fn start(
     tally: &Arc<Tally>,
 ) -> anyhow::Result<JoinSet<()>> {
     let program = std::env::current_exe().context("find the bench's own program")?;
-    let mut child = Command::new("nice")
-        .args(["-n", "19"])
+    let mut child = Command::new("chrt")
+        .args(["-i", "0"])
         .arg(program)
         .args(["--rogue", &to.to_string(), "--load", load.name()])
         .args(["--connections", &attack.connections.to_string()])

@@ -84,6 +84,8 @@ struct Args {
     /// Run as a sink with this protocol
     #[arg(long, hide = true, value_parser = protocol)]
     sink: Option<Protocol>,
+    #[command(flatten)]
+    manner: sink::Manner,
     /// Run as the sender of a load
     #[arg(long, hide = true)]
     send: bool,
@@ -93,7 +95,7 @@ struct Args {
 async fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
     if let Some(protocol) = args.sink {
-        return sink::serve(protocol).await;
+        return sink::serve(protocol, args.manner).await;
     }
     if args.send {
         return tokio::task::spawn_blocking(sender::serve).await?;

@@ -12,7 +12,7 @@ use hubgate::wire::Protocol;
 use crate::driver::{Driver, Load};
 use crate::process::{Process, Usage};
 use crate::scrape;
-use crate::sink::Sink;
+use crate::sink::{Manner, Sink};
 use crate::spokes::Spoke;
 use crate::subjects::Subject;
 use crate::traffic::{Mix, Traffic};
@@ -77,7 +77,7 @@ pub(crate) async fn subject(
     rate: Option<f64>,
 ) -> anyhow::Result<Figures> {
     let folder = tempfile::tempdir()?;
-    let sink = Sink::start(subject.hub).await?;
+    let sink = Sink::start(subject.hub, Manner::default()).await?;
     let running = subject.start(folder.path(), sink.address()).await?;
     let load = Load {
         url: running.url(),
@@ -105,7 +105,7 @@ pub(crate) async fn subject(
 
 /// Measures load and sink without a subject, with the traffic of the unchanged V1 subject.
 pub(crate) async fn sink_alone(extent: Extent, rate: Option<f64>) -> anyhow::Result<Figures> {
-    let sink = Sink::start(Protocol::V1).await?;
+    let sink = Sink::start(Protocol::V1, Manner::default()).await?;
     let load = Load {
         url: sink.url(),
         ..load(Mix::Uniform.usual(), extent, rate)

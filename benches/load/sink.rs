@@ -9,6 +9,7 @@ use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use axum::extract::{DefaultBodyLimit, Path, State};
@@ -27,6 +28,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio::sync::watch;
+use tokio::time::sleep;
 
 use crate::process::Process;
 
@@ -45,6 +47,26 @@ pub(crate) struct Totals {
     pub(crate) samples: u64,
 }
 
+/// How a sink differs from one that counts what it gets and responds at once.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct Manner {
+    /// What the sink takes for each request at least
+    #[arg(long, hide = true, default_value = "0s", value_parser = humantime::parse_duration)]
+    pub(crate) sink_time: Duration,
+    /// The sink does not count what is in longer messages, in bytes
+    #[arg(long, hide = true, default_value_t = BYTES_MAX)]
+    pub(crate) sink_counts_up_to: usize,
+}
+
+impl Default for Manner {
+    fn default() -> Self {
+        Self {
+            sink_time: Duration::ZERO,
+            sink_counts_up_to: BYTES_MAX,
+        }
+    }
+}
+
 /// A running sink.
 pub(crate) struct Sink {
     process: Process,
@@ -53,10 +75,14 @@ pub(crate) struct Sink {
 
 impl Sink {
     /// Starts a sink whose newest version is `protocol`.
-    pub(crate) async fn start(protocol: Protocol) -> anyhow::Result<Self> {
+    pub(crate) async fn start(protocol: Protocol, manner: Manner) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("find the bench's own program")?;
         let mut command = Command::new(program);
-        command.args(["--sink", protocol.name()]);
+        let time = humantime::format_duration(manner.sink_time);
+        command
+            .args(["--sink", protocol.name()])
+            .args(["--sink-time", &time.to_string()])
+            .args(["--sink-counts-up-to", &manner.sink_counts_up_to.to_string()]);
         let process = Process::start("the sink", command)?;
         let line = process.logged(LISTENS).await?;
         let address = line.trim_start_matches(LISTENS).parse()?;
@@ -84,11 +110,12 @@ impl Sink {
 }
 
 /// Runs as a sink until stdin is closed.
-pub(crate) async fn serve(protocol: Protocol) -> anyhow::Result<ExitCode> {
+pub(crate) async fn serve(protocol: Protocol, manner: Manner) -> anyhow::Result<ExitCode> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     writeln!(io::stderr(), "{LISTENS}{}", listener.local_addr()?)?;
     let counter = Arc::new(Counter {
         speaks_v2: protocol == Protocol::V2,
+        manner,
         totals: watch::Sender::default(),
     });
     let router = Router::new()
@@ -107,6 +134,7 @@ pub(crate) async fn serve(protocol: Protocol) -> anyhow::Result<ExitCode> {
 
 struct Counter {
     speaks_v2: bool,
+    manner: Manner,
     totals: watch::Sender<Totals>,
 }
 
@@ -127,11 +155,22 @@ async fn write(State(counter): State<Arc<Counter>>, headers: HeaderMap, body: By
     let protocol = if v2 { Protocol::V2 } else { Protocol::V1 };
     // A hub that knows only V1 skips all fields of a V2 message and responds as if it were stored.
     let understood = !v2 || counter.speaks_v2;
-    let written = match count(protocol, &body) {
+    let Manner {
+        sink_time,
+        sink_counts_up_to,
+    } = counter.manner;
+    let counted = match body.len() <= sink_counts_up_to {
+        true => count(protocol, &body),
+        false => Ok(Counts::default()),
+    };
+    let written = match counted {
         Ok(written) if understood => written,
         Ok(_) => Counts::default(),
         Err(error) => return (StatusCode::BAD_REQUEST, format!("{error:#}")).into_response(),
     };
+    if !sink_time.is_zero() {
+        sleep(sink_time).await;
+    }
     counter.totals.send_modify(|totals| {
         totals.requests += 1;
         totals.samples += written.samples();
