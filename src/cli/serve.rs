@@ -19,7 +19,7 @@ use reloader::Reloader;
 
 /// So many tasks a worker runs before it asks the system what has arrived. A task may take some 100 µs here, and
 /// with tokio's 61 a new request would wait for milliseconds before anybody knows of it.
-const EVENT_INTERVAL: u32 = 16;
+const EVENT_INTERVAL: u32 = 8;
 
 /// The exit code after a second signal.
 const EXIT_INTERRUPTED: u8 = 130;
