@@ -34,11 +34,15 @@ use way_back::Translated;
 /// Work on messages of up to this size is done on the async worker, where it takes some two
 /// milliseconds. The usual request of 2000 series has one megabyte. For a downgrade the size of the
 /// V1 message counts.
-const INLINE_BYTES_MAX: usize = 2 * 1024 * 1024;
+const INLINE_BYTES_MAX: usize = 3 * 1024 * 1024;
 
 /// A downgrade is encoded in the walk that judges, as long as its V1 message has at most this many
 /// times the length of the V2 message. The usual one has four times the length.
 const DOWNGRADE_FACTOR: usize = 8;
+
+/// The same for one whose V1 message is worked on inline: with long labels that many series have, it has ten times
+/// the length and more.
+const INLINE_DOWNGRADE_FACTOR: usize = 16;
 
 /// How long a message waits for its turns, all together. Prometheus gives a request up after 30 s
 /// (`remote_timeout`), and a hub has to take it as well.
@@ -404,7 +408,10 @@ fn first_size(from: Protocol, to: Protocol, decoded: usize) -> usize {
 fn first_room(from: Protocol, to: Protocol, decoded: usize, rules: &Rules) -> usize {
     let most = policy::room(from, to, decoded, rules);
     match (from, to) {
-        (Protocol::V2, Protocol::V1) => most.min(first_size(from, to, decoded)),
+        (Protocol::V2, Protocol::V1) => {
+            let inline = decoded.saturating_mul(INLINE_DOWNGRADE_FACTOR);
+            most.min(first_size(from, to, decoded).max(inline.min(INLINE_BYTES_MAX)))
+        }
         _ => most,
     }
 }

@@ -334,13 +334,26 @@ fn judges_each_series_of_a_long_downgrade_once() {
         let mut series: Vec<_> = (0..count).map(|place| wide(place, bytes)).collect();
         let message = encode(Protocol::V2, &series);
         let v1_bytes = count * bytes;
-        assert!(v1_bytes > message.len() * DOWNGRADE_FACTOR, "{case}");
+        assert!(v1_bytes > message.len() * INLINE_DOWNGRADE_FACTOR, "{case}");
         for targets in [&ALL[..1], &ALL[..]] {
             fixture.check(case, Protocol::V2, &series, targets);
         }
         series[count / 2][1].1 = "staging".to_owned();
         fixture.check(&format!("{case}, changed"), Protocol::V2, &series, &ALL);
     }
+}
+
+/// A table of symbols has such a label once, and V1 in each series.
+#[test]
+fn a_downgrade_with_a_label_that_many_series_share_takes_one_walk() {
+    let fixture = Fixture::new();
+    let series: Vec<_> = (0..2000).map(|place| wide(place, 300)).collect();
+    let message = encode(Protocol::V2, &series);
+    assert!(2000 * 300 > message.len() * DOWNGRADE_FACTOR);
+    let body = compress(&message);
+    let request = fixture.request(Share::default(), Protocol::V2, &body, &[V1]);
+    let (_, long) = Buffers::default().rewrite(&request).unwrap();
+    assert!(long.is_none());
 }
 
 /// The way back judges nothing, and knows the length of V1 when it needs room for it.
