@@ -9,7 +9,7 @@ use crate::sender::Tally;
 const LATENESS_MAX: f64 = 30.0;
 
 /// What hubgate may take beside its budget: the buffers of each connection and of each thread, and what
-/// it takes without any of them. A buffer of a connection has 64 KiB at most; the allocator keeps some of what
+/// it takes without any of them. A buffer of a connection has 32 KiB at most; the allocator keeps some of what
 /// others gave back, and there are thousands of them.
 const CONNECTION_BYTES: u64 = 96 << 10;
 const THREAD_BYTES: u64 = 20 << 20;

@@ -67,7 +67,7 @@ use super::stream::{Followed, linger};
 use super::{Drain, Handler, ResponseBody};
 
 /// The read buffer of an HTTP/1.1 connection, in bytes. A head must fit into it.
-pub(super) const READ_BUFFER_BYTES: usize = 64 * 1024;
+pub(super) const READ_BUFFER_BYTES: usize = 32 * 1024;
 
 /// The number of requests at once on one HTTP/2 connection. Prometheus has at most 50 shards by
 /// default.

@@ -268,8 +268,8 @@ async fn a_response_with_connection_close_ends_its_connection() {
 }
 
 #[tokio::test]
-async fn a_head_of_http1_over_64_kib_is_refused() {
-    for (bytes, expected) in [(60 * 1024, "HTTP/1.1 200"), (68 * 1024, "HTTP/1.1 431")] {
+async fn a_head_of_http1_over_32_kib_is_refused() {
+    for (bytes, expected) in [(30 * 1024, "HTTP/1.1 200"), (34 * 1024, "HTTP/1.1 431")] {
         let (_served, stream) = Served::start().await;
         let (mut reader, mut writer) = tokio::io::split(stream);
         let head = format!(

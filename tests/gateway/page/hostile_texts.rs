@@ -14,8 +14,8 @@ use crate::support::sender::Request;
 /// The longest label value that hubgate takes unless told otherwise.
 const LONG: usize = 64 * 1024;
 
-/// What a head of 64 KiB has room for beside the other headers.
-const LONG_HEADER: usize = 60_000;
+/// What a head of 32 KiB has room for beside the other headers.
+const LONG_HEADER: usize = 30_000;
 
 /// A text of this length in bytes, full of what would do harm where it is not taken for text.
 fn hostile(bytes: usize) -> String {
