@@ -319,7 +319,7 @@ fn inspect(
         protocol,
         black_box(message),
         rules,
-        NOW_MILLIS,
+        NOW_MILLIS.into(),
         census,
         scratch,
         &mut [],

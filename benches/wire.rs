@@ -194,7 +194,7 @@ fn active_series(criterion: &mut Criterion) {
                     protocol,
                     black_box(message),
                     &rules,
-                    NOW_MILLIS,
+                    NOW_MILLIS.into(),
                     census,
                     &mut scratch,
                     &mut [],

@@ -52,6 +52,7 @@
 //! | Why was a connection closed? | `listener/connection.rs`: the list at its head |
 //! | When does a hub get a new connection? | `forward/connections.rs` |
 //! | How many requests is a hub sent at once? | `forward/concurrency.rs` |
+//! | What if the clock here is wrong? | `forward/clock.rs` |
 //! | Whose request is next? | `shares.rs` |
 //! | Why was a request or a series refused? | `reasons.rs` |
 //! | What is kept of a refused request, and for whom? | `capture.rs`; filled in `write/aside.rs`, read in `admin/api/capture.rs` |

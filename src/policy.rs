@@ -15,6 +15,7 @@ mod census;
 mod decisions;
 mod explain;
 mod labels;
+mod moment;
 mod names;
 mod output;
 mod passes;
@@ -31,6 +32,7 @@ pub use census::Census;
 pub use decisions::Decisions;
 pub use explain::{Explained, Explanation, describe_fault, explain};
 pub use labels::Rules;
+pub use moment::Moment;
 pub use verdict::{Exceeded, Observed, Rejection, Verdict};
 
 use census::Lookout;
@@ -105,27 +107,26 @@ pub fn inspect(
     scratch: &mut Scratch,
     encoders: &mut [Encoder],
 ) -> Result<Verdict, Malformed> {
-    inspect_counted(
-        protocol, message, rules, now_millis, None, scratch, encoders,
-    )
+    let now = now_millis.into();
+    inspect_counted(protocol, message, rules, now, None, scratch, encoders)
 }
 
-/// Like [`inspect`], with a census that counts the series and may have new ones refused.
+/// Like [`inspect`], by several clocks, with a census that counts the series and may have new ones refused.
 pub fn inspect_counted(
     protocol: Protocol,
     message: &[u8],
     rules: &Rules,
-    now_millis: i64,
+    now: Moment,
     census: Option<&mut dyn Census>,
     scratch: &mut Scratch,
     encoders: &mut [Encoder],
 ) -> Result<Verdict, Malformed> {
     let mut decisions = std::mem::take(&mut scratch.decisions);
     let edited = recycle(std::mem::take(&mut scratch.edited));
-    decisions.start(rules.sieve(now_millis));
+    decisions.start(rules.sieve(now));
     let output = Output::new(rules, encoders, edited, decisions.sieve());
     let lookout = census.map(Lookout::new);
-    let mut judging = Judging::new(rules, now_millis, &mut decisions, lookout, output);
+    let mut judging = Judging::new(rules, now, &mut decisions, lookout, output);
     let walked = walk(protocol, message, rules, scratch, &mut judging);
     let (verdict, output) = judging.finish();
     scratch.edited = recycle(output.into_edited());

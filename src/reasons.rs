@@ -123,6 +123,8 @@ pub enum RequestReason {
     BodyTruncated,
     /// The requests of the spoke hold what `limits.bytes_in_flight_max` of the spoke allows.
     BytesInFlight,
+    /// The time decides, and the clock of hubgate may be wrong.
+    ClockInDoubt,
     /// The Content-Encoding is not snappy.
     ContentEncoding,
     /// The Content-Type is not a remote-write message.
@@ -165,13 +167,14 @@ pub enum RequestReason {
 
 impl RequestReason {
     /// All of them, in the order of their names.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::AuthBusy,
         Self::BodyFraming,
         Self::BodyTimeout,
         Self::BodyTooLarge,
         Self::BodyTruncated,
         Self::BytesInFlight,
+        Self::ClockInDoubt,
         Self::ContentEncoding,
         Self::ContentType,
         Self::DecodedTooLarge,
@@ -202,6 +205,7 @@ impl RequestReason {
             Self::BodyTooLarge => "body_too_large",
             Self::BodyTruncated => "body_truncated",
             Self::BytesInFlight => "bytes_in_flight",
+            Self::ClockInDoubt => "clock_in_doubt",
             Self::ContentEncoding => "content_encoding",
             Self::ContentType => "content_type",
             Self::DecodedTooLarge => "decoded_too_large",
@@ -347,6 +351,11 @@ impl Reason {
             Self::TooFarInFuture => "check the clocks, or raise limits.samples_ahead_max",
             Self::TooOld => "check the clocks and the backlog, or raise limits.samples_age_max",
         }
+    }
+
+    /// True when the time of the request decides.
+    pub fn is_of_time(self) -> bool {
+        matches!(self, Self::TooFarInFuture | Self::TooOld)
     }
 
     /// True when it refuses single samples, histograms and exemplars, and not whole series.

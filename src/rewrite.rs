@@ -18,7 +18,7 @@ use tokio::task::yield_now;
 use tokio::time::Instant;
 
 use crate::budget::{Budget, Overloaded, Permit, Reservation};
-use crate::policy::{self, Rules, Verdict};
+use crate::policy::{self, Moment, Rules, Verdict};
 use crate::shares::{Crowded, Share, Shares};
 use crate::spoke::Spoke;
 pub(crate) use crate::wire::encoder::{Lost, Metadata};
@@ -136,6 +136,8 @@ pub(crate) struct Request {
     pub targets: Vec<Target>,
     /// Most bytes that it may have when it is decompressed.
     pub decoded_bytes_max: usize,
+    /// When it came.
+    pub moment: Moment,
     /// Which of its series were watched, once they were.
     pub watched: OnceLock<u64>,
 }

@@ -32,11 +32,12 @@ use crate::budget::{Budget, Reservation};
 use crate::capture::{Captured, Captures};
 use crate::config::ConnectionRules;
 use crate::forward::outcome::Outcome;
-use crate::forward::{self, Plan, Sending, Terms};
-use crate::identify::Guesses;
+use crate::forward::{self, Clocks, Plan, Sending, Terms};
+use crate::identify::{Guesses, NotIdentified};
 use crate::listener::forwarded_for::{self, ForwardedForFault};
 use crate::listener::{Drain, Handler, Peer, ResponseBody, Turn};
 use crate::metrics::Metrics;
+use crate::reasons::AuthFailure;
 use crate::remote_write;
 use crate::rewrite::{self, Rewriter, Rewritten, Seat};
 use crate::spoke::Spoke;
@@ -224,7 +225,15 @@ impl Endpoint {
         let certificate = progress.peer.certificate();
         let authenticator = &state.authenticator;
         let identity = authenticator.identify(&head.headers, certificate, address);
-        let identity = identity.await?;
+        let started = progress.started_within(ARRIVAL_COUNTED);
+        let identity = match identity.await {
+            Err(NotIdentified::Unauthenticated(AuthFailure::Expired))
+                if Clocks::are_doubtful(&state.hubs, started).await =>
+            {
+                return Err(Refusal::ClockInDoubt);
+            }
+            identity => identity?,
+        };
         let spoke = Arc::clone(&identity.spoke);
         progress.spoke = Some(Arc::clone(&spoke));
         progress.aside = Aside::begin(&self.captures, &spoke.name, &progress.peer, &head.headers);
@@ -343,6 +352,7 @@ impl Endpoint {
         let body_bytes = body.len();
         let declared_bytes = snappy::checked_len(&body, limits.decoded_bytes_max).unwrap_or(0);
         let plan = Plan::new(&state.hubs, protocol);
+        let clocks = Clocks::read(&state.hubs);
         let request = rewrite::Request {
             spoke: Arc::clone(&spoke),
             protocol,
@@ -350,6 +360,7 @@ impl Endpoint {
             reservation: Arc::clone(&reservation),
             targets: plan.targets.clone(),
             decoded_bytes_max: limits.decoded_bytes_max,
+            moment: clocks.moment,
             watched: OnceLock::new(),
         };
         let rewritten = self.rewriter.rewrite(request, seat).await;
@@ -363,6 +374,12 @@ impl Endpoint {
             outgoing,
             decoded_bytes,
         } = rewritten?;
+        if verdict.refuses_for_time()
+            && !clocks.witnessed
+            && Clocks::are_doubtful(&state.hubs, started).await
+        {
+            return Err(Refusal::ClockInDoubt);
+        }
         self.recorder.decoded(&spoke, body_bytes, decoded_bytes);
         let charge = admitted.charge(verdict.received.samples());
         let outcome = if verdict.keeps() {

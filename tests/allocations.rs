@@ -68,7 +68,7 @@ fn decodes_and_inspects_a_warm_unchanged_request_without_allocating() {
                 protocol,
                 message,
                 &rules,
-                NOW_MILLIS,
+                NOW_MILLIS.into(),
                 census,
                 scratch,
                 &mut [],

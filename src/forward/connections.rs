@@ -326,6 +326,7 @@ mod tests {
                 written: written.then(Counts::default),
                 retry_after: None,
                 text: String::new(),
+                date: None,
             };
             let case = format!("{status} to {protocol:?}, a write: {is_write}");
             assert_eq!(is_failure(&sent, &response), expected, "{case}");

@@ -225,6 +225,7 @@ mod tests {
                 written: None,
                 retry_after: said,
                 text: "secret of the hub".to_owned(),
+                date: None,
             });
             assert_eq!(failed.status.as_u16(), status, "{hub}");
             assert_eq!(failed.retry_after, retry_after, "{hub}");

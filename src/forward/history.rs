@@ -310,6 +310,7 @@ mod tests {
             written: None,
             retry_after: None,
             text: String::new(),
+            date: None,
         };
         let not_understood = response(StatusCode::UNSUPPORTED_MEDIA_TYPE);
         let probe = |response: &HubResponse| {
@@ -341,6 +342,7 @@ mod tests {
             written: None,
             retry_after: None,
             text: String::new(),
+            date: None,
         };
         count(&metrics, &["204", "503", "415", "415"], 1);
         history.failed(&response(StatusCode::NO_CONTENT), 0);

@@ -23,6 +23,7 @@ use crate::shares::Share;
 use crate::wire::Protocol;
 
 use super::backlog::Backlog;
+use super::clock::HubClock;
 use super::connections::{Connections, Lost};
 use super::history::History;
 use super::places::Places;
@@ -30,8 +31,8 @@ use super::probe::Discovery;
 use super::record::Recorder;
 use super::response::HubResponse;
 
-/// How often the places are looked at.
-const PLACES_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the places and the clock are looked at.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// An empty message as a snappy block.
 const EMPTY_MESSAGE: &[u8] = b"\0";
@@ -77,6 +78,7 @@ pub struct Hub {
     discovery: Arc<Discovery>,
     backlog: Arc<Backlog>,
     history: Arc<History>,
+    clock: Arc<HubClock>,
     recorder: Recorder,
 }
 
@@ -110,6 +112,7 @@ impl Hub {
                 || Arc::new(History::new(metrics)),
                 |it| Arc::clone(&it.history),
             ),
+            clock: same.map_or_else(Arc::default, |it| Arc::clone(&it.clock)),
             recorder,
         })
     }
@@ -167,6 +170,15 @@ impl Hub {
         &self.backlog
     }
 
+    pub(super) fn clock(&self) -> &HubClock {
+        &self.clock
+    }
+
+    /// By how many seconds its clock is ahead of that here, or behind it if that is negative; 0 while they agree.
+    pub fn clock_seconds_ahead(&self) -> i64 {
+        self.clock.seconds_ahead()
+    }
+
     pub(super) fn recorder(&self) -> &Recorder {
         &self.recorder
     }
@@ -187,22 +199,23 @@ impl Hub {
     }
 
     /// Finds out what the hub speaks, and again whenever a response makes it doubtful, closes idle
-    /// connections, and looks whether the hub is silent. Does not return.
+    /// connections, and looks whether the hub is silent, and whether its clock differs. Does not return.
     pub async fn run(&self) -> Infallible {
         let probe = |protocol| self.ask(protocol, Instant::now() + self.config.timeout);
         tokio::select! {
             never = self.discovery.run(self.name(), probe) => never,
             never = self.connections.sweep() => never,
-            never = self.watch_places() => never,
+            never = self.watch() => never,
         }
     }
 
-    async fn watch_places(&self) -> Infallible {
+    async fn watch(&self) -> Infallible {
         loop {
             let places = self.places.tick();
             self.metrics().record_places(places);
             self.history.see(places);
-            sleep(PLACES_INTERVAL).await;
+            self.recorder.clock(self.clock.seconds_ahead());
+            sleep(WATCH_INTERVAL).await;
         }
     }
 
@@ -257,6 +270,9 @@ impl Hub {
         }
         let took = started.elapsed();
         self.recorder.request(protocol, &result, took);
+        if let Ok(response) = &result {
+            self.clock.hear(response);
+        }
         if let (true, Ok(response)) = (probing, &result) {
             self.history.probed(response);
         }

@@ -176,6 +176,7 @@ mod tests {
             written: None,
             retry_after: None,
             text: String::new(),
+            date: None,
         };
         for _ in 0..300 {
             ends(other, Ok(served.clone())).await;

@@ -210,6 +210,7 @@ mod tests {
             written: written.then(Counts::default),
             retry_after: None,
             text: String::new(),
+            date: None,
         }
     }
 

@@ -168,6 +168,7 @@ mod tests {
             written: written.map(|samples| Counts::new([samples, 0, 0, 0])),
             retry_after: None,
             text: text.to_owned(),
+            date: None,
         }
     }
 

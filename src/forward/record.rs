@@ -23,6 +23,8 @@ pub(super) struct Recorder {
     logged_losses: [AtomicBool; LostPart::ALL.len()],
     failures: SharedRepeats,
     cuts: SharedRepeats,
+    /// The clock of the hub differs, and that was logged.
+    clock_differs: AtomicBool,
 }
 
 impl Recorder {
@@ -34,6 +36,7 @@ impl Recorder {
             logged_losses: Default::default(),
             failures: SharedRepeats::default(),
             cuts: SharedRepeats::default(),
+            clock_differs: AtomicBool::new(false),
         }
     }
 
@@ -121,6 +124,23 @@ impl Recorder {
                      it, and it is not logged again"
                 );
             }
+        }
+    }
+
+    /// The clock of the hub is ahead of that here by so many seconds.
+    pub(super) fn clock(&self, seconds_ahead: i64) {
+        self.metrics.record_clock(seconds_ahead);
+        let differs = seconds_ahead != 0;
+        let hub = &self.hub;
+        match (self.clock_differs.swap(differs, Ordering::Relaxed), differs) {
+            (false, true) => tracing::warn!(
+                hub,
+                seconds_ahead,
+                "the clocks of hubgate and of a hub differ, so samples and credentials are only refused for \
+                 their time if they are to be by both; set both clocks"
+            ),
+            (true, false) => tracing::info!(hub, "the clocks of hubgate and of a hub agree again"),
+            _ => {}
         }
     }
 

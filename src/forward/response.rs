@@ -1,7 +1,9 @@
 //! The response of a hub, read to its end and cut to what is used of it.
 
+use std::time::SystemTime;
+
 use bytes::Buf;
-use http::header::RETRY_AFTER;
+use http::header::{DATE, RETRY_AFTER};
 use http::{HeaderMap, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -41,6 +43,8 @@ pub struct HubResponse {
     pub retry_after: Option<u64>,
     /// The start of its text, in one line.
     pub text: String,
+    /// What time it is there, if it says so.
+    pub date: Option<SystemTime>,
 }
 
 impl HubResponse {
@@ -51,6 +55,7 @@ impl HubResponse {
             status: head.status,
             written: remote_write::written(&head.headers),
             retry_after: retry_after(&head.headers),
+            date: date(&head.headers),
             text: text(body).await?,
         })
     }
@@ -90,6 +95,11 @@ fn retry_after(headers: &HeaderMap) -> Option<u64> {
         .parse()
         .ok()?;
     Some(seconds.min(RETRY_AFTER_SECONDS_MAX))
+}
+
+fn date(headers: &HeaderMap) -> Option<SystemTime> {
+    let date = headers.get(DATE)?.to_str().ok()?;
+    httpdate::parse_http_date(date).ok()
 }
 
 /// Reads a text to its end, so that the connection can be used again, and keeps its start.

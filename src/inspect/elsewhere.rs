@@ -49,6 +49,7 @@ fn of_request_decided_by(reason: RequestReason) -> Option<&'static str> {
         | RequestReason::BodyTruncated
         | RequestReason::Draining => "the way in which it came",
         RequestReason::HubFailed => "the hub",
+        RequestReason::ClockInDoubt => "the clocks of hubgate and its hubs",
         RequestReason::Internal => "a fault of hubgate",
         RequestReason::AuthBusy
         | RequestReason::BodyTooLarge

@@ -276,7 +276,7 @@ impl RefusedView {
         let reason = Reason::from(fault);
         Self {
             reason: reason.name(),
-            details: describe_fault(fault, now_millis),
+            details: describe_fault(fault, now_millis.into()),
             advice: reason.advice(),
         }
     }

@@ -181,6 +181,9 @@ families! {
 
     /// The metrics of a hub, in the label `hub`.
     struct HubFamilies {
+        /// Seconds by which the clock of the hub is ahead of that of hubgate, negative if it is behind; 0 while
+        /// they agree within a minute, or the hub says no time.
+        hub_clock_ahead_seconds: Gauge,
         /// What was left out because the hub's protocol has no place for it.
         hub_lost: Each<LostPart, Counter>,
         /// 1 for the newest protocol that the hub was found to speak, else 0.

@@ -90,6 +90,11 @@ impl HubMetrics {
         expiry.set_to(not_after);
     }
 
+    /// Shows by how many seconds the clock of the hub is ahead.
+    pub fn record_clock(&self, seconds_ahead: i64) {
+        self.families.hub_clock_ahead_seconds.set(seconds_ahead);
+    }
+
     /// Shows how many requests are under way, may be at once, and wait.
     pub fn record_places(&self, places: Use) {
         let to_gauge = |number| i64::try_from(number).unwrap_or(i64::MAX);

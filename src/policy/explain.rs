@@ -15,7 +15,7 @@ use super::output::Output;
 use super::passes::Judging;
 use super::verdict::{Exceeded, Observed};
 use super::walk::{Visitor, walk};
-use super::{Rules, Scratch, Verdict};
+use super::{Moment, Rules, Scratch, Verdict};
 
 /// What the rules say of a request and of each of its series.
 #[derive(Debug)]
@@ -69,15 +69,15 @@ impl Explained {
     }
 }
 
-/// Says what is wrong with a sample of a request of this time, in milliseconds since the Unix epoch.
-pub fn describe_fault(fault: SampleFault, now_millis: i64) -> String {
+/// Says what is wrong with a sample of a request of this time.
+pub fn describe_fault(fault: SampleFault, now: Moment) -> String {
     match fault {
         SampleFault::Ahead(timestamp) => {
-            let seconds = timestamp.saturating_sub(now_millis) / 1000;
+            let seconds = timestamp.saturating_sub(now.latest) / 1000;
             format!("{seconds} s ahead")
         }
         SampleFault::Behind(timestamp) => {
-            let seconds = now_millis.saturating_sub(timestamp) / 1000;
+            let seconds = now.earliest.saturating_sub(timestamp) / 1000;
             format!("{seconds} s old")
         }
         SampleFault::Histogram(fault) => fault.to_string(),
@@ -92,12 +92,13 @@ pub fn explain(
     rules: &Rules,
     now_millis: i64,
 ) -> Result<Explanation, Malformed> {
+    let now = now_millis.into();
     let mut decisions = Decisions::default();
-    decisions.start(rules.sieve(now_millis));
+    decisions.start(rules.sieve(now));
     let sieve = decisions.sieve();
     let output = Output::new(rules, &mut [], Vec::new(), sieve);
     let mut explaining = Explaining {
-        judging: Judging::new(rules, now_millis, &mut decisions, None, output),
+        judging: Judging::new(rules, now, &mut decisions, None, output),
         series: Vec::new(),
         before: Tally::default(),
     };

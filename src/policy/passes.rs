@@ -11,13 +11,13 @@ use super::explain::describe_fault;
 use super::labels::Judged;
 use super::output::Output;
 use super::walk::Visitor;
-use super::{Rules, Verdict};
+use super::{Moment, Rules, Verdict};
 
 /// Judges each series and each metadata entry once, and takes them into the verdict.
 pub(super) struct Judging<'j, 'a> {
     pub(super) rules: &'a Rules,
-    /// The time of the request, in milliseconds since the Unix epoch.
-    now_millis: i64,
+    /// The time of the request.
+    now: Moment,
     /// Catches the samples that exceed a limit, whether it refuses them or not.
     watch: Sieve,
     pub(super) verdict: Verdict,
@@ -30,15 +30,15 @@ pub(super) struct Judging<'j, 'a> {
 impl<'j, 'a> Judging<'j, 'a> {
     pub(super) fn new(
         rules: &'a Rules,
-        now_millis: i64,
+        now: Moment,
         decisions: &'j mut Decisions,
         lookout: Option<Lookout<'j, 'a>>,
         output: Output<'j, 'a>,
     ) -> Self {
         Self {
             rules,
-            now_millis,
-            watch: rules.watch(now_millis),
+            now,
+            watch: rules.watch(now),
             verdict: Verdict::default(),
             symbols_overflow: false,
             decisions,
@@ -98,7 +98,7 @@ impl<'a> Judging<'_, 'a> {
             let reason = Reason::from(fault);
             let describe = || {
                 let labels = rules.describe(labels.list());
-                format!("{labels}: {}", describe_fault(fault, self.now_millis))
+                format!("{labels}: {}", describe_fault(fault, self.now))
             };
             verdict.reject_sample(reason, kind, describe);
             last = Some(reason);

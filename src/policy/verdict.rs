@@ -126,6 +126,11 @@ impl Verdict {
         self.foreign && self.series == 0 && self.received.is_empty()
     }
 
+    /// True when the time of the request had something refused.
+    pub fn refuses_for_time(&self) -> bool {
+        self.rejections.iter().any(|it| it.reason.is_of_time())
+    }
+
     /// What was refused, of each kind.
     pub fn rejected(&self) -> Counts {
         let mut rejected = Counts::default();

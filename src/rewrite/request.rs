@@ -8,12 +8,11 @@
 
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
 use crate::budget::{Overloaded, Reservation};
-use crate::policy::{self, Census, Decisions, Verdict};
+use crate::policy::{self, Census, Decisions, Moment, Verdict};
 use crate::spoke::Spoke;
 use crate::wire::encoder::{Form, Metadata, V1_BYTES_MAX};
 use crate::wire::{Malformed, Protocol, snappy};
@@ -45,6 +44,7 @@ impl Buffers {
             reservation,
             targets,
             decoded_bytes_max,
+            moment,
             watched,
         } = request;
         let protocol = *protocol;
@@ -68,7 +68,7 @@ impl Buffers {
             outgoing: vec![Outgoing::default(); targets.len()],
             long: None,
         };
-        let verdict = payloads.judge(body, spoke, watched, &mut self.policy)?;
+        let verdict = payloads.judge(body, spoke, *moment, watched, &mut self.policy)?;
         let Payloads { outgoing, long, .. } = payloads;
         let long = long.map(|(place, v1_bytes)| LongDowngrade {
             v1_bytes,
@@ -165,6 +165,7 @@ impl Payloads<'_> {
         &mut self,
         body: &Bytes,
         spoke: &Spoke,
+        moment: Moment,
         watched: &OnceLock<u64>,
         scratch: &mut policy::Scratch,
     ) -> Result<Verdict, RewriteError> {
@@ -179,11 +180,10 @@ impl Payloads<'_> {
         let mut left = encoded.split_off(self.start(&encoded, room)?);
         left.extend(looked_at);
         let encoders = self.encoders.first(encoded.len());
-        let now = now_millis();
         let mut watching = spoke.watch_series(watched);
         let census = watching.as_mut().map(|it| it as &mut dyn Census);
         let verdict =
-            policy::inspect_counted(protocol, message, rules, now, census, scratch, encoders);
+            policy::inspect_counted(protocol, message, rules, moment, census, scratch, encoders);
         let verdict = verdict.map_err(malformed(protocol))?;
         if verdict.is_of_another_message() {
             return Err(RewriteError::WrongMessage(protocol));
@@ -286,12 +286,6 @@ fn original(protocol: Protocol, body: &Bytes, verdict: &Verdict) -> Option<Paylo
         memory: body.len(),
         counts: verdict.kept(),
     })
-}
-
-/// The time, in milliseconds since the Unix epoch.
-fn now_millis() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    i64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Makes an error of what is wrong with a message.

@@ -198,6 +198,7 @@ impl Fixture {
             reservation: Arc::new(reservation),
             targets: targets.to_vec(),
             decoded_bytes_max: 32 << 20,
+            moment: 1_799_000_000_000.into(),
             watched: OnceLock::new(),
         }
     }

@@ -97,6 +97,7 @@ impl Condition {
             RequestReason::AuthBusy
             | RequestReason::BodyTimeout
             | RequestReason::BodyTruncated
+            | RequestReason::ClockInDoubt
             | RequestReason::Draining
             | RequestReason::ForwardedFor
             | RequestReason::HubFailed

@@ -138,7 +138,11 @@ impl Recorder {
                 self.metrics.count_at_the_door(refusal.reason(), address);
                 self.unlocated(fault, status);
             }
-            Refusal::MethodNotAllowed | Refusal::NotFound | Refusal::TokenNotYetValid => {
+            Refusal::ClockInDoubt if progress.spoke.is_some() => {}
+            Refusal::ClockInDoubt
+            | Refusal::MethodNotAllowed
+            | Refusal::NotFound
+            | Refusal::TokenNotYetValid => {
                 let address = progress.peer.ip();
                 self.metrics.count_at_the_door(refusal.reason(), address);
             }

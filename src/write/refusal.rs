@@ -63,6 +63,12 @@ pub enum Refusal {
         /// The time until there is room, where it is known.
         wait: Option<Duration>,
     },
+    /// Something is to be refused because of the time, and the clock here may be wrong.
+    #[error(
+        "the time decides on it, and the clocks of hubgate and of its hubs differ, or no hub could be asked for \
+         the time yet; send it again, and set these clocks"
+    )]
+    ClockInDoubt,
     /// A Content-Encoding other than snappy.
     #[error("Content-Encoding {0}; send snappy (block format)")]
     ContentEncoding(String),
@@ -162,6 +168,7 @@ impl Refusal {
             | Self::BodyStalled
             | Self::BodyTimeout { .. }
             | Self::BodyTruncated
+            | Self::ClockInDoubt
             | Self::Crowded(_)
             | Self::Draining
             | Self::ForwardedFor(_)
@@ -203,6 +210,7 @@ impl Refusal {
             Self::BodyTooLarge { .. } => RequestReason::BodyTooLarge,
             Self::BodyTruncated => RequestReason::BodyTruncated,
             Self::BytesInFlight { .. } => RequestReason::BytesInFlight,
+            Self::ClockInDoubt => RequestReason::ClockInDoubt,
             Self::ContentEncoding(_) => RequestReason::ContentEncoding,
             Self::ContentType(_) => RequestReason::ContentType,
             Self::Draining => RequestReason::Draining,

@@ -20,6 +20,7 @@ mod api;
 mod authentication;
 mod captures;
 mod client_certificates;
+mod clocks;
 mod command_line;
 mod connection_age;
 mod connections;

@@ -51,6 +51,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "budget",
             "config",
             "metrics",
+            "policy",
             "reasons",
             "remote_write",
             "rewrite",

@@ -1,4 +1,5 @@
-//! What will break next: what ends soon and what is nearly full, by the thresholds of the alerts in `deploy/`.
+//! What will break next: clocks that differ, what ends soon and what is nearly full, by the thresholds of the alerts
+//! in `deploy/`.
 
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ const TOLD_MAX: usize = 20;
 pub(super) struct Ahead {
     /// The time, in seconds since the Unix epoch.
     now: f64,
+    /// By how many seconds the clock of which hub is ahead.
+    differs: Vec<(f64, String)>,
     /// What ends, and after how many seconds.
     ends: Vec<(f64, String)>,
     /// What is nearly full, and which share of it is in use.
@@ -33,8 +36,16 @@ impl Ahead {
     pub(super) fn new(now: f64) -> Self {
         Self {
             now,
+            differs: Vec::new(),
             ends: Vec::new(),
             fills: Vec::new(),
+        }
+    }
+
+    /// Notices by how many seconds the clock of a hub is ahead, negative if it is behind.
+    pub(super) fn clock(&mut self, hub: &str, seconds_ahead: i64) {
+        if seconds_ahead != 0 {
+            self.differs.push((seconds_ahead as f64, hub.to_owned()));
         }
     }
 
@@ -60,13 +71,20 @@ impl Ahead {
         }
     }
 
-    /// A sentence for each, what ends first and what is fullest at the front.
+    /// A sentence for each: clocks that differ, then what ends, the first at the front, then what is fullest.
     pub(super) fn sentences(mut self) -> Vec<String> {
         self.ends.sort_by(|(a, _), (b, _)| a.total_cmp(b));
         self.fills.sort_by(|(a, _), (b, _)| b.total_cmp(a));
         let time = |seconds: f64| {
             words::time(Duration::try_from_secs_f64(seconds.abs()).unwrap_or(Duration::MAX))
         };
+        let differs = self.differs.iter().map(|(ahead, hub)| {
+            let time = time(*ahead);
+            match *ahead > 0.0 {
+                true => format!("The clock of hub {hub} is {time} ahead of that of hubgate."),
+                false => format!("The clock of hub {hub} is {time} behind that of hubgate."),
+            }
+        });
         let ends = self.ends.iter().map(|(left, what)| {
             let time = time(*left);
             match *left > 0.0 {
@@ -77,7 +95,7 @@ impl Ahead {
         let fills = self.fills.iter();
         let fills =
             fills.map(|(share, what)| format!("{} of {what} in use.", words::share(*share)));
-        let mut sentences: Vec<_> = ends.chain(fills).collect();
+        let mut sentences: Vec<_> = differs.chain(ends).chain(fills).collect();
         let more = sentences.len().saturating_sub(TOLD_MAX);
         if more > 0 {
             sentences.truncate(TOLD_MAX);
@@ -100,6 +118,9 @@ mod tests {
         for days in [13.5, 14.5, -0.5] {
             ahead.ends(certificate, 1e9 + days * DAY);
         }
+        for (hub, seconds) in [("a", 0), ("b", 10_800), ("c", -600)] {
+            ahead.clock(hub, seconds);
+        }
         // The second is not used any more.
         for (name, unused) in [("new", 60.0), ("old", 7200.0)] {
             ahead.credential_ends("production", name, 1e9 - unused, 1e9 + DAY);
@@ -108,6 +129,8 @@ mod tests {
             ahead.fills(|| "the connections are".to_owned(), share, 0.7);
         }
         let expected = [
+            "The clock of hub b is 3 h ahead of that of hubgate.",
+            "The clock of hub c is 10 min behind that of hubgate.",
             "The certificate for write ended 12 h ago.",
             "The credential new of spoke production ends in 24 h.",
             "The certificate for write ends in 13 d.",

@@ -50,6 +50,10 @@ fn request_advice(reason: RequestReason) -> Option<&'static str> {
         RequestReason::AuthBusy => {
             "too many passwords wait to be checked; senders should keep their connections, or use tokens"
         }
+        RequestReason::ClockInDoubt => {
+            "a credential has expired by the clock here, and that of a hub differs, or no hub says the time; set \
+             these clocks"
+        }
         RequestReason::ForwardedFor => {
             "X-Forwarded-For of a trusted proxy does not say who sends; look at the proxy, and at \
              listen.trusted_proxies"

@@ -36,7 +36,8 @@ pub(super) struct Status {
     bytes_in_flight: InUseStatus,
     connections: InUseStatus,
     certificates: Vec<Certificate>,
-    /// A sentence for each thing that ends soon or is nearly full, the most urgent first.
+    /// A sentence for each clock of a hub that differs, and for each thing that ends soon or is nearly full, the most
+    /// urgent first.
     ahead: Vec<String>,
     /// What was refused in the last hour before it was known which spoke sends, the most frequent first.
     door: Vec<AtTheDoor>,
@@ -112,6 +113,9 @@ impl Status {
         let bytes_in_flight = InUseStatus::of(sources.metrics.bytes_in_use());
         let connections = InUseStatus::of(sources.metrics.connections_in_use());
         let mut ahead = Ahead::new(unix_seconds(now));
+        for hub in &state.hubs {
+            ahead.clock(hub.name(), hub.clock_seconds_ahead());
+        }
         for it in &certificates {
             let what = || format!("certificate for {}", it.shown_to);
             ahead.ends(what, it.expiry_timestamp_seconds);

@@ -25,6 +25,8 @@ struct HubStatus {
     url: String,
     /// The newest protocol that it was found to speak.
     protocol: Option<&'static str>,
+    /// By how many seconds its clock is ahead of that of hubgate; 0 while they agree.
+    clock_ahead_seconds: i64,
     /// The requests under way to it.
     requests_in_flight: i64,
     /// The most requests that it is sent at once at present.
@@ -73,6 +75,7 @@ impl HubStatus {
             name: hub.name().to_owned(),
             url: hub.shown_url(),
             protocol: hub.speaks().map(|protocol| protocol.name()),
+            clock_ahead_seconds: hub.clock_seconds_ahead(),
             requests_in_flight: places.used,
             requests_in_flight_limit: places.limit,
             requests_waiting: metrics.waiting(),

@@ -3,6 +3,7 @@
 //! A limit that refuses nothing still bounds what a walk holds in memory, far above itself.
 
 use crate::config::{LimitMode, SpokeLimits};
+use crate::policy::Moment;
 use crate::reasons::Limit;
 use crate::wire::Sieve;
 
@@ -75,8 +76,8 @@ impl Rules {
     }
 
     /// What decides on the samples of a request of this time.
-    pub(in crate::policy) fn sieve(&self, now_millis: i64) -> Sieve {
-        let mut sieve = self.watch(now_millis);
+    pub(in crate::policy) fn sieve(&self, now: Moment) -> Sieve {
+        let mut sieve = self.watch(now);
         let any = Sieve::default();
         if self.limits.mode(Limit::SamplesAhead) == LimitMode::Observe {
             sieve.newest_max = any.newest_max;
@@ -89,11 +90,11 @@ impl Rules {
 
     /// What would decide on the samples of a request of this time if every limit refused what exceeds
     /// it.
-    pub(in crate::policy) fn watch(&self, now_millis: i64) -> Sieve {
+    pub(in crate::policy) fn watch(&self, now: Moment) -> Sieve {
         let newest_max = self.limits.samples_ahead_millis();
-        let newest_max = newest_max.map(|ahead| now_millis.saturating_add(ahead));
+        let newest_max = newest_max.map(|ahead| now.latest.saturating_add(ahead));
         let oldest_min = self.limits.samples_age_millis();
-        let oldest_min = oldest_min.map(|age| now_millis.saturating_sub(age));
+        let oldest_min = oldest_min.map(|age| now.earliest.saturating_sub(age));
         let any = Sieve::default();
         Sieve {
             newest_max: newest_max.unwrap_or(any.newest_max),

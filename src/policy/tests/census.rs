@@ -96,7 +96,7 @@ pub(crate) fn check(
     let rules = setting.rules();
     let inspect = |rules: &Rules, counter: &mut Counter, scratch: &mut Scratch| {
         let census: Option<&mut dyn Census> = Some(counter);
-        policy::inspect_counted(from, message, rules, NOW, census, scratch, &mut [])
+        policy::inspect_counted(from, message, rules, NOW.into(), census, scratch, &mut [])
     };
     let (mut all, mut scratch) = (Counter::new(false), Scratch::default());
     let found = inspect(&rules, &mut all, &mut scratch);

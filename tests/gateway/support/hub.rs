@@ -3,14 +3,16 @@
 //! By default it stores everything except what the test has it refuse. A V2 message that holds
 //! something bad is stored without it, as Prometheus 3 does; a V1 message is then refused whole.
 //! Probes (empty V2 messages) are handled apart: they are counted but not recorded, and they use up
-//! no scripted reply.
+//! no scripted reply. It does not say what time it is, unless a test asks for it.
 
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
+use http::header::DATE;
 use http::{HeaderMap, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -21,7 +23,7 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use super::DEADLINE;
-use super::body::{Protocol, Series, counts, decode, unsnappy};
+use super::body::{Protocol, Series, counts, decode, now, unsnappy};
 use super::reply::{Fault, Reply, ResponseBody};
 use super::tls_server::ServerTls;
 
@@ -88,6 +90,8 @@ struct State {
     /// The errors of connections.
     broken: watch::Sender<Vec<String>>,
     always: Mutex<Option<Reply>>,
+    /// By how many seconds its clock is ahead, if it says what time it is.
+    clock: Mutex<Option<i64>>,
     v2: watch::Sender<V2>,
     is_bad: Mutex<IsBad>,
     bad_text: Mutex<&'static str>,
@@ -126,6 +130,7 @@ impl ScriptedHub {
             tls: Mutex::default(),
             broken: watch::Sender::default(),
             always: Mutex::default(),
+            clock: Mutex::default(),
             v2: watch::Sender::new(V2::Speaks),
             is_bad: Mutex::new(Box::new(|_| false)),
             bad_text: Mutex::new("bad"),
@@ -184,6 +189,11 @@ impl ScriptedHub {
     pub(crate) fn require_authorization(&self, values: &[&str]) {
         let values = values.iter().map(|it| (*it).to_owned()).collect();
         *self.state.authorizations.lock().unwrap() = values;
+    }
+
+    /// Says in each response from now on what time it is, by a clock that is ahead by so many seconds.
+    pub(crate) fn show_clock(&self, seconds_ahead: i64) {
+        *self.state.clock.lock().unwrap() = Some(seconds_ahead);
     }
 
     /// Changes how the hub handles V2 messages.
@@ -355,12 +365,25 @@ async fn serve(stream: TcpStream, state: Arc<State>) {
         }
     };
     let handle = Arc::new(handle);
-    let service = service_fn(|request| respond(request, Arc::clone(&state), Arc::clone(&handle)));
+    let service = service_fn(async |request| {
+        let mut response = respond(request, Arc::clone(&state), Arc::clone(&handle)).await?;
+        if let Some(seconds_ahead) = *state.clock.lock().unwrap() {
+            let time = UNIX_EPOCH + Duration::from_millis(now().unsigned_abs());
+            let time = match seconds_ahead {
+                0.. => time + Duration::from_secs(seconds_ahead.unsigned_abs()),
+                _ => time - Duration::from_secs(seconds_ahead.unsigned_abs()),
+            };
+            let date = httpdate::fmt_http_date(time).parse().unwrap();
+            response.headers_mut().insert(DATE, date);
+        }
+        Ok::<_, io::Error>(response)
+    });
     state.connections.send_modify(|it| {
         it.accepted += 1;
         it.open += 1;
     });
     let served = hyper::server::conn::http1::Builder::new()
+        .auto_date_header(false)
         .serve_connection(stream, service)
         .await;
     if let Err(error) = served {
