@@ -6,9 +6,9 @@
 //! send a request is not enough to stay: a stranger can have one in flight for long, by a password that waits
 //! to be checked or by a response that it does not read.
 //!
-//! The oldest connection of the address with most of them is first. Otherwise a stranger who opens
+//! The oldest connection of a stranger is first, of the address with most of them. Otherwise a stranger who opens
 //! connections faster than heads travel would have new ones give way. When one address has as many as
-//! it may, only its own give way to its next one. An accept, a request and a close cost here a few
+//! it may, only its own give way to its next one, in the same order. An accept, a request and a close cost here a few
 //! steps in trees, however many connections are open.
 
 mod holders;
@@ -172,6 +172,18 @@ impl Place {
             held.open += 1;
             held.waiting.extend(over.map(|over| (order, over)));
         });
+        if let Some((sender, number)) = &standing.known
+            && let Some(connection) = open.remove_known(sender, *number)
+        {
+            open.add_known(
+                sender,
+                *number,
+                Connection {
+                    holder,
+                    ..connection
+                },
+            );
+        }
         standing.holder = holder;
         Ok(())
     }
@@ -195,7 +207,7 @@ impl Drop for Place {
         let mut standing = self.turn.standing();
         let mut open = places.lock();
         if let Some((sender, number)) = standing.known.take() {
-            open.known.remove(&sender, number);
+            open.remove_known(&sender, number);
         }
         open.change(standing.holder, |held| held.open -= 1);
         if let Some(gauge) = &self.gauge {
@@ -242,8 +254,9 @@ impl Turn {
         let connection = Connection {
             over: self.over.clone(),
             busy: Arc::clone(&self.busy),
+            holder: standing.holder,
         };
-        let sender = open.known.add(sender, number, connection);
+        let sender = open.add_known(sender, number, connection);
         standing.known = Some((sender, number));
     }
 

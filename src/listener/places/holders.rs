@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
@@ -13,7 +14,7 @@ use crate::telemetry::Repeats;
 
 use super::super::peer::network;
 use super::Taker;
-use super::known::Known;
+use super::known::{Connection, Known};
 
 /// The number of holders that the log names.
 const HOLDERS_LOGGED: usize = 3;
@@ -24,7 +25,7 @@ pub(super) struct Open {
     /// Those with open connections.
     holders: HashMap<Holder, Held>,
     /// The connections whose sender is known.
-    pub(super) known: Known,
+    known: Known,
     /// Those with connections that give way. The last one has most of them, and of those with as
     /// many, the oldest.
     crowd: BTreeSet<(usize, Reverse<u64>, Holder)>,
@@ -52,6 +53,8 @@ pub(super) struct Held {
     pub(super) open: usize,
     /// The connections that give way, by the order in which they do.
     pub(super) waiting: BTreeMap<u64, CancellationToken>,
+    /// Those whose sender is known, of an address that may have a limit.
+    known: Known,
 }
 
 impl Open {
@@ -73,10 +76,12 @@ impl Open {
         };
         let holder = Holder::of(address, 0);
         let open = self.holders.get(&holder).map_or(0, |held| held.open);
-        if limit.is_none_or(|limit| open < limit) {
+        let Some(limit) = limit.filter(|limit| open >= *limit) else {
             return Ok((holder, false));
-        }
-        let Some(over) = self.pop_first_of(holder) else {
+        };
+        let over = self.pop_first_of(holder);
+        let over = over.or_else(|| self.pop_known_of(holder, limit));
+        let Some(over) = over else {
             if let Some(count) = self.crowded.add(1, Instant::now()) {
                 let address = holder.network;
                 tracing::warn!(%address, open, count, "an address has all connections that it may");
@@ -107,13 +112,51 @@ impl Open {
     pub(super) fn pop_first(&mut self, limit: usize) -> Option<CancellationToken> {
         match self.crowd.last() {
             Some((_, _, holder)) => self.pop_first_of(*holder),
-            None => self.known.pop(limit),
+            None => {
+                let (sender, number, connection) = self.known.pop(limit)?;
+                let holder = connection.holder;
+                self.change(holder, |held| held.known.remove(&sender, number));
+                Some(connection.over)
+            }
         }
     }
 
     fn pop_first_of(&mut self, holder: Holder) -> Option<CancellationToken> {
         let first = self.change(holder, |held| held.waiting.pop_first());
         first.map(|(_, over)| over)
+    }
+
+    /// Takes the first connection of a known sender that gives way, now that all of `limit` places of its holder
+    /// are taken.
+    fn pop_known_of(&mut self, holder: Holder, limit: usize) -> Option<CancellationToken> {
+        let popped = self.change(holder, |held| held.known.pop(limit));
+        let (sender, number, connection) = popped?;
+        self.known.remove(&sender, number);
+        Some(connection.over)
+    }
+
+    /// Adds a connection whose sender is known. Returns the key of the sender.
+    pub(super) fn add_known(
+        &mut self,
+        sender: &str,
+        number: u64,
+        connection: Connection,
+    ) -> Arc<str> {
+        let holder = connection.holder;
+        let key = self.known.add(sender, number, connection.clone());
+        // What counts for itself has no limit of its own.
+        if holder.alone == 0 {
+            self.change(holder, |held| held.known.add(&key, number, connection));
+        }
+        key
+    }
+
+    /// Removes a connection whose sender is known. Returns nothing when it has given way already.
+    pub(super) fn remove_known(&mut self, sender: &str, number: u64) -> Option<Connection> {
+        let connection = self.known.remove(sender, number)?;
+        let holder = connection.holder;
+        self.change(holder, |held| held.known.remove(sender, number));
+        Some(connection)
     }
 
     /// Logs now and then that all places are taken, as a new connection finds out.

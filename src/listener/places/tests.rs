@@ -41,8 +41,8 @@ async fn the_oldest_connection_that_is_not_told_to_stay_gives_way() {
 }
 
 /// Takes a place for a connection of this sender, which has a request.
-async fn take_known(places: &Arc<Places>, sender: &str) -> Place {
-    let place = take(places, 1).await.unwrap();
+async fn take_known(places: &Arc<Places>, last: u8, sender: &str) -> Place {
+    let place = take(places, last).await.unwrap();
     place.turn().busy();
     place.turn().stay(sender);
     place
@@ -53,7 +53,7 @@ async fn a_known_sender_does_not_keep_others_out() {
     let places = Places::new(6, GivesWay::Unknown);
     let mut storm = Vec::new();
     for _ in 0..6 {
-        storm.push(take_known(&places, "storm").await);
+        storm.push(take_known(&places, 1, "storm").await);
     }
     storm[1].turn().rest();
     storm[2].turn().rest();
@@ -61,13 +61,13 @@ async fn a_known_sender_does_not_keep_others_out() {
     let turns: Vec<_> = storm.iter().map(|it| Arc::clone(it.turn())).collect();
     let mut storm: Vec<_> = storm.into_iter().map(hold).collect();
     // The one without a request is first, then the newest.
-    let mut others = vec![hold(take_known(&places, "other").await)];
+    let mut others = vec![hold(take_known(&places, 1, "other").await)];
     storm.remove(1).await.unwrap();
-    others.push(hold(take_known(&places, "other").await));
+    others.push(hold(take_known(&places, 1, "other").await));
     storm.pop().unwrap().await.unwrap();
-    others.push(hold(take_known(&places, "other").await));
+    others.push(hold(take_known(&places, 1, "other").await));
     storm.pop().unwrap().await.unwrap();
-    let third = take_known(&places, "third").await;
+    let third = take_known(&places, 1, "third").await;
     storm.extend(others);
     tokio::task::yield_now().await;
     let left = storm.iter().filter(|it| !it.is_finished()).count();
@@ -82,12 +82,111 @@ async fn a_known_sender_does_not_keep_others_out() {
     assert!(places.lock().is_empty());
 }
 
+/// Behind a NAT, several spokes have one address.
+#[tokio::test(start_paused = true)]
+async fn a_known_sender_does_not_keep_others_out_at_its_address() {
+    let places = Places::new(10, GivesWay::Unknown);
+    let takes = async |sender: &str| {
+        let taker = Taker::Address(address(1), Some(4));
+        let place = places.take(taker, None).await?;
+        place.turn().busy();
+        place.turn().stay(sender);
+        Ok(place)
+    };
+    let elsewhere = take_known(&places, 2, "elsewhere").await;
+    let mut storm = Vec::new();
+    for _ in 0..4 {
+        storm.push(takes("storm").await.unwrap());
+    }
+    storm[1].turn().rest();
+    let mut storm: Vec<_> = storm.into_iter().map(hold).collect();
+    // The one without a request is first, then the newest.
+    let mut others = vec![takes("second").await.unwrap()];
+    storm.remove(1).await.unwrap();
+    others.push(takes("third").await.unwrap());
+    storm.pop().unwrap().await.unwrap();
+    others.push(takes("fourth").await.unwrap());
+    storm.pop().unwrap().await.unwrap();
+    let refused = takes("fifth").await.map(|_| ());
+    assert_eq!(refused, Err(ConnectionRefusal::ConnectionsPerAddressMax));
+    assert!(!storm[0].is_finished());
+    drop((others, elsewhere));
+    storm[0].abort();
+    let _ = storm.remove(0).await;
+    assert!(places.lock().is_empty());
+}
+
+/// What gives way in all of the listener must not do so once more at its address.
+#[tokio::test(start_paused = true)]
+async fn a_connection_gives_way_once() {
+    let places = Places::new(4, GivesWay::Unknown);
+    let taker = Taker::Address(address(1), Some(3));
+    let mut storm = Vec::new();
+    for _ in 0..3 {
+        let place = places.take(taker, None).await.unwrap();
+        place.turn().busy();
+        place.turn().stay("storm");
+        storm.push(hold(place));
+    }
+    let other = take_known(&places, 2, "other").await;
+    let (third, second) = (storm.pop().unwrap(), storm.pop().unwrap());
+    let elsewhere = take(&places, 3).await.unwrap();
+    third.await.unwrap();
+    elsewhere.turn().stay("elsewhere");
+    let fewer = Taker::Address(address(1), Some(2));
+    let here = places.take(fewer, None).await.unwrap();
+    second.await.unwrap();
+    assert!(!storm[0].is_finished());
+    drop((here, other, elsewhere));
+    storm[0].abort();
+    let _ = storm.remove(0).await;
+    assert!(places.lock().is_empty());
+}
+
+/// A sender above its part, all of whose connections have requests, connects again whenever one of them is
+/// cut, without a pause.
+#[tokio::test(start_paused = true)]
+async fn each_request_of_a_sender_that_always_connects_again_is_finished_in_the_end() {
+    const REQUESTS: u64 = 12;
+    let places = Places::new(4, GivesWay::Unknown);
+    let attempts = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let requests = (0..REQUESTS).map(|_| {
+        let (places, attempts) = (Arc::clone(&places), Arc::clone(&attempts));
+        tokio::spawn(async move {
+            loop {
+                attempts.fetch_add(1, Ordering::Relaxed);
+                let taker = Taker::Address(address(1), None);
+                let Ok(place) = places.take(taker, None).await else {
+                    continue;
+                };
+                place.turn().busy();
+                place.turn().stay("storm");
+                tokio::select! {
+                    () = place.evicted() => {}
+                    () = tokio::time::sleep(Duration::from_secs(1)) => break,
+                }
+            }
+        })
+    });
+    let began = tokio::time::Instant::now();
+    for request in requests.collect::<Vec<_>>() {
+        request.await.unwrap();
+    }
+    // Those that came first are never cut, so in each second three are finished, if one is cut for others.
+    let seconds = began.elapsed().as_secs();
+    assert!(seconds <= REQUESTS / 3 + 1, "{seconds}");
+    let attempts = attempts.load(Ordering::Relaxed);
+    // Of four places, 80 in a second give way at most.
+    assert!(attempts <= REQUESTS + 80 * (seconds + 1), "{attempts}");
+    assert!(places.lock().is_empty());
+}
+
 #[tokio::test(start_paused = true)]
 async fn strangers_give_way_before_any_known_sender() {
     let places = Places::new(4, GivesWay::Unknown);
     let mut known = Vec::new();
     for _ in 0..4 {
-        known.push(hold(take_known(&places, "spoke").await));
+        known.push(hold(take_known(&places, 1, "spoke").await));
     }
     let mut stranger = hold(take(&places, 2).await.unwrap());
     for address in 3..20 {
@@ -102,8 +201,8 @@ async fn strangers_give_way_before_any_known_sender() {
 #[tokio::test(start_paused = true)]
 async fn the_only_connection_of_a_sender_stays() {
     let places = Places::new(2, GivesWay::Unknown);
-    let first = take_known(&places, "first").await;
-    let second = take_known(&places, "second").await;
+    let first = take_known(&places, 1, "first").await;
+    let second = take_known(&places, 1, "second").await;
     first.turn().rest();
     assert!(take(&places, 3).await.is_none());
     drop((first, second));
@@ -191,7 +290,7 @@ async fn beyond_its_limit_an_address_has_only_its_own_connections_give_way() {
     let third = takes(network[2]).await.unwrap();
     first.await.unwrap();
     second.turn().stay("spoke");
-    third.turn().stay("spoke");
+    third.turn().stay("another");
     let refused = takes(network[0]).await.map(|_| ());
     assert_eq!(refused, Err(ConnectionRefusal::ConnectionsPerAddressMax));
     takes("2001:db8:0:1::1").await.unwrap();
@@ -224,9 +323,9 @@ async fn a_place_passes_to_whoever_is_behind_the_proxy() {
     let places = Places::new(3, GivesWay::Unknown);
     let sender = Taker::Address(address(1), Some(2));
     let mut passed = Vec::new();
-    for _ in 0..3 {
+    for spoke in ["first", "second", "third"] {
         let place = places.take(Taker::Behind(address(9)), None).await.unwrap();
-        place.turn().stay("spoke");
+        place.turn().stay(spoke);
         passed.push(place);
     }
     passed[0].pass_to(sender).unwrap();
