@@ -43,6 +43,10 @@ const PUT_OFF_MAX: u32 = 20;
 /// and the spoke keeps two hours of what it could not send.
 const PUT_OFF_TIME: Duration = Duration::from_secs(600);
 
+/// A hub is slow without a break while a request is put off each minute: a sender retries each half minute or
+/// sooner, and a hub has 25 s to answer.
+const SLOW_BREAK: Duration = Duration::from_secs(60);
+
 /// Most requests of a spoke at a hub of which it is known that they were put off. An entry has some 40 bytes.
 const PUT_OFFS_MAX: usize = 1024;
 
@@ -67,6 +71,16 @@ pub struct Docket {
     control: Option<Control>,
     /// The last one was put off last.
     put_off: Vec<(Digest, Delayed)>,
+    slow: Option<Slow>,
+}
+
+/// The hub is too slow for salvages.
+#[derive(Debug, Clone, Copy)]
+struct Slow {
+    /// Since when it is without a break.
+    since: Instant,
+    /// When it last was.
+    last: Instant,
 }
 
 /// A request for whose salvage there was no time.
@@ -189,7 +203,8 @@ impl Docket {
 
     /// Records that there was no time to salvage a request, and returns true when the spoke is to retry
     /// it. After some times and ten minutes the rest is refused instead; otherwise the spoke would send
-    /// the same request for ever.
+    /// the same request for ever. If the hub is always slow, the ten minutes are those of the first request:
+    /// the spoke would fall behind if each of them took as long.
     pub fn put_off_salvage(&mut self, digest: &Digest, cause: PutOff, now: Instant) -> bool {
         let place = self.put_off.iter().position(|(known, _)| known == digest);
         let first = Delayed {
@@ -198,7 +213,11 @@ impl Docket {
         };
         let delayed = place.map_or(first, |place| self.put_off.remove(place).1);
         let times = delayed.times.saturating_add(cause as u32);
-        if times > PUT_OFF_MAX && now.duration_since(delayed.since) >= PUT_OFF_TIME {
+        let since = match cause {
+            PutOff::Crowded => delayed.since,
+            PutOff::Slow => self.slow_since(now).min(delayed.since),
+        };
+        if times > PUT_OFF_MAX && now.duration_since(since) >= PUT_OFF_TIME {
             return false;
         }
         if self.put_off.len() >= PUT_OFFS_MAX {
@@ -208,14 +227,24 @@ impl Docket {
         true
     }
 
+    /// Since when the hub is slow, as it is now.
+    fn slow_since(&mut self, now: Instant) -> Instant {
+        let slow = self.slow;
+        let slow = slow.filter(|slow| now.duration_since(slow.last) <= SLOW_BREAK);
+        let since = slow.map_or(now, |slow| slow.since);
+        self.slow = Some(Slow { since, last: now });
+        since
+    }
+
     /// Remembers that the salvage of a request ended in time.
     pub fn record_salvage(&mut self, digest: &Digest) {
         self.put_off.retain(|(known, _)| known != digest);
+        self.slow = None;
     }
 
-    /// True when a request was put off.
+    /// True when it matters that a salvage ended in time: one was put off.
     pub fn has_put_off(&self) -> bool {
-        !self.put_off.is_empty()
+        !self.put_off.is_empty() || self.slow.is_some()
     }
 }
 
@@ -251,11 +280,42 @@ mod tests {
         }
         let now = start + PUT_OFF_TIME * 2;
         assert!(!docket.put_off_salvage(&stuck, PutOff::Slow, now));
+        docket.record_salvage(&other);
         assert!(!docket.has_put_off());
         for request in 0..2000_u32 {
             docket.put_off_salvage(&digest(&request.to_le_bytes()), PutOff::Slow, now);
         }
         assert_eq!(docket.put_off.len(), PUT_OFFS_MAX);
+    }
+
+    #[test]
+    fn a_hub_that_is_always_slow_has_each_request_put_off_twice() {
+        let start = Instant::now();
+        let second = Duration::from_secs(1);
+        let mut docket = Docket::default();
+        // The attempts that each of some requests takes, one after the other, at a hub that takes 20 s.
+        let mut now = start;
+        let attempts_of = |docket: &mut Docket, now: &mut Instant, request: u32| {
+            let digest = digest(&request.to_le_bytes());
+            let mut attempts = 1;
+            while docket.put_off_salvage(&digest, PutOff::Slow, *now) {
+                attempts += 1;
+                *now += 25 * second;
+            }
+            *now += 25 * second;
+            attempts
+        };
+        for (request, attempts) in [(0, 25), (1, 3), (2, 3), (3, 3)] {
+            assert_eq!(attempts_of(&mut docket, &mut now, request), attempts);
+        }
+        // It was fast in between.
+        docket.record_salvage(&digest(b"other"));
+        for (request, attempts) in [(4, 25), (5, 3)] {
+            assert_eq!(attempts_of(&mut docket, &mut now, request), attempts);
+        }
+        // Nothing is known of an hour.
+        now += 3600 * second;
+        assert_eq!(attempts_of(&mut docket, &mut now, 6), 25);
     }
 
     /// Senders retry a request each half minute or sooner.
