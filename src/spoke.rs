@@ -77,6 +77,14 @@ impl Spoke {
                 metrics.start_exceeded(limit);
             }
         }
+        let of_load = [
+            Limit::BytesInFlight,
+            Limit::RequestsInFlight,
+            Limit::SamplesPerSecond,
+        ];
+        if of_load.into_iter().any(|it| limits.number(it).is_some()) {
+            metrics.start_delayed_refusals();
+        }
         if limits.active_series_max.is_some() {
             metrics.start_active_series();
         }

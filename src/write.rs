@@ -284,6 +284,7 @@ impl Endpoint {
                 }
                 (_, Some(spoke)) if refusal.is_of_load() => {
                     if let Some(delay) = spoke.admission.delay_refusal() {
+                        spoke.metrics.count_delayed_refusal();
                         sleep(delay).await;
                     }
                 }

@@ -157,6 +157,9 @@ families! {
         received_bytes: Counter,
         /// Time from the end of a request's headers to its response.
         request_duration_seconds: Distribution<FewSeconds>,
+        /// Responses 503 or 429 that were held back because the spoke was refused many times a second: it does not
+        /// wait as Retry-After asks.
+        refusals_delayed: LateCounter,
         /// Requests that the sender marked as a retry (Retry-Attempt).
         retried_requests: Counter,
         /// Samples in requests with a 5xx response, which the sender retries.

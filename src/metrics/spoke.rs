@@ -225,6 +225,16 @@ impl SpokeMetrics {
         self.families.retried_requests.inc();
     }
 
+    /// Makes the series of responses that are held back.
+    pub fn start_delayed_refusals(&self) {
+        self.families.refusals_delayed.start();
+    }
+
+    /// Counts a response that is held back because the spoke does not wait.
+    pub fn count_delayed_refusal(&self) {
+        self.families.refusals_delayed.inc_by(1);
+    }
+
     /// Counts a request from outside the spoke's ranges.
     pub fn count_source_range_refusal(&self) {
         self.families.source_range_refusals.inc();

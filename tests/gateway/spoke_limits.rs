@@ -117,6 +117,9 @@ async fn a_sender_that_does_not_wait_is_refused_more_slowly() {
     }
     let took = began.elapsed();
     assert!(took >= Duration::from_millis(950), "{took:?}");
+    let delayed = gate.metrics().await;
+    let delayed = delayed.values("hubgate_refusals_delayed_total", &[("spoke", "production")]);
+    assert!(matches!(delayed[..], [50.0..=99.0]), "{delayed:?}");
     // Other spokes do not wait, and nothing is in flight.
     gate.send(Request::up().spoke("staging")).await.expect(204);
     assert_eq!(gate.sum("hubgate_bytes_in_flight", &[]).await, 0.0);
