@@ -153,6 +153,7 @@ class Servers:
             "spokes": [
                 {
                     "name": SPOKE,
+                    "limits": {"active_series_max": 1000000},
                     "credentials": [
                         {"token_file": "token", "not_after": "2100-01-31T00:00:00Z"},
                         {"jwt": {**issuer, "jwks_url": "http://127.0.0.1:1/keys"}},
