@@ -209,11 +209,12 @@ impl Rewriter {
         work.await?
     }
 
-    /// Encodes a message that was made for a spoke in the other version. Its room comes from
-    /// `reservation`.
+    /// Encodes a message that was made for a spoke in the other version, for a hub that wants V1
+    /// `metadata` in this way. Its room comes from `reservation`.
     pub(crate) async fn translate(
         &self,
         payload: &Payload,
+        metadata: Metadata,
         spoke: &Spoke,
         reservation: &Arc<Reservation>,
     ) -> Result<(Outgoing, Permit), RewriteError> {
@@ -225,8 +226,12 @@ impl Rewriter {
         let decoded = decoded_len(payload)?;
         let size = first_size(from, to, decoded);
         let room = first_room(from, to, decoded, &spoke.rules);
+        let target = Target {
+            protocol: to,
+            metadata,
+        };
         let (first, held) = self
-            .translate_within(payload, to, size, room, reservation)
+            .translate_within(payload, target, size, room, reservation)
             .await?;
         let v1_bytes = match first {
             Translated::Done(outgoing) => return Ok((outgoing, held)),
@@ -234,7 +239,7 @@ impl Rewriter {
         };
         drop(held);
         match self
-            .translate_within(payload, to, v1_bytes, v1_bytes, reservation)
+            .translate_within(payload, target, v1_bytes, v1_bytes, reservation)
             .await?
         {
             (Translated::Done(outgoing), held) => Ok((outgoing, held)),
@@ -245,11 +250,11 @@ impl Rewriter {
         }
     }
 
-    /// Encodes a message in the version `to` within `room` bytes; `size` is that of the work.
+    /// Encodes a message for `target` within `room` bytes; `size` is that of the work.
     async fn translate_within(
         &self,
         payload: &Payload,
-        to: Protocol,
+        target: Target,
         size: usize,
         room: usize,
         reservation: &Arc<Reservation>,
@@ -257,7 +262,7 @@ impl Rewriter {
         let mut held = reservation.permit(decoded_len(payload)? + room)?;
         let payload = payload.clone();
         let work = self.step(reservation.share(), size, move |buffers| {
-            let translated = buffers.translate(&payload, to, room, &mut held)?;
+            let translated = buffers.translate(&payload, target, room, &mut held)?;
             let kept = match &translated {
                 Translated::Done(outgoing) => outgoing.bytes(),
                 Translated::Longer(_) => 0,

@@ -240,16 +240,18 @@ impl Run<'_> {
     /// Goes on in the other version.
     async fn translate(&mut self, pending: &Pending) -> Result<(), Failed> {
         let Delivery {
+            hub,
             rewriter,
             spoke,
             reservation,
             ..
         } = self.delivery;
-        let translated = rewriter.translate(&pending.payload, spoke, reservation);
+        let payload = &pending.payload;
+        let translated = rewriter.translate(payload, hub.metadata(), spoke, reservation);
         let (translated, permit) = translated.await.map_err(|error| failed_here(&error))?;
         // Its halves may fit.
         if !translated.too_large || !self.halve(pending).await? {
-            self.push(&translated, &pending.payload.counts, Some(permit));
+            self.push(&translated, &payload.counts, Some(permit));
         }
         Ok(())
     }

@@ -371,9 +371,10 @@ async fn translates_within_its_room_and_judges_nothing() {
             counts: Default::default(),
         };
         let reservation = fixture.begin(0);
-        let translated = fixture
-            .rewriter
-            .translate(&payload, &fixture.spoke, &reservation);
+        let translated =
+            fixture
+                .rewriter
+                .translate(&payload, Metadata::Forward, &fixture.spoke, &reservation);
         let (outgoing, held) = translated.await.unwrap();
         assert_eq!(reservation.bytes(), outgoing.bytes());
         let expected = fixture.encoded(Protocol::V2, &message, V1);

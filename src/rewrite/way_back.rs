@@ -6,10 +6,10 @@ use crate::wire::encoder::{Encoded, Form, Metadata, V1_BYTES_MAX};
 use crate::wire::transcode::{self, Part, Unit};
 use crate::wire::{Malformed, Protocol, snappy};
 
-use super::RewriteError;
 use super::buffers::Buffers;
 use super::payload::{Compressor, Outgoing, Payload, compression_room};
 use super::request::malformed;
+use super::{RewriteError, Target};
 
 /// What became of a message in the other version.
 pub(super) enum Translated {
@@ -20,20 +20,21 @@ pub(super) enum Translated {
 }
 
 impl Buffers {
-    /// Encodes a message in the version `to`, in at most `v1_room` bytes if that is V1. `held` grows by
-    /// what that takes beside.
+    /// Encodes a message for a target of the other version, in at most `v1_room` bytes if that is V1.
+    /// `held` grows by what that takes beside.
     pub(super) fn translate(
         &mut self,
         payload: &Payload,
-        to: Protocol,
+        target: Target,
         v1_room: usize,
         held: &mut Permit,
     ) -> Result<Translated, RewriteError> {
         let from = payload.protocol;
+        let to = target.protocol;
         let message = open(payload, to, &mut self.decoded, held)?;
         let form = Form {
             protocol: to,
-            metadata: Metadata::Forward,
+            metadata: target.metadata,
             v1_room,
         };
         let (scratch, encoder) = (&mut self.transcode, &mut self.encoders.first(1)[0]);

@@ -335,6 +335,29 @@ async fn v1_metadata_for_a_v2_hub_is_dropped_by_default() {
     gate.expect_balanced_counts("production").await;
 }
 
+/// It was on its way as V1, before the hub was known.
+#[tokio::test]
+async fn v1_metadata_that_a_hub_wants_as_v2_after_all_is_dropped_by_default() {
+    for (metadata, kept) in [("drop", 0.0), ("forward_v1", 1.0)] {
+        let hub = ScriptedHub::start().await;
+        hub.reply_to_probes(Reply::status(503));
+        let keys = format!("protocol: auto, metadata: {metadata}");
+        let gate = Gate::start_for(&hub.url(), &keys).await;
+        hub.reply_once(Reply::status(415).text("V2 only"));
+        let request = Request::write(Protocol::V1, metadata_v1("up")).spoke("production");
+        gate.send(request).await.expect(204);
+        let received = hub.take_received();
+        let forwarded = received.len() - 1;
+        assert_eq!(forwarded as f64, kept, "{metadata}: {received:?}");
+        assert_eq!(left_out(&gate, "metadata").await, 1.0 - kept, "{metadata}");
+        let rejected = gate.rejected("metadata", "hub_protocol").await;
+        assert_eq!(rejected, 1.0 - kept, "{metadata}");
+        let written = gate.samples("written", "metadata").await;
+        assert_eq!(written, kept, "{metadata}");
+        gate.expect_balanced_counts("production").await;
+    }
+}
+
 #[tokio::test]
 async fn v1_metadata_for_a_v2_hub_is_forwarded_under_forward_v1() {
     let (hub, gate) = start_hub_and_gate("metadata: forward_v1").await;

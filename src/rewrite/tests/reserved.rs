@@ -87,9 +87,10 @@ async fn tables_of_symbols_are_reserved() {
     };
     fixture.budget.set_limit(reserved);
     let (_other, reservation) = (fixture.begin(1), fixture.begin(0));
-    let translated = fixture
-        .rewriter
-        .translate(&payload, &fixture.spoke, &reservation);
+    let translated =
+        fixture
+            .rewriter
+            .translate(&payload, Metadata::Forward, &fixture.spoke, &reservation);
     let translated = translated.await;
     assert!(matches!(translated, Err(RewriteError::Overloaded(_))));
 }

@@ -78,8 +78,9 @@ async fn a_spoke_with_many_usual_requests_holds_up_neither_another_nor_what_has_
         };
         let reservation = Arc::new(fixture.budget.begin(&Arc::default(), busy));
         let (spoke, rewriter) = (&fixture.spoke, &fixture.rewriter);
-        let translated = rewriter.translate(&payload, spoke, &reservation).await;
-        translated.unwrap();
+        let forward = Metadata::Forward;
+        let translated = rewriter.translate(&payload, forward, spoke, &reservation);
+        translated.await.unwrap();
         let halves = rewriter.halve(&payload, spoke, &reservation).await;
         assert!(halves.unwrap().is_some());
         assert_eq!(
