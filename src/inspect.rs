@@ -24,7 +24,10 @@ use crate::policy::{self, Explanation, Rules};
 use crate::wire::contents::family_metadata;
 use crate::wire::protobuf::Reader;
 use crate::wire::snappy::SnappyError;
-use crate::wire::{Counts, Kind, Labels, Malformed, Protocol, Series, Sieve, Times, v1, v2};
+use crate::wire::{
+    Counts, Kind, Labels, Malformed, MetadataFault, Protocol, SampleFault, Series, Sieve, Times,
+    v1, v2,
+};
 use crate::write::refusal::Refusal;
 
 pub use captured::{Captured, LINE_START, LineError, read_line};
@@ -35,7 +38,9 @@ use open::{Closed, hint, open};
 use plain::Plain;
 use room::Room;
 use summary::{End, RefusalView, VerdictView};
-use view::{DecisionView, Head, Judgement, MetadataView, OpenedView, SeriesView};
+use view::{
+    DecisionView, Head, Judged, Judgement, MetadataView, OpenedView, RefusedView, SeriesView,
+};
 
 /// Labels of a series that are shown.
 const LABELS_MAX: usize = 4096;
@@ -154,7 +159,7 @@ pub fn inspect(
 trait Printer {
     fn head(&mut self, head: &Head<'_>) -> io::Result<()>;
     fn series(&mut self, series: &SeriesView<'_>) -> io::Result<()>;
-    fn metadata(&mut self, metadata: &MetadataView<'_>) -> io::Result<()>;
+    fn metadata(&mut self, metadata: &Judged<MetadataView<'_>>) -> io::Result<()>;
     fn end(&mut self, end: &End) -> io::Result<()>;
     /// The bytes that were written.
     fn bytes(&self) -> u64;
@@ -330,11 +335,17 @@ impl<P: Printer> Showing<'_, P> {
         let mut reader = Reader::new(message);
         while let Some(field) = v1::next_field(&mut reader)? {
             if let v1::Field::Metadata(raw) = field {
-                v1::metadata(raw)?;
+                let fault = match v1::metadata(raw)? {
+                    true => None,
+                    false => Some(SampleFault::Metadata(MetadataFault::InvalidUtf8)),
+                };
                 self.check_room()?;
                 self.counts.add(Kind::Metadata, 1);
-                let metadata = MetadataView::new(&family_metadata(raw)?);
-                self.printer.metadata(&metadata)?;
+                let now_millis = self.question.now_millis;
+                self.printer.metadata(&Judged {
+                    item: MetadataView::new(&family_metadata(raw)?),
+                    refused: fault.map(|fault| RefusedView::new(fault, now_millis)),
+                })?;
             }
         }
         Ok(())

@@ -30,6 +30,7 @@ pub use protobuf::Malformed;
 pub use sieve::{SampleFault, Sieve};
 pub(crate) use templates::METRIC_NAME;
 pub use templates::{Clean, Demands};
+pub use v2::MetadataFault;
 
 /// A version of remote write, and of its message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -233,7 +234,7 @@ pub struct Series<'a> {
     pub times: Times,
     /// The timestamps of its exemplars.
     pub exemplar_times: Times,
-    /// How many of its histograms and exemplars are faulty.
+    /// How many of its histograms and exemplars are faulty, and 1 more where its metadata is.
     pub faulty: u64,
     /// How many of its histograms have custom buckets.
     pub custom_buckets: u64,

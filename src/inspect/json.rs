@@ -8,7 +8,7 @@ use serde_json::Serializer;
 use crate::printable::Safe;
 
 use super::summary::End;
-use super::view::{Head, MetadataView, SeriesView};
+use super::view::{Head, Judged, MetadataView, SeriesView};
 use super::{Counted, Printer};
 
 /// Prints the object: `body`, `series`, `metadata` and `summary`.
@@ -37,7 +37,7 @@ impl<W: Write> Printer for Json<W> {
         self.element(series)
     }
 
-    fn metadata(&mut self, metadata: &MetadataView<'_>) -> io::Result<()> {
+    fn metadata(&mut self, metadata: &Judged<MetadataView<'_>>) -> io::Result<()> {
         self.begin_metadata()?;
         self.element(metadata)
     }

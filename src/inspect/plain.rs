@@ -10,7 +10,8 @@ use super::histogram::HistogramView;
 use super::shown::Time;
 use super::summary::{End, RefusalView, VerdictView};
 use super::view::{
-    Action, DecisionView, Head, LabelView, MetadataView, OpenedView, RefusedView, SeriesView,
+    Action, DecisionView, Head, Judged, LabelView, MetadataView, OpenedView, RefusedView,
+    SeriesView,
 };
 use super::{Counted, Printer};
 
@@ -70,20 +71,21 @@ impl<W: Write> Printer for Plain<W> {
         if series.more_items > 0 {
             writeln!(self.0, "  # and {} more", series.more_items)?;
         }
-        if let Some(metadata) = series.metadata.as_ref().filter(|it| !it.is_empty()) {
+        let says = |it: &&Judged<MetadataView<'_>>| it.refused.is_some() || !it.item.is_empty();
+        if let Some(metadata) = series.metadata.as_ref().filter(says) {
             write!(self.0, "  ")?;
             self.metadata(metadata)?;
         }
         Ok(())
     }
 
-    fn metadata(&mut self, metadata: &MetadataView<'_>) -> io::Result<()> {
+    fn metadata(&mut self, metadata: &Judged<MetadataView<'_>>) -> io::Result<()> {
         let MetadataView {
             family,
             metric_type,
             unit,
             help,
-        } = metadata;
+        } = &metadata.item;
         write!(self.0, "metadata")?;
         if let Some(family) = family {
             write!(self.0, " of {family}")?;
@@ -94,7 +96,7 @@ impl<W: Write> Printer for Plain<W> {
                 write!(self.0, ", {what} {text}")?;
             }
         }
-        writeln!(self.0)
+        self.refused(metadata.refused.as_ref())
     }
 
     fn end(&mut self, end: &End) -> io::Result<()> {

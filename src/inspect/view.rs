@@ -62,7 +62,7 @@ pub(super) struct SeriesView<'v> {
     #[serde(skip_serializing_if = "is_zero")]
     pub(super) long_histograms: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) metadata: Option<MetadataView<'v>>,
+    pub(super) metadata: Option<Judged<MetadataView<'v>>>,
     /// Samples, histograms and exemplars beyond those that are shown.
     #[serde(skip_serializing_if = "is_zero")]
     pub(super) more_items: u64,
@@ -77,7 +77,7 @@ pub(super) struct Judgement<'v> {
     pub(super) decision: Option<DecisionView<'v>>,
 }
 
-/// Something with a timestamp, and why it is refused, if it is.
+/// Something that a series carries, and why it is refused, if it is.
 #[derive(Serialize)]
 pub(super) struct Judged<T> {
     #[serde(flatten)]
@@ -118,7 +118,7 @@ pub(super) struct MetadataView<'v> {
     pub(super) help: Text<'v>,
 }
 
-/// Why a single sample, histogram or exemplar is refused.
+/// Why a single sample, histogram, exemplar or metadata is refused.
 #[derive(Serialize)]
 pub(super) struct RefusedView {
     pub(super) reason: &'static str,
@@ -220,8 +220,11 @@ impl<'v> SeriesView<'v> {
         let mut items = 0;
         for content in Contents::new(series.raw, symbols, sieve) {
             let (content, fault) = content?;
+            let fault = fault.filter(|_| judged);
+            let refused = fault.map(|fault| RefusedView::new(fault, now_millis));
             if let Content::Metadata(metadata) = content {
-                view.metadata = Some(MetadataView::new(&metadata));
+                let item = MetadataView::new(&metadata);
+                view.metadata = Some(Judged { item, refused });
                 continue;
             }
             items += 1;
@@ -229,8 +232,6 @@ impl<'v> SeriesView<'v> {
                 view.more_items += 1;
                 continue;
             }
-            let fault = fault.filter(|_| judged);
-            let refused = fault.map(|fault| RefusedView::new(fault, now_millis));
             view.add(&content, refused, room);
         }
         Ok(view)
@@ -272,7 +273,7 @@ impl<'v> SeriesView<'v> {
 }
 
 impl RefusedView {
-    fn new(fault: SampleFault, now_millis: i64) -> Self {
+    pub(super) fn new(fault: SampleFault, now_millis: i64) -> Self {
         let reason = Reason::from(fault);
         Self {
             reason: reason.name(),

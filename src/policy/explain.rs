@@ -82,6 +82,7 @@ pub fn describe_fault(fault: SampleFault, now: Moment) -> String {
         }
         SampleFault::Histogram(fault) => fault.to_string(),
         SampleFault::Exemplar(fault) => fault.to_string(),
+        SampleFault::Metadata(fault) => fault.to_string(),
     }
 }
 

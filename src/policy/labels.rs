@@ -5,8 +5,8 @@ mod limits;
 use crate::config::{Absent, LabelPolicy, LimitMode, LimitSet, Mismatch, SpokeLimits};
 use crate::reasons::{Limit, Reason};
 use crate::wire::{
-    Clean, Demands, ExemplarFault, Label, Labels, METRIC_NAME, SampleFault, Series, SeriesFault,
-    limited,
+    Clean, Demands, ExemplarFault, Label, Labels, METRIC_NAME, MetadataFault, SampleFault, Series,
+    SeriesFault, limited,
 };
 
 use super::decisions::{Decision, Edit};
@@ -404,6 +404,10 @@ impl From<SampleFault> for Reason {
                 ExemplarFault::InvalidUtf8 => Self::InvalidUtf8,
                 ExemplarFault::Length => Self::LabelLength,
                 ExemplarFault::SymbolReference => Self::SymbolReference,
+            },
+            SampleFault::Metadata(fault) => match fault {
+                MetadataFault::InvalidUtf8 => Self::InvalidUtf8,
+                MetadataFault::SymbolReference => Self::SymbolReference,
             },
         }
     }

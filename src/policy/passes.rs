@@ -2,8 +2,12 @@
 
 use crate::config::LimitSet;
 use crate::reasons::{Limit, Reason};
+use crate::wire::contents::family_metadata;
 use crate::wire::encoder::Source;
-use crate::wire::{Counts, Kind, Labels, Malformed, SampleFault, Series, Sieve, v1, v2};
+use crate::wire::{
+    Counts, Kind, Label, Labels, METRIC_NAME, Malformed, MetadataFault, SampleFault, Series, Sieve,
+    v1, v2,
+};
 
 use super::census::Lookout;
 use super::decisions::{Decision, Decisions};
@@ -72,13 +76,13 @@ impl<'a> Judging<'_, 'a> {
         self.watch.sift(series, source, |fault, _| match fault {
             SampleFault::Ahead(_) => exceeded.count(Limit::SamplesAhead),
             SampleFault::Behind(_) => exceeded.count(Limit::SamplesAge),
-            SampleFault::Histogram(_) | SampleFault::Exemplar(_) => {}
+            SampleFault::Histogram(_) | SampleFault::Exemplar(_) | SampleFault::Metadata(_) => {}
         })?;
         Ok(self.decisions.sieve().catches(series))
     }
 
-    /// Takes in a series of which single samples are refused. When neither a sample nor an exemplar is
-    /// left, the series is refused with the last of them.
+    /// Takes in a series of which samples, exemplars or metadata are refused singly. When neither a sample
+    /// nor an exemplar is left, the series is refused with the last of them, or else with its metadata.
     #[cold]
     fn put_sifted(
         &mut self,
@@ -100,8 +104,11 @@ impl<'a> Judging<'_, 'a> {
                 let labels = rules.describe(labels.list());
                 format!("{labels}: {}", describe_fault(fault, self.now))
             };
-            verdict.reject_sample(reason, kind, describe);
-            last = Some(reason);
+            verdict.reject_single(reason, kind, describe);
+            last = match kind {
+                Kind::Metadata => last.or(Some(reason)),
+                _ => Some(reason),
+            };
         })?;
         let left = sifted.counts.samples() + sifted.counts.of(Kind::Exemplar);
         match last {
@@ -245,19 +252,26 @@ impl<'a> Visitor<'a> for Judging<'_, 'a> {
     }
 
     fn metadata(&mut self, raw: &'a [u8]) -> Result<(), Malformed> {
-        let counts = Counts::one(Kind::Metadata);
-        self.verdict.metadata += 1;
-        self.verdict.received.add_all(&counts);
+        let Self { rules, verdict, .. } = self;
+        verdict.metadata += 1;
+        verdict.received.add(Kind::Metadata, 1);
         let valid = v1::metadata(raw)?;
-        if self.verdict.overfull(self.rules) {
+        if verdict.overfull(rules) {
             return Ok(());
         }
         if valid {
-            self.verdict.kept_metadata += 1;
+            verdict.kept_metadata += 1;
             self.output.put_metadata(raw);
         } else {
-            let example = || "a metadata entry".to_owned();
-            self.verdict.reject(Reason::InvalidUtf8, &counts, example);
+            let metadata = family_metadata(raw)?;
+            verdict.reject_single(Reason::InvalidUtf8, Kind::Metadata, || {
+                let family = Label {
+                    name: METRIC_NAME,
+                    value: metadata.family,
+                };
+                let fault = MetadataFault::InvalidUtf8;
+                format!("{}: {fault}", rules.describe(&[family]))
+            });
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ pub(crate) mod invariants;
 pub(crate) mod judged;
 mod leavings;
 mod limits;
+mod metadata;
 mod model;
 mod properties;
 mod references;

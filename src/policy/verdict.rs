@@ -11,10 +11,11 @@ use super::Rules;
 pub struct Rejection {
     /// The reason.
     pub reason: Reason,
-    /// The number of series or metadata entries that were refused whole. Of a reason that refuses
-    /// single samples, these are the series that have nothing else.
+    /// The number of series that were refused whole. Of a reason that refuses single samples, these are
+    /// the series that have nothing else. Where the whole request has too many, the number of its series or
+    /// of its metadata entries.
     pub series: u64,
-    /// The number of samples, histograms and exemplars that were refused singly.
+    /// The number of samples, histograms, exemplars and metadata that were refused singly.
     pub single: u64,
     /// What was refused.
     pub counts: Counts,
@@ -31,6 +32,13 @@ impl Rejection {
         } else {
             self.series + self.single
         }
+    }
+
+    /// True when no series, sample or exemplar was refused.
+    pub fn is_of_metadata(&self) -> bool {
+        let mut others = self.counts;
+        others.clear(Kind::Metadata);
+        self.series == 0 && others.is_empty()
     }
 }
 
@@ -165,7 +173,7 @@ impl Verdict {
         self.times.add_all(&series.times);
     }
 
-    /// Refuses a series or a metadata entry.
+    /// Refuses a series.
     pub(super) fn reject(
         &mut self,
         reason: Reason,
@@ -177,8 +185,8 @@ impl Verdict {
         rejection.counts.add_all(counts);
     }
 
-    /// Refuses a single sample, histogram or exemplar.
-    pub(super) fn reject_sample(
+    /// Refuses a single sample, histogram, exemplar or metadata.
+    pub(super) fn reject_single(
         &mut self,
         reason: Reason,
         kind: Kind,

@@ -123,14 +123,16 @@ impl<'s, 'a> Contents<'s, 'a> {
         let Some((metadata, symbols)) = self.metadata.take().zip(self.symbols) else {
             return Ok(None);
         };
-        let (help, unit) = metadata.strings(symbols).unwrap_or_default();
+        let fault = metadata.fault(symbols).map(SampleFault::Metadata);
+        let strings = metadata.strings(symbols);
+        let [help, unit] = strings.map(|text| text.unwrap_or(v2::UNREADABLE));
         let metadata = Metadata {
             family: b"",
             metric_type: metadata.metric_type,
             help,
             unit,
         };
-        Ok(Some((Content::Metadata(metadata), None)))
+        Ok(Some((Content::Metadata(metadata), fault)))
     }
 }
 

@@ -316,6 +316,8 @@ impl<'a> Put<'_, 'a> {
         let mut place = 0;
         let piece = self.piece;
         let has_last = piece.contains(self.series.units() - 1);
+        // None is counted where its metadata may not travel on.
+        let described = self.series.counts.of(Kind::Metadata) > 0;
         let source = self.source;
         std::iter::from_fn(move || {
             loop {
@@ -329,7 +331,8 @@ impl<'a> Put<'_, 'a> {
                         place += 1;
                         piece.contains(place - 1)
                     }
-                    Item::Exemplar(_) | Item::Metadata(_) => has_last,
+                    Item::Exemplar(_) => has_last,
+                    Item::Metadata(_) => has_last && described,
                     Item::Other => false,
                 };
                 if !wanted {

@@ -5,9 +5,9 @@ use super::histogram::{HistogramFault, histogram};
 use super::item::Item;
 use super::leaf::ExemplarFault;
 use super::protobuf::{Malformed, Reader};
-use super::{Counts, Kind, Series, Times, leaf, v1, v2};
+use super::{Counts, Kind, MetadataFault, Series, Times, leaf, v1, v2};
 
-/// Why a sample, a histogram or an exemplar may not travel on, where its series may.
+/// Why a sample, a histogram, an exemplar or metadata may not travel on, where its series may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SampleFault {
     /// Its timestamp, in milliseconds since the Unix epoch, is too far ahead.
@@ -18,10 +18,12 @@ pub enum SampleFault {
     Histogram(HistogramFault),
     /// It is an exemplar whose labels cannot be.
     Exemplar(ExemplarFault),
+    /// It is metadata whose strings cannot be.
+    Metadata(MetadataFault),
 }
 
-/// Leaves out what is too far ahead or behind, and histograms and exemplars that are faulty. A start timestamp is not
-/// looked at: hubs use none that is not before its sample.
+/// Leaves out what is too far ahead or behind, and histograms, exemplars and metadata that are faulty. A start
+/// timestamp is not looked at: hubs use none that is not before its sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sieve {
     /// The latest timestamp of a sample, a histogram or an exemplar, in milliseconds since the Unix
@@ -62,9 +64,8 @@ impl Sieve {
         source: Source<'_, 'a>,
         mut each: impl FnMut(SampleFault, Kind),
     ) -> Result<Series<'a>, Malformed> {
-        let metadata = series.counts.of(Kind::Metadata);
         let mut sifted = Series {
-            counts: Counts::one(Kind::Metadata).times(metadata),
+            counts: Counts::default(),
             times: Times::default(),
             exemplar_times: Times::default(),
             faulty: 0,
@@ -73,14 +74,24 @@ impl Sieve {
             metadata: &[],
             ..*series
         };
+        let mut metadata: Option<v2::Metadata> = None;
         let mut reader = Reader::new(series.raw);
         while let Some(item) = Item::next(&mut reader, source.protocol())? {
+            if let Item::Metadata(bytes) = item {
+                metadata = Some(metadata.unwrap_or_default().merge(bytes)?);
+            }
             let Some(looked) = self.look(item, source)? else {
                 continue;
             };
             match looked.fault {
                 Some(fault) => each(fault, looked.kind),
                 None => sifted.take(&looked),
+            }
+        }
+        if let (Some(metadata), Source::V2(symbols, _)) = (metadata, source) {
+            match metadata.fault(symbols) {
+                Some(fault) => each(SampleFault::Metadata(fault), Kind::Metadata),
+                None => sifted.counts.add(Kind::Metadata, 1),
             }
         }
         Ok(sifted)

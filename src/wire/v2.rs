@@ -121,7 +121,7 @@ pub(super) fn read_usual_labels<'a, 'r>(
 struct ReadItems<'a> {
     /// There are more labels.
     labelled: bool,
-    /// Metadata that holds and ends the series, with its key.
+    /// Metadata without a fault that stands once, at the end of the series, with its key.
     last_metadata: Option<&'a [u8]>,
 }
 
@@ -165,7 +165,8 @@ fn read_any_items<'a>(
         labelled: false,
         last_metadata: None,
     };
-    let (mut usual, mut has_metadata) = (true, false);
+    let mut usual = true;
+    let mut metadata: Option<Metadata> = None;
     let mut reader = Reader::new(rest);
     loop {
         let before = reader.rest();
@@ -197,14 +198,10 @@ fn read_any_items<'a>(
             }
             METADATA => {
                 expect(wire_type, WireType::Len)?;
-                let metadata = Metadata::default().merge(reader.bytes()?)?;
-                match metadata.strings(symbols) {
-                    Ok(_) if reader.rest().is_empty() => read.last_metadata = Some(before),
-                    Ok(_) => {}
-                    Err(fault) => series.fail(fault),
-                }
-                let first = !std::mem::replace(&mut has_metadata, true);
-                if first && read.last_metadata.is_some() {
+                let first = metadata.is_none();
+                metadata = Some(metadata.unwrap_or_default().merge(reader.bytes()?)?);
+                if first && reader.rest().is_empty() {
+                    read.last_metadata = Some(before);
                     continue;
                 }
             }
@@ -218,11 +215,21 @@ fn read_any_items<'a>(
     if pairs.name.is_some() {
         series.fail(SeriesFault::SymbolReference);
     }
+    if let Some(metadata) = metadata {
+        series.counts.add(Kind::Metadata, 1);
+        if metadata.fault(symbols).is_some() {
+            series.faulty += 1;
+            read.last_metadata = None;
+            usual = false;
+        }
+        if metadata.is_ambiguous() {
+            series.fail(SeriesFault::SymbolReference);
+        }
+    }
     if usual && !series.foreign {
         series.metadata = read.last_metadata.unwrap_or_default();
         series.samples = Some(&rest[..rest.len() - series.metadata.len()]);
     }
-    series.counts.add(Kind::Metadata, u64::from(has_metadata));
     Ok(read)
 }
 
@@ -291,15 +298,37 @@ impl Metadata {
     }
 
     /// Its help and its unit.
-    pub(super) fn strings<'a>(
-        self,
-        symbols: &Symbols<'a>,
-    ) -> Result<(&'a [u8], &'a [u8]), SeriesFault> {
-        Ok((
-            symbols.get_optional(self.help_ref)?,
-            symbols.get_optional(self.unit_ref)?,
-        ))
+    pub(super) fn strings<'a>(self, symbols: &Symbols<'a>) -> [Result<&'a [u8], SeriesFault>; 2] {
+        [self.help_ref, self.unit_ref].map(|reference| symbols.get_optional(reference))
     }
+
+    /// Why it may not travel on, if it may not.
+    pub(super) fn fault(self, symbols: &Symbols<'_>) -> Option<MetadataFault> {
+        let [help, unit] = self.strings(symbols).map(|text| match text {
+            Ok(_) => None,
+            Err(SeriesFault::InvalidUtf8) => Some(MetadataFault::InvalidUtf8),
+            Err(_) => Some(MetadataFault::SymbolReference),
+        });
+        help.max(unit)
+    }
+
+    /// True when decoders that keep the low 32 bits of a reference read something else than others.
+    fn is_ambiguous(self) -> bool {
+        let refs = [self.help_ref, self.unit_ref];
+        refs.iter()
+            .any(|reference| u32::try_from(*reference).is_err())
+    }
+}
+
+/// Why metadata may not travel on. Of several, the last in this order counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+pub enum MetadataFault {
+    /// A string that is not UTF-8.
+    #[error("its metadata must be UTF-8")]
+    InvalidUtf8,
+    /// A symbol reference out of range.
+    #[error("the references of its metadata must be within the symbol table")]
+    SymbolReference,
 }
 
 /// Walks an `Exemplar`. Its labels are no part of the series' identity, so no policy looks at them; their

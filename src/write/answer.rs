@@ -78,7 +78,9 @@ struct Case<'c> {
 impl Case<'_> {
     /// An answer after which nothing is left to send again.
     fn settled(&self, settled: &Settled) -> Answer {
-        let refused_here = !self.verdict.rejections.is_empty();
+        // Metadata alone makes no refusal: the spoke would count samples as lost that are written.
+        let mut rejections = self.verdict.rejections.iter();
+        let refused_here = rejections.any(|it| !it.is_of_metadata());
         let unsupported = settled.unsupported_samples();
         let status = match &settled.refusal {
             Some((status, _)) => *status,
@@ -149,8 +151,8 @@ impl Case<'_> {
             return match rejection.single {
                 0 => series.to_string(),
                 _ => format!(
-                    "{} series and exemplars",
-                    series + received.of(Kind::Exemplar)
+                    "{} series, exemplars and metadata",
+                    series + received.of(Kind::Exemplar) + received.of(Kind::Metadata)
                 ),
             };
         }
@@ -366,6 +368,33 @@ mod tests {
         let answer = answer("production", Protocol::V2, &verdict, &outcome);
         assert_eq!(answer.status, StatusCode::NO_CONTENT);
         assert_eq!(answer.samples.unsupported.of(Kind::Metadata), 5);
+    }
+
+    #[test]
+    fn metadata_that_is_refused_here_is_a_refusal_only_beside_others() {
+        let of_metadata = Rejection {
+            reason: Reason::InvalidUtf8,
+            series: 0,
+            single: 2,
+            counts: Counts::new([0, 0, 0, 2]),
+            example: "up{}: its metadata must be UTF-8".to_owned(),
+        };
+        for (rejected, status) in [(0, StatusCode::NO_CONTENT), (1, StatusCode::BAD_REQUEST)] {
+            let mut verdict = verdict(rejected);
+            verdict.received.add(Kind::Metadata, 5);
+            verdict.rejections.push(of_metadata.clone());
+            let outcome = Outcome::Settled(Settled {
+                written: Counts::new([10 - rejected, 0, 0, 3]),
+                ..Settled::default()
+            });
+            let answer = answer("production", Protocol::V2, &verdict, &outcome);
+            assert_eq!(answer.status, status);
+            assert_eq!(answer.samples.written.of(Kind::Metadata), 3);
+            assert_eq!(answer.written.map(|it| it.samples()), Some(10 - rejected));
+            assert!(answer.reasons.contains(&"invalid_utf8"));
+            let said = "invalid_utf8: 2 of 15 series, exemplars and metadata refused";
+            assert_eq!(answer.text.contains(said), rejected > 0, "{}", answer.text);
+        }
     }
 
     #[test]

@@ -4,10 +4,14 @@ mod real_hubs;
 
 use hubgate::wire::proto::v2;
 
-use crate::support::body::{Protocol, Series, bare, now, series, sorted_units, success_headers};
+use crate::support::body::{
+    Protocol, Series, bare, message, metadata_v1, now, series, snappy, sorted_units,
+    success_headers, unsnappy,
+};
 use crate::support::config::{config, config_hubs, hub_named, spoke};
 use crate::support::gate::{Gate, start_hub_and_gate};
 use crate::support::hub::ScriptedHub;
+use crate::support::sender::Request;
 
 /// A year, in milliseconds.
 const YEAR: i64 = 365 * 24 * 3_600_000;
@@ -213,5 +217,38 @@ async fn histograms_of_custom_buckets_are_no_samples_for_a_v1_hub() {
         let response = gate.write(from, &batch).await.expect(204);
         assert_eq!(response.written(), success_headers(from, (1, 1, 0)));
         assert_eq!(hub.take_one().series, batch, "{from:?}");
+    }
+}
+
+/// The message, compressed, with a byte in the text `help` that no UTF-8 has.
+fn with_bad_help(mut message: Vec<u8>) -> Vec<u8> {
+    let place = message.windows(4).position(|text| text == b"help");
+    message[place.expect("it has the help")] = 0xff;
+    snappy(&message)
+}
+
+/// A Prometheus hub stores such a help. A 400 would make the spoke count samples as lost.
+#[tokio::test]
+async fn metadata_that_is_not_utf8_costs_no_sample() {
+    for protocol in Protocol::BOTH {
+        let (hub, gate) = start_hub_and_gate(&protocol.hub_key()).await;
+        let described = own("described").sample(1.0, now()).help("help");
+        let batch = [described, own("other").sample(2.0, now())];
+        let body = with_bad_help(message(Protocol::V2, &batch));
+        let request = Request::write(Protocol::V2, body).spoke("production");
+        let response = gate.send(request).await.expect(204);
+        assert_eq!(response.written(), Some((2, 0, 0)), "{protocol:?}");
+        let received = hub.take_one();
+        assert!(received.series.iter().all(|it| it.metadata.is_none()));
+        assert_eq!(sorted_units(&received.series), sorted_units(&batch));
+        assert_eq!(gate.rejected("metadata", "invalid_utf8").await, 1.0);
+
+        let body = with_bad_help(unsnappy(&metadata_v1("up")).unwrap());
+        let request = Request::write(Protocol::V1, body).spoke("production");
+        gate.send(request).await.expect(204);
+        hub.expect_no_request();
+        assert_eq!(gate.rejected("metadata", "invalid_utf8").await, 2.0);
+        assert_eq!(gate.samples("written", "metadata").await, 0.0);
+        gate.expect_balanced_counts("production").await;
     }
 }

@@ -254,12 +254,7 @@ impl Case<'_> {
         };
         assert_eq!(count(None), verdict.kept_series);
         for rejection in &verdict.rejections {
-            // Metadata of V1 is refused for nothing else.
-            let metadata = match rejection.reason {
-                Reason::InvalidUtf8 => verdict.metadata - verdict.kept_metadata,
-                _ => 0,
-            };
-            let refused = count(Some(rejection.reason)) + metadata;
+            let refused = count(Some(rejection.reason));
             assert_eq!(refused, rejection.series, "{:?}", rejection.reason);
         }
     }
@@ -389,21 +384,14 @@ fn check_unchanged(protocol: Protocol, message: &[u8], kept: &PlainMessage) {
 fn check_counts(verdict: &Verdict, input: &PlainMessage) {
     assert_eq!(verdict.received, input.counts());
     assert_eq!(verdict.series, input.series.len() as u64);
+    assert_eq!(verdict.metadata, input.metadata.len() as u64);
     for kind in Kind::ALL {
         let sum = verdict.kept().of(kind) + verdict.rejected().of(kind);
         assert_eq!(verdict.received.of(kind), sum, "{kind:?}: {verdict:?}");
     }
-    let rejected_entries: u64 = verdict
-        .rejections
-        .iter()
-        .map(|rejection| rejection.series)
-        .sum();
-    let entries = input.series.len() + input.metadata.len();
-    assert_eq!(
-        (verdict.kept_series + verdict.kept_metadata) + rejected_entries,
-        entries as u64,
-        "{verdict:?}"
-    );
+    let rejected: u64 = verdict.rejections.iter().map(|it| it.series).sum();
+    let series = verdict.kept_series + rejected;
+    assert_eq!(series, verdict.series, "{verdict:?}");
     for rejection in &verdict.rejections {
         assert!(rejection.example.len() <= 240, "{rejection:?}");
     }

@@ -112,13 +112,6 @@ fn check_strings(series: &PlainSeries) -> Result<(), Vec<Reason>> {
             }
         }
     }
-    match &series.payload.metadata {
-        Some((_, None)) => reasons.push(Reason::SymbolReference),
-        Some((_, Some(strings))) if !strings.iter().all(|text| is_utf8(text)) => {
-            reasons.push(Reason::InvalidUtf8);
-        }
-        _ => {}
-    }
     // Labels of odd number are not resolved by the mirror, and may hold wrong UTF-8 as well.
     if reasons.contains(&Reason::SymbolReference) {
         reasons.push(Reason::InvalidUtf8);

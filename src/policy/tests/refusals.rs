@@ -7,7 +7,7 @@ use crate::policy::Verdict;
 use crate::reasons::Reason;
 use crate::wire::Protocol;
 use crate::wire::protobuf::put_bytes;
-use crate::wire::tests::mirror::{V1Metadata, V1Request};
+use crate::wire::tests::mirror::V1Request;
 
 use super::invariants::{LIMITS, Memory, inspect, rules};
 use super::{message, v1_series};
@@ -225,18 +225,6 @@ fn refuses_v1_strings_that_are_not_utf8() {
         Reason::RepeatedLabelField,
         r#"up{cluster="production"}"#,
     );
-
-    let metadata = V1Metadata {
-        help: b"\xff".to_vec(),
-        ..V1Metadata::default()
-    };
-    let message = V1Request {
-        timeseries: vec![],
-        metadata: vec![metadata],
-    }
-    .encode_to_vec();
-    let found = verdict(Protocol::V1, LENIENT, &message);
-    check("metadata", &found, Reason::InvalidUtf8, "a metadata entry");
 }
 
 #[test]

@@ -218,7 +218,7 @@ impl Encoder {
     }
 
     fn put_metadata(&mut self, metadata: walk::Metadata, symbols: &Symbols<'_>) {
-        let (help, unit) = metadata.strings(symbols).unwrap_or_default();
+        let [help, unit] = metadata.strings(symbols).map(Result::unwrap_or_default);
         let fields = &mut self.metadata_fields;
         fields.clear();
         for (field, value) in [

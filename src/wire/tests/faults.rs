@@ -4,12 +4,12 @@
 
 use std::ops::RangeInclusive;
 
-use super::mirror::{Payload, PlainExemplar, PlainHistogram};
+use super::mirror::{Payload, PlainExemplar, PlainHistogram, PlainMetadata};
 use crate::reasons::Reason;
 use crate::wire::{Counts, Kind};
 
 /// What may travel on of what a series carries, and for what the rest is refused: one entry a
-/// sample, histogram or exemplar.
+/// sample, histogram, exemplar or metadata.
 pub(crate) fn sift(
     mut payload: Payload,
     times: RangeInclusive<i64>,
@@ -38,6 +38,10 @@ pub(crate) fn sift(
     payload
         .exemplars
         .retain(|exemplar| keeps(Kind::Exemplar, exemplar.2, exemplar_fault(exemplar)));
+    if let Some(fault) = payload.metadata.as_ref().and_then(metadata_fault) {
+        refused.push((Kind::Metadata, fault));
+        payload.metadata = None;
+    }
     if !refused.is_empty() && is_void(&payload) {
         payload.metadata = None;
     }
@@ -76,6 +80,15 @@ fn exemplar_fault((labels, ..): &PlainExemplar) -> Option<Reason> {
         true if length > 4096 => Some(Reason::LabelLength),
         true => None,
     }
+}
+
+/// Why metadata may not travel on.
+fn metadata_fault((_, strings): &PlainMetadata) -> Option<Reason> {
+    let Some(strings) = strings else {
+        return Some(Reason::SymbolReference);
+    };
+    let utf8 = strings.iter().all(|text| str::from_utf8(text).is_ok());
+    (!utf8).then_some(Reason::InvalidUtf8)
 }
 
 /// True for a histogram that no hub stores right.
