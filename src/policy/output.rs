@@ -4,8 +4,8 @@ use crate::wire::encoder::{Encoder, NewLabels, Piece, Source};
 use crate::wire::identity::Key;
 use crate::wire::{Label, Labels, Malformed, Series, Sieve};
 
+use super::Rules;
 use super::decisions::Decision;
-use super::{Census, Rules};
 
 /// The encoders of a walk; there are none when the walk only inspects.
 pub(super) struct Output<'e, 'a> {
@@ -87,30 +87,8 @@ impl<'e, 'a> Output<'e, 'a> {
         Ok(())
     }
 
-    /// Asks a census about a series that may travel on, with the labels that were decided. False when it
-    /// is one too many. One without samples is never taken in.
-    #[inline(never)] // So that the series that it is not asked about pay nothing for it.
-    pub(super) fn ask(
-        &mut self,
-        census: &mut dyn Census,
-        series: &Series<'a>,
-        labels: &Labels<'a>,
-        decision: Decision,
-        source: Source<'_, 'a>,
-    ) -> bool {
-        let edited = &mut self.edited;
-        let Some(labels) = new_labels(self.rules, edited, series, labels, decision) else {
-            return true;
-        };
-        let identity = labels.identity(source, census.key());
-        if series.counts.samples() == 0 {
-            return census.has(identity);
-        }
-        census.knows(identity) || census.admit(identity, labels.metric(source))
-    }
-
     /// What a census is told of a series that may travel on, with the labels that were decided.
-    #[inline(never)] // As above.
+    #[inline(never)] // So that the series that it is not asked about pay nothing for it.
     pub(super) fn identify(
         &mut self,
         key: &Key,

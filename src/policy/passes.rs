@@ -150,16 +150,24 @@ impl<'a> Judging<'_, 'a> {
         if !asks {
             return false;
         }
-        if series.counts.samples() > 0 && lookout.census.is_patient() {
-            let key = lookout.census.key();
-            let identified = self.output.identify(key, series, labels, decision, source);
-            let asked = identified.map(|(series, metric)| lookout.ask_later(series, metric));
-            let too_many = asked.unwrap_or_default();
+        let key = lookout.census.key();
+        let identified = self.output.identify(key, series, labels, decision, source);
+        let Some((identity, metric)) = identified else {
+            return false;
+        };
+        let sampled = series.counts.samples() > 0;
+        if sampled && lookout.census.is_patient() {
+            let too_many = lookout.ask_later(identity, metric);
             self.verdict.exceeded.add(Limit::ActiveSeries, too_many);
             return false;
         }
         let census = &mut *lookout.census;
-        if self.output.ask(census, series, labels, decision, source) {
+        // One without samples is never taken in.
+        let fits = match sampled {
+            true => census.knows(identity) || census.admit(identity, metric),
+            false => census.has(identity),
+        };
+        if fits {
             return false;
         }
         lookout.refuses = true;

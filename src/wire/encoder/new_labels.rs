@@ -24,14 +24,8 @@ pub enum NewLabels<'p, 'a> {
 }
 
 impl<'a> NewLabels<'_, 'a> {
-    /// The identity of the series, as it will be encoded.
-    pub fn identity(self, source: Source<'_, 'a>, key: &Key) -> u64 {
-        let mut sum: u64 = 0;
-        self.each(source, |label| sum = sum.wrapping_add(key.label(label)));
-        key.series(sum)
-    }
-
-    /// The [identity](Self::identity) and the [metric](Self::metric).
+    /// The identity of the series, as it will be encoded, and the name of its metric; empty when there is
+    /// none.
     pub fn identify(self, source: Source<'_, 'a>, key: &Key) -> (u64, &'a [u8]) {
         let mut sum: u64 = 0;
         let mut metric: &[u8] = b"";
@@ -42,17 +36,6 @@ impl<'a> NewLabels<'_, 'a> {
             }
         });
         (key.series(sum), metric)
-    }
-
-    /// The name of the metric; empty when there is none.
-    pub fn metric(self, source: Source<'_, 'a>) -> &'a [u8] {
-        let mut metric: &[u8] = b"";
-        self.each(source, |label| {
-            if label.name == METRIC_NAME {
-                metric = label.value;
-            }
-        });
-        metric
     }
 
     /// Tells all labels to `each`, in their order.
