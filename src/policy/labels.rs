@@ -121,7 +121,7 @@ impl Rules {
         if too_long || labels.exceeds_text() {
             return (Decision::Refuse(Reason::LabelLength), None);
         }
-        let (found, sorted) = match self.scan_sorted(labels.list()) {
+        let (found, sorted) = match self.scan(labels.list(), self.limits.label_value_bytes_max) {
             Some(found) => (found, true),
             None => {
                 let sorted = labels.list().is_sorted_by(|a, b| a.name < b.name);
@@ -138,10 +138,9 @@ impl Rules {
         self.judge_cluster(found.cluster, labels.list(), !sorted, changed)
     }
 
-    /// [`Self::scan`] for labels that are sorted and break no rule but that of the cluster label; `None`
-    /// for others.
+    /// Scans labels that are sorted and break no rule but that of the cluster label; `None` for others.
     #[inline]
-    fn scan_sorted<'a>(&self, labels: &[Label<'a>]) -> Option<Found<'a>> {
+    fn scan<'a>(&self, labels: &[Label<'a>], length_max: usize) -> Option<Found<'a>> {
         let mut found = Found {
             cluster: b"",
             empty_value: false,
@@ -164,7 +163,7 @@ impl Rules {
             }
             previous = name;
         }
-        (named && longest <= self.limits.label_value_bytes_max).then_some(found)
+        (named && longest <= length_max).then_some(found)
     }
 
     /// Checks everything about sorted labels but the cluster label's value.
@@ -173,48 +172,18 @@ impl Rules {
         labels: &[Label<'a>],
         exceeded: &mut LimitSet,
     ) -> Result<Found<'a>, Reason> {
-        let found = self.scan(labels, self.limits.label_value_bytes_max);
+        let check = |length_max| {
+            let found = self.scan(labels, length_max);
+            found.ok_or_else(|| fault(labels, length_max))
+        };
+        let found = check(self.limits.label_value_bytes_max);
         let Err(Reason::LabelLength) = found else {
             return found;
         };
         *exceeded = exceeded.with(Limit::LabelValueBytes);
         match self.limits.mode(Limit::LabelValueBytes) {
             LimitMode::Enforce => found,
-            LimitMode::Observe => self.scan(labels, usize::MAX),
-        }
-    }
-
-    fn scan<'a>(&self, labels: &[Label<'a>], length_max: usize) -> Result<Found<'a>, Reason> {
-        let mut found = Found {
-            cluster: b"",
-            empty_value: false,
-        };
-        let mut named = false;
-        let mut previous: &[u8] = b"";
-        for label in labels {
-            // Empty names sort first, so the second of two is a repetition of the first.
-            if label.name.is_empty() {
-                return Err(Reason::EmptyLabelName);
-            }
-            if label.name == previous {
-                return Err(Reason::DuplicateLabelName);
-            }
-            let longest = label.name.len().max(label.value.len());
-            if longest > length_max {
-                return Err(Reason::LabelLength);
-            }
-            found.empty_value |= label.value.is_empty();
-            if label.name == self.cluster_label {
-                found.cluster = label.value;
-            } else if label.name == METRIC_NAME {
-                named = !label.value.is_empty();
-            }
-            previous = label.name;
-        }
-        if named {
-            Ok(found)
-        } else {
-            Err(Reason::MissingMetricName)
+            LimitMode::Observe => check(usize::MAX),
         }
     }
 
@@ -344,6 +313,26 @@ impl Rules {
         }
         out
     }
+}
+
+/// What is wrong with sorted labels that a scan does not take.
+#[cold]
+fn fault(labels: &[Label<'_>], length_max: usize) -> Reason {
+    let mut previous: &[u8] = b"";
+    for label in labels {
+        // Empty names sort first, so the second of two is a repetition of the first.
+        if label.name.is_empty() {
+            return Reason::EmptyLabelName;
+        }
+        if label.name == previous {
+            return Reason::DuplicateLabelName;
+        }
+        if label.name.len().max(label.value.len()) > length_max {
+            return Reason::LabelLength;
+        }
+        previous = label.name;
+    }
+    Reason::MissingMetricName
 }
 
 /// Where a name stands among sorted labels, or would have to.
