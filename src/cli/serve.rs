@@ -57,8 +57,8 @@ pub(super) struct ServeArgs {
 }
 
 /// Keeps the memory in pages of the usual size. Bodies of all sizes come and go on thousands of connections, and of a
-/// huge page that is given back in parts, all stays: with them hubgate holds up to twice as much, and takes as much
-/// CPU time. The allocator does not ask for any (`no_thp`), but a system may give them to all.
+/// huge page that is given back in parts, all stays: with them hubgate holds up to three times as much, and takes as
+/// much CPU time. The allocator does not ask for any (`no_thp`), but a system may give them to all.
 fn avoid_huge_pages() {
     if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
         tracing::debug!(%error, "the memory may be in huge pages");
