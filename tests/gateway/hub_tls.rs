@@ -373,6 +373,8 @@ async fn certificates_and_authorities_change_under_flow_without_a_refused_write(
     // The hub gets a certificate of the new authority, and takes clients of both.
     trust(&[&old, &new]);
     gate.reload().await.expect(200);
+    // A request of before the reload may still be about to connect.
+    flow.pass().await;
     hub.set_tls(&server(&new, &[&old, &new]));
     flow.pass().await;
     // hubgate gets a new certificate. The two files are not written at once.
