@@ -3,6 +3,7 @@
 //! To find out takes longer than all the rest that a walk does with a series. So whoever keeps count says
 //! which series to ask about, and the others cost a count down.
 
+use crate::wire::encoder::Assembly;
 use crate::wire::identity::Key;
 
 /// Keeps count of the series of a spoke, and says which of them to ask about.
@@ -43,6 +44,7 @@ pub(super) struct Lookout<'c, 'a> {
     pub(super) refuses: bool,
     /// Series that pass before the next one.
     pass: u32,
+    assembly: Assembly,
     /// Series that are to be asked about, and their metrics.
     later: [(u64, &'a [u8]); TOGETHER],
     /// How many they are.
@@ -56,6 +58,7 @@ impl<'c, 'a> Lookout<'c, 'a> {
             census,
             refuses: false,
             pass,
+            assembly: Assembly::default(),
             later: [(0, b""); TOGETHER],
             count: 0,
         }
@@ -84,6 +87,11 @@ impl<'c, 'a> Lookout<'c, 'a> {
         let too_many =
             asked.filter(|(it, metric)| !census.knows(*it) && !census.admit(*it, metric));
         too_many.count() as u64
+    }
+
+    /// What the identity of a series is made with.
+    pub(super) fn identity(&mut self) -> (&Key, &mut Assembly) {
+        (self.census.key(), &mut self.assembly)
     }
 
     /// True when the series at hand is one to ask about.

@@ -1,6 +1,6 @@
 //! Hands series that may travel on to encoders, with the labels and the samples that were decided.
 
-use crate::wire::encoder::{Encoder, NewLabels, Piece, Source};
+use crate::wire::encoder::{Assembly, Encoder, NewLabels, Piece, Source};
 use crate::wire::identity::Key;
 use crate::wire::{Label, Labels, Malformed, Series, Sieve};
 
@@ -91,7 +91,7 @@ impl<'e, 'a> Output<'e, 'a> {
     #[inline(never)] // So that the series that it is not asked about pay nothing for it.
     pub(super) fn identify(
         &mut self,
-        key: &Key,
+        (key, assembly): (&Key, &mut Assembly),
         series: &Series<'a>,
         labels: &Labels<'a>,
         decision: Decision,
@@ -99,7 +99,8 @@ impl<'e, 'a> Output<'e, 'a> {
     ) -> Option<(u64, &'a [u8])> {
         let edited = &mut self.edited;
         let labels = new_labels(self.rules, edited, series, labels, decision)?;
-        Some(labels.identify(source, key))
+        let identity = assembly.identify(key, series, labels, source);
+        Some((identity, labels.metric(source)))
     }
 
     /// Hands the bytes of a V1 `MetricMetadata` on.

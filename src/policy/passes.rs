@@ -150,8 +150,10 @@ impl<'a> Judging<'_, 'a> {
         if !asks {
             return false;
         }
-        let key = lookout.census.key();
-        let identified = self.output.identify(key, series, labels, decision, source);
+        let identity = lookout.identity();
+        let identified = self
+            .output
+            .identify(identity, series, labels, decision, source);
         let Some((identity, metric)) = identified else {
             return false;
         };

@@ -4,6 +4,7 @@
 //! metadata without a series and for exemplars without a sample; a message for a V2 hub may have a
 //! second message in V1 beside it that holds these. Buffers are kept from message to message.
 
+mod assembly;
 mod buffer;
 mod interner;
 mod new_labels;
@@ -17,6 +18,7 @@ use super::transcode::Part;
 use super::v2::Symbols;
 use super::{Counts, Kind, Label, Protocol, Series, Sieve};
 
+pub use assembly::Assembly;
 pub use interner::SYMBOL_BYTES;
 pub use new_labels::NewLabels;
 pub use source::Source;

@@ -1,89 +1,102 @@
 //! The identity of a series: a number that follows from its labels alone.
 //!
-//! It follows from a sum over the labels, each hashed from its name and its value. So the order of the
-//! labels makes no difference, nor does how they are encoded, or in which version of the message. The sum is
-//! hashed once more. Otherwise two series whose sums differ in bits that somebody leaves away would go on to do
-//! so with each label that both are given.
+//! It is a hash of the labels as V1 encodes them: sorted by name, none without a value, each length in as few
+//! bytes as it takes. So it makes no difference in which version of the message they came, or how they were
+//! encoded there. Most series of V1 come like this, and their bytes are hashed where they lie: for each string,
+//! a hash of strings has to find out how long it is, which takes longer than to hash it.
 //!
 //! The hash has a secret key. Whoever does not know it, and never sees an identity, cannot make two
-//! series with the same one. It multiplies 64 bits by 64 and folds the product, as wyhash does. Every
-//! word of a text is mixed with secret words before it is multiplied, and so is the length. In the plain,
-//! the length would not do: short texts are read in two words that overlap, and two texts of different
-//! lengths could then differ by what cancels out for every key.
+//! series with the same one. It multiplies 64 bits by 64 and folds the product, as wyhash does, in four lanes
+//! that do not wait for each other. Each word is mixed with secret words before it is multiplied, and so is the length of
+//! all.
 
-use super::Label;
+/// The bytes that are hashed at once.
+const STEP: usize = 16 * LANES;
 
-/// Texts up to here are read in two words.
-const SHORT: usize = 16;
+/// Products that do not wait for each other.
+const LANES: usize = 4;
 
 /// What makes identities secret.
 pub struct Key {
-    name: u64,
-    value: u64,
-    short: u64,
-    long: [u64; 4],
-    /// For each length of a short text.
-    lengths: [u64; SHORT + 1],
-    series: [u64; 2],
+    /// What the lanes begin with.
+    begin: [u64; LANES],
+    /// What every other word is mixed with.
+    other: [u64; LANES],
+    /// What the lanes are mixed with at the end.
+    end: [u64; LANES],
+    length: [u64; 2],
+}
+
+/// What was hashed of a series.
+#[derive(Debug, Clone, Copy)]
+pub struct Hashed {
+    lanes: [u64; LANES],
+    length: u64,
 }
 
 impl Key {
     /// The words that a key is made of.
-    pub const WORDS: usize = 9 + SHORT + 1;
+    pub const WORDS: usize = 3 * LANES + 2;
 
     /// A key of random words, each as secret as the others.
     pub fn new(words: [u64; Self::WORDS]) -> Self {
-        let [name, value, short, a, b, c, d, one, other, lengths @ ..] = words;
+        let (four, length) = words.as_chunks();
         Self {
-            name,
-            value,
-            short,
-            long: [a, b, c, d],
-            lengths,
-            series: [one, other],
+            begin: four[0],
+            other: four[1],
+            end: four[2],
+            length: [length[0], length[1]],
         }
     }
 
-    /// The identity of a series, from the sum of what its labels add.
+    /// The identity of a series whose labels are encoded like this.
     #[inline]
-    pub fn series(&self, sum: u64) -> u64 {
-        let [one, other] = self.series;
-        fold(sum ^ one, sum ^ other)
+    pub fn identity(&self, labels: &[u8]) -> u64 {
+        let mut hashed = self.begin();
+        let rest = self.hash(&mut hashed, labels);
+        self.end(hashed, rest)
     }
 
-    /// What a label adds to the sum of its series. One without a value is no label.
+    /// Begins with a series whose labels come in parts.
     #[inline]
-    pub fn label(&self, label: Label<'_>) -> u64 {
-        if label.value.is_empty() {
-            return 0;
+    pub fn begin(&self) -> Hashed {
+        Hashed {
+            lanes: self.begin,
+            length: 0,
         }
-        let (name, value) = (self.text(label.name), self.text(label.value));
-        fold(name ^ self.name, value ^ self.value)
+    }
+
+    /// Hashes the next part of the labels of a series, but for its last bytes, fewer than 64, which it returns:
+    /// with them the next part begins.
+    #[inline]
+    pub fn hash<'l>(&self, hashed: &mut Hashed, labels: &'l [u8]) -> &'l [u8] {
+        let (steps, rest) = labels.as_chunks::<STEP>();
+        let mut lanes = hashed.lanes;
+        for step in steps {
+            lanes = self.step(lanes, step);
+        }
+        hashed.lanes = lanes;
+        hashed.length += (labels.len() - rest.len()) as u64;
+        rest
+    }
+
+    /// The identity of a series of which only the last bytes, fewer than 64, are not hashed.
+    #[inline]
+    pub fn end(&self, hashed: Hashed, rest: &[u8]) -> u64 {
+        let mut step = [0; STEP];
+        step[..rest.len()].copy_from_slice(rest);
+        let lanes = self.step(hashed.lanes, &step);
+        let [one, two, three, four] = std::array::from_fn(|it| lanes[it] ^ self.end[it]);
+        let length = hashed.length + rest.len() as u64;
+        let [first, last] = self.length;
+        fold(fold(one, two) ^ length ^ first, fold(three, four) ^ last)
     }
 
     #[inline]
-    fn text(&self, text: &[u8]) -> u64 {
-        let Some(length) = self.lengths.get(text.len()) else {
-            return self.long(text);
-        };
-        let [first, last] = short_words(text);
-        fold(first ^ self.short, last ^ length)
-    }
-
-    /// The hash of a text of more than 16 bytes. The last step overlaps the one before.
-    fn long(&self, text: &[u8]) -> u64 {
-        let [length, seed, word, last] = self.long;
-        let step = |hash: u64, step: &[u8; SHORT], word: u64| {
-            let [first, second] = words(step);
-            fold(first ^ hash, second ^ word)
-        };
-        let start = fold(text.len() as u64 ^ length, seed);
-        let (steps, _) = text.as_chunks::<SHORT>();
-        let hash = steps.iter().fold(start, |hash, it| step(hash, it, word));
-        match text.last_chunk() {
-            Some(end) => step(hash, end, last),
-            None => hash,
-        }
+    fn step(&self, lanes: [u64; LANES], step: &[u8; STEP]) -> [u64; LANES] {
+        let (words, _) = step.as_chunks();
+        let word = |place: usize| u64::from_le_bytes(words[place]);
+        std::array::from_fn(|it| fold(word(2 * it) ^ lanes[it], word(2 * it + 1) ^ self.other[it]))
     }
 }
 
@@ -91,25 +104,6 @@ impl std::fmt::Debug for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Key(..)")
     }
-}
-
-/// Two words that hold all bytes of a text of at most 16. Texts of the same length have different ones.
-#[inline]
-fn short_words(text: &[u8]) -> [u64; 2] {
-    if let (Some(first), Some(last)) = (text.first_chunk(), text.last_chunk()) {
-        return [first, last].map(|word| u64::from_le_bytes(*word));
-    }
-    if let (Some(first), Some(last)) = (text.first_chunk(), text.last_chunk()) {
-        return [first, last].map(|word| u32::from_le_bytes(*word).into());
-    }
-    let byte = |place: usize| text.get(place).copied().map_or(0, u64::from);
-    [byte(0) | byte(1) << 8 | byte(2) << 16, 0]
-}
-
-#[inline]
-fn words(step: &[u8; SHORT]) -> [u64; 2] {
-    let (words, _) = step.as_chunks();
-    [words[0], words[1]].map(u64::from_le_bytes)
 }
 
 /// The two halves of a product, mixed.
@@ -123,6 +117,8 @@ fn fold(one: u64, other: u64) -> u64 {
 pub(crate) mod tests {
     use std::collections::{HashMap, HashSet};
 
+    use prost::encoding;
+
     use super::*;
 
     /// A key for each seed.
@@ -131,49 +127,43 @@ pub(crate) mod tests {
         Key::new(std::array::from_fn(|_| random.u64(..)))
     }
 
-    fn identity(key: &Key, labels: &[(&[u8], &[u8])]) -> u64 {
-        let labels = labels.iter().map(|(name, value)| Label { name, value });
-        let sum = labels.fold(0_u64, |sum, label| sum.wrapping_add(key.label(label)));
-        key.series(sum)
+    /// The labels as prost encodes them.
+    fn encoded(labels: &[(&[u8], &[u8])]) -> Vec<u8> {
+        let mut encoded = Vec::new();
+        for (name, value) in labels {
+            let mut label = Vec::new();
+            encoding::bytes::encode(1, &name.to_vec(), &mut label);
+            encoding::bytes::encode(2, &value.to_vec(), &mut label);
+            encoding::bytes::encode(1, &label, &mut encoded);
+        }
+        encoded
     }
 
-    /// Sums that have their upper bits in common would keep them with whatever is added to both.
+    fn identity(key: &Key, labels: &[(&[u8], &[u8])]) -> u64 {
+        key.identity(&encoded(labels))
+    }
+
     #[test]
-    fn sums_that_are_close_say_nothing_of_identities() {
+    fn labels_that_come_in_parts_have_the_same_identity() {
         let key = key(1);
         let mut random = fastrand::Rng::with_seed(2);
-        let mut equal = [0_u32; 64];
-        let count = 20_000;
-        for _ in 0..count {
-            let sum = random.u64(..);
-            let close = key.series(sum) ^ key.series(sum ^ random.u64(1..1 << 12));
-            for (bit, equal) in equal.iter_mut().enumerate() {
-                *equal += u32::from(close >> bit & 1 == 0);
+        for length in 0..400 {
+            let labels: Vec<u8> = std::iter::repeat_with(|| random.u8(..))
+                .take(length)
+                .collect();
+            let expected = key.identity(&labels);
+            let mut hashed = key.begin();
+            let mut rest = Vec::new();
+            let mut left = &labels[..];
+            while !left.is_empty() {
+                let (part, after) = left.split_at(random.usize(1..=left.len().min(150)));
+                rest.extend_from_slice(part);
+                rest = key.hash(&mut hashed, &rest).to_vec();
+                left = after;
             }
+            assert_eq!(key.end(hashed, &rest), expected, "{length}");
         }
-        for (bit, equal) in equal.into_iter().enumerate() {
-            let share = f64::from(equal) / f64::from(count);
-            assert!((0.48..0.52).contains(&share), "bit {bit}: {share}");
-        }
-    }
-
-    #[test]
-    fn order_and_labels_without_a_value_make_no_difference() {
-        let [key, other_key] = [1, 2].map(key);
-        let labels: [(&[u8], &[u8]); 3] = [(b"__name__", b"up"), (b"a", b"b"), (b"job", b"node")];
-        let expected = identity(&key, &labels);
-        let [one, two, three] = labels;
-        for other in [
-            [one, three, two],
-            [two, one, three],
-            [three, two, one],
-            [three, one, two],
-        ] {
-            assert_eq!(identity(&key, &other), expected);
-        }
-        let with_empty = [one, (b"zone", b""), two, (b"", b""), three];
-        assert_eq!(identity(&key, &with_empty), expected);
-        assert_ne!(identity(&other_key, &labels), expected);
+        assert_ne!(self::key(2).identity(b""), key.identity(b""));
     }
 
     /// What is read twice, moves, or is swapped must not cancel out, whatever the key.

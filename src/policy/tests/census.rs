@@ -3,6 +3,8 @@
 //!
 //! The property tests and the fuzz targets share this file.
 
+use prost::encoding;
+
 use super::invariants::NOW;
 use super::mirror::{PlainMessage, PlainSeries};
 use super::model::Setting;
@@ -11,7 +13,7 @@ use crate::policy::{self, Census, Rules, Scratch, Verdict};
 use crate::reasons::{Limit, Reason};
 use crate::wire::encoder::{Encoder, Form, Metadata};
 use crate::wire::identity::Key;
-use crate::wire::{Counts, Kind, Label, Protocol};
+use crate::wire::{Counts, Kind, Protocol};
 
 /// Is asked about each series, and refuses some of them or none.
 struct Counter {
@@ -41,11 +43,20 @@ impl Counter {
     }
 
     fn identity(&self, series: &PlainSeries) -> u64 {
-        let labels = series.labels.iter().flatten();
-        let labels = labels.map(|(name, value)| Label { name, value });
-        let sum = labels.fold(0_u64, |sum, label| sum.wrapping_add(self.key.label(label)));
-        self.key.series(sum)
+        self.key.identity(&encoded(series))
     }
+}
+
+/// The labels of a series as prost encodes them.
+fn encoded(series: &PlainSeries) -> Vec<u8> {
+    let mut encoded = Vec::new();
+    for (name, value) in series.labels.iter().flatten() {
+        let mut label = Vec::new();
+        encoding::bytes::encode(1, name, &mut label);
+        encoding::bytes::encode(2, value, &mut label);
+        encoding::bytes::encode(1, &label, &mut encoded);
+    }
+    encoded
 }
 
 impl Census for Counter {

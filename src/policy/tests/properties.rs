@@ -6,10 +6,12 @@ use prost::Message;
 use crate::config::LabelPolicy;
 use crate::policy::{self, Scratch};
 use crate::reasons::Reason;
-use crate::wire::proto::v2;
-use crate::wire::tests::mirror::{PlainMessage, V2Request};
+use crate::wire::proto::{v1, v2};
+use crate::wire::tests::mirror::{
+    PlainLabels, PlainMessage, V1Label, V1Request, V1Series, V2Request,
+};
 use crate::wire::tests::{generate, shapes};
-use crate::wire::{Clean, Protocol};
+use crate::wire::{Clean, Protocol, limited};
 
 use super::invariants::{LIMITS, NOW, SPOKE, check, policies};
 use super::model::Setting;
@@ -177,5 +179,89 @@ proptest! {
     #[test]
     fn judges_series_together_as_alone(seed: [u8; 16]) {
         together::check_drawn(&seed);
+    }
+}
+
+/// A message of series with a sample and these labels.
+fn message_of(protocol: Protocol, series: &[PlainLabels]) -> Vec<u8> {
+    let v1_label = |(name, value): &(Vec<u8>, Vec<u8>)| V1Label {
+        name: name.clone(),
+        value: value.clone(),
+    };
+    let v1_series = |labels: &PlainLabels| V1Series {
+        labels: labels.iter().map(v1_label).collect(),
+        samples: vec![v1::Sample::default()],
+        ..V1Series::default()
+    };
+    let mut symbols = vec![Vec::new()];
+    let mut v2_series = |labels: &PlainLabels| {
+        let first = symbols.len();
+        symbols.extend(
+            labels
+                .iter()
+                .flat_map(|(name, value)| [name.clone(), value.clone()]),
+        );
+        v2::TimeSeries {
+            labels_refs: (first..symbols.len()).map(limited).collect(),
+            samples: vec![v2::Sample::default()],
+            ..v2::TimeSeries::default()
+        }
+    };
+    match protocol {
+        Protocol::V1 => V1Request {
+            timeseries: series.iter().map(v1_series).collect(),
+            metadata: Vec::new(),
+        }
+        .encode_to_vec(),
+        Protocol::V2 => V2Request {
+            timeseries: series.iter().map(&mut v2_series).collect(),
+            symbols,
+        }
+        .encode_to_vec(),
+    }
+}
+
+/// A census knows a series by its labels, however long they are, and whether or not they come in order and with the
+/// spoke's own among them.
+#[test]
+fn labels_of_any_length_identify_their_series() {
+    let lengths = [
+        1, 15, 16, 31, 32, 33, 63, 127, 128, 500, 511, 512, 513, 1_000, 3_000,
+    ];
+    let mut all: Vec<PlainLabels> = Vec::new();
+    for turn in [0, 4, 9] {
+        let values = lengths.iter().cycle().skip(turn);
+        for (name, value) in lengths.iter().zip(values) {
+            let label = |byte: u8| (vec![byte; *name], vec![byte; *value]);
+            all.push((b'h'..=b'i').map(label).collect());
+        }
+    }
+    // As long as what is assembled at once, a byte more, and so on.
+    all.extend((880..960).map(|length| {
+        vec![
+            (b"a".to_vec(), vec![b'a'; 64]),
+            (b"b".to_vec(), vec![b'b'; length]),
+        ]
+    }));
+    for labels in &mut all {
+        labels.push((b"__name__".to_vec(), b"up".to_vec()));
+    }
+    for cluster in [None, Some(SPOKE), Some("elsewhere")] {
+        let mut all = all.clone();
+        for labels in &mut all {
+            labels.extend(cluster.map(|value| (b"cluster".to_vec(), value.into())));
+            labels.sort();
+        }
+        let backwards = all
+            .iter()
+            .map(|labels| labels.iter().rev().cloned().collect());
+        for series in [all.clone(), backwards.collect()] {
+            for protocol in [Protocol::V1, Protocol::V2] {
+                let message = message_of(protocol, &series);
+                for policy in policies() {
+                    check_against_model(protocol, &message, policy);
+                }
+            }
+        }
     }
 }

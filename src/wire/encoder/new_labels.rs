@@ -1,9 +1,9 @@
 //! The labels that a series is encoded with.
 
-use crate::wire::identity::Key;
-use crate::wire::{Label, METRIC_NAME};
+use crate::wire::Label;
 
 use super::Source;
+use super::source::metric;
 
 /// The labels that a series is encoded with.
 #[derive(Debug, Clone, Copy)]
@@ -24,18 +24,13 @@ pub enum NewLabels<'p, 'a> {
 }
 
 impl<'a> NewLabels<'_, 'a> {
-    /// The identity of the series, as it will be encoded, and the name of its metric; empty when there is
-    /// none.
-    pub fn identify(self, source: Source<'_, 'a>, key: &Key) -> (u64, &'a [u8]) {
-        let mut sum: u64 = 0;
-        let mut metric: &[u8] = b"";
-        self.each(source, |label| {
-            sum = sum.wrapping_add(key.label(label));
-            if label.name == METRIC_NAME {
-                metric = label.value;
-            }
-        });
-        (key.series(sum), metric)
+    /// The name of the metric; empty when there is none. The labels must be sorted by name.
+    #[inline]
+    pub fn metric(self, source: Source<'_, 'a>) -> &'a [u8] {
+        match self {
+            Self::Same(block) | Self::Inserted { block, .. } => source.metric(block),
+            Self::List(labels) => metric(labels.iter().copied()),
+        }
     }
 
     /// Tells all labels to `each`, in their order.

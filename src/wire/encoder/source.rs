@@ -1,7 +1,7 @@
 //! Where a series comes from, and what its walk knows of its labels.
 
 use crate::wire::v2::{Pair, Symbols};
-use crate::wire::{Label, Labels, Protocol, Series, v1};
+use crate::wire::{Label, Labels, METRIC_NAME, Protocol, Series, v1};
 
 /// The version of the message that a series comes from.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +32,15 @@ impl<'a> Source<'_, 'a> {
         });
     }
 
+    /// The name of the metric in the labels of a `block`, which are sorted; empty when there is none.
+    #[inline]
+    pub(super) fn metric(self, block: &'a [u8]) -> &'a [u8] {
+        match self {
+            Self::V1(_) => metric(v1::usual_labels(block)),
+            Self::V2(symbols, _) => metric(symbols.usual_labels(block)),
+        }
+    }
+
     /// Tells the labels of a `block` to `each`.
     #[inline]
     pub(super) fn each_label(self, block: &'a [u8], each: impl FnMut(Label<'a>)) {
@@ -40,4 +49,12 @@ impl<'a> Source<'_, 'a> {
             Self::V2(symbols, _) => symbols.usual_labels(block).for_each(each),
         }
     }
+}
+
+/// The name of the metric in labels that are sorted by name; empty when there is none.
+#[inline]
+pub(super) fn metric<'a>(labels: impl Iterator<Item = Label<'a>>) -> &'a [u8] {
+    let mut labels = labels.skip_while(|label| label.name < METRIC_NAME);
+    let found = labels.next().filter(|label| label.name == METRIC_NAME);
+    found.map_or(b"", |label| label.value)
 }

@@ -26,6 +26,11 @@ use inserted::Inserted;
 const TIMESERIES_KEY: u8 = 1 << 3 | 2;
 const METADATA_KEY: u8 = 3 << 3 | 2;
 
+/// The keys of a label, its name and its value.
+pub(super) const LABEL_KEY: u8 = 1 << 3 | 2;
+pub(super) const NAME_KEY: u8 = 1 << 3 | 2;
+pub(super) const VALUE_KEY: u8 = 2 << 3 | 2;
+
 /// A message being encoded.
 #[derive(Debug, Default)]
 pub(super) struct Encoder {

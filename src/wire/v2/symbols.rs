@@ -178,8 +178,9 @@ impl<'a> Symbols<'a> {
         self.places.get(reference as usize).copied()
     }
 
+    /// The text at a place of it.
     #[inline]
-    fn text(&self, place: Place) -> &'a [u8] {
+    pub(in crate::wire) fn text(&self, place: Place) -> &'a [u8] {
         &self.message[place.start as usize..][..place.length as usize]
     }
 
@@ -194,6 +195,24 @@ impl<'a> Symbols<'a> {
             rest = after;
             Some(label)
         })
+    }
+
+    /// Tells `each` where the names and values lie of the labels of packed references, as far as these hold.
+    #[inline(always)] // With `each`, it is one loop.
+    pub(in crate::wire) fn each_place(&self, refs: &[u8], mut each: impl FnMut(Place, Place)) {
+        let mut rest = refs;
+        while let Some((name, value, after)) = self.usual_places(rest) {
+            each(name, value);
+            rest = after;
+        }
+    }
+
+    #[inline(always)]
+    fn usual_places<'r>(&self, refs: &'r [u8]) -> Option<(Place, Place, &'r [u8])> {
+        let mut reader = Reader::new(refs);
+        let name = self.place(u32::try_from(reader.varint().ok()?).ok()?)?;
+        let value = self.place(u32::try_from(reader.varint().ok()?).ok()?)?;
+        Some((name, value, reader.rest()))
     }
 
     /// Reads a pair of references that hold.

@@ -14,18 +14,13 @@ use crate::wire::v2::{Pair, PairList, Place, Symbols};
 
 use super::super::NewLabels;
 use super::super::buffer::{SLACK, put, put_length};
-use super::label_len;
+use super::{LABEL_KEY, NAME_KEY, VALUE_KEY, label_len};
 
 /// Most labels of a series that are written this way. One may have been inserted.
 const MEASURED_MAX: usize = LABELS_MAX + 1;
 
 /// Strings up to this length are copied as one chunk.
 const CHUNK: usize = 32;
-
-/// The keys of a label, its name and its value.
-const LABEL_KEY: u8 = 1 << 3 | 2;
-const NAME_KEY: u8 = 1 << 3 | 2;
-const VALUE_KEY: u8 = 2 << 3 | 2;
 
 /// Where a label lies in the message, in one word: the name's symbol plus one, the label's length and
 /// its place.
