@@ -181,6 +181,7 @@ fn active_series(criterion: &mut Criterion) {
         let limits = [
             ("no limit", None),
             ("far", Some(2 * SERIES)),
+            ("far, in a round", Some(2 * SERIES)),
             ("near", Some(SERIES)),
         ];
         for (name, limit) in limits {
@@ -214,13 +215,20 @@ fn active_series(criterion: &mut Criterion) {
             }
             // A minute that brings nothing new.
             inspect(&messages[0], 200);
-            // Now and then each series is looked up for some time, which is never at both of these.
-            let passes = |seconds: &u64| {
-                let now = Duration::from_secs(*seconds);
+            // In an hour there is a round, in which each series is looked up, and it is over after some minutes.
+            let passes = |seconds: u64| {
+                let now = Duration::from_secs(seconds);
                 let mut watching = series.watch_at(limit.unwrap_or_default(), now);
                 (0..100).any(|_| watching.pass() > 0)
             };
-            let seconds = [320, 500].into_iter().find(passes).unwrap_or(500);
+            let mut seconds = 201..3600;
+            if name.starts_with("far") {
+                seconds.find(|it| passes(*it)).expect("some pass");
+            }
+            if name.ends_with("round") {
+                seconds.find(|it| !passes(*it)).expect("a round");
+            }
+            let seconds = seconds.start - 1;
             let mut messages = messages.iter().cycle();
             group.bench_function(format!("{}, {name}", protocol.name()), |bencher| {
                 bencher.iter(|| inspect(messages.next().expect("no end"), seconds));

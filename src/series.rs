@@ -4,15 +4,15 @@
 //! A table has the known ones, eight bytes for each and room to spare: 13 to 17 bytes in all. It has many
 //! parts, each of which grows and is swept alone, so no request waits for the whole table. To
 //! look a series up takes longer than the rest of a walk does with it. So as long as a spoke is below four
-//! fifths of its limit, some of its series are looked up and the others pass unseen: at least one in 16, at
-//! random. A spoke sends each series again and again, so in an hour the table gets to know all but one in
-//! a thousand, and what it does not know when the limit comes near has room to enter. From there on
-//! each series is looked up. So it is for some minutes of each hour, to find what is sent seldom. What is not
-//! seen for an hour no longer counts as active, but is remembered for two more hours as long as the limit is far:
-//! a series that is sent every five minutes would often pass unseen for an hour.
+//! fifths of its limit, some of its series are looked up and the others pass unseen: one in 32, at random. In a
+//! [round](round), each is: every 45 minutes, and when many seem to be new, for little more than a scrape
+//! interval. So the table gets to know nearly all, and what it does not know when the limit comes near has room to
+//! enter. From there on each series is looked up. What is not
+//! seen for an hour no longer counts as active, but is remembered for thirteen more hours: far from the limit, a series
+//! that is sent every five minutes often passes unseen for an hour.
 //!
 //! Which series are looked up depends on nothing that the spoke sends, and nothing that it sees tells. So it
-//! can hide none. It could only send series once that are never sent again, of which one in 16 is seen.
+//! can hide none. It could only send series once that are never sent again, of which one in 32 is seen.
 //! Therefore a series that was seen once counts for all that passed unseen meanwhile, until it is seen
 //! again. That is never less than there are, on average, and more while many series are a few minutes old.
 //! It only decides how many are looked up: refused is what is new when the table has as many as the
@@ -31,6 +31,7 @@ mod clock;
 mod count;
 mod growth;
 mod pace;
+mod round;
 mod shard;
 mod table;
 #[cfg(test)]
@@ -82,13 +83,15 @@ pub struct ActiveSeries {
     keeper: Mutex<Keeper>,
 }
 
-/// Removes idle series, a part of the shards each second and all of them in a minute.
+/// Removes idle series, a part of the shards each second and all of them in a minute, one after the other.
 #[derive(Debug, Default)]
 struct Keeper {
     /// When it was at work last.
     at: Second,
     /// The shards that were swept since the start, again and again.
     swept: usize,
+    /// Shards that are to be swept, in sixtieths.
+    due: usize,
 }
 
 /// How many series are active.
@@ -219,13 +222,15 @@ impl ActiveSeries {
         if forgets_all(now.since(keeper.at)) {
             self.forget_all();
         }
-        let seconds = usize::try_from(now.number()).unwrap_or(usize::MAX);
-        let due = seconds.saturating_mul(SHARDS) / 60;
-        keeper.swept = keeper.swept.max(due.saturating_sub(SHARDS));
-        for swept in (keeper.swept..due).take(shards_max) {
-            let shard = &self.shards[swept % SHARDS];
-            shard.remove_idle(now.minute(), self.remembered_max(limit), &self.count);
-            keeper.swept = swept + 1;
+        // After a minute all are due, and a request that comes that late can wait for it.
+        let seconds = usize::try_from(now.since(keeper.at).min(60)).unwrap_or(60);
+        let shards_max = if seconds < 60 { shards_max } else { SHARDS };
+        keeper.due = (keeper.due + seconds * SHARDS).min(60 * SHARDS);
+        for _ in 0..shards_max.min(keeper.due / 60) {
+            let shard = &self.shards[keeper.swept % SHARDS];
+            shard.remove_idle(now.minute(), self.remembered_max(limit, now), &self.count);
+            keeper.swept = keeper.swept.wrapping_add(1);
+            keeper.due -= 60;
         }
         let minutes = now.minutes().saturating_sub(keeper.at.minutes());
         if minutes > 0 {
@@ -233,7 +238,8 @@ impl ActiveSeries {
         }
         keeper.at = keeper.at.max(now);
         self.kept.store(keeper.at.number(), Relaxed);
-        self.pace.update(limit, now, &self.count);
+        self.pace.keep_round(limit, now, &self.count);
+        self.pace.update(limit, &self.count);
     }
 
     fn forget_all(&self) {
@@ -242,10 +248,10 @@ impl ActiveSeries {
         }
     }
 
-    /// How many series may be put to sleep. Where the limit is near, nothing is remembered that is idle:
-    /// there it is new.
-    fn remembered_max(&self, limit: usize) -> usize {
-        match self.pace.is_far(limit) {
+    /// How many series may be put to sleep. Where all were looked up for an hour, nothing is remembered that is
+    /// idle: there it is new.
+    fn remembered_max(&self, limit: usize, now: Second) -> usize {
+        match self.pace.was_far(now) {
             true => (limit / REMEMBERED_PART).saturating_sub(self.count.asleep()),
             false => 0,
         }
@@ -265,8 +271,8 @@ impl ActiveSeries {
         }
         let shift = self.pace.shift();
         let admission = shard.admit(mark, now.minute(), shift, most, &self.count);
-        if admission == Admission::New && shift > 0 {
-            self.pace.update(limit, now, &self.count);
+        if admission == Admission::New {
+            self.pace.take_in(limit, now, &self.count);
         }
         admission
     }

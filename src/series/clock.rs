@@ -1,4 +1,4 @@
-//! Time as the table of series keeps it: in minutes, of which a byte is enough.
+//! Time as the table of series keeps it: in minutes, of which ten bits are enough.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use std::time::Duration;
 const IDLE_MINUTES: u64 = 60;
 
 /// How long a series is remembered without being seen, at most.
-const REMEMBERED_MINUTES: u64 = 180;
+const REMEMBERED_MINUTES: u64 = 14 * 60;
 
 /// Numbers of minutes, from 1 on. They repeat, so nothing may stay in the table for as long, which may be
 /// swept an hour late.
-const NUMBERS: u64 = 255;
+const NUMBERS: u64 = 1023;
 
 /// From so many minutes on, the number is of a minute that comes: of a request that began after the sweep that
 /// meets it.
@@ -39,18 +39,16 @@ impl Second {
     }
 
     pub(super) fn minute(self) -> Minute {
-        // It is below 256.
-        let number = u8::try_from(1 + self.minutes() % NUMBERS).unwrap_or(1);
-        Minute(number)
+        Minute(1 + self.minutes() % NUMBERS)
     }
 }
 
 /// A minute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Minute(u8);
+pub(super) struct Minute(u64);
 
 impl Minute {
-    pub(super) fn number(self) -> u8 {
+    pub(super) fn number(self) -> u64 {
         self.0
     }
 
@@ -64,8 +62,9 @@ impl Minute {
         self.since(number) > REMEMBERED_MINUTES
     }
 
-    fn since(self, number: u64) -> u64 {
-        match (u64::from(self.0) + NUMBERS - number) % NUMBERS {
+    /// The minutes since that of this number.
+    pub(super) fn since(self, number: u64) -> u64 {
+        match (self.0 + NUMBERS - number) % NUMBERS {
             AHEAD_FROM.. => 0,
             since => since,
         }

@@ -3,16 +3,17 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
-use super::clock::Second;
+use super::clock::{Second, finds_all_idle};
 use super::count::Count;
+use super::round::Round;
 
-/// How long a table fills at least, and how long a round takes. Most spokes send all their series in two
-/// minutes, and what they had to send again before that.
+/// How long a table fills at least. Most spokes send all their series in two minutes, and what they had to send
+/// again before that.
 const FILL_SECONDS: u64 = 150;
 
 /// A table fills until a minute brings no more than this part of its series, and no longer than
 /// [`MARGIN_SECONDS`].
-const FILL_PART: u64 = 256;
+const FILL_PART: u64 = 512;
 
 /// How long more than the limit may enter when a table begins to fill. By then a series that did not come is
 /// not active.
@@ -22,25 +23,19 @@ const MARGIN_SECONDS: u64 = 3600;
 const SMALL_LIMIT: usize = 4096;
 
 /// At least one in `1 << SHIFT_MAX` series is looked up.
-const SHIFT_MAX: u32 = 4;
+const SHIFT_MAX: u32 = 5;
 
-/// How often a series should be looked up in an hour, so that nearly all are seen: one in a thousand is not.
-const SIGHTINGS: u64 = 7;
-
-/// How often, and for how long, each series is looked up although the limit is far: what is sent seldom beside
-/// much that is sent often would not be found otherwise. Once in the time for which a series is known.
-const ROUND_SECONDS: u64 = 45 * 60;
-
-/// When more than this part of all may have passed unseen, half of the series are looked up: many are
-/// new, and become known sooner.
-const UNSEEN_PART: usize = 16;
+/// How often a series should be looked up by chance in an hour. What was not, a [round](super::round) finds.
+const SIGHTINGS: u64 = 1;
 
 #[derive(Debug)]
 pub(super) struct Pace {
     /// One in `1 << shift` series is looked up.
     shift: AtomicU32,
-    /// One in `1 << far_shift` series is looked up while the limit is far and few are new.
+    /// One in `1 << far_shift` series is looked up while the limit is far, but in rounds.
     far_shift: AtomicU32,
+    /// When the limit was last far, in seconds; 0 is never.
+    far_at: AtomicU64,
     /// The limit is near.
     near: AtomicBool,
     /// That it is near was told.
@@ -51,8 +46,7 @@ pub(super) struct Pace {
     fills: AtomicBool,
     /// The series that had become known a minute ago.
     created: AtomicU64,
-    /// When in a round each series is looked up. Spokes do not have the same time.
-    phase: AtomicU64,
+    round: Round,
     /// Series that were looked up, and those that passed meanwhile.
     passed: AtomicU64,
     /// Series in a minute, on average.
@@ -64,12 +58,13 @@ impl Pace {
         Self {
             shift: AtomicU32::new(0),
             far_shift: AtomicU32::new(0),
+            far_at: AtomicU64::new(0),
             near: AtomicBool::new(false),
             told: AtomicBool::new(false),
             began: AtomicU64::new(0),
             fills: AtomicBool::new(true),
             created: AtomicU64::new(0),
-            phase: AtomicU64::new(phase),
+            round: Round::new(phase),
             passed: AtomicU64::new(0),
             per_minute: AtomicU64::new(0),
         }
@@ -80,9 +75,17 @@ impl Pace {
         self.shift.load(Relaxed)
     }
 
-    /// Series were looked up, or passed meanwhile.
-    pub(super) fn pass(&self, series: u64) {
+    /// Series were looked up, or passed meanwhile. Of those that were looked up, some had not been seen in this
+    /// [round](Self::round_minutes).
+    pub(super) fn pass(&self, series: u64, looked_up: u64, late: u64) {
         self.passed.fetch_add(series, Relaxed);
+        self.round.pass(looked_up, late);
+    }
+
+    /// For how many minutes a series was not seen that was not seen in this round; more than there are when
+    /// there is none.
+    pub(super) fn round_minutes(&self, now: Second) -> u64 {
+        self.round.minutes(now)
     }
 
     /// Lets more than the limit enter for some time, and looks all up.
@@ -109,8 +112,7 @@ impl Pace {
         now.number().saturating_sub(self.began.load(Relaxed))
     }
 
-    /// Adapts to the series of the last minutes how many are looked up: as few as find each of them
-    /// several times in an hour.
+    /// Adapts to the series of the last minutes how many are looked up by chance.
     pub(super) fn adapt(&self, now: Second, minutes: u64, count: &Count) {
         let passed = self.passed.swap(0, Relaxed) / minutes.max(1);
         let created = count.created();
@@ -131,19 +133,32 @@ impl Pace {
             .store(once_in.ilog2().min(SHIFT_MAX), Relaxed);
     }
 
+    /// Begins and ends rounds.
+    pub(super) fn keep_round(&self, limit: usize, now: Second, count: &Count) {
+        match self.is_far(limit) {
+            true => {
+                self.far_at.store(now.number(), Relaxed);
+                self.round.keep(now, count);
+            }
+            false => self.round.put_off(now, count),
+        }
+    }
+
+    /// Takes notice of a series that became known.
+    pub(super) fn take_in(&self, limit: usize, now: Second, count: &Count) {
+        if self.is_far(limit) {
+            self.round.take_in(now, count);
+            self.update(limit, count);
+        }
+    }
+
     /// Looks up as many series as it has become right.
-    pub(super) fn update(&self, limit: usize, now: Second, count: &Count) {
+    pub(super) fn update(&self, limit: usize, count: &Count) {
         let near = is_near(limit, count, self.near.load(Relaxed));
         self.near.store(near, Relaxed);
-        let phase = self.phase.load(Relaxed);
-        let round = now.number().wrapping_add(phase) % ROUND_SECONDS;
-        let far_shift = self.far_shift.load(Relaxed);
-        let shift = if !self.is_far(limit) || round < FILL_SECONDS {
-            0
-        } else if count.unseen() > count.entries() / UNSEEN_PART {
-            far_shift.min(1)
-        } else {
-            far_shift
+        let shift = match self.is_far(limit) && !self.round.goes_on() {
+            true => self.far_shift.load(Relaxed),
+            false => 0,
         };
         self.shift.store(shift, Relaxed);
     }
@@ -151,6 +166,12 @@ impl Pace {
     /// True when not all series have to be looked up all the time.
     pub(super) fn is_far(&self, limit: usize) -> bool {
         !self.near.load(Relaxed) && limit > SMALL_LIMIT && !self.fills()
+    }
+
+    /// True when not all series were looked up in the whole last hour.
+    pub(super) fn was_far(&self, now: Second) -> bool {
+        let far_at = self.far_at.load(Relaxed);
+        far_at > 0 && !finds_all_idle(now.number().saturating_sub(far_at))
     }
 
     /// True when the limit is near and that was not told yet.
@@ -171,7 +192,7 @@ impl Pace {
 
     #[cfg(test)]
     pub(super) fn set_phase(&self, phase: u64) {
-        self.phase.store(phase, Relaxed);
+        self.round.set_phase(phase);
     }
 
     #[cfg(test)]

@@ -23,13 +23,14 @@ const ENTRIES_PER_LINE: usize = 5;
 /// The bits of an entry: that it is one, a part of the identity, how many series it may stand for, and when
 /// it was seen. An empty slot is 0.
 const TAKEN: u64 = 1 << 63;
-const SHIFT: u64 = 0x700;
-const MINUTE: u64 = 0xff;
+const SHIFT: u64 = 7 << SHIFT_AT;
+const MINUTE: u64 = (1 << SHIFT_AT) - 1;
+const SHIFT_AT: u32 = 10;
 
 /// In the place of how many it stands for: it was idle for an hour, and is remembered.
 const ASLEEP: u64 = SHIFT;
 
-/// A series as the table knows it: 52 bits of its identity. The table of which [shard](super::shard) it is in,
+/// A series as the table knows it: 50 bits of its identity. The table of which [shard](super::shard) it is in,
 /// others say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mark(u64);
@@ -49,7 +50,8 @@ impl Mark {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Found {
     Nothing,
-    Series,
+    /// A series that was not seen for so many minutes.
+    Series(u64),
     /// A series that counts otherwise when it is seen again: it was seen once, when others passed unseen, or
     /// was idle for an hour.
     Awaited,
@@ -102,12 +104,13 @@ impl Table {
         if entry & SHIFT != 0 {
             return Found::Awaited;
         }
-        let seen = entry & !MINUTE | u64::from(minute.number());
-        if entry != seen {
-            // If it fails, somebody else has noted it, or found it idle at the same moment.
-            let _ = slot.compare_exchange(entry, seen, Relaxed, Relaxed);
+        let seen = entry & !MINUTE | minute.number();
+        if entry == seen {
+            return Found::Series(0);
         }
-        Found::Series
+        // If it fails, somebody else has noted it, or found it idle at the same moment.
+        let _ = slot.compare_exchange(entry, seen, Relaxed, Relaxed);
+        Found::Series(minute.since(entry & MINUTE))
     }
 
     /// True when it has a series.
@@ -238,7 +241,7 @@ impl Table {
     #[inline]
     fn lines_of(&self, mark: Mark) -> [Option<&Line>; 2] {
         let count = self.lines.len() as u64;
-        [mark.0 >> 11, mark.0 >> 31].map(|bits| {
+        [mark.0 >> 13, mark.0 >> 31].map(|bits| {
             let place = ((bits & 0xffff_ffff) * count) >> 32;
             self.lines.get(place as usize)
         })
@@ -247,7 +250,7 @@ impl Table {
 
 /// The entry of a series that was seen when one in `1 << shift` was looked up.
 fn new_entry(mark: Mark, minute: Minute, shift: u32) -> u64 {
-    mark.0 | u64::from(shift) << 8 & SHIFT | u64::from(minute.number())
+    mark.0 | u64::from(shift) << SHIFT_AT & SHIFT | minute.number()
 }
 
 /// What entries count.
@@ -270,7 +273,7 @@ impl Counted {
             },
             shift => Self {
                 entries: 1,
-                unseen: (1 << (shift >> 8)) - 1,
+                unseen: (1 << (shift >> SHIFT_AT)) - 1,
                 asleep: 0,
             },
         }

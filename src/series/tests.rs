@@ -92,6 +92,17 @@ fn only_new_series_are_refused() {
     assert_eq!(series.take_created(), 0);
 }
 
+/// What one request removes is limited, and with few requests the same shards must not be the first each time.
+#[test]
+fn all_that_is_idle_is_removed_however_seldom_requests_come() {
+    let series = new_series();
+    pass(&series, 4000, 0, 0..2000);
+    for second in (0..70 * MINUTE).step_by(15) {
+        pass(&series, 4000, second, [5000]);
+    }
+    assert_eq!(series.count.entries(), 1);
+}
+
 /// Two requests bring the same series, and one of them is a moment late.
 #[test]
 fn a_series_that_another_request_brought_is_not_refused() {
@@ -239,6 +250,7 @@ fn the_metrics_that_grow_are_named_with_numbers() {
     fill(&series, 1000, 0..1000);
     assert_eq!(series.standing_at(1000, at(FILLED / 2)).growing, []);
     let of = |metric: u64, count: u64| metric << 20..(metric << 20) + count;
+    pass(&series, 1000, FILLED, 0..1000);
     assert_eq!(refused(&series, 1000, FILLED, of(7, 300)).len(), 300);
     assert_eq!(refused(&series, 1000, FILLED, of(8, 20)).len(), 20);
     // Each of another metric.

@@ -27,6 +27,11 @@ pub struct Watching<'s> {
     left: u32,
     /// Series that were looked up, and those that passed meanwhile.
     passed: u64,
+    /// Series that were looked up, and those that were not seen for more than so many minutes: since a round
+    /// began.
+    looked_up: u64,
+    late: u64,
+    round_minutes: u64,
     /// What was not known. A flood would meet at a lock of the spoke for each series.
     growth: Growth,
 }
@@ -44,6 +49,9 @@ impl<'s> Watching<'s> {
             chance: fastrand::Rng::with_seed(seed),
             left: 0,
             passed: 0,
+            looked_up: 0,
+            late: 0,
+            round_minutes: series.pace.round_minutes(now),
             growth: Growth::default(),
         }
     }
@@ -91,7 +99,7 @@ impl Census for Watching<'_> {
 
     /// Where the limit is far, nothing is refused.
     fn is_patient(&self) -> bool {
-        self.series.pace.shift() > 0
+        self.series.pace.is_far(self.limit)
     }
 
     fn fetch(&mut self, series: &[u64]) {
@@ -108,11 +116,16 @@ impl Census for Watching<'_> {
     fn knows(&mut self, series: u64) -> bool {
         let shift = self.series.pace.shift();
         self.passed += 1 << shift;
+        self.looked_up += 1;
         let (mark, minute) = (Mark::new(series), self.minute);
         match self.reader(series).see(mark, minute) {
             Found::Nothing => false,
-            Found::Series => true,
+            Found::Series(minutes) => {
+                self.late += u64::from(minutes > self.round_minutes);
+                true
+            }
             Found::Awaited => {
+                self.late += 1;
                 // What a request brought is not seen again because its inspection is repeated.
                 if !self.again {
                     let shard = &self.series.shards[shard_of(series)];
@@ -158,7 +171,9 @@ impl Drop for Watching<'_> {
     fn drop(&mut self) {
         self.tell_growth();
         if !self.again {
-            self.series.pace.pass(self.passed);
+            self.series
+                .pace
+                .pass(self.passed, self.looked_up, self.late);
         }
     }
 }
