@@ -5,7 +5,7 @@
 //! parts, each of which grows and is swept alone, so no request waits for the whole table. To
 //! look a series up takes longer than the rest of a walk does with it. So as long as a spoke is below four
 //! fifths of its limit, some of its series are looked up and the others pass unseen: one in 32, at random. In a
-//! [round](round), each is: every 45 minutes, and when many seem to be new, for little more than a scrape
+//! round, each is: every 45 minutes, and when many seem to be new, for little more than a scrape
 //! interval. So the table gets to know nearly all, and what it does not know when the limit comes near has room to
 //! enter. From there on each series is looked up. What is not
 //! seen for an hour no longer counts as active, but is remembered for thirteen more hours: far from the limit, a series
