@@ -194,7 +194,7 @@ impl ActiveSeries {
         drop(keeper);
         Standing {
             active: self.count.active(),
-            exact: self.pace.shift() == 0 && self.count.unseen() == 0,
+            exact: !self.pace.is_far(limit) && self.count.unseen() == 0,
             growing: self.growth().most(),
             table_bytes: self.shards.iter().map(Shard::bytes).sum(),
         }
@@ -222,9 +222,9 @@ impl ActiveSeries {
         if forgets_all(now.since(keeper.at)) {
             self.forget_all();
         }
-        // After a minute all are due, and a request that comes that late can wait for it.
+        // What becomes due in a minute is all of them. Where requests are rare, one can do more.
         let seconds = usize::try_from(now.since(keeper.at).min(60)).unwrap_or(60);
-        let shards_max = if seconds < 60 { shards_max } else { SHARDS };
+        let shards_max = shards_max + seconds * SHARDS / 60;
         keeper.due = (keeper.due + seconds * SHARDS).min(60 * SHARDS);
         for _ in 0..shards_max.min(keeper.due / 60) {
             let shard = &self.shards[keeper.swept % SHARDS];
@@ -248,13 +248,11 @@ impl ActiveSeries {
         }
     }
 
-    /// How many series may be put to sleep. Where all were looked up for an hour, nothing is remembered that is
-    /// idle: there it is new.
-    fn remembered_max(&self, limit: usize, now: Second) -> usize {
-        match self.pace.was_far(now) {
-            true => (limit / REMEMBERED_PART).saturating_sub(self.count.asleep()),
-            false => 0,
-        }
+    /// How many series may be put to sleep; `None` where all were looked up for an hour: there, what is idle is
+    /// new when it comes again.
+    fn remembered_max(&self, limit: usize, now: Second) -> Option<usize> {
+        let most = (limit / REMEMBERED_PART).saturating_sub(self.count.asleep());
+        self.pace.was_far(now).then_some(most)
     }
 
     /// Takes in a series that was not found, unless there are too many.

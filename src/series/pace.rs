@@ -25,9 +25,6 @@ const SMALL_LIMIT: usize = 4096;
 /// At least one in `1 << SHIFT_MAX` series is looked up.
 const SHIFT_MAX: u32 = 5;
 
-/// How often a series should be looked up by chance in an hour. What was not, a [round](super::round) finds.
-const SIGHTINGS: u64 = 1;
-
 #[derive(Debug)]
 pub(super) struct Pace {
     /// One in `1 << shift` series is looked up.
@@ -82,9 +79,8 @@ impl Pace {
         self.round.pass(looked_up, late);
     }
 
-    /// For how many minutes a series was not seen that was not seen in this round; more than there are when
-    /// there is none.
-    pub(super) fn round_minutes(&self, now: Second) -> u64 {
+    /// For how many minutes a series was not seen that was not seen in this round; `None` when there is none.
+    pub(super) fn round_minutes(&self, now: Second) -> Option<u64> {
         self.round.minutes(now)
     }
 
@@ -128,9 +124,9 @@ impl Pace {
         };
         self.per_minute.store(per_minute, Relaxed);
         let sightings = per_minute.saturating_mul(60) / (count.active().max(1) as u64);
-        let once_in = (sightings / SIGHTINGS).max(1);
-        self.far_shift
-            .store(once_in.ilog2().min(SHIFT_MAX), Relaxed);
+        // Once in an hour. A round finds what was not.
+        let shift = sightings.max(1).ilog2();
+        self.far_shift.store(shift.min(SHIFT_MAX), Relaxed);
     }
 
     /// Begins and ends rounds.
@@ -156,9 +152,13 @@ impl Pace {
     pub(super) fn update(&self, limit: usize, count: &Count) {
         let near = is_near(limit, count, self.near.load(Relaxed));
         self.near.store(near, Relaxed);
-        let shift = match self.is_far(limit) && !self.round.goes_on() {
-            true => self.far_shift.load(Relaxed),
-            false => 0,
+        let far_shift = self.far_shift.load(Relaxed);
+        let shift = if !self.is_far(limit) || self.round.goes_on() {
+            0
+        } else if self.round.misses_many(count) {
+            far_shift.min(1)
+        } else {
+            far_shift
         };
         self.shift.store(shift, Relaxed);
     }

@@ -5,7 +5,7 @@
 //! more than a scrape interval.
 
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::clock::Second;
@@ -17,11 +17,14 @@ const EVERY_SECONDS: u64 = 45 * 60;
 /// How long one takes at most: more than most scrape intervals.
 const SECONDS_MAX: u64 = 150;
 
+/// How long after a round in which nothing was sent there is another.
+const PAUSE_SECONDS: u64 = 60;
+
 /// A round ends when no more than this part of those that were looked up last are seen in it for the first time.
 const LATE_PART: u64 = 1024;
 
-/// A round begins at once when more than this part of the series may have passed unseen since the last one. Most of
-/// them are just new, and count as one when they are seen again.
+/// A round begins at once when more than this part of the series may have passed unseen since the last one. Mostly they
+/// are just new, and those that stand for them no longer do when they are seen again.
 const UNSEEN_PART: usize = 8;
 
 #[derive(Debug)]
@@ -32,6 +35,8 @@ pub(super) struct Round {
     /// Series that were looked up lately, and those of them that had not been seen in this round.
     lately: AtomicU64,
     late: AtomicU64,
+    /// What may have passed unseen when the last one ended, or later if that was less.
+    unseen: AtomicUsize,
     plan: Mutex<Plan>,
 }
 
@@ -45,8 +50,6 @@ struct Plan {
     due: u64,
     /// Series that were looked up in the present one, but for lately.
     looked_up: u64,
-    /// What may have passed unseen when the last one ended.
-    unseen: usize,
 }
 
 impl Round {
@@ -56,11 +59,11 @@ impl Round {
             began: AtomicU64::new(0),
             lately: AtomicU64::new(0),
             late: AtomicU64::new(0),
+            unseen: AtomicUsize::new(0),
             plan: Mutex::new(Plan {
                 phase: phase % EVERY_SECONDS,
                 due: 0,
                 looked_up: 0,
-                unseen: 0,
             }),
         }
     }
@@ -69,13 +72,16 @@ impl Round {
         self.goes_on.load(Relaxed)
     }
 
-    /// For how many minutes a series was not seen that was not seen in this round; more than there are when there is
-    /// none.
-    pub(super) fn minutes(&self, now: Second) -> u64 {
-        match self.goes_on() {
-            true => now.minutes().saturating_sub(self.began.load(Relaxed) / 60),
-            false => u64::MAX,
-        }
+    /// True when more than a part of the series may have passed unseen although there was a round: they are not sent
+    /// again, and a round cannot tell how many they are.
+    pub(super) fn misses_many(&self, count: &Count) -> bool {
+        self.unseen.load(Relaxed) > count.entries() / UNSEEN_PART
+    }
+
+    /// For how many minutes a series was not seen that was not seen in this round; `None` when there is none.
+    pub(super) fn minutes(&self, now: Second) -> Option<u64> {
+        let began = self.began.load(Relaxed) / 60;
+        self.goes_on().then(|| now.minutes().saturating_sub(began))
     }
 
     /// Series were looked up, some of them for the first time in this round.
@@ -88,7 +94,7 @@ impl Round {
     pub(super) fn put_off(&self, now: Second, count: &Count) {
         let mut plan = self.plan();
         plan.due = now.number() + plan.phase;
-        self.end(&mut plan, count);
+        self.end(count);
     }
 
     /// Begins and ends rounds.
@@ -96,34 +102,28 @@ impl Round {
         let mut plan = self.plan();
         if self.goes_on() {
             if self.is_over(&mut plan, now, count) {
-                self.end(&mut plan, count);
+                self.end(count);
             }
-            return;
-        }
-        if now.number() >= plan.due {
-            plan.due = now.number() + EVERY_SECONDS;
+        } else if now.number() >= plan.due || self.may_have_missed_many(count) {
             self.begin(&mut plan, now);
         }
-        self.keep_few_unseen(&mut plan, now, count);
     }
 
-    /// A series became known. Begins a round if many may have passed unseen.
+    /// Begins a round if many series may have passed unseen, now that another became known.
     pub(super) fn take_in(&self, now: Second, count: &Count) {
-        self.keep_few_unseen(&mut self.plan(), now, count);
+        if !self.goes_on() && self.may_have_missed_many(count) {
+            self.begin(&mut self.plan(), now);
+        }
     }
 
-    fn keep_few_unseen(&self, plan: &mut Plan, now: Second, count: &Count) {
-        if self.goes_on() {
-            return;
-        }
+    fn may_have_missed_many(&self, count: &Count) -> bool {
         let unseen = count.unseen();
-        plan.unseen = plan.unseen.min(unseen);
-        if unseen - plan.unseen > count.entries() / UNSEEN_PART {
-            self.begin(plan, now);
-        }
+        let before = self.unseen.fetch_min(unseen, Relaxed).min(unseen);
+        unseen - before > count.entries() / UNSEEN_PART
     }
 
     fn begin(&self, plan: &mut Plan, now: Second) {
+        plan.due = now.number() + EVERY_SECONDS;
         plan.looked_up = 0;
         self.lately.store(0, Relaxed);
         self.late.store(0, Relaxed);
@@ -135,6 +135,10 @@ impl Round {
     fn is_over(&self, plan: &mut Plan, now: Second, count: &Count) -> bool {
         let seconds = now.number().saturating_sub(self.began.load(Relaxed));
         if seconds >= SECONDS_MAX {
+            if plan.looked_up + self.lately.load(Relaxed) == 0 {
+                // Nothing was sent.
+                plan.due = now.number() + PAUSE_SECONDS;
+            }
             return true;
         }
         let entries = count.entries() as u64;
@@ -146,9 +150,9 @@ impl Round {
         plan.looked_up > entries + entries / 2 && late <= lately / LATE_PART
     }
 
-    fn end(&self, plan: &mut Plan, count: &Count) {
+    fn end(&self, count: &Count) {
         self.goes_on.store(false, Relaxed);
-        plan.unseen = count.unseen();
+        self.unseen.store(count.unseen(), Relaxed);
     }
 
     fn plan(&self) -> MutexGuard<'_, Plan> {

@@ -89,10 +89,10 @@ impl Shard {
         Reader(Cache::new(&self.table))
     }
 
-    /// Notes that a series that is awaited was seen, when one in `1 << shift` is looked up.
-    pub(super) fn see_again(&self, mark: Mark, minute: Minute, shift: u32, count: &Count) {
+    /// Notes that a series that is awaited was seen.
+    pub(super) fn see_again(&self, mark: Mark, minute: Minute, count: &Count) {
         let _taken = self.lock();
-        let [before, now] = self.table.load().see_again(mark, minute, shift);
+        let [before, now] = self.table.load().see_again(mark, minute);
         count.add(now);
         count.remove(before);
     }
@@ -130,9 +130,9 @@ impl Shard {
         Admission::Known
     }
 
-    /// Removes the series that are idle, but for so many that are only to be remembered. A table that has
-    /// become too large shrinks.
-    pub(super) fn remove_idle(&self, minute: Minute, remembered_max: usize, count: &Count) {
+    /// Removes the series that are idle, but for so many that are only to be remembered, and those that are
+    /// remembered already; `None` removes all. A table that has become too large shrinks.
+    pub(super) fn remove_idle(&self, minute: Minute, remembered_max: Option<usize>, count: &Count) {
         let mut taken = self.lock();
         let table = self.table.load();
         let [gone, remembered] = table.remove_idle(minute, remembered_max);

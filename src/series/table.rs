@@ -118,20 +118,17 @@ impl Table {
         self.find(mark).is_some()
     }
 
-    /// Notes that a series that is awaited was seen, when one in `1 << shift` was looked up. Returns what it
-    /// counted and what it counts.
-    pub(super) fn see_again(&self, mark: Mark, minute: Minute, shift: u32) -> [Counted; 2] {
+    /// Notes that a series that is awaited was seen: it is sent again and again, so it stands for itself alone. Returns
+    /// what it counted and what it counts.
+    pub(super) fn see_again(&self, mark: Mark, minute: Minute) -> [Counted; 2] {
         let Some((slot, _)) = self.find(mark) else {
             return [Counted::default(); 2];
         };
-        let seen = |entry: u64| match entry & SHIFT {
-            ASLEEP => new_entry(mark, minute, shift),
-            _ => new_entry(mark, minute, 0),
-        };
-        let change = |entry| mark.is_of(entry).then(|| seen(entry));
+        let seen = new_entry(mark, minute, 0);
+        let change = |entry| mark.is_of(entry).then_some(seen);
         let before = slot.fetch_update(Relaxed, Relaxed, change);
         before.map_or([Counted::default(); 2], |entry| {
-            [entry, seen(entry)].map(Counted::of)
+            [entry, seen].map(Counted::of)
         })
     }
 
@@ -149,9 +146,14 @@ impl Table {
         lost.map(Counted::of).fold(Counted::default(), Counted::and)
     }
 
-    /// Removes the series that are idle, but for so many that are only to be remembered. Returns what those
-    /// counted that are gone, and those that are remembered.
-    pub(super) fn remove_idle(&self, minute: Minute, remembered_max: usize) -> [Counted; 2] {
+    /// Removes the series that are idle, but for so many that are only to be remembered, and those that are
+    /// remembered already; `None` removes all. Returns what those counted that are gone, and those that are remembered
+    /// from now on.
+    pub(super) fn remove_idle(
+        &self,
+        minute: Minute,
+        remembered_max: Option<usize>,
+    ) -> [Counted; 2] {
         let [mut gone, mut remembered] = [Counted::default(); 2];
         for slot in self.slots() {
             let entry = slot.load(Relaxed);
@@ -160,10 +162,10 @@ impl Table {
             }
             let counted = Counted::of(entry);
             let is_asleep = counted.asleep > 0;
-            let stays = match is_asleep {
+            let stays = remembered_max.is_some_and(|most| match is_asleep {
                 true => !minute.has_forgotten(entry & MINUTE),
-                false => remembered.entries < remembered_max,
-            };
+                false => remembered.entries < most,
+            });
             let (then, sum) = match stays {
                 true => (entry | ASLEEP, &mut remembered),
                 false => (0, &mut gone),

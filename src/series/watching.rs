@@ -27,11 +27,12 @@ pub struct Watching<'s> {
     left: u32,
     /// Series that were looked up, and those that passed meanwhile.
     passed: u64,
-    /// Series that were looked up, and those that were not seen for more than so many minutes: since a round
-    /// began.
+    /// Series that were looked up.
     looked_up: u64,
+    /// Those of them that were seen for the first time in a round.
     late: u64,
-    round_minutes: u64,
+    /// The minutes since that began.
+    round_minutes: Option<u64>,
     /// What was not known. A flood would meet at a lock of the spoke for each series.
     growth: Growth,
 }
@@ -56,7 +57,7 @@ impl<'s> Watching<'s> {
         }
     }
 
-    /// Which series are chosen follows from this.
+    /// Which series are chosen follows from this, as long as it is as many.
     pub fn seed(&self) -> u64 {
         self.seed
     }
@@ -119,9 +120,13 @@ impl Census for Watching<'_> {
         self.looked_up += 1;
         let (mark, minute) = (Mark::new(series), self.minute);
         match self.reader(series).see(mark, minute) {
-            Found::Nothing => false,
+            Found::Nothing => {
+                self.late += 1;
+                false
+            }
             Found::Series(minutes) => {
-                self.late += u64::from(minutes > self.round_minutes);
+                let is_late = self.round_minutes.is_some_and(|since| minutes > since);
+                self.late += u64::from(is_late);
                 true
             }
             Found::Awaited => {
@@ -129,7 +134,7 @@ impl Census for Watching<'_> {
                 // What a request brought is not seen again because its inspection is repeated.
                 if !self.again {
                     let shard = &self.series.shards[shard_of(series)];
-                    shard.see_again(mark, minute, shift, &self.series.count);
+                    shard.see_again(mark, minute, &self.series.count);
                 }
                 true
             }

@@ -28,7 +28,7 @@ pub struct Key {
 }
 
 /// What was hashed of a series.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Hashed {
     lanes: [u64; LANES],
     length: u64,

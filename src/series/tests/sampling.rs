@@ -165,6 +165,31 @@ fn a_flood_of_series_that_are_sent_once_does_not_pass_unseen() {
     assert_eq!(growing[0].metric, "metric_1");
 }
 
+/// So slowly that there could be many rounds until the limit is near, after each of which more pass unseen.
+#[test]
+fn a_slow_flood_of_series_that_are_sent_once_does_not_pass_unseen() {
+    let series = new_series();
+    let limit = 5 * LIMIT;
+    let all = || 0..KNOWN;
+    for second in (0..3600).step_by(15) {
+        pass(&series, limit, second, all());
+    }
+    assert_eq!(shift(&series), 5);
+    let (mut next, mut passed) = (1 << 20, 0);
+    for second in 3600..2 * 3600 {
+        let new = next..next + 40;
+        next = new.end;
+        passed += 40 - refused(&series, limit, second, new).len();
+        if second % 15 == 0 {
+            pass(&series, limit, second, all());
+        }
+    }
+    // Of 144,000 those for which there is room, and 22,000 of the 70,000 that come until the limit is near. If one in 32
+    // were looked up between all rounds, it would be 27,000.
+    let room = limit - LIMIT / 2;
+    assert!((room..room + 25_000).contains(&passed), "{passed}, {room}");
+}
+
 /// The same ones, sent again and again, as from a new deployment with too many labels.
 #[test]
 fn a_flood_of_series_that_stay_refuses_none_that_was_known() {

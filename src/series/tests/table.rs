@@ -32,12 +32,16 @@ fn sum(counted: impl Iterator<Item = Counted>) -> Counted {
     counted.fold(Counted::default(), Counted::and)
 }
 
-/// Removes what is idle from the map; if `remembers`, it is put to sleep at first.
-fn remove_idle(map: &mut HashMap<u64, Known>, now: u64, remembers: bool) -> [Counted; 2] {
+/// Removes what is idle from the map; it is put to sleep at first if as many as there are may be.
+fn remove_idle(
+    map: &mut HashMap<u64, Known>,
+    now: u64,
+    remembered_max: Option<usize>,
+) -> [Counted; 2] {
     let idle = |(seen, _): &Known| now - seen > 60;
     let is_gone = |known: &Known| match known.1 {
-        ASLEEP => now - known.0 > 840,
-        _ => !remembers,
+        ASLEEP => remembered_max.is_none() || now - known.0 > 840,
+        _ => remembered_max != Some(usize::MAX),
     };
     let gone = map.extract_if(|_, known| idle(known) && is_gone(known));
     let gone = sum(gone.map(|(_, (_, counted))| counted));
@@ -66,10 +70,10 @@ fn a_table_has_what_a_map_has() {
                     table = other;
                 }
                 4..8 => {
-                    let remembers = random.bool();
-                    let remembered_max = if remembers { usize::MAX } else { 0 };
+                    let choices = [None, Some(0), Some(usize::MAX), Some(usize::MAX)];
+                    let remembered_max = choices[random.usize(0..4)];
                     let removed = table.remove_idle(minute(now), remembered_max);
-                    assert_eq!(removed, remove_idle(&mut map, now, remembers));
+                    assert_eq!(removed, remove_idle(&mut map, now, remembered_max));
                     assert_eq!(table.all(), sum(map.values().map(|known| known.1)));
                 }
                 _ => {
@@ -78,10 +82,9 @@ fn a_table_has_what_a_map_has() {
                     match (map.get_mut(&number), found) {
                         (Some((at, counted)), Found::Series(_)) if *counted == seen(0) => *at = now,
                         (Some((at, counted)), Found::Awaited) => {
-                            let then = if *counted == ASLEEP { shift } else { 0 };
-                            let change = [*counted, seen(then)];
-                            assert_eq!(table.see_again(mark, minute(now), shift), change);
-                            (*at, *counted) = (now, seen(then));
+                            let change = [*counted, seen(0)];
+                            assert_eq!(table.see_again(mark, minute(now)), change);
+                            (*at, *counted) = (now, seen(0));
                         }
                         (None, Found::Nothing) => {
                             if map.len() < table.room() {
@@ -105,7 +108,7 @@ fn a_series_that_was_seen_after_a_sweep_began_is_not_idle() {
         let table = Table::with_lines(10);
         let mark = Mark::new(identity(1));
         table.add(mark, minute(now + 1), 0).unwrap();
-        for remembered_max in [0, 10] {
+        for remembered_max in [None, Some(0), Some(10)] {
             let removed = table.remove_idle(minute(now), remembered_max);
             assert_eq!(removed, [Counted::default(); 2], "in minute {now}");
         }
