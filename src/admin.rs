@@ -157,7 +157,7 @@ impl Admin {
 
     /// Responds to a request without a right credential, after a while when its sender may be guessing.
     async fn deny(&self, peer: &Peer, turn: &Turn, reason: NotIdentified) -> Response<Body> {
-        if let NotIdentified::Unauthenticated(failure) = reason {
+        if let Some(failure) = reason.failure() {
             let Sources {
                 metrics,
                 guesses,

@@ -98,6 +98,9 @@ pub enum NotIdentified {
     /// Too many password checks wait, so it is not known yet who sends.
     #[error("too many passwords wait to be checked; try again")]
     Busy,
+    /// The credential was that of a spoke, and has expired by the clock here.
+    #[error("{}", AuthFailure::Expired.advice())]
+    Expired,
     /// A check panicked, so it is not known who sends.
     #[error("a credential could not be checked")]
     Internal,
@@ -116,6 +119,17 @@ pub enum NotIdentified {
     /// The credential proves no spoke.
     #[error("{}", .0.advice())]
     Unauthenticated(AuthFailure),
+}
+
+impl NotIdentified {
+    /// What was wrong with the credential, if something was.
+    pub fn failure(self) -> Option<AuthFailure> {
+        match self {
+            Self::Expired => Some(AuthFailure::Expired),
+            Self::Unauthenticated(failure) => Some(failure),
+            Self::Busy | Self::Internal | Self::KeysUnavailable | Self::NotYetValid => None,
+        }
+    }
 }
 
 impl From<AuthFailure> for NotIdentified {
@@ -231,7 +245,7 @@ impl<P: Proven> Authenticator<P> {
         };
         let known = &self.known[place];
         if known.has_expired() {
-            return Err(AuthFailure::Expired.into());
+            return Err(NotIdentified::Expired);
         }
         Ok(known.proven.clone())
     }

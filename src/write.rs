@@ -37,7 +37,6 @@ use crate::identify::{Guesses, NotIdentified};
 use crate::listener::forwarded_for::{self, ForwardedForFault};
 use crate::listener::{Drain, Handler, Peer, ResponseBody, Turn};
 use crate::metrics::Metrics;
-use crate::reasons::AuthFailure;
 use crate::remote_write;
 use crate::rewrite::{self, Rewriter, Rewritten, Seat};
 use crate::spoke::Spoke;
@@ -227,9 +226,7 @@ impl Endpoint {
         let identity = authenticator.identify(&head.headers, certificate, address);
         let started = progress.started_within(ARRIVAL_COUNTED);
         let identity = match identity.await {
-            Err(NotIdentified::Unauthenticated(AuthFailure::Expired))
-                if Clocks::are_doubtful(&state.hubs, started).await =>
-            {
+            Err(NotIdentified::Expired) if Clocks::are_doubtful(&state.hubs, started).await => {
                 return Err(Refusal::ClockInDoubt);
             }
             identity => identity?,

@@ -43,6 +43,10 @@ pub(super) fn refusal(reason: NotIdentified) -> Response<Body> {
             (StatusCode::SERVICE_UNAVAILABLE, reason.to_string())
         }
         NotIdentified::Internal => (StatusCode::INTERNAL_SERVER_ERROR, reason.to_string()),
+        NotIdentified::Expired => (
+            StatusCode::UNAUTHORIZED,
+            advice(AuthFailure::Expired).to_owned(),
+        ),
         NotIdentified::Unauthenticated(failure) => {
             (StatusCode::UNAUTHORIZED, advice(failure).to_owned())
         }

@@ -128,7 +128,13 @@ impl Jwts {
         let index = self.claimed(&token, is_same)?;
         let credential = &self.credentials[index];
         if now() >= token.refused_from() {
-            return Err(AuthFailure::Expired.into());
+            let keys = credential.keys.current();
+            let keys = keys.ok_or(NotIdentified::KeysUnavailable)?;
+            let proved = token.check_signature(&keys, &credential.algorithms);
+            return Err(match proved {
+                Ok(()) => NotIdentified::Expired,
+                Err(_) => AuthFailure::Expired.into(),
+            });
         }
         let keys = credential.keys.for_token(token.key_id()).await?;
         token

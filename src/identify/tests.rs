@@ -71,7 +71,7 @@ async fn a_credential_of_any_kind_proves_nothing_after_its_end() {
         let value = HeaderValue::try_from(value).unwrap();
         let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
         let hour = std::time::Duration::from_secs(3600);
-        let expired = Err(AuthFailure::Expired.into());
+        let expired = Err(NotIdentified::Expired);
         for (not_after, expected) in [
             (None, Ok(place)),
             (Some(SystemTime::now() + hour), Ok(place)),

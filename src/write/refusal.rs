@@ -239,6 +239,7 @@ impl From<NotIdentified> for Refusal {
     fn from(error: NotIdentified) -> Self {
         match error {
             NotIdentified::Busy => Self::AuthBusy,
+            NotIdentified::Expired => Self::Unauthenticated(AuthFailure::Expired),
             NotIdentified::Internal => Self::Internal,
             NotIdentified::KeysUnavailable => Self::KeysUnavailable,
             NotIdentified::NotYetValid => Self::TokenNotYetValid,

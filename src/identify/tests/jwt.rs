@@ -113,8 +113,7 @@ async fn each_claim_must_be_that_of_the_credential() {
     let spokes = Spokes::new(&[("a", &KEY)]);
     let now = now();
     use AuthFailure::{
-        Expired, InvalidToken, WrongAlgorithm, WrongAudience, WrongIssuer, WrongSignature,
-        WrongSubject,
+        InvalidToken, WrongAlgorithm, WrongAudience, WrongIssuer, WrongSignature, WrongSubject,
     };
     let cases = [
         ("a good one", claims("a", 600), Ok("a".to_owned())),
@@ -130,7 +129,7 @@ async fn each_claim_must_be_that_of_the_credential() {
             claims("a", -25),
             Ok("a".to_owned()),
         ),
-        ("expired", claims("a", -31), refused(Expired)),
+        ("expired", claims("a", -31), Err(NotIdentified::Expired)),
         ("no expiry", with("exp", Value::Null), refused(InvalidToken)),
         (
             "early within the leeway",
@@ -285,5 +284,9 @@ async fn a_token_whose_key_is_unknown_is_not_refused_for_it() {
     assert_eq!(spokes.identify(&token).await, unavailable);
     let expired = OTHER.sign(&claims("a", -31));
     let failure = refused(AuthFailure::Expired);
-    assert_eq!(spokes.identify(&expired).await, failure, "whatever its key");
+    assert_eq!(
+        spokes.identify(&expired).await,
+        failure,
+        "a stranger may say so"
+    );
 }
