@@ -136,8 +136,8 @@ impl Recorder {
             (false, true) => tracing::warn!(
                 hub,
                 seconds_ahead,
-                "the clocks of hubgate and of a hub differ, so samples and credentials are only refused for \
-                 their time if they are to be by both; set both clocks"
+                "the clocks of hubgate and of a hub differ, so samples are only refused for their time if they \
+                 are to be by both, and a credential that has expired gets 503; set both clocks"
             ),
             (true, false) => tracing::info!(hub, "the clocks of hubgate and of a hub agree again"),
             _ => {}
