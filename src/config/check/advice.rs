@@ -228,11 +228,11 @@ fn advice_among(allowed: &[&str]) -> &'static [(&'static [&'static str], &'stati
     }
 }
 
-/// The allowed key with the fewest typos.
+/// The allowed key with the fewest typos; two letters that changed places are one.
 fn misspelt_key<'a>(allowed: &[&'a str], key: &str) -> Option<&'a str> {
     let names = allowed.iter().map(|name| (letters(name), *name));
     let near = names.filter(|(other, _)| other.len().abs_diff(key.len()) <= TYPOS_MAX);
-    let typos = near.map(|(other, name)| (strsim::levenshtein(&other, key), name));
+    let typos = near.map(|(other, name)| (strsim::osa_distance(&other, key), name));
     let (typos, name) = typos.min()?;
     (typos <= TYPOS_MAX).then_some(name)
 }

@@ -133,6 +133,7 @@ hub: {url: http://hub/, salvage_requests_max: 1} => 1:47: hub.salvage_requests_m
 hub: {url: http://hub/, salvage_requests_max: -1} => 1:47: hub.salvage_requests_max => not a count
 hub: {url: http://hub/, salvage_requests_max: ''} => 1:47: hub.salvage_requests_max => not a count
 hub: {url: http://hub/, ack: all} => 1:25: hub => unknown key \"ack\"; allowed: name, url, timeout, connection_age_max, protocol, metadata, headers, credentials, tls, salvage_requests_max
+hub: {url: http://hub/, ulr: a} => 1:25: hub => unknown key \"ulr\", did you mean url?
 hubs: {url: http://hub/} => 1:7: hubs => wanted a list, found a mapping
 hubs: http://hub/ => 1:7: hubs => wanted a list, found a single value
 hubs: [http://hub/] => 1:8: hubs[0] => wanted a mapping
