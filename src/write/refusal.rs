@@ -120,7 +120,7 @@ pub enum Refusal {
     #[error("{0}")]
     Overloaded(Overloaded),
     /// The body does not decompress.
-    #[error("{0}; check the sender")]
+    #[error("{}; {}", .0, snappy_advice(.0))]
     Snappy(#[from] SnappyError),
     /// The address is outside the spoke's source ranges.
     #[error("{address} is outside the spoke's source_ranges; add it there if it is the spoke's")]
@@ -232,6 +232,16 @@ impl Refusal {
             Self::Unauthenticated(_) => RequestReason::Unauthenticated,
             Self::WrongMessage(_) => RequestReason::WrongMessage,
         }
+    }
+}
+
+/// What can be done about a body that does not decompress.
+fn snappy_advice(error: &SnappyError) -> &'static str {
+    match error {
+        SnappyError::TooLarge { .. } => {
+            "lower max_samples_per_send at the spoke or raise limits.decoded_bytes_max"
+        }
+        _ => "check the sender",
     }
 }
 
