@@ -85,8 +85,8 @@ impl Progress {
 #[derive(Debug)]
 pub(super) struct Recorder {
     metrics: Metrics,
-    /// One for all senders that are not identified: they have no names and no bound.
-    unidentified: SharedRepeats,
+    /// One for each reason why senders are not identified: they have no names and no bound.
+    unidentified: [SharedRepeats; AuthFailure::ALL.len()],
     /// One for all senders whose password is not checked.
     busy: SharedRepeats,
     /// One for all senders whose JWT is not judged.
@@ -99,7 +99,7 @@ impl Recorder {
     pub(super) fn new(metrics: Metrics) -> Self {
         Self {
             metrics,
-            unidentified: SharedRepeats::default(),
+            unidentified: Default::default(),
             busy: SharedRepeats::default(),
             keys_unavailable: SharedRepeats::default(),
             unlocated: SharedRepeats::default(),
@@ -158,7 +158,7 @@ impl Recorder {
     /// for the names in a certificate, which prove nothing without it.
     fn unidentified(&self, peer: &Peer, failure: AuthFailure, code: StatusCode) {
         self.metrics.count_auth_failure(failure, peer.ip());
-        if let Some(count) = self.unidentified.add() {
+        if let Some(count) = self.unidentified[failure as usize].add() {
             let (failure, code) = (failure.name(), code.as_u16());
             let address = peer.ip();
             let certificate = peer.certificate().map(ToString::to_string);
