@@ -25,11 +25,11 @@ const SHORT_LABEL: usize = 6 + 2 * SHORT;
 
 /// Memory in which labels are encoded.
 #[derive(Debug)]
-pub struct Assembly(Box<[u8; ROOM]>);
+pub struct Assembly([u8; ROOM]);
 
 impl Default for Assembly {
     fn default() -> Self {
-        Self(Box::new([0; ROOM]))
+        Self([0; ROOM])
     }
 }
 
