@@ -128,6 +128,8 @@ impl Jwts {
         let index = self.claimed(&token, is_same)?;
         let credential = &self.credentials[index];
         if now() >= token.refused_from() {
+            // Hubs may be asked for the time because of a credential that expired, so it has to be a spoke's. No keys
+            // are fetched for it.
             let keys = credential.keys.current();
             let keys = keys.ok_or(NotIdentified::KeysUnavailable)?;
             let proved = token.check_signature(&keys, &credential.algorithms);
